@@ -1,0 +1,15 @@
+//! Contracts between processes, and nothing but the code generated from them.
+//!
+//! Roles never depend on one another; where they meet outside one process, they meet here.
+
+/// The SPIFFE Workload API (SPIFFE_Workload_API). Its proto has no package.
+#[expect(
+    missing_docs,
+    clippy::all,
+    unused_qualifications,
+    unreachable_pub,
+    reason = "generated from proto/workload.proto"
+)]
+pub mod workload {
+    tonic::include_proto!("_");
+}

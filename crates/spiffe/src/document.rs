@@ -1,0 +1,201 @@
+//! The SPIFFE bundle document: a JWKS with two more members
+//! (SPIFFE_Trust_Domain_and_Bundle section 4).
+
+use std::time::Duration;
+
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use x509_parser::public_key::PublicKey;
+
+use crate::{Bundle, CertificateFault, JwtAuthority, TrustDomain, certificate};
+
+/// The largest document that is read. A bundle with a hundred RSA-4096 authorities has 300 kB.
+pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
+/// The most keys of one document.
+const MAX_KEYS: usize = 1_000;
+
+/// Why a document is not a SPIFFE bundle. `key` counts from 0.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// Over [`MAX_DOCUMENT_BYTES`].
+    #[error("the bundle document has {0} bytes; at most {MAX_DOCUMENT_BYTES} are read")]
+    TooLarge(usize),
+    /// Not JSON, or not of the form of a JWKS.
+    #[error("not a bundle document: {0}")]
+    Json(String),
+    /// Over a thousand keys.
+    #[error("the bundle document has {0} keys; at most {MAX_KEYS} are read")]
+    TooManyKeys(usize),
+    /// Section 4.2.1: `x5c` has exactly one element for `x509-svid`.
+    #[error("key {key} for x509-svid needs exactly one certificate in x5c, it has {count}")]
+    CertificateCount {
+        /// Which key.
+        key: usize,
+        /// Elements of `x5c`.
+        count: usize,
+    },
+    /// The text in `x5c` is not base64.
+    #[error("key {key}: x5c is not base64")]
+    Base64 {
+        /// Which key.
+        key: usize,
+    },
+    /// The certificate in `x5c` cannot be read.
+    #[error("key {key}: {fault}")]
+    Certificate {
+        /// Which key.
+        key: usize,
+        /// What is wrong with it.
+        fault: CertificateFault,
+    },
+    /// X509-SVID 4.1: an authority is a CA certificate.
+    #[error("key {key}: the certificate is not a CA certificate")]
+    NotCa {
+        /// Which key.
+        key: usize,
+    },
+    /// Section 4.2.2: a `jwt-svid` key has a `kid`.
+    #[error("key {key} for jwt-svid has no kid")]
+    NoKeyId {
+        /// Which key.
+        key: usize,
+    },
+}
+
+#[derive(Deserialize)]
+struct Document {
+    keys: Vec<Map<String, Value>>,
+    spiffe_sequence: Option<u64>,
+    spiffe_refresh_hint: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    keys: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spiffe_sequence: &'a Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spiffe_refresh_hint: Option<u64>,
+}
+
+impl Bundle {
+    /// Reads a bundle document as that of `trust_domain`: the document itself does not say whose
+    /// it is. Keys of an unknown `use` or `kty` are passed over (section 4.2).
+    pub fn parse_document(trust_domain: TrustDomain, json: &[u8]) -> Result<Self, DocumentError> {
+        if json.len() > MAX_DOCUMENT_BYTES {
+            return Err(DocumentError::TooLarge(json.len()));
+        }
+        let document: Document =
+            serde_json::from_slice(json).map_err(|error| DocumentError::Json(error.to_string()))?;
+        if document.keys.len() > MAX_KEYS {
+            return Err(DocumentError::TooManyKeys(document.keys.len()));
+        }
+        let mut bundle = Self {
+            sequence: document.spiffe_sequence,
+            refresh_hint: document.spiffe_refresh_hint.map(Duration::from_secs),
+            ..Self::empty(trust_domain)
+        };
+        for (at, key) in document.keys.into_iter().enumerate() {
+            bundle.read_key(at, key)?;
+        }
+        Ok(bundle)
+    }
+
+    fn read_key(&mut self, key: usize, jwk: Map<String, Value>) -> Result<(), DocumentError> {
+        let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+        if !matches!(text("kty"), Some("EC" | "RSA" | "OKP")) {
+            return Ok(());
+        }
+        match text("use") {
+            Some("x509-svid") => self.x509_authorities.push(read_authority(key, &jwk)?),
+            Some("jwt-svid") => {
+                let key_id = text("kid")
+                    .ok_or(DocumentError::NoKeyId { key })?
+                    .to_owned();
+                self.jwt_authorities.push(JwtAuthority {
+                    key_id,
+                    jwk: Value::Object(jwk),
+                });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Writes the bundle document, ready to serve.
+    pub fn to_document(&self) -> String {
+        let x509 = self.x509_authorities.iter().filter_map(write_authority);
+        let jwt = self
+            .jwt_authorities
+            .iter()
+            .map(|authority| authority.jwk.clone());
+        let written = Written {
+            keys: x509.chain(jwt).collect(),
+            spiffe_sequence: &self.sequence,
+            spiffe_refresh_hint: self.refresh_hint.map(|hint| hint.as_secs().max(1)),
+        };
+        serde_json::to_string_pretty(&written).unwrap_or_default()
+    }
+}
+
+fn read_authority(
+    key: usize,
+    jwk: &Map<String, Value>,
+) -> Result<CertificateDer<'static>, DocumentError> {
+    let listed = jwk
+        .get("x5c")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let [text] = listed else {
+        return Err(DocumentError::CertificateCount {
+            key,
+            count: listed.len(),
+        });
+    };
+    let text = text.as_str().ok_or(DocumentError::Base64 { key })?;
+    let der = STANDARD
+        .decode(text)
+        .map_err(|_| DocumentError::Base64 { key })?;
+    let certificate =
+        certificate::read(&der).map_err(|fault| DocumentError::Certificate { key, fault })?;
+    if !certificate.is_ca() {
+        return Err(DocumentError::NotCa { key });
+    }
+    Ok(CertificateDer::from(der))
+}
+
+/// The JWK of an authority: go-jose, which SPIRE reads with, wants the public key spelled out
+/// beside `x5c`. A key type that JWK has no form for leaves the authority out.
+fn write_authority(der: &CertificateDer<'_>) -> Option<Value> {
+    let certificate = certificate::read(der).ok()?;
+    let number = |bytes: &[u8]| {
+        let start = bytes.iter().position(|b| *b != 0).unwrap_or(bytes.len());
+        URL_SAFE_NO_PAD.encode(bytes.get(start..).unwrap_or_default())
+    };
+    let mut jwk = match certificate.public_key().parsed().ok()? {
+        PublicKey::EC(point) => {
+            let (curve, size) = match point.data().len() {
+                65 => ("P-256", 32),
+                97 => ("P-384", 48),
+                133 => ("P-521", 66),
+                _ => return None,
+            };
+            let (x, y) = point.data().get(1..)?.split_at_checked(size)?;
+            json!({"kty": "EC", "crv": curve,
+                   "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)})
+        }
+        PublicKey::RSA(key) => {
+            json!({"kty": "RSA", "n": number(key.modulus), "e": number(key.exponent)})
+        }
+        _ => return None,
+    };
+    jwk["use"] = json!("x509-svid");
+    jwk["x5c"] = json!([STANDARD.encode(der)]);
+    Some(jwk)
+}

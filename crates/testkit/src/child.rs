@@ -1,0 +1,131 @@
+//! Programs that run beside Renkei in a test: started, waited for, and always ended.
+
+use std::{
+    io::{Read, Seek},
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// A child process that is killed when it goes out of scope. Its output is kept.
+#[derive(Debug)]
+pub struct Child {
+    name: String,
+    process: std::process::Child,
+    output: std::fs::File,
+}
+
+impl Child {
+    /// Starts the command with its output and errors kept in one place.
+    pub fn start(name: &str, command: &mut Command) -> Self {
+        let output = tempfile::tempfile().expect("temporary file");
+        let writer = || Stdio::from(output.try_clone().expect("file handle"));
+        let process = command
+            .stdin(Stdio::null())
+            .stdout(writer())
+            .stderr(writer())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        Self {
+            name: name.to_owned(),
+            process,
+            output,
+        }
+    }
+
+    /// The process ID.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Everything printed up to here.
+    pub fn output(&self) -> String {
+        let mut file = self.output.try_clone().expect("file handle");
+        let mut text = Vec::new();
+        file.rewind().expect("rewind");
+        file.read_to_end(&mut text).expect("read output");
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Sends a signal by its name, such as `TERM` or `HUP`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.id().to_string()])
+            .status()
+            .expect("kill runs");
+        assert!(status.success(), "no signal {name} to {}", self.name);
+    }
+
+    /// Waits for the end; panics with the output when it does not come in time.
+    pub fn wait(&mut self, limit: Duration) -> std::process::ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait().expect("wait") {
+                return status;
+            }
+            assert!(
+                start.elapsed() < limit,
+                "{} does not end in {limit:?}; its output:\n{}",
+                self.name,
+                self.output()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().expect("wait").is_none()
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- output of {} ---\n{}", self.name, self.output());
+        }
+    }
+}
+
+/// A loopback address that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    free_address_on("127.0.0.1")
+}
+
+/// A free port on a certain loopback address.
+pub fn free_address_on(ip: &str) -> SocketAddr {
+    TcpListener::bind((ip, 0))
+        .and_then(|l| l.local_addr())
+        .expect("a free loopback port")
+}
+
+/// Polls until `condition` gives a value; panics with `what` after `limit`.
+pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(
+            start.elapsed() < limit,
+            "waited {limit:?} in vain for: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The Python interpreter with the packages that tests need, from `RENKEI_PYTHON`.
+pub fn python() -> PathBuf {
+    std::env::var_os("RENKEI_PYTHON").map(PathBuf::from).expect(
+        "RENKEI_PYTHON names the Python interpreter with the packages of the tests; \
+         `scripts/test` installs them and sets it",
+    )
+}
