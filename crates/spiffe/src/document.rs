@@ -195,7 +195,8 @@ fn write_authority(der: &CertificateDer<'_>) -> Option<Value> {
         }
         _ => return None,
     };
-    jwk["use"] = json!("x509-svid");
-    jwk["x5c"] = json!([STANDARD.encode(der)]);
+    let members = jwk.as_object_mut()?;
+    members.insert("use".into(), json!("x509-svid"));
+    members.insert("x5c".into(), json!([STANDARD.encode(der)]));
     Some(jwk)
 }

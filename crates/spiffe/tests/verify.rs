@@ -1,5 +1,7 @@
 //! Certificates that must be refused, each for its own reason, and TLS between two trust domains.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::{
     io::{self, Read, Write},
     net::{TcpListener, TcpStream},

@@ -1,0 +1,246 @@
+//! What a new site file changes.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use crate::{Peer, Service, Site, Workload};
+
+/// The part of a site file that a change is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Section {
+    /// A key of the site itself, such as `gateway`.
+    Site,
+    /// An entry of `peers`.
+    Peer,
+    /// An entry of `services`.
+    Service,
+    /// An entry of `workloads`.
+    Workload,
+}
+
+/// What happened to an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// It is only in the new file.
+    Added,
+    /// It is only in the old file.
+    Removed,
+    /// It is in both, with other contents.
+    Changed,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Where.
+    pub section: Section,
+    /// What happened.
+    pub kind: ChangeKind,
+    /// The entry.
+    pub name: String,
+    /// For a changed entry, the keys whose values differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<&'static str>,
+}
+
+/// All that differs between two site files, in a fixed order. As text, one line per change.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(transparent)]
+pub struct Changes {
+    changes: Vec<Change>,
+}
+
+/// What has to change to get from `old` to `new`. Comments, order and places do not count.
+pub fn diff(old: &Site, new: &Site) -> Changes {
+    let mut changes = site_changes(old, new);
+    changes.extend(entries(Section::Peer, &old.peers, &new.peers, peer_keys));
+    changes.extend(entries(
+        Section::Service,
+        &old.services,
+        &new.services,
+        service_keys,
+    ));
+    changes.extend(entries(
+        Section::Workload,
+        &old.workloads,
+        &new.workloads,
+        workload_keys,
+    ));
+    Changes { changes }
+}
+
+impl Changes {
+    /// Whether both files say the same.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// The changes.
+    pub fn iter(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter()
+    }
+
+    /// The changes of one section.
+    pub fn of(&self, section: Section) -> impl Iterator<Item = &Change> {
+        self.changes
+            .iter()
+            .filter(move |change| change.section == section)
+    }
+
+    /// Why the new file cannot be applied to a running site, if so. All else applies live.
+    pub fn needs_restart(&self) -> Option<&'static str> {
+        let reasons = [
+            (
+                "trust_domain",
+                "another trust domain is another site, with its own authority",
+            ),
+            ("admin", "the admin port is opened once, at the start"),
+            (
+                "bundle_endpoint",
+                "the bundle endpoint is opened once, at the start",
+            ),
+        ];
+        let changed = |key: &str| self.of(Section::Site).any(|change| change.name == key);
+        reasons
+            .into_iter()
+            .find(|(key, _)| changed(key))
+            .map(|(_, reason)| reason)
+    }
+}
+
+fn site_changes(old: &Site, new: &Site) -> Vec<Change> {
+    let optional = |name, old: bool, new: bool, same: bool| {
+        let kind = match (old, new) {
+            (false, true) => ChangeKind::Added,
+            (true, false) => ChangeKind::Removed,
+            _ if !same => ChangeKind::Changed,
+            _ => return None,
+        };
+        let name = String::from(name);
+        Some(Change {
+            section: Section::Site,
+            kind,
+            name,
+            keys: Vec::new(),
+        })
+    };
+    let always = |name, same| optional(name, true, true, same);
+    let (gateway, endpoint) = (&old.gateway, &old.bundle_endpoint);
+    [
+        always("site", old.name == new.name),
+        always("trust_domain", old.trust_domain == new.trust_domain),
+        optional(
+            "gateway",
+            gateway.is_some(),
+            new.gateway.is_some(),
+            *gateway == new.gateway,
+        ),
+        optional(
+            "bundle_endpoint",
+            endpoint.is_some(),
+            new.bundle_endpoint.is_some(),
+            *endpoint == new.bundle_endpoint,
+        ),
+        always("lifetimes", old.lifetimes == new.lifetimes),
+        optional(
+            "admin",
+            old.admin.is_some(),
+            new.admin.is_some(),
+            old.admin == new.admin,
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The changes of one mapping of entries. `keys` names what differs between two of them.
+fn entries<K: Ord + ToString, V: PartialEq>(
+    section: Section,
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+    keys: impl Fn(&V, &V) -> Vec<&'static str>,
+) -> Vec<Change> {
+    let change = |kind, name: &K, keys| Change {
+        section,
+        kind,
+        name: name.to_string(),
+        keys,
+    };
+    let removed = old.keys().filter(|name| !new.contains_key(name));
+    let removed = removed.map(|name| change(ChangeKind::Removed, name, Vec::new()));
+    let kept = new.iter().filter_map(|(name, value)| match old.get(name) {
+        None => Some(change(ChangeKind::Added, name, Vec::new())),
+        Some(before) if before != value => {
+            Some(change(ChangeKind::Changed, name, keys(before, value)))
+        }
+        Some(_) => None,
+    });
+    let mut changes: Vec<Change> = removed.chain(kept).collect();
+    changes.sort_by(|one, other| one.name.cmp(&other.name));
+    changes
+}
+
+fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
+    keys.into_iter()
+        .filter(|(_, same)| !same)
+        .map(|(key, _)| key)
+        .collect()
+}
+
+fn peer_keys(old: &Peer, new: &Peer) -> Vec<&'static str> {
+    differing([
+        ("bundle", old.bundle == new.bundle),
+        ("gateway", old.gateway == new.gateway),
+    ])
+}
+
+fn service_keys(old: &Service, new: &Service) -> Vec<&'static str> {
+    differing([
+        ("protocol", old.protocol == new.protocol),
+        ("backends", old.backends == new.backends),
+        ("allow", old.allow == new.allow),
+        ("policy", old.policy == new.policy),
+    ])
+}
+
+fn workload_keys(old: &Workload, new: &Workload) -> Vec<&'static str> {
+    differing([
+        ("selectors", old.selectors == new.selectors),
+        ("uses", old.uses == new.uses),
+    ])
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = match self.kind {
+            ChangeKind::Added => '+',
+            ChangeKind::Removed => '-',
+            ChangeKind::Changed => '~',
+        };
+        let section = match self.section {
+            Section::Site => "",
+            Section::Peer => "peer ",
+            Section::Service => "service ",
+            Section::Workload => "workload ",
+        };
+        write!(f, "{sign} {section}{}", self.name)?;
+        if !self.keys.is_empty() {
+            write!(f, " ({})", self.keys.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, change) in self.changes.iter().enumerate() {
+            let end = if index == 0 { "" } else { "\n" };
+            write!(f, "{end}{change}")?;
+        }
+        Ok(())
+    }
+}

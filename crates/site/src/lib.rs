@@ -1,0 +1,41 @@
+//! The site file: the only thing a site writes.
+//!
+//! [`parse`] turns the text into a [`Site`], the desired state that every role follows, or into
+//! [`Faults`]: *all* that is wrong with it, each with its place and a hint. [`diff`] says what a
+//! new file changes, and [`schema()`] describes the file to editors.
+//!
+//! This crate is pure: it never opens the files that a site file names, resolves no DNS names and
+//! binds no address. What only the running system can know (a policy that does not compile, a
+//! certificate that is missing) is added by the caller to [`Site::faults`] at
+//! [`Site::place`], and reads the same.
+
+mod address;
+mod diff;
+mod fault;
+mod lifetime;
+mod node;
+mod place;
+mod read;
+mod schema;
+mod selector;
+mod site;
+mod suggest;
+
+pub use address::{AddressError, Host, HostPort};
+pub use diff::{Change, ChangeKind, Changes, Section, diff};
+pub use fault::{Fault, Faults};
+pub use lifetime::Lifetimes;
+pub use place::{Item, Place};
+pub use schema::schema;
+pub use selector::{Selector, SelectorError, UnixSelector};
+pub use site::{
+    BundleEndpoint, BundleSource, Gateway, Peer, Protocol, Service, Site, Use, Workload,
+};
+
+/// A site file of more bytes than this is refused unread.
+pub const MAX_TEXT: usize = 1024 * 1024;
+
+/// Parses and checks a site file. `name` is what faults call the file.
+pub fn parse(name: &str, text: &str) -> Result<Site, Faults> {
+    read::read(name, text)
+}

@@ -1,0 +1,166 @@
+//! The site itself: names, addresses and lifetimes.
+
+use std::{net::SocketAddr, time::Duration};
+
+use renkei_spiffe::TrustDomain;
+
+use super::{
+    fields::{Entry, Fields, Reader, Wrong},
+    remember, values,
+};
+use crate::{BundleEndpoint, Gateway, Host, HostPort, Item, Lifetimes, schema::keys};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// The site itself, as far as it could be read.
+pub(super) struct Frame {
+    pub(super) site_name: Option<String>,
+    pub(super) trust_domain: Option<TrustDomain>,
+    pub(super) gateway: Option<Gateway>,
+    pub(super) bundle_endpoint: Option<BundleEndpoint>,
+    pub(super) lifetimes: Lifetimes,
+    pub(super) admin: Option<SocketAddr>,
+}
+
+pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Frame {
+    let site_name = required(reader, fields, "site", "osaka", values::site_name);
+    let trust_domain = trust_domain(reader, fields);
+    let gateway = fields.get("gateway").and_then(|of| gateway(reader, of));
+    let bundle_endpoint = fields
+        .get("bundle_endpoint")
+        .and_then(|of| bundle_endpoint(reader, of));
+    let lifetimes = lifetimes(reader, fields.get("lifetimes"));
+    let admin = fields.get("admin").and_then(|of| admin(reader, of));
+    Frame {
+        site_name,
+        trust_domain,
+        gateway,
+        bundle_endpoint,
+        lifetimes,
+        admin,
+    }
+}
+
+pub(super) fn no_later_keys(_: &str) -> Option<Wrong> {
+    None
+}
+
+/// A field that must be there.
+pub(super) fn required<T>(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    key: &str,
+    example: &str,
+    read: impl FnOnce(&str) -> Result<T, Wrong>,
+) -> Option<T> {
+    match fields.get(key) {
+        Some(entry) => reader.field(entry, example, read),
+        None => {
+            reader.missing(fields, key, example);
+            None
+        }
+    }
+}
+
+fn trust_domain(reader: &mut Reader, fields: &Fields<'_>) -> Option<TrustDomain> {
+    let name = required(
+        reader,
+        fields,
+        "trust_domain",
+        "osaka.example",
+        values::trust_domain,
+    )?;
+    let entry = fields.get("trust_domain")?;
+    remember(reader, Item::TrustDomain, entry.value.place);
+    Some(name)
+}
+
+fn gateway(reader: &mut Reader, of: Entry<'_>) -> Option<Gateway> {
+    let example = "{listen: 0.0.0.0:8443, advertise: gw.osaka.example:8443}";
+    let fields = reader.fields(of, keys::GATEWAY, example, no_later_keys);
+    let listen = required(reader, &fields, "listen", "0.0.0.0:8443", values::listen);
+    if let Some(entry) = fields.get("listen") {
+        remember(reader, Item::GatewayListen, entry.value.place);
+    }
+    let advertise = match (fields.get("advertise"), listen) {
+        (Some(entry), _) => reader.field(entry, "gw.osaka.example:8443", values::dial),
+        (None, Some(listen)) if !listen.ip().is_unspecified() => {
+            Some(HostPort::new(Host::Ip(listen.ip()), listen.port()))
+        }
+        (None, Some(listen)) => {
+            let message = "`advertise` is missing: other sites cannot dial \"any address\"";
+            let hint = format!("add `advertise: gw.osaka.example:{}`", listen.port());
+            reader.fault(of.place, message, hint);
+            None
+        }
+        (None, None) => None,
+    };
+    Some(Gateway {
+        listen: listen?,
+        advertise: advertise?,
+    })
+}
+
+fn bundle_endpoint(reader: &mut Reader, of: Entry<'_>) -> Option<BundleEndpoint> {
+    let example = "{listen: 0.0.0.0:443, certificate: web.pem, key: web.key}";
+    let fields = reader.fields(of, keys::BUNDLE_ENDPOINT, example, no_later_keys);
+    let listen = required(reader, &fields, "listen", "0.0.0.0:443", values::listen);
+    let certificate = required(reader, &fields, "certificate", "web.pem", values::path);
+    let key = required(reader, &fields, "key", "web.key", values::path);
+    for (field, item) in [
+        ("listen", Item::BundleEndpointListen),
+        ("certificate", Item::BundleEndpointCertificate),
+        ("key", Item::BundleEndpointKey),
+    ] {
+        if let Some(entry) = fields.get(field) {
+            remember(reader, item, entry.value.place);
+        }
+    }
+    Some(BundleEndpoint {
+        listen: listen?,
+        certificate: certificate?,
+        key: key?,
+    })
+}
+
+fn admin(reader: &mut Reader, entry: Entry<'_>) -> Option<SocketAddr> {
+    remember(reader, Item::Admin, entry.value.place);
+    reader.field(entry, "127.0.0.1:9901", |text| {
+        values::listen_locally(text, "metrics are for this node only")
+    })
+}
+
+fn lifetimes(reader: &mut Reader, of: Option<Entry<'_>>) -> Lifetimes {
+    let mut lifetimes = Lifetimes::default();
+    let Some(of) = of else { return lifetimes };
+    let fields = reader.fields(
+        of,
+        keys::LIFETIMES,
+        "{ca: 24h, x509_svid: 1h}",
+        no_later_keys,
+    );
+    let seconds = Duration::from_secs;
+    for (key, value, least, most) in [
+        ("ca", &mut lifetimes.ca, seconds(10), 3650 * DAY),
+        ("x509_svid", &mut lifetimes.x509_svid, seconds(5), 365 * DAY),
+        (
+            "bundle_refresh",
+            &mut lifetimes.bundle_refresh,
+            seconds(1),
+            7 * DAY,
+        ),
+    ] {
+        let Some(entry) = fields.get(key) else {
+            continue;
+        };
+        let read = |text: &str| values::duration(text, least, most);
+        if let Some(duration) = reader.field(entry, "24h", read) {
+            *value = duration;
+        }
+    }
+    if let Some(wrong) = values::outlived(&lifetimes) {
+        let entry = fields.get("x509_svid").or_else(|| fields.get("ca"));
+        reader.wrong(entry.map_or(of.place, |entry| entry.value.place), wrong);
+    }
+    lifetimes
+}

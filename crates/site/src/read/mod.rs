@@ -1,0 +1,202 @@
+//! From the tree of a site file to a [`Site`], or to all of its faults.
+//!
+//! Each part of the file is read as far as it can be; a part with a fault is left out of the
+//! site, which then never leaves this module. Faults that only follow from another fault are not
+//! reported: with the trust domain at fault, nobody can say which identities are foreign.
+
+mod fields;
+mod frame;
+mod listeners;
+mod peers;
+mod services;
+mod values;
+mod workloads;
+
+use std::collections::BTreeSet;
+
+use renkei_spiffe::{SpiffeId, TrustDomain};
+
+use self::fields::{Entry, Reader, Wrong};
+use crate::{
+    Fault, Faults, Item, MAX_TEXT, Place, Site,
+    node::{self, Node, Value},
+    place::SourceMap,
+    schema::keys,
+    site::SERVER_PATH,
+};
+
+/// Parses, checks and resolves a site file.
+pub(crate) fn read(name: &str, text: &str) -> Result<Site, Faults> {
+    // A byte order mark would shift every place.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.len() > MAX_TEXT {
+        let mut faults = Faults::new(name, "");
+        let message = format!(
+            "the file has {} bytes; at most {MAX_TEXT} are read",
+            text.len()
+        );
+        faults.push(Place::START, message, "is this the site file?");
+        return Err(faults);
+    }
+    let mut faults = Faults::new(name, text);
+    match node::parse(text) {
+        Ok(root) => read_root(&root, Reader::new(faults), name, text),
+        Err(Fault {
+            place,
+            message,
+            hint,
+        }) => {
+            faults.push(place, message, hint);
+            Err(faults)
+        }
+    }
+}
+
+/// What is known of the site while the rest is read.
+struct Context<'a> {
+    own: Option<TrustDomain>,
+    peers: peers::Known,
+    services: BTreeSet<&'a str>,
+}
+
+impl Context<'_> {
+    /// `osaka.example` alone would be the site's own workload of that name; whoever writes it
+    /// means everybody at Osaka, and so must not get the one for the other.
+    fn is_no_trust_domain(&self, text: &str) -> Result<(), Wrong> {
+        let linked = |name: &TrustDomain| {
+            self.own.as_ref() == Some(name) || self.peers.has_gateway.contains_key(name)
+        };
+        match TrustDomain::parse(text).ok().filter(linked) {
+            Some(name) => Err(Wrong::new(
+                format!("{name} names a whole trust domain"),
+                format!("write {name}/NAME for each identity"),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<Site, Faults> {
+    if let Err(wrong) = is_mapping(root) {
+        reader.wrong(Place::START, wrong);
+        return Err(reader.faults);
+    }
+    let of = Entry {
+        key: "the site file",
+        place: Place::START,
+        value: root,
+    };
+    let fields = reader.fields(of, keys::SITE, "", later);
+    let frame = frame::read(&mut reader, &fields);
+    let own = frame.trust_domain;
+    let (peers, mut known) = peers::read(&mut reader, fields.get("peers"), own.as_ref());
+    known.incomplete |= names(Some(of)).contains("federation");
+    let offered = fields.get("services");
+    let context = Context {
+        own,
+        peers: known,
+        services: names(offered),
+    };
+    let services = services::read(&mut reader, offered, &context);
+    services::need_gateway(&mut reader, offered, fields.get("gateway").is_some());
+    let workloads = workloads::read(&mut reader, fields.get("workloads"), &context);
+    let (gateway, bundle_endpoint) = (frame.gateway, frame.bundle_endpoint);
+    let shared = (gateway.as_ref(), bundle_endpoint.as_ref(), frame.admin);
+    listeners::no_two_alike(&mut reader, shared, &workloads);
+
+    let server_id = context.own.as_ref().and_then(server_id);
+    let (Some(site_name), Some(trust_domain), Some(server_id), true) = (
+        frame.site_name,
+        context.own,
+        server_id,
+        reader.faults.is_empty(),
+    ) else {
+        return Err(reader.faults);
+    };
+    Ok(Site {
+        name: site_name,
+        trust_domain,
+        server_id,
+        gateway,
+        bundle_endpoint,
+        peers,
+        services,
+        workloads,
+        lifetimes: frame.lifetimes,
+        admin: frame.admin,
+        source: SourceMap {
+            name: name.into(),
+            text: text.into(),
+            places: reader.places,
+        },
+    })
+}
+
+fn is_mapping(root: &Node) -> Result<(), Wrong> {
+    let message = match &root.value {
+        Value::Map(_) => return Ok(()),
+        Value::Null => "the site file is empty".to_owned(),
+        other => format!("a site file is a mapping, not {}", other.kind()),
+    };
+    Err(Wrong::new(
+        message,
+        "begin with `site: NAME` and `trust_domain: NAME`",
+    ))
+}
+
+/// The identity of a trust domain's own server. Any trust domain that is a DNS name has one.
+fn server_id(trust_domain: &TrustDomain) -> Option<SpiffeId> {
+    SpiffeId::with_path(trust_domain.clone(), SERVER_PATH).ok()
+}
+
+/// The keys of a mapping, whatever their entries are.
+fn names<'a>(of: Option<Entry<'a>>) -> BTreeSet<&'a str> {
+    match of.map(|of| &of.value.value) {
+        Some(Value::Map(entries)) => entries
+            .iter()
+            .filter_map(|(key, _)| key.as_text())
+            .collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+fn later(key: &str) -> Option<Wrong> {
+    (key == "federation").then(|| {
+        Wrong::new(
+            "`federation` is not supported by this version",
+            "link the sites with `peers: {osaka.example: {bundle: URL, gateway: HOST:PORT}}`",
+        )
+    })
+}
+
+/// Reads an identity of the site's own trust domain or a peer's.
+fn linked_identity(
+    reader: &mut Reader,
+    node: &Node,
+    what: &str,
+    context: &Context<'_>,
+) -> Option<SpiffeId> {
+    let own = context.own.as_ref();
+    let example = "osaka.example/collector";
+    let id = reader.scalar(node, what, example, |text| {
+        context.is_no_trust_domain(text)?;
+        values::identity(text, own)
+    })??;
+    let td = id.trust_domain();
+    if own.is_some_and(|own| own != td) && !context.peers.contains(td) {
+        let near = context.peers.nearest(td);
+        let hint = match near {
+            Some(near) => format!("did you mean `{near}{}`?", id.path()),
+            None => format!("add `{td}: {{bundle: URL or FILE}}` to `peers`"),
+        };
+        let message = format!("{td} is neither this site's trust domain nor a peer's");
+        reader.fault(node.place, message, hint);
+        return None;
+    }
+    Some(id)
+}
+
+/// Remembers where an item stands.
+fn remember(reader: &mut Reader, item: Item, place: Place) {
+    reader.places.insert(item, place);
+}

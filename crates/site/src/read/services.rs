@@ -1,0 +1,180 @@
+//! What the site offers.
+
+use std::collections::BTreeMap;
+
+use renkei_spiffe::SpiffeId;
+
+use super::{
+    Context,
+    fields::{Entry, Fields, Reader, Wrong},
+    linked_identity, remember, values,
+};
+use crate::{HostPort, Item, Protocol, Service, Site, node::Value, schema::keys, suggest};
+
+const EXAMPLE: &str = "{broker: {backends: [127.0.0.1:9092], allow: [osaka.example/collector]}}";
+
+pub(super) fn read(
+    reader: &mut Reader,
+    of: Option<Entry<'_>>,
+    context: &Context<'_>,
+) -> BTreeMap<String, Service> {
+    let mut services = BTreeMap::new();
+    let Some(of) = of else { return services };
+    for entry in reader.entries(of, EXAMPLE) {
+        let id = service_id(reader, entry, context);
+        let fields = reader.fields(entry, keys::SERVICE, "{backends: [127.0.0.1:9092]}", later);
+        let service = service(reader, entry.key, id, &fields, context);
+        services.extend(service.map(|service| (service.name.clone(), service)));
+    }
+    services
+}
+
+/// Callers of a service arrive at the gateway; without one the service is out of reach.
+pub(super) fn need_gateway(reader: &mut Reader, of: Option<Entry<'_>>, has_gateway: bool) {
+    let Some(of) = of else { return };
+    let offers = matches!(&of.value.value, Value::Map(map) if !map.is_empty());
+    if offers && !has_gateway {
+        let hint = "add `gateway: {listen: 0.0.0.0:8443, advertise: gw.osaka.example:8443}`";
+        reader.fault(
+            of.place,
+            "`services` need a `gateway`: callers reach them through it",
+            hint,
+        );
+    }
+}
+
+fn service_id(reader: &mut Reader, of: Entry<'_>, context: &Context<'_>) -> Option<SpiffeId> {
+    remember(reader, Item::Service(of.key.to_owned()), of.place);
+    if let Err(wrong) = values::service_name(of.key) {
+        reader.wrong(of.place, wrong);
+        return None;
+    }
+    let own = context.own.clone()?;
+    let id = SpiffeId::with_path(own, &format!("/{}", of.key)).ok()?;
+    if Site::sni(&id).is_none() {
+        let message = format!(
+            "{}.{} is too long for a server name",
+            of.key,
+            id.trust_domain()
+        );
+        reader.fault(
+            of.place,
+            message,
+            "shorten the name; both together have at most 253 bytes",
+        );
+        return None;
+    }
+    Some(id)
+}
+
+fn service(
+    reader: &mut Reader,
+    name: &str,
+    id: Option<SpiffeId>,
+    fields: &Fields<'_>,
+    context: &Context<'_>,
+) -> Option<Service> {
+    let protocol = match fields.get("protocol") {
+        Some(entry) => reader.field(entry, "kafka", protocol),
+        None => Some(Protocol::default()),
+    };
+    let backends = backends(reader, fields);
+    let allow = allow(reader, name, fields, context);
+    let policy = match fields.get("policy") {
+        Some(entry) => {
+            remember(reader, Item::Policy(name.to_owned()), entry.value.place);
+            reader.field(entry, "broker.rego", values::path).map(Some)
+        }
+        None => Some(None),
+    };
+    let (id, protocol, policy) = (id?, protocol?, policy?);
+    Some(Service {
+        name: name.to_owned(),
+        id,
+        protocol,
+        backends,
+        allow,
+        policy,
+    })
+}
+
+fn protocol(text: &str) -> Result<Protocol, Wrong> {
+    match text {
+        "tcp" => Ok(Protocol::Tcp),
+        "kafka" => Ok(Protocol::Kafka),
+        "http" => Err(Wrong::new(
+            "protocol `http` is not supported by this version",
+            "write tcp: HTTP passes through it unchanged",
+        )),
+        other => {
+            let hint = match suggest::nearest(other, ["tcp", "kafka"]) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => "write tcp or kafka".to_owned(),
+            };
+            Err(Wrong::new(format!("unknown protocol {other:?}"), hint))
+        }
+    }
+}
+
+fn backends(reader: &mut Reader, fields: &Fields<'_>) -> Vec<HostPort> {
+    let example = "127.0.0.1:9092";
+    let Some(entry) = fields.get("backends") else {
+        reader.missing(fields, "backends", &format!("[{example}]"));
+        return Vec::new();
+    };
+    let before = reader.faults.len();
+    let mut backends: Vec<HostPort> = Vec::new();
+    for node in reader.items(entry, example) {
+        let Some(backend) = reader.scalar(node, "a backend", example, values::dial) else {
+            continue;
+        };
+        if backends.contains(&backend) {
+            reader.fault(
+                node.place,
+                format!("{backend} is listed twice"),
+                "remove one of the two",
+            );
+        }
+        backends.push(backend);
+    }
+    if backends.is_empty() && reader.faults.len() == before {
+        let hint = format!("write `backends: [{example}]`");
+        reader.fault(entry.place, "a service needs at least one backend", hint);
+    }
+    backends
+}
+
+fn allow(
+    reader: &mut Reader,
+    service: &str,
+    fields: &Fields<'_>,
+    context: &Context<'_>,
+) -> Vec<SpiffeId> {
+    let Some(entry) = fields.get("allow") else {
+        return Vec::new();
+    };
+    let mut allow: Vec<SpiffeId> = Vec::new();
+    for node in reader.items(entry, "osaka.example/collector") {
+        let Some(id) = linked_identity(reader, node, "a caller", context) else {
+            continue;
+        };
+        let item = Item::Allow(service.to_owned(), id.clone());
+        if reader.places.contains_key(&item) {
+            let message = format!("{} is listed twice", id.short());
+            reader.fault(node.place, message, "remove one of the two");
+            continue;
+        }
+        remember(reader, item, node.place);
+        allow.push(id);
+    }
+    allow
+}
+
+fn later(key: &str) -> Option<Wrong> {
+    matches!(key, "topics" | "methods").then(|| {
+        Wrong::new(
+            format!("`{key}` is not supported by this version"),
+            "decide by caller, with `allow` or `policy`",
+        )
+    })
+}

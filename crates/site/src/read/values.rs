@@ -1,0 +1,176 @@
+//! Single values of the file: addresses, identities, names, durations, paths.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use renkei_spiffe::{SpiffeId, TrustDomain};
+
+use super::fields::Wrong;
+use crate::{
+    HostPort, Lifetimes,
+    address::{is_dns_label, is_dns_name},
+    lifetime::{parse_duration, write_duration},
+};
+
+/// The name that Renkei keeps for its own identities.
+const RESERVED: &str = "renkei";
+
+pub(super) fn listen(text: &str) -> Result<SocketAddr, Wrong> {
+    let wrong = |message: String| {
+        Wrong::new(
+            message,
+            "write an IP address and a port, such as 127.0.0.1:9092",
+        )
+    };
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err(wrong(format!(
+            "{text:?} has port 0; others could not find the listener"
+        ))),
+        Ok(address) => Ok(address),
+        Err(_) => match HostPort::parse(text) {
+            Ok(_) => Err(wrong(format!("{text:?} is not an IP address to listen on"))),
+            Err(error) => Err(wrong(format!("{text:?} is not an address: {error}"))),
+        },
+    }
+}
+
+/// A listener that only processes of this node can reach.
+pub(super) fn listen_locally(text: &str, why: &str) -> Result<SocketAddr, Wrong> {
+    let address = listen(text)?;
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    let hint = format!("write 127.0.0.1:{}", address.port());
+    Err(Wrong::new(
+        format!("{text:?} is not a loopback address; {why}"),
+        hint,
+    ))
+}
+
+pub(super) fn dial(text: &str) -> Result<HostPort, Wrong> {
+    let hint = "write HOST:PORT, such as 10.0.0.5:9092 or \"[2001:db8::5]:9092\"";
+    HostPort::parse(text)
+        .map_err(|error| Wrong::new(format!("{text:?} is not an address: {error}"), hint))
+}
+
+pub(super) fn trust_domain(text: &str) -> Result<TrustDomain, Wrong> {
+    let hint = match text.strip_prefix("spiffe://") {
+        Some(bare) => format!("write {}", bare.trim_end_matches('/')),
+        None => "write a DNS name of your own, such as osaka.example".to_owned(),
+    };
+    let bad = |why: String| Wrong::new(format!("{text:?} is not a trust domain: {why}"), hint);
+    match TrustDomain::parse(text) {
+        Ok(_) if !is_dns_name(text) => Err(bad("it is not a DNS name".to_owned())),
+        Ok(name) => Ok(name),
+        Err(error) => Err(bad(error.to_string())),
+    }
+}
+
+/// An identity in its short or full form. Without the site's own trust domain, which may itself
+/// be at fault, a bare name is nobody's.
+pub(super) fn identity(text: &str, own: Option<&TrustDomain>) -> Result<Option<SpiffeId>, Wrong> {
+    let parsed = match own {
+        Some(own) => SpiffeId::parse_short(text, own).map(Some),
+        None if text.starts_with("spiffe://") => SpiffeId::parse(text).map(Some),
+        None if text.contains('/') => SpiffeId::parse(&format!("spiffe://{text}")).map(Some),
+        None => Ok(None),
+    };
+    let hint = "write NAME, TRUST-DOMAIN/NAME or spiffe://TRUST-DOMAIN/NAME";
+    let bad = |why: String| Wrong::new(format!("{text:?} is not an identity: {why}"), hint);
+    match parsed {
+        Ok(Some(id)) if id.path().is_empty() => Err(bad("it names a whole trust domain".into())),
+        Ok(id) => Ok(id),
+        Err(error) => Err(bad(error.to_string())),
+    }
+}
+
+/// The name of a service: a label of the server name that its gateway is asked for.
+pub(super) fn service_name(text: &str) -> Result<(), Wrong> {
+    if !is_dns_label(text) {
+        let message = format!("{text:?} is not a name for a service");
+        return Err(Wrong::new(
+            message,
+            "use a-z, 0-9 and '-', at most 63, such as my-broker",
+        ));
+    }
+    unreserved(text)
+}
+
+/// The name of a workload: one segment of a SPIFFE ID's path.
+pub(super) fn workload_name(text: &str) -> Result<(), Wrong> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    if !text.bytes().all(allowed) || text.len() > 255 || matches!(text, "" | "." | "..") {
+        let message = format!("{text:?} is not a name for a workload");
+        return Err(Wrong::new(
+            message,
+            "use letters, digits, '.', '-' and '_', at most 255",
+        ));
+    }
+    unreserved(text)
+}
+
+fn unreserved(text: &str) -> Result<(), Wrong> {
+    match text {
+        RESERVED => Err(Wrong::new(
+            format!("the name `{RESERVED}` is kept for the site's own server"),
+            "choose another name",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The name of a site, which people see.
+pub(super) fn site_name(text: &str) -> Result<String, Wrong> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    if text.bytes().all(allowed) && text.len() <= 63 {
+        return Ok(text.to_owned());
+    }
+    let message = format!("{text:?} is not a name for a site");
+    Err(Wrong::new(
+        message,
+        "use letters, digits, '.', '-' and '_', at most 63, such as osaka",
+    ))
+}
+
+pub(super) fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, Wrong> {
+    let Some(duration) = parse_duration(text) else {
+        let message = format!("{text:?} is not a duration");
+        return Err(Wrong::new(
+            message,
+            "write a number and s, m, h or d, such as 20s or 24h",
+        ));
+    };
+    if (least..=most).contains(&duration) {
+        return Ok(duration);
+    }
+    let (least, most) = (write_duration(least), write_duration(most));
+    Err(Wrong::new(
+        format!("{text} is out of range"),
+        format!("write {least} to {most}"),
+    ))
+}
+
+/// Certificates never outlive the authority that signed them.
+pub(super) fn outlived(lifetimes: &Lifetimes) -> Option<Wrong> {
+    let (ca, svid) = (
+        write_duration(lifetimes.ca),
+        write_duration(lifetimes.x509_svid),
+    );
+    (lifetimes.x509_svid > lifetimes.ca).then(|| {
+        let message = format!("`x509_svid: {svid}` outlives its authority, `ca: {ca}`");
+        Wrong::new(
+            message,
+            format!("lower `x509_svid` to {ca} or less, or raise `ca`"),
+        )
+    })
+}
+
+/// A file name. Whether the file exists is for the caller to find out.
+pub(super) fn path(text: &str) -> Result<PathBuf, Wrong> {
+    match text.contains('\0') {
+        false => Ok(text.into()),
+        true => Err(Wrong::new(
+            "a file name cannot contain a NUL character",
+            "remove it",
+        )),
+    }
+}

@@ -1,0 +1,240 @@
+//! The JSON Schema of the site file, for editors.
+//!
+//! The types of this module are the file as it is written. They exist for their schema: the file
+//! is read by [`crate::read`], which finds all faults where a derived reader stops at the first.
+//! A test keeps both in step.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+
+/// The JSON Schema (2020-12) of the site file.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(SiteFile).to_value()
+}
+
+/// The keys that the reader knows, per mapping.
+pub(crate) mod keys {
+    pub(crate) const SITE: &[&str] = &[
+        "site",
+        "trust_domain",
+        "gateway",
+        "bundle_endpoint",
+        "peers",
+        "services",
+        "workloads",
+        "lifetimes",
+        "admin",
+    ];
+    pub(crate) const GATEWAY: &[&str] = &["listen", "advertise"];
+    pub(crate) const BUNDLE_ENDPOINT: &[&str] = &["listen", "certificate", "key"];
+    pub(crate) const PEER: &[&str] =
+        &["bundle", "gateway", "bootstrap", "endpoint_id", "web_roots"];
+    pub(crate) const SERVICE: &[&str] = &["protocol", "backends", "allow", "policy"];
+    pub(crate) const WORKLOAD: &[&str] = &["selectors", "uses"];
+    pub(crate) const LIFETIMES: &[&str] = &["ca", "x509_svid", "bundle_refresh"];
+}
+
+#[expect(dead_code, reason = "read by the schema generator alone")]
+mod written {
+    use super::{BTreeMap, JsonSchema};
+
+    /// A Renkei site: its trust domain, what it offers, what runs there, and the sites that it is
+    /// linked with.
+    ///
+    /// Identities are written `TRUST-DOMAIN/NAME`, or `NAME` for the site's own, or in full,
+    /// `spiffe://TRUST-DOMAIN/NAME`.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields, title = "Renkei site file")]
+    pub(super) struct SiteFile {
+        /// The name of the site, for people.
+        #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,63}$"), example = &"osaka")]
+        site: String,
+        /// The trust domain whose authority the site is: a DNS name.
+        #[schemars(regex(pattern = r"^[a-z0-9._-]{1,253}$"), example = &"osaka.example")]
+        trust_domain: String,
+        /// Where other sites reach this one. A site with services needs one.
+        gateway: Option<Gateway>,
+        /// Where the bundle is also served with a web certificate (SPIFFE profile https_web). The
+        /// gateway always serves it (profile https_spiffe).
+        bundle_endpoint: Option<BundleEndpoint>,
+        /// The sites that this one is linked with, by trust domain.
+        peers: Option<BTreeMap<String, Peer>>,
+        /// What the site offers, by name. A name is a DNS label.
+        services: Option<BTreeMap<String, Service>>,
+        /// What runs at the site, by name.
+        workloads: Option<BTreeMap<String, Workload>>,
+        /// How long certificates live.
+        lifetimes: Option<Lifetimes>,
+        /// The loopback address where metrics and health are served.
+        #[schemars(example = &"127.0.0.1:9901")]
+        admin: Option<String>,
+    }
+
+    /// Where other sites reach this one.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    pub(super) struct Gateway {
+        /// The IP address and port that the gateway binds.
+        #[schemars(example = &"0.0.0.0:8443")]
+        listen: String,
+        /// The address that other sites dial; `listen` unless that is "any address".
+        #[schemars(example = &"gw.osaka.example:8443")]
+        advertise: Option<String>,
+    }
+
+    /// A bundle endpoint with a web certificate.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    pub(super) struct BundleEndpoint {
+        /// The IP address and port that the endpoint binds.
+        #[schemars(example = &"0.0.0.0:443")]
+        listen: String,
+        /// PEM file of the certificate chain.
+        certificate: String,
+        /// PEM file of the key.
+        key: String,
+    }
+
+    /// A site that this one is linked with.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    pub(super) struct Peer {
+        /// Where the peer's bundle comes from: the https URL of a bundle endpoint, or the name of
+        /// a file that holds the bundle document.
+        #[schemars(example = &"https://gw.osaka.example:8443/")]
+        bundle: String,
+        /// Where the peer's services are reached. A peer that only calls needs none.
+        #[schemars(example = &"gw.osaka.example:8443")]
+        gateway: Option<String>,
+        /// The file of the bundle to trust until the first fetch. With it the endpoint proves
+        /// itself with an SVID (profile https_spiffe), without it with a web certificate
+        /// (profile https_web).
+        #[schemars(example = &"osaka.json")]
+        bootstrap: Option<String>,
+        /// Who a bundle endpoint with `bootstrap` must be; `spiffe://PEER/renkei/server` unless
+        /// written.
+        endpoint_id: Option<String>,
+        /// PEM file of the authorities that a bundle endpoint without `bootstrap` may have its
+        /// web certificate from; the system's unless written.
+        web_roots: Option<String>,
+    }
+
+    /// The session that a proxy understands.
+    #[derive(JsonSchema)]
+    #[schemars(rename_all = "snake_case")]
+    pub(super) enum Protocol {
+        /// Bytes.
+        Tcp,
+        /// Kafka's protocol.
+        Kafka,
+    }
+
+    /// Something that the site offers.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    pub(super) struct Service {
+        /// The session that the proxy understands; tcp unless written.
+        protocol: Option<Protocol>,
+        /// Where the service really runs, as HOST:PORT.
+        #[schemars(length(min = 1), example = vec!("127.0.0.1:9092"))]
+        backends: Vec<String>,
+        /// Who may call. Nobody else may, unless `policy` says so.
+        #[schemars(example = vec!("osaka.example/collector"))]
+        allow: Option<Vec<String>>,
+        /// A Rego file (package renkei.authz) with more rules.
+        #[schemars(example = &"broker.rego")]
+        policy: Option<String>,
+    }
+
+    /// Something that runs at the site.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    pub(super) struct Workload {
+        /// What a process must be to have this identity; all must match.
+        #[schemars(
+            length(min = 1),
+            inner(regex(pattern = r"^unix:(uid|user|gid|group|path|sha256):.+$")),
+            example = vec!("unix:user:kafka")
+        )]
+        selectors: Vec<String>,
+        /// The services it calls, each with the loopback address to open for it.
+        uses: Option<BTreeMap<String, String>>,
+    }
+
+    /// How long certificates live, as a number and s, m, h or d.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    pub(super) struct Lifetimes {
+        /// Of a certificate authority; 24h unless written.
+        #[schemars(regex(pattern = r"^[0-9]+[smhd]$"), example = &"24h")]
+        ca: Option<String>,
+        /// Of an X.509-SVID; 1h unless written.
+        #[schemars(regex(pattern = r"^[0-9]+[smhd]$"), example = &"1h")]
+        x509_svid: Option<String>,
+        /// How often peers should fetch this site's bundle; 5m unless written.
+        #[schemars(regex(pattern = r"^[0-9]+[smhd]$"), example = &"5m")]
+        bundle_refresh: Option<String>,
+    }
+}
+
+use written::SiteFile;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::{keys, schema};
+
+    #[test]
+    fn reader_and_schema_know_the_same_keys() {
+        let schema = schema();
+        let known = |mapping: &Value| -> BTreeSet<String> {
+            assert_eq!(mapping["additionalProperties"], false, "{mapping}");
+            mapping["properties"]
+                .as_object()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect()
+        };
+        let read = |keys: &[&str]| {
+            keys.iter()
+                .map(|key| key.to_string())
+                .collect::<BTreeSet<_>>()
+        };
+        assert_eq!(known(&schema), read(keys::SITE));
+        for (name, keys) in [
+            ("Gateway", keys::GATEWAY),
+            ("BundleEndpoint", keys::BUNDLE_ENDPOINT),
+            ("Peer", keys::PEER),
+            ("Service", keys::SERVICE),
+            ("Workload", keys::WORKLOAD),
+            ("Lifetimes", keys::LIFETIMES),
+        ] {
+            assert_eq!(known(&schema["$defs"][name]), read(keys), "{name}");
+        }
+        assert_eq!(
+            schema["$defs"].as_object().unwrap().len(),
+            7,
+            "six mappings and a protocol"
+        );
+    }
+
+    #[test]
+    fn every_key_is_described() {
+        let schema = schema();
+        let mappings = schema["$defs"]
+            .as_object()
+            .unwrap()
+            .values()
+            .chain([&schema]);
+        for mapping in mappings.filter(|mapping| mapping.get("properties").is_some()) {
+            for (key, value) in mapping["properties"].as_object().unwrap() {
+                assert!(value["description"].is_string(), "{key} has no description");
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The desired state of a site, as the roles follow it.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use renkei_spiffe::{SpiffeId, TrustDomain};
+use serde::Serialize;
+use url::Url;
+
+use crate::{
+    Faults, HostPort, Item, Lifetimes, Place, Selector,
+    address::{is_dns_label, is_dns_name},
+    place::SourceMap,
+};
+
+/// The path of the identity under which a site's own gateway serves its bundle.
+pub(crate) const SERVER_PATH: &str = "/renkei/server";
+
+/// A site: what its file says, checked and resolved. Sites are equal if they say the same, even
+/// when their files are written differently.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Site {
+    /// The name of the site, for people.
+    pub name: String,
+    /// The trust domain whose authority the site is.
+    pub trust_domain: TrustDomain,
+    /// The identity under which the site's gateway serves its bundle:
+    /// `spiffe://TRUST-DOMAIN/renkei/server`.
+    pub server_id: SpiffeId,
+    /// Where other sites reach this one.
+    pub gateway: Option<Gateway>,
+    /// Where the bundle is also served to clients that trust the web's certificates (https_web).
+    pub bundle_endpoint: Option<BundleEndpoint>,
+    /// Sites that this one is linked with.
+    pub peers: BTreeMap<TrustDomain, Peer>,
+    /// What this site offers, by name.
+    pub services: BTreeMap<String, Service>,
+    /// What runs at this site and calls others, by name.
+    pub workloads: BTreeMap<String, Workload>,
+    /// How long certificates live.
+    pub lifetimes: Lifetimes,
+    /// Where metrics and health are served; a loopback address.
+    pub admin: Option<SocketAddr>,
+    pub(crate) source: SourceMap,
+}
+
+/// Where other sites reach this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gateway {
+    /// The address that the gateway binds.
+    pub listen: SocketAddr,
+    /// The address that other sites dial.
+    pub advertise: HostPort,
+}
+
+/// A bundle endpoint of profile https_web.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BundleEndpoint {
+    /// The address that the endpoint binds.
+    pub listen: SocketAddr,
+    /// PEM file of the endpoint's web certificate chain.
+    pub certificate: PathBuf,
+    /// PEM file of its key.
+    pub key: PathBuf,
+}
+
+/// A site that this one is linked with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Peer {
+    /// Its trust domain.
+    pub trust_domain: TrustDomain,
+    /// Where its bundle comes from.
+    pub bundle: BundleSource,
+    /// Where its services are reached. Callers alone need none.
+    pub gateway: Option<HostPort>,
+}
+
+/// Where a peer's bundle comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BundleSource {
+    /// A bundle document on disk.
+    File(PathBuf),
+    /// A bundle endpoint that proves itself with a web certificate (SPIFFE_Federation 5.2.1).
+    HttpsWeb {
+        /// The endpoint.
+        url: Url,
+        /// PEM file of the authorities to trust in place of the system's.
+        roots: Option<PathBuf>,
+    },
+    /// A bundle endpoint that proves itself with an SVID of the peer (SPIFFE_Federation 5.2.2).
+    HttpsSpiffe {
+        /// The endpoint.
+        url: Url,
+        /// Who the endpoint must be.
+        endpoint_id: SpiffeId,
+        /// The bundle document to trust until the first fetch.
+        bootstrap: PathBuf,
+    },
+}
+
+/// The session that a service's proxy understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// Bytes.
+    #[default]
+    Tcp,
+    /// Kafka's protocol.
+    Kafka,
+}
+
+/// What this site offers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Service {
+    /// Its name; a DNS label.
+    pub name: String,
+    /// Its identity.
+    pub id: SpiffeId,
+    /// The session its proxy understands.
+    pub protocol: Protocol,
+    /// Where it really runs; never empty.
+    pub backends: Vec<HostPort>,
+    /// Who may call it. Nobody else may, unless `policy` says so.
+    pub allow: Vec<SpiffeId>,
+    /// A Rego file with more rules.
+    pub policy: Option<PathBuf>,
+}
+
+/// What runs at this site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Workload {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub id: SpiffeId,
+    /// What a process must be to have that identity; never empty, and all must match.
+    pub selectors: Vec<Selector>,
+    /// What it calls.
+    pub uses: Vec<Use>,
+}
+
+/// A service that a workload calls through a local listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Use {
+    /// The service.
+    pub target: SpiffeId,
+    /// The address that is opened for the workload; a loopback address.
+    pub listen: SocketAddr,
+}
+
+impl Site {
+    /// Every identity that the site issues: its own server's, its services' and its workloads'.
+    pub fn entries(&self) -> impl Iterator<Item = SpiffeId> {
+        let services = self.services.values().map(|service| service.id.clone());
+        let workloads = self.workloads.values().map(|workload| workload.id.clone());
+        std::iter::once(self.server_id.clone())
+            .chain(services)
+            .chain(workloads)
+    }
+
+    /// The server name (SNI) by which a gateway tells its services apart: `NAME.TRUST-DOMAIN`.
+    /// IDs whose path is not one DNS label have none.
+    pub fn sni(id: &SpiffeId) -> Option<String> {
+        let name = id
+            .path()
+            .strip_prefix('/')
+            .filter(|name| is_dns_label(name))?;
+        let sni = format!("{name}.{}", id.trust_domain());
+        is_dns_name(&sni).then_some(sni)
+    }
+
+    /// The service that a server name means. Names are compared without regard to case.
+    pub fn service_by_sni(&self, sni: &str) -> Option<&Service> {
+        let sni = sni.to_ascii_lowercase();
+        let name = sni
+            .strip_suffix(self.trust_domain.as_str())?
+            .strip_suffix('.')?;
+        self.services.get(name)
+    }
+
+    /// Where an item stands in the file; the start of the file if it is not there.
+    pub fn place(&self, item: &Item) -> Place {
+        self.source
+            .places
+            .get(item)
+            .copied()
+            .unwrap_or(Place::START)
+    }
+
+    /// The line that lets `caller` call a service, if its allow list does.
+    pub fn line_of_allow(&self, service: &str, caller: &SpiffeId) -> Option<usize> {
+        let item = Item::Allow(service.to_owned(), caller.clone());
+        self.source.places.get(&item).map(|place| place.line)
+    }
+
+    /// What the file is called in faults.
+    pub fn file(&self) -> &str {
+        &self.source.name
+    }
+
+    /// An empty list of faults over the file, for what only the running system can find.
+    pub fn faults(&self) -> Faults {
+        Faults::new(self.source.name.clone(), self.source.text.clone())
+    }
+
+    /// Takes relative paths to start at `base`, the folder of the site file.
+    pub fn resolve_paths(&mut self, base: &Path) {
+        let resolve = |path: &mut PathBuf| *path = base.join(&*path);
+        if let Some(endpoint) = &mut self.bundle_endpoint {
+            resolve(&mut endpoint.certificate);
+            resolve(&mut endpoint.key);
+        }
+        for peer in self.peers.values_mut() {
+            match &mut peer.bundle {
+                BundleSource::File(path) => resolve(path),
+                BundleSource::HttpsWeb { roots, .. } => roots.iter_mut().for_each(resolve),
+                BundleSource::HttpsSpiffe { bootstrap, .. } => resolve(bootstrap),
+            }
+        }
+        self.services
+            .values_mut()
+            .filter_map(|service| service.policy.as_mut())
+            .for_each(resolve);
+    }
+
+    /// How many lines of a site file are neither empty nor comments.
+    pub fn config_lines(text: &str) -> usize {
+        let counts = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+        text.lines().filter(counts).count()
+    }
+}

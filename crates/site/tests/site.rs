@@ -1,0 +1,262 @@
+//! What a good site file means.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{net::IpAddr, path::Path, time::Duration};
+
+use renkei_site::{BundleSource, Host, Item, Protocol, Site, diff, parse};
+use renkei_spiffe::{SpiffeId, TrustDomain};
+
+const HUB: &str = include_str!("fixtures/hub.yaml");
+const EVERY_KEY: &str = include_str!("fixtures/every-key.yaml");
+
+fn id(text: &str) -> SpiffeId {
+    SpiffeId::parse(&format!("spiffe://{text}")).unwrap()
+}
+
+fn td(name: &str) -> TrustDomain {
+    TrustDomain::parse(name).unwrap()
+}
+
+#[test]
+fn the_hub_is_read() {
+    let site = parse("site.yaml", HUB).unwrap();
+    assert_eq!(site.name, "hokkaido");
+    assert_eq!(
+        site.gateway.as_ref().unwrap().advertise.to_string(),
+        "gw.hokkaido.example:8443"
+    );
+    let broker = &site.services["broker"];
+    assert_eq!(broker.id, id("hokkaido.example/broker"));
+    assert_eq!(broker.protocol, Protocol::Kafka);
+    assert_eq!(
+        broker.allow,
+        [
+            id("osaka.example/collector"),
+            id("kyushu.example/collector")
+        ]
+    );
+    let forwarder = &site.workloads["forwarder"];
+    assert_eq!(forwarder.selectors[0].to_string(), "unix:user:kafka");
+    assert_eq!(forwarder.uses[0].target, id("tokyo.example/mdx"));
+    assert_eq!(forwarder.uses[0].listen, "127.0.0.1:19092".parse().unwrap());
+    assert_eq!(site.lifetimes.x509_svid, Duration::from_secs(3600));
+    let entries: Vec<_> = site.entries().map(|id| id.short()).collect();
+    let names = ["renkei/server", "broker", "forwarder"];
+    assert_eq!(
+        entries,
+        names.map(|name| format!("hokkaido.example/{name}"))
+    );
+}
+
+#[test]
+fn bundles_come_from_files_and_endpoints() {
+    let site = parse("site.yaml", HUB).unwrap();
+    let source = |name: &str| &site.peers[&td(name)].bundle;
+    assert_eq!(
+        source("kyushu.example"),
+        &BundleSource::File("trust/kyushu.json".into())
+    );
+    assert_eq!(
+        source("osaka.example"),
+        &BundleSource::HttpsSpiffe {
+            url: "https://gw.osaka.example:8443/".parse().unwrap(),
+            endpoint_id: id("osaka.example/renkei/server"),
+            bootstrap: "trust/osaka.json".into(),
+        }
+    );
+    assert_eq!(
+        source("tokyo.example"),
+        &BundleSource::HttpsWeb {
+            url: "https://tokyo.example/bundle.json".parse().unwrap(),
+            roots: None,
+        }
+    );
+}
+
+#[test]
+fn every_key_is_read() {
+    let site = parse("site.yaml", EVERY_KEY).unwrap();
+    let gateway = site.gateway.as_ref().unwrap();
+    assert_eq!(
+        gateway.advertise.to_string(),
+        "127.0.0.2:8443",
+        "listen is a definite address"
+    );
+    let hokkaido = &site.peers[&td("hokkaido.example")];
+    let ip = "2001:db8::5".parse::<IpAddr>().unwrap();
+    assert_eq!(hokkaido.gateway.as_ref().unwrap().host(), &Host::Ip(ip));
+    assert!(matches!(
+        &hokkaido.bundle,
+        BundleSource::HttpsSpiffe { endpoint_id, .. }
+            if *endpoint_id == id("hokkaido.example/spire/server")
+    ));
+    let archive = &site.services["archive"];
+    assert_eq!(archive.protocol, Protocol::Tcp);
+    assert_eq!(
+        archive.allow,
+        [
+            id("osaka.example/collector"),
+            id("hokkaido.example/ns/prod/sa/reader")
+        ]
+    );
+    let collector = &site.workloads["collector"];
+    assert_eq!(collector.selectors.len(), 3);
+    let targets: Vec<_> = collector
+        .uses
+        .iter()
+        .map(|used| used.target.short())
+        .collect();
+    assert_eq!(
+        targets,
+        ["osaka.example/archive", "hokkaido.example/broker"]
+    );
+    assert_eq!(site.lifetimes.ca, Duration::from_secs(7 * 24 * 3600));
+    assert_eq!(site.lifetimes.bundle_refresh, Duration::from_secs(60));
+    assert_eq!(site.admin, Some("127.0.0.1:9901".parse().unwrap()));
+}
+
+#[test]
+fn scalars_are_taken_as_they_are_spelled() {
+    let text = "{site: 007, trust_domain: osaka.example, workloads: \
+                {on: {selectors: [&a unix:uid:1]}, 1.50: {selectors: [*a]}}}";
+    let site = parse("site.yaml", text).unwrap();
+    assert_eq!(site.name, "007");
+    assert_eq!(site.workloads.keys().collect::<Vec<_>>(), ["1.50", "on"]);
+    assert_eq!(
+        site.workloads["1.50"].selectors,
+        site.workloads["on"].selectors
+    );
+}
+
+#[test]
+fn sections_whose_entries_are_all_commented_out_are_empty() {
+    let text = "site: a\ntrust_domain: a.example\npeers:\nservices:\n  # broker:\nworkloads:\n";
+    assert_eq!(parse("site.yaml", text).unwrap().entries().count(), 1);
+}
+
+#[test]
+fn services_are_told_apart_by_server_name() {
+    let site = parse("site.yaml", HUB).unwrap();
+    let sni = Site::sni(&id("hokkaido.example/broker")).unwrap();
+    assert_eq!(sni, "broker.hokkaido.example");
+    assert_eq!(
+        site.service_by_sni("Broker.Hokkaido.example").unwrap().name,
+        "broker"
+    );
+    for stranger in [
+        "broker",
+        "broker.osaka.example",
+        "hokkaido.example",
+        "x.hokkaido.example",
+    ] {
+        assert!(site.service_by_sni(stranger).is_none(), "{stranger}");
+    }
+    assert_eq!(Site::sni(&id("hokkaido.example/ns/prod")), None);
+}
+
+#[test]
+fn allow_entries_and_policies_keep_their_lines() {
+    let mut site = parse("site.yaml", HUB).unwrap();
+    let caller = id("kyushu.example/collector");
+    assert_eq!(site.line_of_allow("broker", &caller), Some(14));
+    assert_eq!(
+        site.line_of_allow("broker", &id("kyushu.example/other")),
+        None
+    );
+    site = parse("site.yaml", EVERY_KEY).unwrap();
+    let place = site.place(&Item::Policy("archive".to_owned()));
+    assert_eq!((place.line, place.column), (19, 13));
+    assert_eq!(
+        &EVERY_KEY[place.offset..place.offset + place.length],
+        "archive.rego"
+    );
+    let mut faults = site.faults();
+    faults.push(place, "archive.rego does not exist", "create it");
+    let text = faults.or(()).unwrap_err().to_lines();
+    assert_eq!(
+        text,
+        "site.yaml:19:13: archive.rego does not exist (create it)"
+    );
+}
+
+#[test]
+fn paths_are_resolved_against_the_folder_of_the_file() {
+    let mut site = parse("site.yaml", EVERY_KEY).unwrap();
+    site.resolve_paths(Path::new("/srv/osaka"));
+    let endpoint = site.bundle_endpoint.as_ref().unwrap();
+    assert_eq!(endpoint.certificate, Path::new("/srv/osaka/web/cert.pem"));
+    assert_eq!(endpoint.key, Path::new("/etc/renkei/web.key"));
+    assert_eq!(
+        site.services["archive"].policy.as_deref(),
+        Some(Path::new("/srv/osaka/archive.rego"))
+    );
+    let bundle = |name: &str| format!("{:?}", site.peers[&td(name)].bundle);
+    assert!(bundle("hokkaido.example").contains("\"/srv/osaka/hokkaido.json\""));
+    assert!(bundle("kyushu.example").contains("\"/srv/osaka/roots.pem\""));
+}
+
+#[test]
+fn only_lines_that_say_something_count() {
+    assert_eq!(Site::config_lines(HUB), 16);
+    assert_eq!(Site::config_lines("# a\n\n  # b\n\t\r\nsite: a # c\n"), 1);
+}
+
+#[test]
+fn layout_is_no_change() {
+    let old = parse("site.yaml", HUB).unwrap();
+    let text = format!(
+        "# moved\n{}",
+        HUB.replace("[127.0.0.1:9092]", "\n    - 127.0.0.1:9092")
+    );
+    let new = parse("site.yaml", &text).unwrap();
+    assert_eq!(old, new);
+    assert!(diff(&old, &new).is_empty());
+}
+
+#[test]
+fn changes_are_told_per_entry() {
+    let old = parse("site.yaml", HUB).unwrap();
+    let text = HUB
+        .replace("  kyushu.example: {bundle: trust/kyushu.json}\n", "")
+        .replace(
+            ", kyushu.example/collector]",
+            "]\n  cache: {backends: [10.0.0.1:6379]}",
+        )
+        .replace("127.0.0.1:9092", "127.0.0.1:9093")
+        .replace("unix:user:kafka", "unix:uid:9")
+        .replace("19092", "19093")
+        .replace("0.0.0.0:8443", "0.0.0.0:8444")
+        + "lifetimes: {x509_svid: 20s}\n";
+    let changes = diff(&old, &parse("site.yaml", &text).unwrap());
+    insta::assert_snapshot!(changes, @r"
+    ~ gateway
+    ~ lifetimes
+    - peer kyushu.example
+    ~ service broker (backends, allow)
+    + service cache
+    ~ workload forwarder (selectors, uses)
+    ");
+    assert_eq!(changes.needs_restart(), None);
+    let first = serde_json::to_value(&changes).unwrap()[3].clone();
+    assert_eq!(
+        first,
+        serde_json::json!({
+            "section": "service", "kind": "changed", "name": "broker", "keys": ["backends", "allow"]
+        })
+    );
+}
+
+#[test]
+fn another_trust_domain_needs_a_restart() {
+    let old = parse("site.yaml", HUB).unwrap();
+    let new = parse(
+        "site.yaml",
+        &HUB.replace("domain: hokkaido", "domain: sapporo"),
+    )
+    .unwrap();
+    let changes = diff(&old, &new);
+    assert!(changes.needs_restart().unwrap().contains("trust domain"));
+    let admin = parse("site.yaml", &format!("{HUB}admin: 127.0.0.1:9901\n")).unwrap();
+    assert!(diff(&old, &admin).needs_restart().is_some());
+}
