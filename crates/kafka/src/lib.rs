@@ -1,0 +1,54 @@
+//! Kafka sessions through the mesh: one client connection to one broker, carried byte by byte.
+//!
+//! A [`Session`] sits between a Kafka client and the broker whose connection it was given. It
+//! follows the framing in both directions, remembers which requests await an answer, and rewrites
+//! the few answers that name brokers, so that the client only ever learns local listeners.
+//! Everything else passes as slices of the buffer it arrived in: record batches are neither
+//! copied, collected nor parsed.
+//!
+//! # How a proxy uses it
+//!
+//! The *outbound* side, next to the client, owns the session. For each cluster it keeps a map from
+//! node id to a local listener; that map is its implementation of [`Endpoints`]. A node seen for
+//! the first time gets a listener, and the address the broker gave for it tells where connections
+//! to that listener go at the far site. Each accepted connection has its own session; the map is
+//! shared. The *inbound* side carries bytes and needs no session.
+//!
+//! # What is carried
+//!
+//! Requests listed in [`CARRIED`], and the answer to ApiVersions is cut down to them, so a
+//! client never chooses another one; a client that sends another one all the same is refused with
+//! [`SessionError::UnsupportedRequest`] rather than half decoded. Answers that name brokers:
+//!
+//! | answer | |
+//! | --- | --- |
+//! | Metadata, FindCoordinator, DescribeCluster | rewritten in every version |
+//! | Produce 10 and later | its NodeEndpoints (KIP-951) are rewritten |
+//! | Fetch 16 and later | not offered: NodeEndpoints come behind the record batches |
+//! | DescribeQuorum 2 | not offered |
+//! | share groups, raft voters, requests among brokers | not offered |
+//!
+//! Client telemetry (KIP-714) is not offered either: a client's measurements stay at its site.
+//! DescribeConfigs of a broker still shows `advertised.listeners` as text; clients do not dial it.
+//!
+//! # Trust
+//!
+//! Both peers are hostile. Lengths are checked before anything is kept, memory is bounded by
+//! [`MAX_REWRITTEN`] per direction, and counts read from the wire are never allocated for.
+//! The crate is pure: no sockets, tasks or clock. The protocol: <https://kafka.apache.org/protocol>.
+
+mod api;
+mod cutter;
+mod error;
+mod request;
+mod rewrite;
+mod sasl;
+mod session;
+mod wire;
+
+pub use api::{Api, CARRIED};
+pub use cutter::{MAX_FRAME, MAX_REWRITTEN};
+pub use error::{SessionError, Side};
+pub use rewrite::{Endpoint, Endpoints};
+pub use session::Session;
+pub use wire::WireFault;

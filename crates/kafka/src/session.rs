@@ -1,0 +1,320 @@
+//! One client connection to one broker.
+//!
+//! ```text
+//!                 frame that passes            frame that passes
+//!                ┌──────────────┐             ┌──────────────┐
+//!                ▼              │             ▼              │
+//!  requests:  ┌──────┐ head  ┌──────┐      ┌──────┐        ┌──────┐  :answers
+//!  client ──▶ │ HEAD │──────▶│ BODY │ ──▶  │ HEAD │───────▶│ BODY │ ──▶ client
+//!             └──────┘ known └──────┘      └──────┘        └──────┘
+//!              │    │    slices of the      │  │  ▲ rewritten │
+//!              │    │    input, uncopied    │  │  │           ▼
+//!              │    │                       │  │ ┌─────────┐ slices
+//!              │    └─ queue of awaited ───▶│  └▶│ COLLECT │
+//!              │       answers, in order    │    └─────────┘ Metadata, FindCoordinator,
+//!              ▼                            ▼                DescribeCluster, Produce 10+,
+//!            error                        error              ApiVersions
+//!
+//!  SASL without headers, inside HEAD of the requests:
+//!  REQUESTS ──SaslHandshake v0──▶ HANDSHAKE ──answer 0──▶ TOKENS(n) ──n tokens──▶ REQUESTS
+//!                                     └────other answer─────────────────────────▶ REQUESTS
+//! ```
+//!
+//! A broker answers in the order of requests. A Produce request with acks=0 has no answer, so
+//! nothing is awaited for it; brokers that answer it all the same exist, and as no client expects
+//! that, the answer is dropped.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::api;
+use crate::cutter::{Cutter, LENGTH, MAX_REWRITTEN, frame_length};
+use crate::error::{SessionError, Side};
+use crate::request::{Detail, Head};
+use crate::rewrite::{Answer, Endpoints};
+use crate::sasl::{self, Sasl};
+
+/// Bytes of an answer's correlation id.
+const CORRELATION: usize = 4;
+
+/// The most requests that may await an answer: librdkafka's own default limit.
+const MAX_IN_FLIGHT: usize = 1_000_000;
+
+/// So many requests without an answer are remembered, should the broker answer nevertheless.
+const REMEMBERED_SILENT: usize = 1024;
+
+/// A Kafka connection being carried. See the [crate's documentation](crate).
+///
+/// Both directions take a buffer that the caller keeps appending to. What can be judged is taken
+/// out of it; what cannot stays, so the caller must always be ready to read more into the same
+/// buffer. What is to be sent comes out as slices in order; after an error too, before closing.
+#[derive(Debug, Default)]
+pub struct Session {
+    requests: Rest,
+    answers: Rest,
+    awaited: VecDeque<Awaited>,
+    silent: VecDeque<i32>,
+    sasl: Sasl,
+}
+
+/// What becomes of the rest of a frame whose head has been judged.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    #[default]
+    None,
+    Pass(usize),
+    Discard(usize),
+}
+
+impl Rest {
+    /// Takes along what has arrived; says whether the frame is through.
+    fn advance(&mut self, cut: &mut Cutter<'_>) -> bool {
+        *self = match *self {
+            Self::None => Self::None,
+            Self::Pass(count) => match cut.pass(count) {
+                0 => Self::None,
+                left => Self::Pass(left),
+            },
+            Self::Discard(count) => match cut.discard(count) {
+                0 => Self::None,
+                left => Self::Discard(left),
+            },
+        };
+        *self == Self::None
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Awaited {
+    correlation: i32,
+    then: Then,
+}
+
+/// What becomes of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Pass,
+    Rewrite(Answer),
+    /// A SaslHandshake of version 0; so many tokens follow if the broker agrees.
+    SaslHandshake(u8),
+    /// An answer without a header.
+    SaslToken,
+    /// An answer that no client expects.
+    Drop,
+}
+
+impl Session {
+    /// A session at the beginning of a connection.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes what the client has sent out of `input` and puts what the broker shall see in `out`.
+    pub fn client_to_broker(
+        &mut self,
+        input: &mut BytesMut,
+        out: &mut Vec<Bytes>,
+    ) -> Result<(), SessionError> {
+        let mut cut = Cutter::new(input, out);
+        let result = self.requests(&mut cut);
+        cut.flush();
+        result
+    }
+
+    /// Takes what the broker has sent out of `input` and puts what the client shall see in `out`.
+    pub fn broker_to_client(
+        &mut self,
+        input: &mut BytesMut,
+        endpoints: &mut dyn Endpoints,
+        out: &mut Vec<Bytes>,
+    ) -> Result<(), SessionError> {
+        let mut cut = Cutter::new(input, out);
+        let result = self.answers(&mut cut, endpoints);
+        cut.flush();
+        result
+    }
+
+    /// Whether nothing is under way: no answer awaited and no frame half sent. A proxy that drains
+    /// may close such a connection, once its buffers are empty, without losing anything.
+    pub fn is_idle(&self) -> bool {
+        self.awaited.is_empty()
+            && self.requests == Rest::None
+            && self.answers == Rest::None
+            && self.sasl == Sasl::Requests
+    }
+
+    fn requests(&mut self, cut: &mut Cutter<'_>) -> Result<(), SessionError> {
+        while self.requests.advance(cut) {
+            match self.request(cut)? {
+                Some(rest) => self.requests = rest,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges the request at hand; `None` asks for more of it.
+    fn request(&mut self, cut: &mut Cutter<'_>) -> Result<Option<Rest>, SessionError> {
+        if self.sasl == Sasl::Handshake && !cut.rest().is_empty() {
+            return Err(SessionError::SaslOutOfTurn);
+        }
+        let Some(length) = frame_length(cut.rest(), Side::Client)? else {
+            return Ok(None);
+        };
+        if let Sasl::Tokens(left) = self.sasl {
+            self.sasl = if left > 1 {
+                Sasl::Tokens(left - 1)
+            } else {
+                Sasl::Requests
+            };
+            self.await_answer(0, Then::SaslToken)?;
+            return Ok(Some(Rest::Pass(LENGTH + length)));
+        }
+        let Some(head) = Head::parse(cut.rest(), length)? else {
+            return Ok(None);
+        };
+        let (correlation, mut rest) = (head.correlation, Rest::Pass(LENGTH + length));
+        match head.detail {
+            Detail::NoAcks => self.remember_silent(correlation),
+            Detail::SaslTokens(mechanism) => {
+                let rounds = sasl::rounds(mechanism)?;
+                self.await_answer(correlation, Then::SaslHandshake(rounds))?;
+                self.sasl = Sasl::Handshake;
+            }
+            Detail::FutureApiVersions => {
+                self.await_answer(correlation, Then::Rewrite(Answer::FutureApiVersions))?;
+                rest = Rest::Discard(cut.replace(LENGTH + length, api_versions_0(correlation)));
+            }
+            Detail::None => {
+                let answer = Answer::of(head.api.key, head.version);
+                self.await_answer(correlation, answer.map_or(Then::Pass, Then::Rewrite))?;
+            }
+        }
+        Ok(Some(rest))
+    }
+
+    fn await_answer(&mut self, correlation: i32, then: Then) -> Result<(), SessionError> {
+        if self.awaited.len() >= MAX_IN_FLIGHT {
+            return Err(SessionError::InFlight);
+        }
+        self.awaited.push_back(Awaited { correlation, then });
+        Ok(())
+    }
+
+    fn remember_silent(&mut self, correlation: i32) {
+        if self.silent.len() == REMEMBERED_SILENT {
+            self.silent.pop_front();
+        }
+        self.silent.push_back(correlation);
+    }
+
+    fn answers(
+        &mut self,
+        cut: &mut Cutter<'_>,
+        endpoints: &mut dyn Endpoints,
+    ) -> Result<(), SessionError> {
+        while self.answers.advance(cut) {
+            match self.answer(cut, endpoints)? {
+                Some(rest) => self.answers = rest,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges the answer at hand; `None` asks for more of it.
+    fn answer(
+        &mut self,
+        cut: &mut Cutter<'_>,
+        endpoints: &mut dyn Endpoints,
+    ) -> Result<Option<Rest>, SessionError> {
+        let Some(length) = frame_length(cut.rest(), Side::Broker)? else {
+            return Ok(None);
+        };
+        let Some(then) = self.due(cut.rest(), length)? else {
+            return Ok(None);
+        };
+        let mut rest = Rest::Pass(LENGTH + length);
+        match then {
+            Then::Pass | Then::SaslToken => {}
+            Then::Drop => return Ok(Some(Rest::Discard(LENGTH + length))),
+            Then::SaslHandshake(rounds) => {
+                let api = "SaslHandshake";
+                let Some(frame) = whole(cut.rest(), length, api)? else {
+                    return Ok(None);
+                };
+                self.sasl = sasl::agreed(frame, rounds)
+                    .map_err(|fault| SessionError::MalformedAnswer { api, fault })?;
+            }
+            Then::Rewrite(answer) => {
+                let Some(frame) = whole(cut.rest(), length, answer.api())? else {
+                    return Ok(None);
+                };
+                let frame = answer.rewrite(frame, endpoints)?;
+                rest = Rest::Discard(cut.replace(LENGTH + length, frame));
+            }
+        }
+        self.awaited.pop_front();
+        Ok(Some(rest))
+    }
+
+    /// What the answer at hand is due for: the oldest awaited, or one that nobody awaits.
+    fn due(&mut self, bytes: &[u8], length: usize) -> Result<Option<Then>, SessionError> {
+        let oldest = self.awaited.front().copied();
+        if oldest.is_some_and(|oldest| oldest.then == Then::SaslToken) {
+            return Ok(Some(Then::SaslToken));
+        }
+        if length < CORRELATION {
+            return Err(SessionError::ShortFrame {
+                from: Side::Broker,
+                length,
+            });
+        }
+        let id = bytes
+            .get(LENGTH..)
+            .and_then(|frame| frame.first_chunk::<CORRELATION>());
+        let Some(got) = id.map(|id| i32::from_be_bytes(*id)) else {
+            return Ok(None);
+        };
+        if let Some(oldest) = oldest.filter(|oldest| oldest.correlation == got) {
+            return Ok(Some(oldest.then));
+        }
+        match self.silent.iter().position(|silent| *silent == got) {
+            Some(at) => {
+                self.silent.remove(at);
+                Ok(Some(Then::Drop))
+            }
+            None => {
+                let awaited = oldest.map(|oldest| oldest.correlation);
+                Err(SessionError::Correlation { awaited, got })
+            }
+        }
+    }
+}
+
+/// The whole frame, once it has arrived, if it is short enough to be collected.
+fn whole<'a>(
+    bytes: &'a [u8],
+    length: usize,
+    api: &'static str,
+) -> Result<Option<&'a [u8]>, SessionError> {
+    if length > MAX_REWRITTEN {
+        return Err(SessionError::LongAnswer { api, length });
+    }
+    Ok(bytes.get(..LENGTH + length))
+}
+
+/// The ApiVersions request of version 0, which every broker understands, without a client id.
+fn api_versions_0(correlation: i32) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_i32(10);
+    frame.put_i16(api::API_VERSIONS);
+    frame.put_i16(0);
+    frame.put_i32(correlation);
+    frame.put_i16(-1);
+    frame.freeze()
+}
