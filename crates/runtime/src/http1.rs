@@ -1,0 +1,149 @@
+//! The accept loop that the admin and control endpoints share: HTTP/1, one request a
+//! connection, a bounded number of connections, slow clients cut.
+
+use std::{future::Future, io, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    task::JoinSet,
+};
+
+/// Pause after the system refused a connection (for want of descriptors, mostly).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// Connections served at once; more wait in the listener's queue.
+    pub(crate) connections: usize,
+    /// Time of a client to send the whole head of its request.
+    pub(crate) head_time: Duration,
+    /// Time of a whole connection.
+    pub(crate) time: Duration,
+}
+
+pub(crate) trait Listen: Send {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+    async fn next(&self) -> io::Result<TcpStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Listen for UnixListener {
+    type Stream = UnixStream;
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+/// Serves until dropped; what is open then is cut.
+pub(crate) async fn serve<L, H, F>(listener: &L, limits: Limits, handler: H)
+where
+    L: Listen,
+    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
+    let mut open = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = open.join_next(), if !open.is_empty() => {}
+            accepted = listener.next(), if open.len() < limits.connections => match accepted {
+                Ok(stream) => {
+                    open.spawn(connection(stream, limits, handler.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+async fn connection<S, H, F>(stream: S, limits: Limits, handler: H)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Full<Bytes>>>,
+{
+    let service = service_fn(move |request| {
+        let response = handler(request);
+        async { Ok::<_, std::convert::Infallible>(response.await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_time)
+        .keep_alive(false)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(limits.time, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a request was not served"),
+        Err(_) => tracing::debug!("a connection took too long and was cut"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn served(limits: Limits) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let handler = |_| async { Response::new(Full::new(Bytes::from_static(b"hello"))) };
+        tokio::spawn(async move { serve(&listener, limits, handler).await });
+        address
+    }
+
+    #[tokio::test]
+    async fn more_idle_connections_than_the_limit_give_way_in_time() {
+        let limits = Limits {
+            connections: 2,
+            head_time: Duration::from_millis(50),
+            time: Duration::from_secs(30),
+        };
+        let address = served(limits).await;
+        let mut idle = Vec::new();
+        for _ in 0..6 {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        assert!(response.ends_with("hello"), "{response}");
+    }
+
+    #[tokio::test]
+    async fn a_head_without_end_is_cut() {
+        let limits = Limits {
+            connections: 8,
+            head_time: Duration::from_secs(30),
+            time: Duration::from_secs(30),
+        };
+        let mut stream = TcpStream::connect(served(limits).await).await.unwrap();
+        let line = [b'x'; 4096];
+        let mut sent = 0;
+        while sent < 16 * 1024 * 1024 && stream.write_all(&line).await.is_ok() {
+            sent += line.len();
+        }
+        assert!(sent < 16 * 1024 * 1024, "the server read it all");
+    }
+}

@@ -1,0 +1,23 @@
+//! The frame of a Renkei process: what every role needs to be started, watched, told and stopped.
+//!
+//! - [`drain`]: one way to end work in progress: a signal, a deadline, then force.
+//! - [`process`]: who a local process is, and whether a workload's selectors match it.
+//! - [`readiness`]: named conditions; the process is ready when all of them hold.
+//! - [`telemetry`]: logs to standard error and the registry of metrics.
+//! - [`admin`]: metrics, liveness and readiness over HTTP on a loopback address.
+//! - [`control`]: commands to a running process over a unix socket that only its user may open.
+//! - [`signals`], [`systemd`]: what the system tells the process, and what it tells the system.
+//! - [`state_folder`]: a private folder for keys and databases.
+//!
+//! This crate knows no role: it never issues, attests, proxies or decides.
+
+pub mod admin;
+pub mod control;
+pub mod drain;
+mod http1;
+pub mod process;
+pub mod readiness;
+pub mod signals;
+pub mod state_folder;
+pub mod systemd;
+pub mod telemetry;

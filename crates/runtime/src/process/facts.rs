@@ -1,0 +1,52 @@
+//! What is known about one process at one moment.
+
+use std::path::PathBuf;
+
+use super::{Asked, AttestError, Digests, Process, executable, unreadable};
+
+/// Facts about a process, read while it was alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessFacts {
+    /// Process ID.
+    pub pid: i32,
+    /// User ID.
+    pub uid: u32,
+    /// Group ID.
+    pub gid: u32,
+    /// Supplementary group IDs.
+    pub groups: Vec<u32>,
+    /// The program that runs, or why that cannot be told: it was not asked for, or it is another
+    /// user's process, seen by an agent that is not root.
+    pub executable: Result<Executable, String>,
+}
+
+/// The file that a process runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executable {
+    /// Its path. The file at this path is the one that runs, which was checked.
+    pub path: Result<PathBuf, String>,
+    /// Its SHA-256, if it was asked for.
+    pub sha256: Result<[u8; 32], String>,
+}
+
+pub(super) fn read(
+    process: &Process,
+    digests: &Digests,
+    asked: Asked,
+) -> Result<ProcessFacts, AttestError> {
+    let status = process
+        .directory
+        .status()
+        .map_err(|error| unreadable(process.pid, &error))?;
+    if status.euid != process.uid {
+        let (pid, then, now) = (process.pid, process.uid, status.euid);
+        return Err(AttestError::UserChanged { pid, then, now });
+    }
+    Ok(ProcessFacts {
+        pid: process.pid,
+        uid: process.uid,
+        gid: process.gid,
+        groups: status.groups,
+        executable: executable::read(&process.directory, digests, asked),
+    })
+}

@@ -1,0 +1,119 @@
+//! Comparing facts with the selectors of a workload.
+
+use std::fmt;
+
+use nix::unistd::{Group, User};
+use renkei_site::{Selector, UnixSelector};
+
+use super::ProcessFacts;
+
+/// The first selector that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// A workload without selectors matches nobody.
+    #[error("the workload has no selectors")]
+    NoSelectors,
+    /// This one does not hold.
+    #[error("{selector} does not hold: {reason}")]
+    Selector {
+        /// As the site file has it.
+        selector: String,
+        /// What was found instead.
+        reason: String,
+    },
+}
+
+/// What selectors ask about the executable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Its path.
+    pub path: bool,
+    /// Its digest.
+    pub sha256: bool,
+}
+
+impl Asked {
+    /// All there is.
+    pub const ALL: Self = Self {
+        path: true,
+        sha256: true,
+    };
+
+    /// What these selectors ask.
+    pub fn by<'a>(selectors: impl IntoIterator<Item = &'a Selector>) -> Self {
+        let mut asked = Self::default();
+        for Selector::Unix(selector) in selectors {
+            asked.path |= matches!(selector, UnixSelector::Path(_));
+            asked.sha256 |= matches!(selector, UnixSelector::Sha256(_));
+        }
+        asked
+    }
+}
+
+/// All selectors must hold. User and group names are resolved through the system's name service
+/// at every call, so that a change there takes effect.
+pub fn matches(selectors: &[Selector], facts: &ProcessFacts) -> Result<(), Mismatch> {
+    if selectors.is_empty() {
+        return Err(Mismatch::NoSelectors);
+    }
+    selectors.iter().try_for_each(|selector| {
+        holds(selector, facts).map_err(|reason| Mismatch::Selector {
+            selector: selector.to_string(),
+            reason,
+        })
+    })
+}
+
+fn holds(selector: &Selector, facts: &ProcessFacts) -> Result<(), String> {
+    let Selector::Unix(selector) = selector;
+    match selector {
+        UnixSelector::Uid(uid) => same(uid, &facts.uid, "the process has user ID"),
+        UnixSelector::User(name) => user_holds(name, facts),
+        UnixSelector::Gid(gid) => in_group(*gid, facts),
+        UnixSelector::Group(name) => match Group::from_name(name) {
+            Ok(Some(group)) => in_group(group.gid.as_raw(), facts),
+            Ok(None) => Err(format!("there is no group {name} on this node")),
+            Err(error) => Err(format!("group {name} cannot be looked up: {error}")),
+        },
+        UnixSelector::Path(path) => {
+            let found = facts.executable.as_ref()?.path.as_ref()?;
+            same(&path.display(), &found.display(), "the process runs")
+        }
+        UnixSelector::Sha256(digest) => {
+            let found = facts.executable.as_ref()?.sha256.as_ref()?;
+            same(&Hex(digest), &Hex(found), "the program's SHA-256 is")
+        }
+    }
+}
+
+fn user_holds(name: &str, facts: &ProcessFacts) -> Result<(), String> {
+    match User::from_name(name) {
+        Ok(Some(user)) => same(&user.uid.as_raw(), &facts.uid, "the process has user ID"),
+        Ok(None) => Err(format!("there is no user {name} on this node")),
+        Err(error) => Err(format!("user {name} cannot be looked up: {error}")),
+    }
+}
+
+fn in_group(gid: u32, facts: &ProcessFacts) -> Result<(), String> {
+    if facts.gid == gid || facts.groups.contains(&gid) {
+        return Ok(());
+    }
+    Err(format!("the process is not in group {gid}"))
+}
+
+fn same<T: fmt::Display>(wanted: &T, found: &T, what: &str) -> Result<(), String> {
+    let (wanted, found) = (wanted.to_string(), found.to_string());
+    if wanted == found {
+        Ok(())
+    } else {
+        Err(format!("{what} {found}, not {wanted}"))
+    }
+}
+
+struct Hex<'a>(&'a [u8; 32]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}

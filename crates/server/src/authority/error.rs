@@ -1,0 +1,63 @@
+//! What can go wrong with the authority.
+
+use renkei_spiffe::SpiffeId;
+use time::OffsetDateTime;
+
+use super::RequestError;
+use crate::store::{KeyFileError, StoreError};
+
+/// Why the authority cannot be opened or rotated.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key file.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The CA certificate in the database cannot be read.
+    #[error(
+        "the CA certificate {id} in the database is damaged; restore the state folder from a backup"
+    )]
+    Certificate {
+        /// The CA's number.
+        id: String,
+    },
+    /// The making of a key or certificate failed.
+    #[error("a CA could not be made: {0}")]
+    Generation(#[from] rcgen::Error),
+    /// No random numbers.
+    #[error("the system gave no random numbers")]
+    Random,
+}
+
+/// Why an SVID was not issued.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The site file names no such workload or service.
+    #[error("{} is not a workload or service of this site", .0.short())]
+    UnknownEntry(SpiffeId),
+    /// The certificate request is bad.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The CA ended and could not be replaced.
+    #[error("the CA ended at {not_after}; the log says why no new one could be made")]
+    AuthorityEnded {
+        /// Its end.
+        not_after: OffsetDateTime,
+    },
+    /// The clock went back behind the CA's start.
+    #[error("this host's clock says {now}, but the CA starts at {not_before}: the clock is wrong")]
+    ClockBehind {
+        /// This host's time.
+        now: OffsetDateTime,
+        /// The CA's start.
+        not_before: OffsetDateTime,
+    },
+    /// The certificate could not be made.
+    #[error("the certificate could not be made: {0}")]
+    Generation(#[from] rcgen::Error),
+    /// No random numbers.
+    #[error("the system gave no random numbers")]
+    Random,
+}

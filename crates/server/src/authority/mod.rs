@@ -1,0 +1,242 @@
+//! The certificate authority of the own trust domain: its self-signed CAs, their rotation, and
+//! the SVIDs they sign. Time comes in as an argument, so that a test rotates without waiting.
+
+mod certificate;
+mod custody;
+mod error;
+mod request;
+mod ring;
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use renkei_spiffe::{Bundle, SpiffeId, TrustDomain};
+use rustls::crypto::{CryptoProvider, SecureRandom};
+use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+
+use self::{
+    certificate::Validity,
+    custody::{delete_key, hexadecimal, keep, new_ca, read_ring, serial},
+    ring::{Ring, Step},
+};
+use crate::store::{CaRow, CaState, IssuedRow, Store, StoreError};
+
+pub use error::{AuthorityError, SignError};
+pub use request::RequestError;
+
+/// A signed SVID and its record.
+#[derive(Debug)]
+pub(crate) struct Signed {
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) record: IssuedRow,
+}
+
+/// The CAs of the own trust domain.
+pub(crate) struct Authority {
+    trust_domain: TrustDomain,
+    store: Arc<Store>,
+    random: &'static dyn SecureRandom,
+    ring: RwLock<Ring>,
+}
+
+impl Authority {
+    /// Reads the CAs back, or makes the first one.
+    pub(crate) async fn open(
+        store: Arc<Store>,
+        trust_domain: TrustDomain,
+        provider: &CryptoProvider,
+        lifetimes: CaLifetimes,
+        now: OffsetDateTime,
+    ) -> Result<Self, AuthorityError> {
+        let random = provider.secure_random;
+        store.set_refresh_hint(lifetimes.refresh_hint).await?;
+        if store
+            .authorities()
+            .await?
+            .iter()
+            .all(|ca| ca.state != CaState::Active)
+        {
+            let first = new_ca(&trust_domain, CaState::Active, random, lifetimes.ca, now)?;
+            keep(&store, &first).await?;
+        }
+        let ring = RwLock::new(read_ring(&store).await?);
+        let authority = Self {
+            trust_domain,
+            store,
+            random,
+            ring,
+        };
+        authority.rotate(lifetimes, now).await?;
+        Ok(authority)
+    }
+
+    /// Takes every step that is due. `true` when the published bundle or the signing CA changed.
+    pub(crate) async fn rotate(
+        &self,
+        lifetimes: CaLifetimes,
+        now: OffsetDateTime,
+    ) -> Result<bool, AuthorityError> {
+        let mut changed = false;
+        if self.snapshot().refresh_hint != lifetimes.refresh_hint {
+            self.store.set_refresh_hint(lifetimes.refresh_hint).await?;
+            self.replace(Ring {
+                refresh_hint: lifetimes.refresh_hint,
+                ..self.snapshot()
+            });
+            changed = true;
+        }
+        while let Some(step) = self.snapshot().due(now) {
+            match step {
+                Step::Prepare => self.prepare(lifetimes.ca, now).await?,
+                Step::Activate => self.activate().await?,
+                Step::RemoveEnded => self.remove_ended(now).await?,
+            }
+            tracing::info!(trust_domain = %self.trust_domain, ?step, "CA rotation");
+            changed = true;
+        }
+        Ok(changed)
+    }
+
+    async fn prepare(&self, lifetime: Duration, now: OffsetDateTime) -> Result<(), AuthorityError> {
+        let next = new_ca(
+            &self.trust_domain,
+            CaState::Prepared,
+            self.random,
+            lifetime,
+            now,
+        )?;
+        keep(&self.store, &next).await?;
+        let (sequence, _) = self.store.bundle_state().await?;
+        self.replace(Ring {
+            prepared: Some(next),
+            sequence,
+            ..self.snapshot()
+        });
+        Ok(())
+    }
+
+    async fn activate(&self) -> Result<(), AuthorityError> {
+        let before = self.snapshot();
+        self.store.activate_prepared().await?;
+        self.replace(before.activated());
+        delete_key(&self.store, &before.active.ca).await;
+        Ok(())
+    }
+
+    async fn remove_ended(&self, now: OffsetDateTime) -> Result<(), AuthorityError> {
+        self.store.remove_ended(now).await?;
+        let (sequence, _) = self.store.bundle_state().await?;
+        let mut ring = self.snapshot();
+        ring.old.retain(|ca| ca.not_after > now);
+        self.replace(Ring { sequence, ..ring });
+        Ok(())
+    }
+
+    /// Signs for a registered identity; that it is registered is the caller's to know.
+    pub(crate) fn sign(
+        &self,
+        id: &SpiffeId,
+        request: &[u8],
+        lifetime: Duration,
+        now: OffsetDateTime,
+    ) -> Result<Signed, SignError> {
+        let key = request::requested_key(request)?;
+        let active = self.snapshot().active;
+        if active.ca.not_after <= now {
+            return Err(SignError::AuthorityEnded {
+                not_after: active.ca.not_after,
+            });
+        }
+        if active.ca.not_before > now {
+            return Err(SignError::ClockBehind {
+                now,
+                not_before: active.ca.not_before,
+            });
+        }
+        let serial = serial(self.random).ok_or(SignError::Random)?;
+        let validity = Validity::starting(now, lifetime).ending_by(active.ca.not_after);
+        let certificate = certificate::svid(id, &key, &active.issuer, serial, validity)?;
+        let record = IssuedRow {
+            serial: hexadecimal(&serial),
+            id: id.clone(),
+            not_before: validity.not_before,
+            not_after: validity.not_after,
+            issued_at: now,
+        };
+        Ok(Signed {
+            certificate,
+            record,
+        })
+    }
+
+    /// The own bundle as it is to be published.
+    pub(crate) fn bundle(&self) -> Bundle {
+        let ring = self.snapshot();
+        bundle(
+            &self.trust_domain,
+            &ring.authorities(),
+            ring.sequence,
+            ring.refresh_hint,
+        )
+    }
+
+    /// Every CA, the oldest first.
+    pub(crate) fn authorities(&self) -> Vec<CaRow> {
+        self.snapshot().authorities().into_iter().cloned().collect()
+    }
+
+    /// When rotation may have something to do next.
+    pub(crate) fn next_step(&self) -> OffsetDateTime {
+        self.snapshot().next_step()
+    }
+
+    fn snapshot(&self) -> Ring {
+        self.ring
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn replace(&self, ring: Ring) {
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
+    }
+}
+
+/// How long a CA lives, and how often peers are told to ask for the bundle.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CaLifetimes {
+    pub(crate) ca: Duration,
+    pub(crate) refresh_hint: Duration,
+}
+
+/// The own bundle from a state folder, whether or not a server runs on it.
+pub(crate) async fn stored_bundle(store: &Store) -> Result<Bundle, StoreError> {
+    let authorities = store.authorities().await?;
+    let (sequence, refresh_hint) = store.bundle_state().await?;
+    let trust_domain = store.trust_domain().await?;
+    let all: Vec<&CaRow> = authorities.iter().collect();
+    Ok(bundle(&trust_domain, &all, sequence, refresh_hint))
+}
+
+fn bundle(
+    trust_domain: &TrustDomain,
+    authorities: &[&CaRow],
+    sequence: u64,
+    refresh_hint: Duration,
+) -> Bundle {
+    Bundle {
+        x509_authorities: authorities
+            .iter()
+            .map(|ca| ca.certificate.clone())
+            .collect(),
+        sequence: Some(sequence),
+        refresh_hint: Some(refresh_hint),
+        ..Bundle::empty(trust_domain.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! The CAs of a trust domain at one moment, and what their ages ask for next. Time comes in as an
+//! argument.
+//!
+//! ```text
+//!            1/2 of its life          5/6 of its life           its end
+//! active ────────┬───────────────────────────┬────────────────────┬
+//!                └ next CA prepared:         └ next CA active,    └ old CA leaves
+//!                  published in the bundle     this one old         the bundle
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use rcgen::{Issuer, KeyPair};
+use time::OffsetDateTime;
+
+use crate::store::{CaRow, CaState};
+
+/// The next CA is published for at least so many refresh intervals before it signs, unless the
+/// active one would end first.
+const PUBLISHED_INTERVALS: u32 = 3;
+
+/// A CA that can sign.
+#[derive(Clone)]
+pub(super) struct Signer {
+    pub(super) ca: CaRow,
+    pub(super) issuer: Arc<Issuer<'static, KeyPair>>,
+}
+
+/// One CA that signs, perhaps the next one, and those before.
+#[derive(Clone)]
+pub(super) struct Ring {
+    pub(super) active: Signer,
+    pub(super) prepared: Option<Signer>,
+    pub(super) old: Vec<CaRow>,
+    pub(super) sequence: u64,
+    pub(super) refresh_hint: Duration,
+}
+
+/// What has become due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Make the next CA and publish it.
+    Prepare,
+    /// Let the prepared CA sign.
+    Activate,
+    /// Take CAs that ended out of the bundle.
+    RemoveEnded,
+}
+
+impl Ring {
+    /// The step that is due now, if any.
+    pub(super) fn due(&self, now: OffsetDateTime) -> Option<Step> {
+        if self.old.iter().any(|ca| ca.not_after <= now) {
+            return Some(Step::RemoveEnded);
+        }
+        match &self.prepared {
+            Some(_) if now >= self.activation() => Some(Step::Activate),
+            None if now >= self.preparation() => Some(Step::Prepare),
+            _ => None,
+        }
+    }
+
+    /// When a step may become due next.
+    pub(super) fn next_step(&self) -> OffsetDateTime {
+        let rotation = match &self.prepared {
+            Some(_) => self.activation(),
+            None => self.preparation(),
+        };
+        self.old
+            .iter()
+            .map(|ca| ca.not_after)
+            .fold(rotation, OffsetDateTime::min)
+    }
+
+    fn preparation(&self) -> OffsetDateTime {
+        fraction(&self.active.ca, 1, 2)
+    }
+
+    fn activation(&self) -> OffsetDateTime {
+        let usual = fraction(&self.active.ca, 5, 6);
+        let last = fraction(&self.active.ca, 11, 12);
+        let known = self.prepared.as_ref().map_or(usual, |next| {
+            next.ca.not_before.saturating_add(
+                (self.refresh_hint * PUBLISHED_INTERVALS)
+                    .try_into()
+                    .unwrap_or_default(),
+            )
+        });
+        usual.max(known).min(last)
+    }
+
+    /// Every CA in the order of the bundle: the oldest first.
+    pub(super) fn authorities(&self) -> Vec<&CaRow> {
+        let mut all: Vec<&CaRow> = self.old.iter().collect();
+        all.push(&self.active.ca);
+        all.extend(self.prepared.iter().map(|next| &next.ca));
+        all
+    }
+
+    /// The ring after [`Step::Activate`].
+    pub(super) fn activated(&self) -> Self {
+        let Some(next) = &self.prepared else {
+            return self.clone();
+        };
+        let mut old = self.old.clone();
+        old.push(CaRow {
+            state: CaState::Old,
+            ..self.active.ca.clone()
+        });
+        let ca = CaRow {
+            state: CaState::Active,
+            ..next.ca.clone()
+        };
+        let active = Signer {
+            ca,
+            issuer: next.issuer.clone(),
+        };
+        Self {
+            active,
+            prepared: None,
+            old,
+            ..self.clone()
+        }
+    }
+}
+
+fn fraction(ca: &CaRow, part: i32, whole: i32) -> OffsetDateTime {
+    ca.not_before + (ca.not_after - ca.not_before) * part / whole
+}

@@ -1,0 +1,118 @@
+//! The HTTP side of a bundle endpoint: one document, whatever the path, to whoever asks
+//! (SPIFFE_Federation 5.1). Every resource that a stranger could hold is bounded.
+
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
+};
+use http_body_util::Full;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{Notify, watch},
+    time::timeout,
+};
+
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTION_TIME: Duration = Duration::from_secs(30);
+const CLOSING_TIME: Duration = Duration::from_secs(2);
+const MAX_REQUESTS: u32 = 100;
+const MAX_HEADERS: usize = 64;
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+const MAX_STREAMS: u32 = 16;
+
+/// The document to serve, always the newest.
+pub(super) type Document = watch::Receiver<Bytes>;
+
+/// Serves one connection to its end, HTTP/1.1 or HTTP/2.
+pub(super) async fn serve<S>(stream: S, document: Document)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (served, enough) = (AtomicU32::new(0), Notify::new());
+    let service = service_fn(|request: Request<Incoming>| {
+        if served.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS {
+            enough.notify_one();
+        }
+        let response = answer(request.method(), &document);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let builder = builder();
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        ended = connection.as_mut() => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "bundle endpoint: connection ended");
+            }
+            return;
+        }
+        () = enough.notified() => {}
+        () = tokio::time::sleep(CONNECTION_TIME) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(CLOSING_TIME, connection).await;
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+        .keep_alive_interval(None);
+    builder
+}
+
+fn answer(method: &Method, document: &Document) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    if method != Method::GET && method != Method::HEAD {
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // hyper leaves the body out of the answer to HEAD and keeps its length.
+    *response.body_mut() = Full::new(document.borrow().clone());
+    response
+}
+
+/// The connections that an endpoint serves at one moment.
+#[derive(Debug, Clone)]
+pub(super) struct Places(Arc<tokio::sync::Semaphore>);
+
+impl Places {
+    pub(super) fn new(count: usize) -> Self {
+        Self(Arc::new(tokio::sync::Semaphore::new(count)))
+    }
+
+    /// A place, or `None` when all are taken: the connection is then closed at once.
+    pub(super) fn take(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        self.0.clone().try_acquire_owned().ok()
+    }
+}

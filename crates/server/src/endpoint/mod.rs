@@ -1,0 +1,142 @@
+//! The trust domain's bundle endpoint in both profiles of SPIFFE_Federation section 5:
+//! `https_spiffe`, on connections that the gateway hands over, and `https_web`, on a listener of
+//! its own.
+
+mod follow;
+mod http;
+pub(crate) mod pem;
+mod web;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use renkei_spiffe::{Identities, SpiffeId, X509Svid};
+use rustls::{
+    ServerConfig,
+    crypto::CryptoProvider,
+    version::{TLS12, TLS13},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio_rustls::server::StartHandshake;
+
+pub(crate) use follow::WebEndpoints;
+pub use pem::PemError;
+pub use web::EndpointError;
+use web::WebEndpoint;
+
+use self::http::Places;
+
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+const MAX_CONNECTIONS: usize = 256;
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// Why a connection to the bundle endpoint was not served.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The agent holds no certificate for the endpoint yet, or it has ended.
+    #[error("no certificate for {} yet: the agent has not received it", .0.short())]
+    NoIdentity(SpiffeId),
+    /// Too many connections at once.
+    #[error("all {MAX_CONNECTIONS} places of the bundle endpoint are taken")]
+    Busy,
+    /// The client was too slow.
+    #[error("the TLS handshake took too long")]
+    Timeout,
+    /// The handshake failed.
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(std::io::Error),
+    /// The certificate and key do not fit this TLS library.
+    #[error("the endpoint's certificate cannot be used: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// The endpoint of the profile https_spiffe. Clients present no certificate
+/// (SPIFFE_Federation 5.2.2).
+#[derive(Debug, Clone)]
+pub struct SpiffeEndpoint(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    id: SpiffeId,
+    provider: Arc<CryptoProvider>,
+    document: watch::Receiver<Bytes>,
+    places: Places,
+    /// The configuration made from the SVID that is the key beside it.
+    current: Mutex<Option<(Arc<X509Svid>, Arc<ServerConfig>)>>,
+}
+
+impl SpiffeEndpoint {
+    pub(crate) fn new(
+        id: SpiffeId,
+        provider: Arc<CryptoProvider>,
+        document: watch::Receiver<Bytes>,
+    ) -> Self {
+        let places = Places::new(MAX_CONNECTIONS);
+        Self(Arc::new(Inner {
+            id,
+            provider,
+            document,
+            places,
+            current: Mutex::default(),
+        }))
+    }
+
+    /// Completes a handshake that the gateway began, with the SVID of the endpoint from
+    /// `identities`, and serves the connection to its end.
+    pub async fn serve_handshake(
+        &self,
+        start: StartHandshake<TcpStream>,
+        identities: &watch::Receiver<Arc<Identities>>,
+    ) -> Result<(), HandshakeError> {
+        let _place = self.0.places.take().ok_or(HandshakeError::Busy)?;
+        let svid = identities.borrow().svids.get(&self.0.id).cloned();
+        let svid = svid.ok_or_else(|| HandshakeError::NoIdentity(self.0.id.clone()))?;
+        let config = self.0.config(&svid)?;
+        let stream = timeout(HANDSHAKE_TIME, start.into_stream(config))
+            .await
+            .map_err(|_| HandshakeError::Timeout)?
+            .map_err(HandshakeError::Handshake)?;
+        http::serve(stream, self.0.document.clone()).await;
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn config(&self, svid: &Arc<X509Svid>) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((made_from, config)) = current.as_ref()
+            && Arc::ptr_eq(made_from, svid)
+        {
+            return Ok(config.clone());
+        }
+        let config = server_config(
+            &self.provider,
+            svid.chain().to_vec(),
+            svid.key().to_rustls(),
+        )?;
+        *current = Some((svid.clone(), config.clone()));
+        Ok(config)
+    }
+}
+
+/// TLS 1.2 too, for HTTP clients that know nothing newer: the document is public, and it is the
+/// client that needs to know the server.
+fn server_config(
+    provider: &Arc<CryptoProvider>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests;

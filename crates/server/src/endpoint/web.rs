@@ -1,0 +1,111 @@
+//! The profile https_web: a listener with a certificate of the web's PKI.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use renkei_site::BundleEndpoint;
+use rustls::{ServerConfig, crypto::CryptoProvider};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    HANDSHAKE_TIME, MAX_CONNECTIONS,
+    http::{self, Places},
+    pem::{PemError, PemIdentity},
+};
+
+/// A wait after accept failed, for example because the process ran out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Why the https_web endpoint cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The address cannot be listened on.
+    #[error("the bundle endpoint cannot listen on {address}: {source}")]
+    Listen {
+        /// From the site file.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Certificate or key.
+    #[error("the bundle endpoint's certificate: {0}")]
+    Pem(#[from] PemError),
+}
+
+/// A listening https_web endpoint.
+#[derive(Debug)]
+pub(crate) struct WebEndpoint {
+    listener: TcpListener,
+    identity: PemIdentity,
+    document: watch::Receiver<Bytes>,
+    places: Places,
+}
+
+impl WebEndpoint {
+    /// Listens and reads the certificate, so that faults show at the start.
+    pub(crate) async fn open(
+        settings: &BundleEndpoint,
+        provider: Arc<CryptoProvider>,
+        document: watch::Receiver<Bytes>,
+    ) -> Result<Self, EndpointError> {
+        let identity = PemIdentity::read(&settings.certificate, &settings.key, provider)?;
+        let address = settings.listen;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| EndpointError::Listen { address, source })?;
+        Ok(Self {
+            listener,
+            identity,
+            document,
+            places: Places::new(MAX_CONNECTIONS),
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Accepts until it is dropped.
+    pub(crate) async fn run(mut self) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, client)) => self.begin(stream, client),
+                Err(error) => {
+                    tracing::warn!(%error, "the bundle endpoint could not accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, stream: TcpStream, client: SocketAddr) {
+        let Some(place) = self.places.take() else {
+            tracing::warn!(%client, "all places of the bundle endpoint are taken");
+            return;
+        };
+        let (config, document) = (self.identity.current(), self.document.clone());
+        tokio::spawn(async move {
+            serve(stream, config, document, client).await;
+            drop(place);
+        });
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    document: watch::Receiver<Bytes>,
+    client: SocketAddr,
+) {
+    match timeout(HANDSHAKE_TIME, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) => http::serve(stream, document).await,
+        Ok(Err(error)) => tracing::debug!(%client, %error, "bundle endpoint: handshake failed"),
+        Err(_) => tracing::debug!(%client, "bundle endpoint: handshake took too long"),
+    }
+}

@@ -1,0 +1,30 @@
+//! The authority of a trust domain: its CA and the state it keeps, the registration entries that
+//! follow from the site file, the bundle endpoints that publish its bundle, and the bundles of its
+//! peers.
+//!
+//! Private keys stay in files that only the owner may read; they are never logged, never in the
+//! database, and never leave this crate. Nothing here stands in the way of traffic: when a peer,
+//! the disk or this whole role is gone, what has been issued and fetched goes on being valid.
+//!
+//! Standards: X509-SVID, SPIFFE_Trust_Domain_and_Bundle, SPIFFE_Federation.
+
+mod authority;
+mod bundles;
+mod endpoint;
+mod entries;
+#[cfg(test)]
+mod fixtures;
+mod metrics;
+mod peers;
+mod server;
+mod status;
+mod store;
+
+pub use authority::{AuthorityError, RequestError, SignError};
+pub use endpoint::{EndpointError, HandshakeError, PemError, SpiffeEndpoint};
+pub use entries::EntryKind;
+pub use metrics::ServerMetrics;
+pub use peers::{BundleRefusal, FetchError, PeerFetchError, PeerStatus};
+pub use server::{Clock, Server, ServerError, ServerSettings, stored_bundle_document};
+pub use status::{AuthorityStatus, EndpointStatus, EntryStatus, ServerStatus};
+pub use store::{CaState, KeyFileError, StoreError};

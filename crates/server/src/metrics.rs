@@ -1,0 +1,158 @@
+//! What the authority counts.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use renkei_spiffe::TrustDomain;
+use time::OffsetDateTime;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabel {
+    trust_domain: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailureLabels {
+    trust_domain: String,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+/// The metrics of the server role.
+#[derive(Debug, Clone, Default)]
+pub struct ServerMetrics {
+    issued: Counter,
+    refused: Counter,
+    authority_end: Family<StateLabel, Gauge<i64>>,
+    sequence: Gauge<u64, AtomicU64>,
+    fetched: Family<PeerLabel, Gauge<i64>>,
+    failures: Family<FailureLabels, Counter>,
+}
+
+impl ServerMetrics {
+    /// Registers them under `renkei_server_...`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let server = registry.sub_registry_with_prefix("renkei_server");
+        server.register("svids_issued", "X.509-SVIDs issued", metrics.issued.clone());
+        server.register(
+            "svids_refused",
+            "Requests for an SVID refused",
+            metrics.refused.clone(),
+        );
+        server.register(
+            "ca_end_timestamp_seconds",
+            "When the CA of each state ends",
+            metrics.authority_end.clone(),
+        );
+        server.register(
+            "bundle_sequence",
+            "Sequence of the own bundle",
+            metrics.sequence.clone(),
+        );
+        server.register(
+            "peer_bundle_fetched_timestamp_seconds",
+            "When a good bundle of the peer was last fetched",
+            metrics.fetched.clone(),
+        );
+        server.register(
+            "peer_bundle_failures",
+            "Fetches of the peer's bundle that failed",
+            metrics.failures.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn issued(&self) {
+        self.issued.inc();
+    }
+
+    pub(crate) fn refused(&self) {
+        self.refused.inc();
+    }
+
+    pub(crate) fn bundle(
+        &self,
+        sequence: u64,
+        ends: impl Iterator<Item = (&'static str, OffsetDateTime)>,
+    ) {
+        self.sequence.set(sequence);
+        self.authority_end.clear();
+        for (state, end) in ends {
+            let end = end.unix_timestamp();
+            self.authority_end
+                .get_or_create(&StateLabel { state })
+                .set(end);
+        }
+    }
+
+    pub(crate) fn fetched(&self, trust_domain: &TrustDomain, at: OffsetDateTime) {
+        let label = PeerLabel {
+            trust_domain: trust_domain.to_string(),
+        };
+        self.fetched.get_or_create(&label).set(at.unix_timestamp());
+    }
+
+    pub(crate) fn fetch_failed(&self, trust_domain: &TrustDomain, reason: &'static str) {
+        let labels = FailureLabels {
+            trust_domain: trust_domain.to_string(),
+            reason,
+        };
+        self.failures.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn forget_peer(&self, trust_domain: &TrustDomain) {
+        self.fetched.remove(&PeerLabel {
+            trust_domain: trust_domain.to_string(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text;
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn what_happens_is_in_the_text_and_a_former_peer_is_not() {
+        let mut registry = Registry::default();
+        let metrics = ServerMetrics::register(&mut registry);
+        let tokyo = TrustDomain::parse("tokyo.example").unwrap();
+        let at = datetime!(2026-11-23 12:00 UTC);
+        metrics.issued();
+        metrics.bundle(7, [("active", at)].into_iter());
+        metrics.fetched(&tokyo, at);
+        metrics.fetch_failed(&tokyo, "timeout");
+        let encoded = |registry: &Registry| {
+            let mut out = String::new();
+            text::encode(&mut out, registry).unwrap();
+            out
+        };
+        let before = encoded(&registry);
+        let fetched = "renkei_server_peer_bundle_fetched_timestamp_seconds{trust_domain=\"tokyo.example\"} 1795435200";
+        for line in [
+            "renkei_server_svids_issued_total 1",
+            "renkei_server_bundle_sequence 7",
+            "renkei_server_ca_end_timestamp_seconds{state=\"active\"} 1795435200",
+            "renkei_server_peer_bundle_failures_total{trust_domain=\"tokyo.example\",reason=\"timeout\"} 1",
+            fetched,
+        ] {
+            assert!(
+                before.lines().any(|l| l == line),
+                "{line} is not in\n{before}"
+            );
+        }
+        metrics.forget_peer(&tokyo);
+        assert!(!encoded(&registry).contains(fetched));
+    }
+}

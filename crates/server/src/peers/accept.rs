@@ -1,0 +1,138 @@
+//! Whether a bundle that a peer offers may take the place of the one that is known. SPIRE does not
+//! compare sequences; a replayed document could bring back a CA that its owner has withdrawn.
+
+use renkei_spiffe::Bundle;
+
+/// Why an offered bundle was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BundleRefusal {
+    /// A bundle without X.509 authorities would cut the peer off.
+    #[error("the bundle has no X.509 authorities")]
+    Empty,
+    /// Older than what is known.
+    #[error(
+        "the bundle's sequence fell from {known} to {offered}; if the peer began anew, take it out of the site file, apply, and put it in again"
+    )]
+    SequenceFell {
+        /// Of the last good bundle.
+        known: u64,
+        /// Of the offered one.
+        offered: u64,
+    },
+    /// The last good bundle had a sequence, this one does not.
+    #[error("the bundle has no sequence, but the last good one had {known}")]
+    SequenceMissing {
+        /// Of the last good bundle.
+        known: u64,
+    },
+    /// Two documents with one number.
+    #[error("the bundle's content changed, but its sequence is still {sequence}")]
+    SameSequence {
+        /// The number.
+        sequence: u64,
+    },
+}
+
+/// What an acceptable bundle means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Acceptance {
+    /// The keys are those known.
+    SameKeys,
+    /// The keys changed.
+    NewKeys,
+}
+
+/// Judges `offered` against the last good bundle.
+pub(super) fn judge(known: Option<&Bundle>, offered: &Bundle) -> Result<Acceptance, BundleRefusal> {
+    if offered.x509_authorities.is_empty() {
+        return Err(BundleRefusal::Empty);
+    }
+    let Some(known) = known else {
+        return Ok(Acceptance::NewKeys);
+    };
+    let same = known.x509_authorities == offered.x509_authorities
+        && known.jwt_authorities == offered.jwt_authorities;
+    match (known.sequence, offered.sequence) {
+        (Some(known), None) => return Err(BundleRefusal::SequenceMissing { known }),
+        (Some(known), Some(offered)) if offered < known => {
+            return Err(BundleRefusal::SequenceFell { known, offered });
+        }
+        (Some(known), Some(offered)) if offered == known && !same => {
+            return Err(BundleRefusal::SameSequence { sequence: offered });
+        }
+        _ => {}
+    }
+    Ok(if same {
+        Acceptance::SameKeys
+    } else {
+        Acceptance::NewKeys
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use renkei_spiffe::TrustDomain;
+    use rustls_pki_types::CertificateDer;
+
+    use super::*;
+
+    fn bundle(sequence: Option<u64>, keys: &[u8]) -> Bundle {
+        let trust_domain = TrustDomain::parse("osaka.example").unwrap();
+        let x509_authorities = keys
+            .iter()
+            .map(|key| CertificateDer::from(vec![*key]))
+            .collect();
+        Bundle {
+            sequence,
+            x509_authorities,
+            ..Bundle::empty(trust_domain)
+        }
+    }
+
+    #[test]
+    fn a_sequence_may_rise_or_stay_but_not_fall_or_vanish() {
+        let known = bundle(Some(5), &[1]);
+        let judge = |offered: Bundle| judge(Some(&known), &offered);
+        assert_eq!(judge(bundle(Some(6), &[1, 2])), Ok(Acceptance::NewKeys));
+        assert_eq!(judge(bundle(Some(6), &[1])), Ok(Acceptance::SameKeys));
+        assert_eq!(judge(bundle(Some(5), &[1])), Ok(Acceptance::SameKeys));
+        let same = Err(BundleRefusal::SameSequence { sequence: 5 });
+        assert_eq!(judge(bundle(Some(5), &[2])), same);
+        let fell = Err(BundleRefusal::SequenceFell {
+            known: 5,
+            offered: 4,
+        });
+        assert_eq!(judge(bundle(Some(4), &[1])), fell);
+        assert_eq!(
+            judge(bundle(None, &[1])),
+            Err(BundleRefusal::SequenceMissing { known: 5 })
+        );
+    }
+
+    #[test]
+    fn a_peer_that_never_had_a_sequence_may_change_its_keys() {
+        let known = bundle(None, &[1]);
+        assert_eq!(
+            judge(Some(&known), &bundle(None, &[2])),
+            Ok(Acceptance::NewKeys)
+        );
+        assert_eq!(
+            judge(Some(&known), &bundle(Some(1), &[2])),
+            Ok(Acceptance::NewKeys)
+        );
+        assert_eq!(judge(None, &bundle(None, &[2])), Ok(Acceptance::NewKeys));
+    }
+
+    #[test]
+    fn an_empty_bundle_never_replaces_anything() {
+        assert_eq!(
+            judge(None, &bundle(Some(9), &[])),
+            Err(BundleRefusal::Empty)
+        );
+        let known = bundle(Some(5), &[1]);
+        assert_eq!(
+            judge(Some(&known), &bundle(Some(6), &[])),
+            Err(BundleRefusal::Empty)
+        );
+    }
+}

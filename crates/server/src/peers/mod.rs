@@ -1,0 +1,199 @@
+//! The bundles of the site's peers: one loop for each, so that none waits for another, started,
+//! stopped and replaced as the site file changes.
+
+mod accept;
+mod fetch;
+mod peer;
+mod schedule;
+mod source;
+mod state;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use renkei_site::{BundleSource, Peer, Site};
+use renkei_spiffe::TrustDomain;
+use rustls::crypto::CryptoProvider;
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+pub use accept::BundleRefusal;
+pub use fetch::FetchError;
+pub use source::PeerFetchError;
+pub use state::PeerStatus;
+
+use self::{peer::PeerLoop, source::Fetcher, state::PeerStates};
+use crate::{
+    Clock, ServerMetrics,
+    bundles::Bundles,
+    store::{Store, StoreError},
+};
+
+/// For one fetch, from the name lookup to the last byte.
+const FETCH_TIME: Duration = Duration::from_secs(10);
+
+/// What every loop needs.
+struct Context {
+    store: Arc<Store>,
+    fetcher: Fetcher,
+    bundles: Arc<Bundles>,
+    states: PeerStates,
+    metrics: ServerMetrics,
+    clock: Clock,
+}
+
+/// The loops of all peers.
+pub(crate) struct Peers {
+    own: TrustDomain,
+    context: Arc<Context>,
+}
+
+/// A running loop and what it was started with.
+struct Running {
+    bundle: BundleSource,
+    own_refresh: Duration,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Peers {
+    /// Publishes the last good bundles of the site's peers, and forgets whoever is no peer any
+    /// longer.
+    pub(crate) async fn open(
+        site: &Site,
+        store: Arc<Store>,
+        provider: Arc<CryptoProvider>,
+        bundles: Arc<Bundles>,
+        metrics: ServerMetrics,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
+        for row in store.peer_bundles().await? {
+            if site.peers.contains_key(&row.bundle.trust_domain) {
+                bundles.put(row.bundle);
+            } else {
+                store.forget_peer(&row.bundle.trust_domain).await?;
+            }
+        }
+        let fetcher = Fetcher {
+            provider,
+            limit: FETCH_TIME,
+        };
+        let states = PeerStates::default();
+        let context = Context {
+            store,
+            fetcher,
+            bundles,
+            states,
+            metrics,
+            clock,
+        };
+        Ok(Self {
+            own: site.trust_domain.clone(),
+            context: Arc::new(context),
+        })
+    }
+
+    /// Follows the site until `stop`.
+    pub(crate) async fn run(&self, mut site: watch::Receiver<Arc<Site>>, stop: CancellationToken) {
+        let mut running = BTreeMap::new();
+        loop {
+            let now = site.borrow_and_update().clone();
+            self.reconcile(&now, &mut running).await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = site.changed() => if changed.is_err() {
+                    return stop.cancelled().await;
+                }
+            }
+        }
+    }
+
+    /// The state of every peer.
+    pub(crate) fn status(&self) -> Vec<PeerStatus> {
+        self.context.states.all()
+    }
+
+    async fn reconcile(&self, site: &Site, running: &mut BTreeMap<TrustDomain, Running>) {
+        let published = self.context.bundles.snapshot();
+        let known = published
+            .iter()
+            .map(|bundle| &bundle.trust_domain)
+            .chain(running.keys());
+        let gone: BTreeSet<TrustDomain> = known
+            .filter(|known| **known != self.own && !site.peers.contains_key(*known))
+            .cloned()
+            .collect();
+        for trust_domain in gone {
+            if let Some(before) = running.remove(&trust_domain) {
+                end(before).await;
+            }
+            self.forget(&trust_domain).await;
+        }
+        let own_refresh = site.lifetimes.bundle_refresh;
+        // Nobody else speaks for the own trust domain.
+        for peer in site
+            .peers
+            .values()
+            .filter(|peer| peer.trust_domain != self.own)
+        {
+            match running.get(&peer.trust_domain) {
+                Some(r) if r.bundle == peer.bundle && r.own_refresh == own_refresh => continue,
+                _ => {}
+            }
+            if let Some(before) = running.remove(&peer.trust_domain) {
+                end(before).await;
+            }
+            let task = self.start(peer, own_refresh).await;
+            let bundle = peer.bundle.clone();
+            running.insert(
+                peer.trust_domain.clone(),
+                Running {
+                    bundle,
+                    own_refresh,
+                    task,
+                },
+            );
+        }
+    }
+
+    async fn start(&self, peer: &Peer, own_refresh: Duration) -> JoinHandle<()> {
+        let known = match self.context.store.peer_bundle(&peer.trust_domain).await {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::error!(peer = %peer.trust_domain, %error, "the cached bundle is not used");
+                None
+            }
+        };
+        self.context.states.start(&peer.trust_domain, &peer.bundle);
+        let context = self.context.clone();
+        tokio::spawn(PeerLoop::new(peer.clone(), own_refresh, context, known).run())
+    }
+
+    /// From now on the trust domain is unknown.
+    async fn forget(&self, trust_domain: &TrustDomain) {
+        self.context.bundles.remove(trust_domain);
+        self.context.states.remove(trust_domain);
+        self.context.metrics.forget_peer(trust_domain);
+        if let Err(error) = self.context.store.forget_peer(trust_domain).await {
+            tracing::error!(peer = %trust_domain, %error, "the cached bundle could not be deleted");
+        }
+        tracing::info!(peer = %trust_domain, "no longer a peer");
+    }
+}
+
+/// Ends a loop and waits until it has ended, so that it publishes nothing afterwards.
+async fn end(mut running: Running) {
+    running.task.abort();
+    let _ = (&mut running.task).await;
+}
+
+#[cfg(test)]
+mod tests;

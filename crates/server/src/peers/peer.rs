@@ -1,0 +1,221 @@
+//! The loop of one peer: fetch, judge, keep, publish, wait. Whatever goes wrong is noted, and the
+//! last good bundle stays in use.
+
+use std::{io, path::Path, sync::Arc, time::Duration};
+
+use renkei_site::{BundleSource, Peer};
+use renkei_spiffe::{Bundle, BundleSet, TrustDomain};
+
+use super::{
+    BundleRefusal, Context,
+    accept::{self, Acceptance},
+    schedule,
+    source::{PeerFetchError, read_file},
+};
+use crate::store::PeerRow;
+
+/// One peer's loop.
+pub(super) struct PeerLoop {
+    peer: Peer,
+    own_refresh: Duration,
+    context: Arc<Context>,
+    pub(super) known: Option<PeerRow>,
+    failures: u32,
+    last_error: Option<String>,
+}
+
+impl PeerLoop {
+    pub(super) fn new(
+        peer: Peer,
+        own_refresh: Duration,
+        context: Arc<Context>,
+        known: Option<PeerRow>,
+    ) -> Self {
+        Self {
+            peer,
+            own_refresh,
+            context,
+            known,
+            failures: 0,
+            last_error: None,
+        }
+    }
+
+    /// Runs until it is dropped.
+    pub(super) async fn run(mut self) {
+        self.show_known();
+        loop {
+            match self.refresh().await {
+                Ok(()) => self.succeeded(),
+                Err(error) => self.failed(&error),
+            }
+            let pause = self.pause();
+            let next = (self.context.clock)() + pause;
+            self.show(|status| status.next_fetch = Some(next));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn trust_domain(&self) -> &TrustDomain {
+        &self.peer.trust_domain
+    }
+
+    fn pause(&self) -> Duration {
+        let hint = self
+            .known
+            .as_ref()
+            .and_then(|known| known.bundle.refresh_hint);
+        let mut jitter = [127];
+        // Without random numbers the pause is the middle one.
+        let _ = self
+            .context
+            .fetcher
+            .provider
+            .secure_random
+            .fill(&mut jitter);
+        let [jitter] = jitter;
+        schedule::pause(hint, self.own_refresh, self.failures, jitter)
+    }
+
+    pub(super) async fn refresh(&mut self) -> Result<(), PeerFetchError> {
+        let fetcher = self.context.fetcher.clone();
+        let document = match self.peer.bundle.clone() {
+            BundleSource::File(path) => {
+                let bundle = read_file(&path, self.trust_domain())?.bundle;
+                return self.accept(bundle).await;
+            }
+            BundleSource::HttpsWeb { url, roots } => fetcher.web(&url, roots.as_deref()).await?,
+            BundleSource::HttpsSpiffe {
+                url,
+                endpoint_id,
+                bootstrap,
+            } => {
+                self.read_bootstrap(&bootstrap).await?;
+                fetcher.spiffe(&url, &endpoint_id, self.trusted()).await?
+            }
+        };
+        let bundle = Bundle::parse_document(self.trust_domain().clone(), &document)?;
+        self.accept(bundle).await
+    }
+
+    /// What an https_spiffe endpoint is verified by: the last good bundle of the peer. The others
+    /// matter only for an endpoint ID of a third trust domain.
+    fn trusted(&self) -> Arc<BundleSet> {
+        let mut trusted = BundleSet::clone(&self.context.bundles.snapshot());
+        if let Some(known) = &self.known {
+            trusted.insert(Arc::new(known.bundle.clone()));
+        }
+        Arc::new(trusted)
+    }
+
+    async fn accept(&mut self, bundle: Bundle) -> Result<(), PeerFetchError> {
+        let known = self.known.as_ref().map(|known| &known.bundle);
+        let acceptance = accept::judge(known, &bundle)?;
+        if acceptance == Acceptance::NewKeys {
+            tracing::info!(
+                peer = %bundle.trust_domain,
+                sequence = bundle.sequence,
+                authorities = bundle.x509_authorities.len(),
+                "took over a peer's bundle"
+            );
+        }
+        let bootstrap = self.known.as_ref().and_then(|known| known.bootstrap);
+        self.keep(bundle, bootstrap).await
+    }
+
+    /// The bootstrap file is where trust in an https_spiffe peer starts. When somebody at this
+    /// site puts another one in place, trust starts anew from it, whatever the sequence was: the
+    /// way to follow a peer that lost its CA.
+    async fn read_bootstrap(&mut self, path: &Path) -> Result<(), PeerFetchError> {
+        let file = match read_file(path, self.trust_domain()) {
+            Ok(file) => file,
+            Err(_) if self.known.is_some() => return Ok(()),
+            Err(PeerFetchError::File { path, source })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                return Err(PeerFetchError::NoBootstrap { path });
+            }
+            Err(error) => return Err(error),
+        };
+        let keys = &file.bundle.x509_authorities;
+        match &mut self.known {
+            Some(known) if known.bootstrap == Some(file.hash) || keys.is_empty() => Ok(()),
+            // Nothing in it is new: a later copy of what is known already.
+            Some(known)
+                if keys
+                    .iter()
+                    .all(|key| known.bundle.x509_authorities.contains(key)) =>
+            {
+                let bundle = known.bundle.clone();
+                self.keep(bundle, Some(file.hash)).await
+            }
+            None if keys.is_empty() => Err(BundleRefusal::Empty.into()),
+            _ => {
+                tracing::info!(peer = %self.trust_domain(), file = %path.display(), "trust starts from the bootstrap file");
+                self.keep(file.bundle, Some(file.hash)).await
+            }
+        }
+    }
+
+    async fn keep(
+        &mut self,
+        bundle: Bundle,
+        bootstrap: Option<[u8; 32]>,
+    ) -> Result<(), PeerFetchError> {
+        let fetched_at = (self.context.clock)();
+        let row = PeerRow {
+            bundle,
+            fetched_at,
+            bootstrap,
+        };
+        self.context.store.keep_peer_bundle(&row).await?;
+        self.context.bundles.put(row.bundle.clone());
+        self.known = Some(row);
+        self.show_known();
+        Ok(())
+    }
+
+    fn succeeded(&mut self) {
+        if self.last_error.take().is_some() {
+            tracing::info!(peer = %self.trust_domain(), "the peer's bundle is fetched again");
+        }
+        self.failures = 0;
+        let now = (self.context.clock)();
+        self.context.metrics.fetched(self.trust_domain(), now);
+        self.show(|status| {
+            status.last_success = Some(now);
+            status.last_error = None;
+        });
+    }
+
+    /// The same failure again and again is one line in the log.
+    fn failed(&mut self, error: &PeerFetchError) {
+        // A file that is still to come is looked for at short intervals: it costs nobody anything.
+        self.failures = match error {
+            PeerFetchError::NoBootstrap { .. } => 1,
+            _ => self.failures.saturating_add(1),
+        };
+        self.context
+            .metrics
+            .fetch_failed(self.trust_domain(), error.label());
+        let text = error.to_string();
+        if self.last_error.as_ref() != Some(&text) {
+            tracing::warn!(peer = %self.trust_domain(), error = %text, "the peer's bundle could not be refreshed");
+        }
+        self.show(|status| status.last_error = Some(text.clone()));
+        self.last_error = Some(text);
+    }
+
+    fn show_known(&self) {
+        let Some(known) = &self.known else { return };
+        self.show(|status| {
+            status.sequence = known.bundle.sequence;
+            status.authorities = known.bundle.x509_authorities.len();
+            status.last_success.get_or_insert(known.fetched_at);
+        });
+    }
+
+    fn show(&self, change: impl FnOnce(&mut super::PeerStatus)) {
+        self.context.states.update(self.trust_domain(), change);
+    }
+}

@@ -1,0 +1,194 @@
+//! Getting a peer's bundle from where the site file says: a file, or a bundle endpoint of either
+//! profile.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use renkei_spiffe::{
+    Bundle, BundleSet, DocumentError, MAX_DOCUMENT_BYTES, Refusal, SpiffeId, TrustDomain,
+    anonymous_client_side,
+};
+use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use super::{
+    BundleRefusal,
+    fetch::{self, FetchError},
+};
+use crate::{endpoint::pem, store::StoreError};
+
+const ALPN: &[&[u8]] = &[b"http/1.1"];
+
+/// Why a peer's bundle could not be refreshed. The last good one stays in use.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerFetchError {
+    /// A bundle document on disk.
+    #[error("cannot read the bundle document {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The first bundle has not been put in place.
+    #[error(
+        "the bootstrap file {path} does not exist yet; put the peer's bundle there (the peer prints it with: renkei bundle show)"
+    )]
+    NoBootstrap {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The endpoint could not be read.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The endpoint's certificate proves the wrong identity or none.
+    #[error("the bundle endpoint is not who it should be: {0}")]
+    Refused(Refusal),
+    /// The endpoint's CA is not in the last known bundle.
+    #[error(
+        "the bundle endpoint is not who it should be: {0}; if the peer has a new CA, put its present bundle into the bootstrap file"
+    )]
+    UnknownCa(Refusal),
+    /// The system's or the configured web roots.
+    #[error("no web roots to verify the bundle endpoint with: {0}")]
+    Roots(String),
+    /// The TLS library refuses the settings.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// Not a bundle document.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// A bundle that must not replace the last good one.
+    #[error(transparent)]
+    Bundle(#[from] BundleRefusal),
+    /// The bundle could not be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PeerFetchError {
+    /// A short, stable name for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "file",
+            Self::NoBootstrap { .. } => "no_bootstrap",
+            Self::Fetch(FetchError::Timeout(_)) => "timeout",
+            Self::Fetch(FetchError::Connect { .. } | FetchError::NoHost(_)) => "connect",
+            Self::Fetch(FetchError::Handshake { .. }) => "handshake",
+            Self::Fetch(FetchError::Http(_) | FetchError::Status(_)) => "http",
+            Self::Fetch(FetchError::TooLong) => "too_long",
+            Self::Refused(refusal) | Self::UnknownCa(refusal) => refusal.label(),
+            Self::Roots(_) | Self::Tls(_) => "tls",
+            Self::Document(_) => "document",
+            Self::Bundle(BundleRefusal::Empty) => "empty",
+            Self::Bundle(_) => "sequence",
+            Self::Store(_) => "store",
+        }
+    }
+}
+
+/// A document on disk and its SHA-256.
+pub(super) struct DocumentFile {
+    pub(super) bundle: Bundle,
+    pub(super) hash: [u8; 32],
+}
+
+/// Reads a bundle document from disk.
+pub(super) fn read_file(
+    path: &Path,
+    trust_domain: &TrustDomain,
+) -> Result<DocumentFile, PeerFetchError> {
+    let mut text = Vec::new();
+    // One byte more than allowed, so that the parser sees what is too long.
+    let limit = u64::try_from(MAX_DOCUMENT_BYTES)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    File::open(path)
+        .and_then(|file| file.take(limit).read_to_end(&mut text))
+        .map_err(|source| PeerFetchError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+    let bundle = Bundle::parse_document(trust_domain.clone(), &text)?;
+    Ok(DocumentFile {
+        bundle,
+        hash: Sha256::digest(&text).into(),
+    })
+}
+
+/// Reads bundle endpoints.
+#[derive(Debug, Clone)]
+pub(super) struct Fetcher {
+    pub(super) provider: Arc<CryptoProvider>,
+    /// For one fetch, from the name lookup to the last byte.
+    pub(super) limit: Duration,
+}
+
+impl Fetcher {
+    /// The profile https_web (SPIFFE_Federation 5.2.1): the endpoint has a certificate of the
+    /// web's PKI for the host in the URL.
+    pub(super) async fn web(
+        &self,
+        url: &Url,
+        roots: Option<&Path>,
+    ) -> Result<Bytes, PeerFetchError> {
+        let file = roots.map(Path::to_owned);
+        let roots = tokio::task::spawn_blocking(move || web_roots(file.as_deref()))
+            .await
+            .map_err(|error| PeerFetchError::Roots(error.to_string()))?
+            .map_err(PeerFetchError::Roots)?;
+        let mut config = ClientConfig::builder_with_provider(self.provider.clone())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
+        Ok(fetch::get(url, Arc::new(config), self.limit).await?)
+    }
+
+    /// The profile https_spiffe (SPIFFE_Federation 5.2.2): the endpoint has an SVID that the last
+    /// known bundle verifies, with exactly the ID expected.
+    pub(super) async fn spiffe(
+        &self,
+        url: &Url,
+        endpoint: &SpiffeId,
+        trusted: Arc<BundleSet>,
+    ) -> Result<Bytes, PeerFetchError> {
+        let authorizer = Arc::new(endpoint.clone());
+        let side = anonymous_client_side(&self.provider, trusted, authorizer, ALPN)?;
+        let error = match fetch::get(url, side.config, self.limit).await {
+            Ok(document) => return Ok(document),
+            Err(error) => error,
+        };
+        match error
+            .handshake()
+            .and_then(|source| side.outcome.refusal(source))
+        {
+            Some(refusal) if refusal.label() == "untrusted_ca" => {
+                Err(PeerFetchError::UnknownCa(refusal))
+            }
+            Some(refusal) => Err(PeerFetchError::Refused(refusal)),
+            None => Err(error.into()),
+        }
+    }
+}
+
+fn web_roots(file: Option<&Path>) -> Result<RootCertStore, String> {
+    let certificates = match file {
+        Some(path) => pem::certificates(path).map_err(|error| error.to_string())?,
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(certificates);
+    match (added, file) {
+        (0, None) => Err("the system has no CA certificates; name a PEM file as web_roots".into()),
+        (0, Some(path)) => Err(format!("{} holds no usable certificate", path.display())),
+        _ => Ok(roots),
+    }
+}

@@ -1,0 +1,179 @@
+//! Where trust in a peer starts and how it goes on, for a file and for https_spiffe.
+
+use renkei_spiffe::SpiffeId;
+
+use super::*;
+
+fn endpoint_id() -> SpiffeId {
+    SpiffeId::parse("spiffe://tokyo.example/renkei/server").unwrap()
+}
+
+fn spiffe_source(endpoint: &WebServer, bootstrap: PathBuf) -> BundleSource {
+    BundleSource::HttpsSpiffe {
+        url: endpoint.url(),
+        endpoint_id: endpoint_id(),
+        bootstrap,
+    }
+}
+
+const PATH: &str = "/renkei/server";
+
+#[tokio::test]
+async fn a_file_is_read_again_at_every_refresh() {
+    let lab = Lab::new().await;
+    let ca = TestAuthority::new("tokyo.example");
+    let path = lab.write("tokyo.json", &bundle_of(&ca, 1).to_document());
+    let mut peer = lab.peer(BundleSource::File(path.clone()));
+    peer.refresh().await.unwrap();
+    assert_eq!(lab.published().unwrap().sequence, Some(1));
+    let newer = tokyo_bundle(2);
+    lab.write("tokyo.json", &newer.to_document());
+    peer.refresh().await.unwrap();
+    assert_eq!(lab.published(), Some(newer.clone()));
+    fs::remove_file(&path).unwrap();
+    let error = peer.refresh().await.unwrap_err();
+    assert!(error.to_string().contains("tokyo.json"), "{error}");
+    assert_eq!(lab.published(), Some(newer));
+}
+
+#[tokio::test]
+async fn a_missing_bootstrap_file_is_told_and_its_coming_is_noticed() {
+    let lab = Lab::new().await;
+    let ca = TestAuthority::new("tokyo.example");
+    let endpoint = WebServer::with_svid(&ca, PATH, ok_document(&bundle_of(&ca, 5))).await;
+    let path = lab.folder.path().join("bootstrap.json");
+    let mut peer = lab.peer(spiffe_source(&endpoint, path));
+    let error = peer.refresh().await.unwrap_err();
+    assert_eq!(error.label(), "no_bootstrap");
+    let text = error.to_string();
+    assert!(
+        text.contains("bootstrap.json") && text.contains("renkei bundle show"),
+        "{text}"
+    );
+
+    lab.write("bootstrap.json", &bundle_of(&ca, 4).to_document());
+    peer.refresh().await.unwrap();
+    assert_eq!(lab.published().unwrap().sequence, Some(5));
+}
+
+#[tokio::test]
+async fn the_bootstrap_bundle_counts_while_the_endpoint_is_down() {
+    let lab = Lab::new().await;
+    let ca = TestAuthority::new("tokyo.example");
+    let endpoint = WebServer::answering(vec![]).await;
+    let path = lab.write("bootstrap.json", &bundle_of(&ca, 4).to_document());
+    let mut peer = lab.peer(spiffe_source(&endpoint, path));
+    peer.refresh().await.unwrap_err();
+    assert_eq!(lab.published(), Some(bundle_of(&ca, 4)));
+}
+
+#[tokio::test]
+async fn an_endpoint_of_another_ca_or_another_name_is_refused_and_said_why() {
+    let lab = Lab::new().await;
+    let (ca, other) = (
+        TestAuthority::new("tokyo.example"),
+        TestAuthority::new("tokyo.example"),
+    );
+    let path = lab.write("bootstrap.json", &bundle_of(&ca, 4).to_document());
+
+    let forged = ok_document(&bundle_of(&other, 9));
+    let endpoint = WebServer::with_svid(&other, PATH, forged.clone()).await;
+    let error = lab
+        .peer(spiffe_source(&endpoint, path.clone()))
+        .refresh()
+        .await
+        .unwrap_err();
+    assert_eq!(error.label(), "untrusted_ca", "{error}");
+    assert!(error.to_string().contains("bootstrap file"), "{error}");
+
+    let endpoint = WebServer::with_svid(&ca, "/collector", forged.clone()).await;
+    let error = lab
+        .peer(spiffe_source(&endpoint, path.clone()))
+        .refresh()
+        .await
+        .unwrap_err();
+    assert_eq!(error.label(), "unexpected_peer", "{error}");
+
+    let stranger = TestAuthority::new("kyushu.example");
+    let endpoint = WebServer::with_svid(&stranger, PATH, forged).await;
+    let error = lab
+        .peer(spiffe_source(&endpoint, path))
+        .refresh()
+        .await
+        .unwrap_err();
+    assert_eq!(error.label(), "unknown_trust_domain", "{error}");
+    assert_eq!(lab.published(), Some(bundle_of(&ca, 4)));
+}
+
+#[tokio::test]
+async fn the_endpoint_is_verified_by_the_last_bundle_fetched_not_by_the_bootstrap_file() {
+    let lab = Lab::new().await;
+    let (first, second) = (
+        TestAuthority::new("tokyo.example"),
+        TestAuthority::new("tokyo.example"),
+    );
+    let path = lab.write("bootstrap.json", &bundle_of(&first, 1).to_document());
+    let rotated = bundle_of(&second, 2);
+    let endpoint = WebServer::with_svid(&first, PATH, ok_document(&rotated)).await;
+    lab.peer(spiffe_source(&endpoint, path.clone()))
+        .refresh()
+        .await
+        .unwrap();
+    assert_eq!(lab.published(), Some(rotated.clone()));
+
+    // After a restart: the cache counts, and the old CA's word does not any longer.
+    let mut peer = lab.peer(spiffe_source(&endpoint, path.clone()));
+    peer.known = lab.known().await;
+    assert_eq!(peer.refresh().await.unwrap_err().label(), "untrusted_ca");
+    let endpoint = WebServer::with_svid(&second, PATH, ok_document(&rotated)).await;
+    let mut peer = lab.peer(spiffe_source(&endpoint, path));
+    peer.known = lab.known().await;
+    peer.refresh().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_bootstrap_file_starts_trust_anew_after_a_peer_lost_its_ca() {
+    let lab = Lab::new().await;
+    let (lost, new) = (
+        TestAuthority::new("tokyo.example"),
+        TestAuthority::new("tokyo.example"),
+    );
+    let path = lab.write("bootstrap.json", &bundle_of(&lost, 40).to_document());
+    let endpoint = WebServer::with_svid(&new, PATH, ok_document(&bundle_of(&new, 1))).await;
+    let mut peer = lab.peer(spiffe_source(&endpoint, path));
+    assert_eq!(peer.refresh().await.unwrap_err().label(), "untrusted_ca");
+
+    lab.write("bootstrap.json", &bundle_of(&new, 1).to_document());
+    peer.refresh().await.unwrap();
+    assert_eq!(lab.published(), Some(bundle_of(&new, 1)));
+}
+
+#[tokio::test]
+async fn an_older_copy_in_the_bootstrap_file_takes_nothing_back() {
+    let lab = Lab::new().await;
+    let (first, second) = (
+        TestAuthority::new("tokyo.example"),
+        TestAuthority::new("tokyo.example"),
+    );
+    let mut both = bundle_of(&first, 2);
+    both.x509_authorities.push(second.certificate());
+    let endpoint = WebServer::with_svid(&first, PATH, ok_document(&both)).await;
+    let path = lab.write("bootstrap.json", &both.to_document());
+    let mut peer = lab.peer(spiffe_source(&endpoint, path));
+    peer.refresh().await.unwrap();
+    lab.write("bootstrap.json", &bundle_of(&first, 1).to_document());
+    peer.refresh().await.unwrap();
+    assert_eq!(lab.published(), Some(both));
+}
+
+#[tokio::test]
+async fn unchanged_bundles_wake_nobody() {
+    let lab = Lab::new().await;
+    let path = lab.write("tokyo.json", &tokyo_bundle(1).to_document());
+    let mut peer = lab.peer(BundleSource::File(path));
+    peer.refresh().await.unwrap();
+    let mut follower: watch::Receiver<Arc<BundleSet>> = lab.context.bundles.subscribe();
+    follower.mark_unchanged();
+    peer.refresh().await.unwrap();
+    assert!(!follower.has_changed().unwrap());
+}

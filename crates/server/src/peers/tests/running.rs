@@ -1,0 +1,163 @@
+//! The loops as they run, and as the site file changes.
+
+use super::*;
+use crate::fixtures::site_with;
+
+struct Loops {
+    site: watch::Sender<Arc<Site>>,
+    bundles: watch::Receiver<Arc<BundleSet>>,
+    peers: Arc<Peers>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Loops {
+    async fn start(lab: &Lab, site: Arc<Site>) -> Self {
+        let context = &lab.context;
+        let peers = Peers::open(
+            &site,
+            context.store.clone(),
+            provider(),
+            context.bundles.clone(),
+            ServerMetrics::default(),
+            context.clock.clone(),
+        )
+        .await
+        .unwrap();
+        let (peers, site) = (Arc::new(peers), watch::Sender::new(site));
+        let stop = CancellationToken::new();
+        let task = tokio::spawn({
+            let (peers, site, stop) = (peers.clone(), site.subscribe(), stop.clone());
+            async move { peers.run(site, stop).await }
+        });
+        Self {
+            site,
+            bundles: context.bundles.subscribe(),
+            peers,
+            stop,
+            task,
+        }
+    }
+
+    /// Waits until what is published satisfies `wanted`.
+    async fn until(&mut self, wanted: impl Fn(&BundleSet) -> bool) {
+        let found = self.bundles.wait_for(|all| wanted(all));
+        tokio::time::timeout(Duration::from_secs(20), found)
+            .await
+            .expect("published")
+            .unwrap();
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+fn peers_site(lines: &[String]) -> Arc<Site> {
+    let peers: String = lines.iter().map(|line| format!("  {line}\n")).collect();
+    site_with(&format!(
+        "lifetimes: {{bundle_refresh: 1s}}\npeers:\n{peers}"
+    ))
+}
+
+fn sequence(all: &BundleSet) -> Option<u64> {
+    all.get(&tokyo()).and_then(|bundle| bundle.sequence)
+}
+
+#[tokio::test]
+async fn a_peer_that_hangs_delays_nobody_and_status_says_how_each_of_them_is() {
+    let lab = Lab::new().await;
+    let hanging = WebServer::start(|stream| async move {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        drop(stream);
+    })
+    .await;
+    let roots = hanging.roots_file(lab.folder.path());
+    let file = lab.write("tokyo.json", &tokyo_bundle(1).to_document());
+    let site = peers_site(&[
+        format!(
+            "a.example: {{bundle: {}, web_roots: {}}}",
+            hanging.url(),
+            roots.display()
+        ),
+        format!(
+            "b.example: {{bundle: {}}}",
+            lab.folder.path().join("absent.json").display()
+        ),
+        format!("tokyo.example: {{bundle: {}}}", file.display()),
+    ]);
+    let mut loops = Loops::start(&lab, site).await;
+    loops.until(|all| sequence(all) == Some(1)).await;
+    lab.write("tokyo.json", &tokyo_bundle(2).to_document());
+    loops.until(|all| sequence(all) == Some(2)).await;
+
+    let status = loops.peers.status();
+    let of = |name: &str| {
+        status
+            .iter()
+            .find(|p| p.trust_domain.as_str() == name)
+            .unwrap()
+    };
+    assert_eq!(of("a.example").last_success, None);
+    assert!(
+        of("b.example")
+            .last_error
+            .as_ref()
+            .unwrap()
+            .contains("absent.json")
+    );
+    let good = of("tokyo.example");
+    assert_eq!(
+        (good.sequence, good.authorities, &good.last_error),
+        (Some(2), 1, &None)
+    );
+    assert!(good.last_success.is_some() && good.profile == "file");
+    loops.stop().await;
+}
+
+#[tokio::test]
+async fn peers_come_change_and_go_with_the_site_file() {
+    let lab = Lab::new().await;
+    let mut loops = Loops::start(&lab, site_with("")).await;
+    let one = lab.write("one.json", &tokyo_bundle(1).to_document());
+    let two = lab.write("two.json", &tokyo_bundle(2).to_document());
+    let peer =
+        |path: &PathBuf| peers_site(&[format!("tokyo.example: {{bundle: {}}}", path.display())]);
+
+    loops.site.send_replace(peer(&one));
+    loops.until(|all| sequence(all) == Some(1)).await;
+    loops.site.send_replace(peer(&two));
+    loops.until(|all| sequence(all) == Some(2)).await;
+
+    loops.site.send_replace(site_with(""));
+    loops.until(|all| all.get(&tokyo()).is_none()).await;
+    // Put in again it starts anew, so an older sequence is no fall.
+    loops.site.send_replace(peer(&one));
+    loops.until(|all| sequence(all) == Some(1)).await;
+    loops.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_publishes_the_cached_bundle_before_anything_is_fetched() {
+    let lab = Lab::new().await;
+    let good = tokyo_bundle(9);
+    let path = lab.write("tokyo.json", &good.to_document());
+    lab.peer(BundleSource::File(path.clone()))
+        .refresh()
+        .await
+        .unwrap();
+    lab.context.bundles.remove(&tokyo());
+    fs::remove_file(&path).unwrap();
+
+    let site = peers_site(&[format!("tokyo.example: {{bundle: {}}}", path.display())]);
+    let loops = Loops::start(&lab, site).await;
+    assert_eq!(lab.published(), Some(good));
+    loops.stop().await;
+
+    Loops::start(&lab, site_with("")).await.stop().await;
+    assert!(
+        lab.known().await.is_none(),
+        "whoever is no peer any longer is forgotten"
+    );
+}

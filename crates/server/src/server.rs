@@ -1,0 +1,355 @@
+//! The server role put together: state folder, authority, entries, endpoints and peers.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use renkei_site::Site;
+use renkei_spiffe::{BundleSet, SpiffeId, TrustDomain};
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    AuthorityError, AuthorityStatus, EndpointError, EntryStatus, ServerMetrics, ServerStatus,
+    SignError, SpiffeEndpoint, StoreError,
+    authority::{Authority, CaLifetimes},
+    bundles::Bundles,
+    endpoint::WebEndpoints,
+    entries::entries,
+    peers::Peers,
+    store::Store,
+};
+
+/// Where the server takes the time from.
+pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
+
+/// The wall clock is looked at again at least so often: it may have been set, or the machine may
+/// have slept.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
+/// After a step of rotation failed, for example because the disk is full.
+const RETRY: Duration = Duration::from_secs(5);
+const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Why the server cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The state folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The CA.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The https_web endpoint.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+}
+
+/// What the server is made from.
+pub struct ServerSettings {
+    /// The state folder; made when it does not exist.
+    pub state: PathBuf,
+    /// The site, as it is applied.
+    pub site: watch::Receiver<Arc<Site>>,
+    /// The process's provider of cryptography.
+    pub provider: Arc<CryptoProvider>,
+    /// Where to count.
+    pub metrics: ServerMetrics,
+    /// Where to take the time from.
+    pub clock: Clock,
+}
+
+/// The authority of a trust domain. Cheap to clone.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    trust_domain: TrustDomain,
+    store: Arc<Store>,
+    authority: Authority,
+    /// Rotation is one at a time.
+    rotation: Mutex<()>,
+    bundles: Arc<Bundles>,
+    document: watch::Sender<Bytes>,
+    endpoint: SpiffeEndpoint,
+    web: WebEndpoints,
+    peers: Peers,
+    site: watch::Receiver<Arc<Site>>,
+    metrics: ServerMetrics,
+    clock: Clock,
+}
+
+impl Server {
+    /// Opens the state folder, makes the first CA where there is none, and publishes the own
+    /// bundle and the last good bundles of the peers. Nothing is fetched yet.
+    pub async fn open(settings: ServerSettings) -> Result<Self, ServerError> {
+        let ServerSettings {
+            state,
+            site,
+            provider,
+            metrics,
+            clock,
+        } = settings;
+        let now_site = site.borrow().clone();
+        let trust_domain = now_site.trust_domain.clone();
+        let store = Arc::new(Store::open(&state, &trust_domain).await?);
+        let (lifetimes, now) = (ca_lifetimes(&now_site), clock());
+        let authority = Authority::open(
+            store.clone(),
+            trust_domain.clone(),
+            &provider,
+            lifetimes,
+            now,
+        )
+        .await?;
+        store.replace_entries(&entries(&now_site), now).await?;
+        let bundles = Arc::new(Bundles::new());
+        let document = watch::Sender::new(Bytes::new());
+        let endpoint = SpiffeEndpoint::new(
+            now_site.server_id.clone(),
+            provider.clone(),
+            document.subscribe(),
+        );
+        let web = WebEndpoints::open(&now_site, provider.clone(), document.subscribe()).await?;
+        let peers = Peers::open(
+            &now_site,
+            store.clone(),
+            provider,
+            bundles.clone(),
+            metrics.clone(),
+            clock.clone(),
+        )
+        .await?;
+        let inner = Inner {
+            trust_domain,
+            store,
+            authority,
+            rotation: Mutex::new(()),
+            bundles,
+            document,
+            endpoint,
+            web,
+            peers,
+            site,
+            metrics,
+            clock,
+        };
+        inner.publish();
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The own bundle and those of the peers, as they change.
+    pub fn bundles(&self) -> watch::Receiver<Arc<BundleSet>> {
+        self.0.bundles.subscribe()
+    }
+
+    /// The bundle endpoint of the profile https_spiffe, for the gateway.
+    pub fn endpoint(&self) -> SpiffeEndpoint {
+        self.0.endpoint.clone()
+    }
+
+    /// The own bundle as a document.
+    pub fn bundle_document(&self) -> String {
+        self.0.authority.bundle().to_document()
+    }
+
+    /// Issues an X.509-SVID for a registered identity and the key of a certificate request
+    /// (PKCS#10, DER). The chain has the leaf first; the CA itself is in the bundle.
+    pub async fn sign(
+        &self,
+        id: &SpiffeId,
+        request: &[u8],
+    ) -> Result<Vec<CertificateDer<'static>>, SignError> {
+        let signed = self.0.sign(id, request).await;
+        match &signed {
+            Ok(_) => self.0.metrics.issued(),
+            Err(error) => {
+                self.0.metrics.refused();
+                tracing::warn!(%id, %error, "no SVID issued");
+            }
+        }
+        signed.map(|certificate| vec![certificate])
+    }
+
+    /// Rotates the CA, follows the site, fetches the peers' bundles and serves the https_web
+    /// endpoint until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let inner = &self.0;
+        tokio::join!(
+            inner.keep_authority(stop.clone()),
+            inner.keep_entries(stop.clone()),
+            inner.keep_records(stop.clone()),
+            inner.peers.run(inner.site.clone(), stop.clone()),
+            inner.web.run(inner.site.clone(), stop),
+        );
+    }
+
+    /// For `renkei status`.
+    pub async fn status(&self) -> Result<ServerStatus, StoreError> {
+        self.0.status().await
+    }
+
+    /// Writes what is pending and closes the database; afterwards nothing can be issued.
+    pub async fn close(&self) {
+        self.0.store.close().await;
+    }
+}
+
+/// The own bundle as a document, from a state folder, whether or not a server runs on it.
+pub async fn stored_bundle_document(state: &std::path::Path) -> Result<String, StoreError> {
+    let store = Store::open_read_only(state).await?;
+    let bundle = crate::authority::stored_bundle(&store).await?;
+    store.close().await;
+    Ok(bundle.to_document())
+}
+
+impl Inner {
+    fn publish(&self) {
+        let bundle = self.authority.bundle();
+        let ends = self.authority.authorities();
+        self.metrics.bundle(
+            bundle.sequence.unwrap_or_default(),
+            ends.iter().map(|ca| (ca.state.as_str(), ca.not_after)),
+        );
+        self.document
+            .send_replace(Bytes::from(bundle.to_document()));
+        self.bundles.put(bundle);
+    }
+
+    async fn sign(
+        &self,
+        id: &SpiffeId,
+        request: &[u8],
+    ) -> Result<CertificateDer<'static>, SignError> {
+        let (registered, lifetime) = {
+            let site = self.site.borrow();
+            (
+                site.entries().any(|entry| entry == *id),
+                site.lifetimes.x509_svid,
+            )
+        };
+        if !registered || id.trust_domain() != &self.trust_domain {
+            return Err(SignError::UnknownEntry(id.clone()));
+        }
+        let now = (self.clock)();
+        if self.authority.next_step() <= now {
+            self.rotate().await;
+        }
+        let signed = self.authority.sign(id, request, lifetime, now)?;
+        // The record is for people; a full disk must not end the site's traffic.
+        if let Err(error) = self.store.record_issued(&signed.record).await {
+            tracing::error!(%id, serial = signed.record.serial, %error, "an issued SVID is on no record");
+        }
+        tracing::debug!(%id, serial = signed.record.serial, "issued an SVID");
+        Ok(signed.certificate)
+    }
+
+    /// `false` when a step failed.
+    async fn rotate(&self) -> bool {
+        let _turn = self.rotation.lock().await;
+        let lifetimes = ca_lifetimes(&self.site.borrow());
+        let rotated = self.authority.rotate(lifetimes, (self.clock)()).await;
+        // A failure may come after a step that did succeed.
+        self.publish();
+        if let Err(error) = &rotated {
+            tracing::error!(%error, "the CA could not be rotated; the present one stays");
+        }
+        rotated.is_ok()
+    }
+
+    async fn keep_authority(&self, stop: CancellationToken) {
+        let mut site = self.site.clone();
+        loop {
+            site.mark_unchanged();
+            let pause = if self.rotate().await {
+                self.until_next_step()
+            } else {
+                RETRY
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+                Ok(()) = site.changed() => {}
+            }
+        }
+    }
+
+    fn until_next_step(&self) -> Duration {
+        let left = self.authority.next_step() - (self.clock)();
+        Duration::try_from(left)
+            .unwrap_or_default()
+            .clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
+    }
+
+    async fn keep_entries(&self, stop: CancellationToken) {
+        let mut site = self.site.clone();
+        loop {
+            let wanted = entries(&site.borrow_and_update());
+            if let Err(error) = self.store.replace_entries(&wanted, (self.clock)()).await {
+                tracing::error!(%error, "the entries are not on record");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = site.changed() => if changed.is_err() {
+                    return stop.cancelled().await;
+                }
+            }
+        }
+    }
+
+    async fn keep_records(&self, stop: CancellationToken) {
+        loop {
+            if let Err(error) = self.store.prune_issued((self.clock)()).await {
+                tracing::warn!(%error, "records of ended SVIDs are still there");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(PRUNE_INTERVAL) => {}
+            }
+        }
+    }
+
+    async fn status(&self) -> Result<ServerStatus, StoreError> {
+        let bundle = self.authority.bundle();
+        let authorities = self
+            .authority
+            .authorities()
+            .into_iter()
+            .map(|ca| AuthorityStatus {
+                id: ca.id,
+                state: ca.state,
+                not_before: ca.not_before,
+                not_after: ca.not_after,
+            });
+        let mut since = self.store.entries_since().await?;
+        let wanted = entries(&self.site.borrow());
+        let entries = wanted.into_iter().map(|entry| EntryStatus {
+            since: since.remove(&entry.id),
+            id: entry.id,
+            kind: entry.kind,
+            selectors: entry.selectors,
+        });
+        Ok(ServerStatus {
+            trust_domain: self.trust_domain.clone(),
+            bundle_sequence: bundle.sequence.unwrap_or_default(),
+            bundle_refresh_seconds: bundle.refresh_hint.unwrap_or_default().as_secs(),
+            authorities: authorities.collect(),
+            entries: entries.collect(),
+            valid_svids: self.store.valid_svids((self.clock)()).await?,
+            peers: self.peers.status(),
+            bundle_endpoint: self.web.status(),
+        })
+    }
+}
+
+fn ca_lifetimes(site: &Site) -> CaLifetimes {
+    CaLifetimes {
+        ca: site.lifetimes.ca,
+        refresh_hint: site.lifetimes.bundle_refresh,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+use time::{Duration as Span, macros::datetime};
+
+use super::*;
+use crate::fixtures::{TestClock, id, provider, request, site_with, svid};
+
+const START: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
+
+struct Started {
+    server: Server,
+    site: watch::Sender<Arc<Site>>,
+    clock: TestClock,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Started {
+    async fn start(folder: &std::path::Path, site: Arc<Site>) -> Self {
+        Self::at(START, folder, site).await
+    }
+
+    async fn at(now: OffsetDateTime, folder: &std::path::Path, site: Arc<Site>) -> Self {
+        let clock = TestClock::now_is(now);
+        let site = watch::Sender::new(site);
+        let server = Server::open(ServerSettings {
+            state: folder.to_owned(),
+            site: site.subscribe(),
+            provider: provider(),
+            metrics: ServerMetrics::default(),
+            clock: clock.clock(),
+        })
+        .await
+        .unwrap();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn({
+            let (server, stop) = (server.clone(), stop.clone());
+            async move { server.run(stop).await }
+        });
+        Self {
+            server,
+            site,
+            clock,
+            stop,
+            task,
+        }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+        self.server.close().await;
+    }
+}
+
+#[tokio::test]
+async fn only_what_the_site_file_names_is_issued_and_a_change_counts_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = Started::start(folder.path(), site_with("")).await;
+    let (key, der) = request();
+    for known in ["collector", "broker", "renkei/server"] {
+        let known = id(&format!("osaka.example/{known}"));
+        let chain = started.server.sign(&known, &der).await.unwrap();
+        assert_eq!(svid(chain, &key).id(), &known);
+    }
+    for unknown in [
+        "stranger",
+        "osaka.example/collector/x",
+        "tokyo.example/collector",
+    ] {
+        let refused = started.server.sign(&id(unknown), &der).await.unwrap_err();
+        assert!(
+            matches!(refused, SignError::UnknownEntry(_)),
+            "{unknown}: {refused}"
+        );
+    }
+    let refused = started
+        .server
+        .sign(&id("collector"), b"garbage")
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, SignError::Request(_)));
+
+    started
+        .site
+        .send_replace(site_with("  stranger: {selectors: [unix:uid:1001]}"));
+    started.server.sign(&id("stranger"), &der).await.unwrap();
+    started.stop().await;
+}
+
+#[tokio::test]
+async fn status_tells_authorities_entries_and_their_age_across_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = Started::start(folder.path(), site_with("")).await;
+    started
+        .server
+        .sign(&id("collector"), &request().1)
+        .await
+        .unwrap();
+    let before = started.server.status().await.unwrap();
+    started.stop().await;
+
+    let started = Started::start(folder.path(), site_with("")).await;
+    started.clock.advance(Span::minutes(30));
+    let after = started.server.status().await.unwrap();
+    assert_eq!(after.bundle_sequence, before.bundle_sequence);
+    assert_eq!(after.authorities[0].id, before.authorities[0].id);
+    assert_eq!(after.valid_svids, 1);
+    let json = serde_json::to_value(&after).unwrap();
+    assert_eq!(json["authorities"][0]["state"], "active");
+    assert_eq!(json["authorities"][0]["not_after"], "2026-11-24T12:00:00Z");
+    let collector = json["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["id"] == "spiffe://osaka.example/collector")
+        .unwrap();
+    assert_eq!(collector["selectors"][0], "unix:uid:1000");
+    assert_eq!(collector["since"], "2026-11-23T12:00:00Z");
+    started.stop().await;
+}
+
+#[tokio::test]
+async fn an_ended_ca_is_replaced_when_the_next_svid_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = Started::start(folder.path(), site_with("")).await;
+    let mut bundles = started.server.bundles();
+    let before = bundles.borrow_and_update().clone();
+    // As after a long sleep of the machine: no timer has run yet.
+    started.clock.advance(Span::hours(30));
+    started
+        .server
+        .sign(&id("collector"), &request().1)
+        .await
+        .unwrap();
+    let after = bundles.borrow().clone();
+    let sequence = |all: &BundleSet| all.get(id("x").trust_domain()).unwrap().sequence;
+    assert!(sequence(&after) > sequence(&before));
+    assert!(started.server.bundle_document().contains("spiffe_sequence"));
+    started.stop().await;
+}
+
+#[tokio::test]
+async fn the_document_in_the_folder_is_the_one_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = Started::start(folder.path(), site_with("lifetimes: {bundle_refresh: 7s}")).await;
+    let served = started.server.bundle_document();
+    assert_eq!(stored_bundle_document(folder.path()).await.unwrap(), served);
+    let json: serde_json::Value = serde_json::from_str(&served).unwrap();
+    assert_eq!(json["spiffe_refresh_hint"], 7);
+    started.stop().await;
+    assert_eq!(stored_bundle_document(folder.path()).await.unwrap(), served);
+}
+
+/// Two sites as the binary puts them together: SVIDs by their own CAs, bundles over https_spiffe.
+struct Linked {
+    started: Started,
+    gateway: tokio::task::JoinHandle<()>,
+}
+
+impl Linked {
+    async fn start(folder: &std::path::Path, own: &str, peer: &str, ports: (u16, u16)) -> Self {
+        let (own_port, peer_port) = ports;
+        let text = format!(
+            "site: {own}
+trust_domain: {own}.example
+gateway: {{listen: 127.0.0.1:{own_port}, advertise: 127.0.0.1:{own_port}}}
+lifetimes: {{bundle_refresh: 1s}}
+peers:
+  {peer}.example:
+    bundle: https://127.0.0.1:{peer_port}/
+    bootstrap: {}
+",
+            folder.join(format!("{peer}.json")).display()
+        );
+        let site = Arc::new(renkei_site::parse("site.yaml", &text).unwrap());
+        let id = site.server_id.clone();
+        let started = Started::at(OffsetDateTime::now_utc(), &folder.join(own), site).await;
+        let (key, der) = request();
+        let chain = started.server.sign(&id, &der).await.unwrap();
+        let mut identities = renkei_spiffe::Identities::default();
+        identities.svids.insert(id, svid(chain, &key));
+        let gateway = tokio::spawn(accept(own_port, started.server.endpoint(), identities));
+        Self { started, gateway }
+    }
+
+    async fn until_sequence(&self, peer: &str, wanted: u64) {
+        let peer = TrustDomain::parse(&format!("{peer}.example")).unwrap();
+        let mut bundles = self.started.server.bundles();
+        let found = bundles.wait_for(|all| {
+            all.get(&peer)
+                .and_then(|bundle| bundle.sequence)
+                .is_some_and(|s| s >= wanted)
+        });
+        tokio::time::timeout(Duration::from_secs(30), found)
+            .await
+            .expect("fetched")
+            .unwrap();
+    }
+
+    async fn stop(self) {
+        self.gateway.abort();
+        self.started.stop().await;
+    }
+}
+
+async fn accept(port: u16, endpoint: SpiffeEndpoint, identities: renkei_spiffe::Identities) {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port))
+        .await
+        .unwrap();
+    let identities = watch::Sender::new(Arc::new(identities)).subscribe();
+    loop {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let acceptor = tokio_rustls::LazyConfigAcceptor::new(Default::default(), tcp);
+        let Ok(start) = acceptor.await else { continue };
+        let _ = endpoint.serve_handshake(start, &identities).await;
+    }
+}
+
+async fn free_port() -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn two_sites_exchange_bundles_and_follow_each_others_rotation_in_any_order_of_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = (free_port().await, free_port().await);
+    let osaka = Linked::start(folder.path(), "osaka", "tokyo", ports).await;
+    // Tokyo starts later, and its bundle is put in place later still.
+    let tokyo = Linked::start(folder.path(), "tokyo", "osaka", (ports.1, ports.0)).await;
+    for (name, site) in [("osaka", &osaka), ("tokyo", &tokyo)] {
+        let document = site.started.server.bundle_document();
+        std::fs::write(folder.path().join(format!("{name}.json")), document).unwrap();
+    }
+    osaka.until_sequence("tokyo", 1).await;
+    tokyo.until_sequence("osaka", 1).await;
+
+    tokyo.started.clock.advance(Span::hours(13));
+    let (_, der) = request();
+    let server = &tokyo.started.server;
+    let id = SpiffeId::parse("spiffe://tokyo.example/renkei/server").unwrap();
+    server.sign(&id, &der).await.unwrap();
+    let prepared = server.status().await.unwrap();
+    assert_eq!(prepared.authorities.len(), 2);
+    osaka
+        .until_sequence("tokyo", prepared.bundle_sequence)
+        .await;
+    osaka.stop().await;
+    tokyo.stop().await;
+}

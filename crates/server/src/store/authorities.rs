@@ -1,0 +1,175 @@
+//! The CA certificates and the sequence of the bundle that they make up. Whatever changes the
+//! bundle's content raises its sequence in the same transaction.
+
+use std::time::Duration;
+
+use rustls_pki_types::CertificateDer;
+use serde::Serialize;
+use sqlx::{Sqlite, Transaction};
+use time::OffsetDateTime;
+
+use super::{Store, StoreError};
+
+/// Where a CA stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CaState {
+    /// Published, so that every peer knows it before it signs.
+    Prepared,
+    /// The one that signs.
+    Active,
+    /// Signs no more; trusted until it ends.
+    Old,
+}
+
+impl CaState {
+    /// The word used in the database and in output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Active => "active",
+            Self::Old => "old",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Prepared, Self::Active, Self::Old]
+            .into_iter()
+            .find(|s| s.as_str() == text)
+    }
+}
+
+/// A CA certificate as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CaRow {
+    pub(crate) id: String,
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) state: CaState,
+    pub(crate) not_before: OffsetDateTime,
+    pub(crate) not_after: OffsetDateTime,
+    /// Absent once the key has been deleted.
+    pub(crate) key_file: Option<String>,
+}
+
+type Columns = (String, Vec<u8>, String, i64, i64, Option<String>);
+
+impl Store {
+    /// Every CA, the oldest first.
+    pub(crate) async fn authorities(&self) -> Result<Vec<CaRow>, StoreError> {
+        let rows: Vec<Columns> = sqlx::query_as(
+            "SELECT id, certificate, state, not_before, not_after, key_file
+             FROM authorities ORDER BY not_before, rowid",
+        )
+        .fetch_all(&self.database)
+        .await
+        .map_err(|error| self.error(error))?;
+        rows.into_iter().map(|row| self.ca_row(row)).collect()
+    }
+
+    fn ca_row(&self, row: Columns) -> Result<CaRow, StoreError> {
+        let (id, certificate, state, not_before, not_after, key_file) = row;
+        let state = CaState::parse(&state)
+            .ok_or_else(|| self.corrupt(format!("{state:?} is not a state of a CA")))?;
+        Ok(CaRow {
+            certificate: CertificateDer::from(certificate),
+            not_before: self.time(not_before)?,
+            not_after: self.time(not_after)?,
+            id,
+            state,
+            key_file,
+        })
+    }
+
+    /// The sequence of the own bundle and the refresh hint last published with it.
+    pub(crate) async fn bundle_state(&self) -> Result<(u64, Duration), StoreError> {
+        let (sequence, hint): (i64, i64) =
+            sqlx::query_as("SELECT sequence, refresh_hint FROM bundle")
+                .fetch_one(&self.database)
+                .await
+                .map_err(|error| self.error(error))?;
+        let negative = |_| self.corrupt("a negative number in the table bundle".to_owned());
+        let sequence = u64::try_from(sequence).map_err(negative)?;
+        Ok((
+            sequence,
+            Duration::from_secs(u64::try_from(hint).map_err(negative)?),
+        ))
+    }
+
+    /// Remembers the refresh hint, for readers of the folder.
+    pub(crate) async fn set_refresh_hint(&self, hint: Duration) -> Result<(), StoreError> {
+        sqlx::query("UPDATE bundle SET refresh_hint = ?")
+            .bind(i64::try_from(hint.as_secs()).unwrap_or(i64::MAX))
+            .execute(&self.database)
+            .await
+            .map(|_| ())
+            .map_err(|error| self.error(error))
+    }
+
+    /// Adds a CA, which changes the bundle.
+    pub(crate) async fn add_authority(&self, ca: &CaRow) -> Result<(), StoreError> {
+        let add = async {
+            let mut change = self.database.begin().await?;
+            sqlx::query(
+                "INSERT INTO authorities (id, certificate, state, not_before, not_after, key_file)
+                 VALUES (?, ?, ?, ?, ?, ?)",
+            )
+            .bind(&ca.id)
+            .bind(ca.certificate.as_ref())
+            .bind(ca.state.as_str())
+            .bind(ca.not_before.unix_timestamp())
+            .bind(ca.not_after.unix_timestamp())
+            .bind(&ca.key_file)
+            .execute(&mut *change)
+            .await?;
+            raise_sequence(&mut change).await?;
+            change.commit().await
+        };
+        add.await.map_err(|error| self.error(error))
+    }
+
+    /// The prepared CA becomes the one that signs. The bundle's content stays the same.
+    pub(crate) async fn activate_prepared(&self) -> Result<(), StoreError> {
+        let activate = async {
+            let mut change = self.database.begin().await?;
+            sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'active'")
+                .execute(&mut *change)
+                .await?;
+            sqlx::query("UPDATE authorities SET state = 'active' WHERE state = 'prepared'")
+                .execute(&mut *change)
+                .await?;
+            change.commit().await
+        };
+        activate.await.map_err(|error| self.error(error))
+    }
+
+    /// Notes that the key of an old CA is gone.
+    pub(crate) async fn forget_key(&self, id: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE authorities SET key_file = NULL WHERE id = ?")
+            .bind(id)
+            .execute(&self.database)
+            .await
+            .map(|_| ())
+            .map_err(|error| self.error(error))
+    }
+
+    /// Takes out old CAs that ended, which changes the bundle.
+    pub(crate) async fn remove_ended(&self, now: OffsetDateTime) -> Result<(), StoreError> {
+        let remove = async {
+            let mut change = self.database.begin().await?;
+            sqlx::query("DELETE FROM authorities WHERE state = 'old' AND not_after <= ?")
+                .bind(now.unix_timestamp())
+                .execute(&mut *change)
+                .await?;
+            raise_sequence(&mut change).await?;
+            change.commit().await
+        };
+        remove.await.map_err(|error| self.error(error))
+    }
+}
+
+async fn raise_sequence(change: &mut Transaction<'_, Sqlite>) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE bundle SET sequence = sequence + 1")
+        .execute(&mut **change)
+        .await?;
+    Ok(())
+}

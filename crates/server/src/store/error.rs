@@ -1,0 +1,123 @@
+//! What can be wrong with a state folder. Every message names the file and a way out.
+
+use std::{io, path::PathBuf};
+
+use renkei_runtime::state_folder::StateFolderError;
+use renkei_spiffe::TrustDomain;
+
+/// Why the state folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder cannot hold state.
+    #[error("{0}; {hint}", hint = .0.hint())]
+    Folder(#[from] StateFolderError),
+    /// A file in the folder cannot be made or opened.
+    #[error("cannot use {path}: {source}; it must belong to the user that runs renkei")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process serves this folder.
+    #[error(
+        "{path} is locked: another renkei runs on this state folder; stop it, or choose another folder"
+    )]
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// There is no database yet.
+    #[error("{path} does not exist: no site has been started on this state folder yet")]
+    NotFound {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The folder is another trust domain's.
+    #[error(
+        "{path} holds the state of the trust domain {found}, but the site file says {expected}; give each trust domain its own state folder"
+    )]
+    ForeignTrustDomain {
+        /// The database.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Whose it should be.
+        expected: TrustDomain,
+    },
+    /// SQLite does not recognise its own file.
+    #[error(
+        "{path} is damaged ({reason}); restore it and the folder keys/ from a backup, or move the state folder away to start with a new CA, whose bundle every peer must then be given"
+    )]
+    Corrupt {
+        /// The database.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// The tables were made by another version.
+    #[error(
+        "{path} was written by another version of renkei ({reason}); run that version, or restore a backup"
+    )]
+    Schema {
+        /// The database.
+        path: PathBuf,
+        /// What the migration said.
+        reason: String,
+    },
+    /// Any other failure of the database, such as a full disk.
+    #[error("the database {path} failed: {source}")]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        source: sqlx::Error,
+    },
+}
+
+/// Why a CA's key file cannot be used. The key's bytes never appear here.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// The file is gone.
+    #[error(
+        "the CA's key file {path} is missing; restore it from a backup, or move the state folder away to start with a new CA, whose bundle every peer must then be given"
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others than the owner may read or write it.
+    #[error(
+        "the CA's key file {path} has mode {mode:04o}, so others may read it; if nobody did: chmod 600 {path}"
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its mode bits.
+        mode: u32,
+    },
+    /// The system refuses.
+    #[error("the CA's key file {path} cannot be used: {source}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not a PKCS#8 key in PEM.
+    #[error(
+        "the CA's key file {path} is damaged; restore it from a backup, or move the state folder away to start with a new CA, whose bundle every peer must then be given"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is not the one that the CA's certificate names.
+    #[error(
+        "the key in {path} does not belong to its CA certificate; restore the file from a backup of the same state folder"
+    )]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+    },
+}

@@ -1,0 +1,302 @@
+//! The state folder: a SQLite database, the CA's key files beside it, and a lock that keeps a
+//! second server out. Private keys never enter the database.
+
+mod authorities;
+mod entries;
+mod error;
+mod issued;
+mod keys;
+mod peers;
+mod schema;
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use renkei_runtime::state_folder::StateFolder;
+use renkei_spiffe::TrustDomain;
+use sqlx::{
+    SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use time::OffsetDateTime;
+
+pub use authorities::CaState;
+pub use error::{KeyFileError, StoreError};
+pub(crate) use {authorities::CaRow, issued::IssuedRow, keys::KeyFolder, peers::PeerRow};
+
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_CONNECTIONS: u32 = 4;
+/// SQLITE_CORRUPT and SQLITE_NOTADB.
+const DAMAGE_CODES: [&str; 2] = ["11", "26"];
+
+/// An open state folder.
+#[derive(Debug)]
+pub(crate) struct Store {
+    database: SqlitePool,
+    path: PathBuf,
+    keys: KeyFolder,
+    _lock: Option<File>,
+}
+
+impl Store {
+    /// Opens the folder for the one server that writes it, and makes it when it is not there.
+    pub(crate) async fn open(
+        folder: &Path,
+        trust_domain: &TrustDomain,
+    ) -> Result<Self, StoreError> {
+        let folder = StateFolder::open(folder)?;
+        let lock = lock(&folder)?;
+        let keys = KeyFolder::open(&folder)?;
+        let path = folder.join("renkei.db");
+        private_file(&path)?;
+        let options = options(&path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true);
+        let store = Self::connect(options, path, keys, Some(lock)).await?;
+        store.check_health().await?;
+        schema::migrator()
+            .run(&store.database)
+            .await
+            .map_err(|error| store.migration(error))?;
+        store.claim(trust_domain).await?;
+        Ok(store)
+    }
+
+    /// Opens the folder for reading, also while a server runs on it.
+    pub(crate) async fn open_read_only(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join("renkei.db");
+        if !path.exists() {
+            return Err(StoreError::NotFound { path });
+        }
+        let options = options(&path).read_only(true);
+        Self::connect(options, path, KeyFolder::existing(folder), None).await
+    }
+
+    async fn connect(
+        options: SqliteConnectOptions,
+        path: PathBuf,
+        keys: KeyFolder,
+        lock: Option<File>,
+    ) -> Result<Self, StoreError> {
+        let pool = SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS);
+        match pool.connect_with(options).await {
+            Ok(database) => Ok(Self {
+                database,
+                path,
+                keys,
+                _lock: lock,
+            }),
+            Err(source) => Err(describe(&path, source)),
+        }
+    }
+
+    async fn check_health(&self) -> Result<(), StoreError> {
+        let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+            .fetch_one(&self.database)
+            .await
+            .map_err(|error| self.error(error))?;
+        if verdict == "ok" {
+            return Ok(());
+        }
+        Err(StoreError::Corrupt {
+            path: self.path.clone(),
+            reason: verdict,
+        })
+    }
+
+    /// A fresh folder becomes this trust domain's; any other must already be.
+    async fn claim(&self, expected: &TrustDomain) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO trust_domain (one, name) VALUES (1, ?) ON CONFLICT DO NOTHING")
+            .bind(expected.as_str())
+            .execute(&self.database)
+            .await
+            .map_err(|error| self.error(error))?;
+        let found = self.trust_domain_name().await?;
+        if found == expected.as_str() {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        Err(StoreError::ForeignTrustDomain {
+            path,
+            found,
+            expected: expected.clone(),
+        })
+    }
+
+    async fn trust_domain_name(&self) -> Result<String, StoreError> {
+        sqlx::query_scalar("SELECT name FROM trust_domain")
+            .fetch_one(&self.database)
+            .await
+            .map_err(|error| self.error(error))
+    }
+
+    /// Whose state this is.
+    pub(crate) async fn trust_domain(&self) -> Result<TrustDomain, StoreError> {
+        let name = self.trust_domain_name().await?;
+        TrustDomain::parse(&name).map_err(|error| self.corrupt(format!("{name:?}: {error}")))
+    }
+
+    /// The CA's key files.
+    pub(crate) fn keys(&self) -> &KeyFolder {
+        &self.keys
+    }
+
+    /// Writes what is pending and closes the database.
+    pub(crate) async fn close(&self) {
+        self.database.close().await;
+    }
+
+    fn error(&self, source: sqlx::Error) -> StoreError {
+        describe(&self.path, source)
+    }
+
+    fn corrupt(&self, reason: String) -> StoreError {
+        StoreError::Corrupt {
+            path: self.path.clone(),
+            reason,
+        }
+    }
+
+    fn migration(&self, error: sqlx::migrate::MigrateError) -> StoreError {
+        match error {
+            sqlx::migrate::MigrateError::Execute(source) => self.error(source),
+            other => StoreError::Schema {
+                path: self.path.clone(),
+                reason: other.to_string(),
+            },
+        }
+    }
+
+    fn time(&self, seconds: i64) -> Result<OffsetDateTime, StoreError> {
+        OffsetDateTime::from_unix_timestamp(seconds)
+            .map_err(|_| self.corrupt(format!("{seconds} is not a time")))
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY_TIMEOUT)
+}
+
+fn describe(path: &Path, source: sqlx::Error) -> StoreError {
+    let path = path.to_owned();
+    let damage = source
+        .as_database_error()
+        .filter(|e| {
+            e.code()
+                .is_some_and(|code| DAMAGE_CODES.contains(&code.as_ref()))
+        })
+        .map(|e| e.message().to_owned());
+    match damage {
+        Some(reason) => StoreError::Corrupt { path, reason },
+        None => StoreError::Database { path, source },
+    }
+}
+
+/// SQLite gives its journal the mode of the database, so the database is made before it is opened.
+fn private_file(path: &Path) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o600);
+    options.open(path).map_err(|source| StoreError::Unusable {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn lock(folder: &StateFolder) -> Result<File, StoreError> {
+    let path = folder.join("renkei.lock");
+    let file = private_file(&path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
+        Err(TryLockError::Error(source)) => Err(StoreError::Unusable { path, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    fn own() -> TrustDomain {
+        TrustDomain::parse("osaka.example").unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_file_is_private_to_the_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let store = Store::open(&state, &own()).await.unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&state), 0o700);
+        for file in fs::read_dir(&state).unwrap().map(|entry| entry.unwrap()) {
+            assert_eq!(mode(&file.path()) & 0o077, 0, "{:?}", file.path());
+        }
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_second_server_is_kept_out_and_a_reader_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Store::open(folder.path(), &own()).await.unwrap();
+        let second = Store::open(folder.path(), &own()).await.unwrap_err();
+        assert!(matches!(second, StoreError::InUse { .. }), "{second}");
+        let reader = Store::open_read_only(folder.path()).await.unwrap();
+        assert_eq!(reader.trust_domain().await.unwrap(), own());
+        drop(first);
+        Store::open(folder.path(), &own()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn another_trust_domains_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Store::open(folder.path(), &own()).await.unwrap());
+        let other = TrustDomain::parse("tokyo.example").unwrap();
+        let error = Store::open(folder.path(), &other).await.unwrap_err();
+        assert!(matches!(error, StoreError::ForeignTrustDomain { .. }));
+        assert!(error.to_string().contains("osaka.example"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_database_is_named_with_a_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(
+            folder.path().join("renkei.db"),
+            "not a database, but long enough".repeat(40),
+        )
+        .unwrap();
+        let error = Store::open(folder.path(), &own()).await.unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(
+            text.contains("renkei.db") && text.contains("backup"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn reading_a_folder_that_was_never_used_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Store::open_read_only(folder.path()).await.unwrap_err();
+        assert!(matches!(error, StoreError::NotFound { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_written_says_what_to_do() {
+        let error = Store::open(Path::new("/proc/renkei"), &own())
+            .await
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("/proc/renkei") && text.contains("choose another folder"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! The tables, as numbered migrations. A migration that has been released is never edited: a
+//! change is a new one at the end.
+
+use sqlx::{
+    SqlSafeStr,
+    migrate::{Migration, MigrationType, Migrator},
+};
+
+const FIRST: &str = "
+CREATE TABLE trust_domain (
+    one             INTEGER PRIMARY KEY CHECK (one = 1),
+    name            TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE authorities (
+    id              TEXT PRIMARY KEY,
+    certificate     BLOB NOT NULL,
+    state           TEXT NOT NULL CHECK (state IN ('prepared', 'active', 'old')),
+    not_before      INTEGER NOT NULL,
+    not_after       INTEGER NOT NULL,
+    key_file        TEXT
+) STRICT;
+CREATE UNIQUE INDEX one_active ON authorities (state) WHERE state = 'active';
+CREATE UNIQUE INDEX one_prepared ON authorities (state) WHERE state = 'prepared';
+
+CREATE TABLE bundle (
+    one             INTEGER PRIMARY KEY CHECK (one = 1),
+    sequence        INTEGER NOT NULL,
+    refresh_hint    INTEGER NOT NULL
+) STRICT;
+INSERT INTO bundle (one, sequence, refresh_hint) VALUES (1, 0, 300);
+
+CREATE TABLE entries (
+    spiffe_id       TEXT PRIMARY KEY,
+    kind            TEXT NOT NULL,
+    selectors       TEXT NOT NULL,
+    since           INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE issued (
+    serial          TEXT PRIMARY KEY,
+    spiffe_id       TEXT NOT NULL,
+    not_before      INTEGER NOT NULL,
+    not_after       INTEGER NOT NULL,
+    issued_at       INTEGER NOT NULL
+) STRICT;
+CREATE INDEX issued_by_end ON issued (not_after);
+
+CREATE TABLE peer_bundles (
+    trust_domain    TEXT PRIMARY KEY,
+    sequence        TEXT,
+    document        TEXT NOT NULL,
+    fetched_at      INTEGER NOT NULL,
+    bootstrap       BLOB
+) STRICT;
+";
+
+pub(super) fn migrator() -> Migrator {
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        "first".into(),
+        MigrationType::Simple,
+        FIRST.into_sql_str(),
+        false,
+    )])
+}
