@@ -1,0 +1,184 @@
+//! The agent as one piece: a keeper, and the Workload API over what it keeps.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use renkei_site::{Selector, Site};
+use renkei_spiffe::{Identities, SpiffeId};
+use serde::Serialize;
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    AgentMetrics,
+    keeper::{KeeperInputs, Kept, SvidStatus, keep},
+    workload_api::{Limits, SocketError, Sources, serve},
+};
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    socket: PathBuf,
+    site: watch::Receiver<Arc<Site>>,
+    kept: Kept,
+    metrics: AgentMetrics,
+    server: JoinHandle<()>,
+}
+
+/// What an agent says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AgentStatus {
+    /// Where the Workload API is served.
+    pub socket: PathBuf,
+    /// Every ID that the site asks for.
+    pub svids: Vec<SvidStatus>,
+    /// Who may fetch which of them.
+    pub workloads: Vec<WorkloadStatus>,
+    /// Open Workload API streams.
+    pub subscribers: u64,
+    /// Renewals of all IDs since the start, removed ones included.
+    pub renewals: u64,
+    /// Callers that got nothing, by reason.
+    pub denials: BTreeMap<&'static str, u64>,
+}
+
+/// A workload as the agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WorkloadStatus {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub id: SpiffeId,
+    /// What a process must be.
+    pub selectors: Vec<Selector>,
+}
+
+impl Agent {
+    /// Opens the socket (in a folder that exists and that workloads may enter), and runs until
+    /// `stop`. Needs a tokio runtime.
+    pub fn start(
+        socket: PathBuf,
+        limits: Limits,
+        inputs: KeeperInputs,
+        stop: CancellationToken,
+    ) -> Result<Self, SocketError> {
+        let (site, metrics) = (inputs.site.clone(), inputs.metrics.clone());
+        // Cancelled when this function fails, taken over by the server otherwise.
+        let until_served = stop.child_token().drop_guard();
+        let kept = keep(inputs, until_served.token().clone());
+        let sources = Sources {
+            site: site.clone(),
+            identities: kept.identities.clone(),
+        };
+        let server = serve(socket.clone(), sources, limits, metrics.clone(), stop)?;
+        until_served.disarm();
+        Ok(Self {
+            socket,
+            site,
+            kept,
+            metrics,
+            server,
+        })
+    }
+
+    /// Every valid SVID, and the bundles, for a proxy in the same process.
+    pub fn identities(&self) -> watch::Receiver<Arc<Identities>> {
+        self.kept.identities.clone()
+    }
+
+    /// The path of the Workload API's socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// What is going on now.
+    pub fn status(&self) -> AgentStatus {
+        let site = self.site.borrow().clone();
+        let workloads = site.workloads.values().map(|workload| WorkloadStatus {
+            name: workload.name.clone(),
+            id: workload.id.clone(),
+            selectors: workload.selectors.clone(),
+        });
+        AgentStatus {
+            socket: self.socket.clone(),
+            svids: self.kept.status.borrow().to_vec(),
+            workloads: workloads.collect(),
+            subscribers: self.metrics.subscribers(),
+            renewals: self.metrics.renewals(),
+            denials: self.metrics.denials(),
+        }
+    }
+
+    /// Waits until the agent has stopped and its socket is gone.
+    pub async fn stopped(self) {
+        if let Err(error) = self.server.await {
+            tracing::error!(%error, "the Workload API ended badly");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        client,
+        testing::{Running, id, me, provider, site_of},
+    };
+
+    #[tokio::test]
+    async fn status_tells_svids_workloads_and_subscribers() {
+        // Only for its watches and its signer.
+        let around = Running::keeper(site_of(&[("one", &me())]), Duration::from_secs(3600));
+        let stop = CancellationToken::new();
+        let (socket, limits) = (around.socket(), Limits::default());
+        let agent = Agent::start(socket, limits, around.inputs(), stop.clone()).unwrap();
+        let source = client::watch(&around.endpoint(), provider(), stop.clone()).unwrap();
+        source
+            .status
+            .clone()
+            .wait_for(|status| status.connected)
+            .await
+            .unwrap();
+
+        let status = agent.status();
+        assert_eq!(status.subscribers, 1);
+        assert_eq!(status.workloads[0].selectors[0].to_string(), me());
+        let svid = status
+            .svids
+            .iter()
+            .find(|svid| svid.id == id("one"))
+            .unwrap();
+        let served = source.identities.borrow().svids[&id("one")].clone();
+        assert_eq!(svid.serial.as_deref(), Some(served.serial()));
+        assert_eq!(
+            agent.identities().borrow().svids[&id("one")].serial(),
+            served.serial()
+        );
+
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["workloads"][0]["id"], "spiffe://osaka.example/one");
+        assert!(json["svids"][0]["not_after"].is_string(), "{json}");
+
+        stop.cancel();
+        agent.stopped().await;
+        assert!(!around.socket().exists());
+    }
+
+    #[tokio::test]
+    async fn a_second_agent_at_the_same_socket_does_not_start() {
+        let running = Running::serving(site_of(&[]), Limits::default());
+        let stop = CancellationToken::new();
+        let started = Agent::start(running.socket(), Limits::default(), running.inputs(), stop);
+        let error = started.unwrap_err();
+        assert!(matches!(error, SocketError::InUse(_)), "{error}");
+        client::fetch(&running.endpoint(), &provider())
+            .await
+            .unwrap_err();
+        assert!(running.socket().exists(), "the first one goes on");
+    }
+}

@@ -1,0 +1,225 @@
+//! A client of any agent's Workload API, Renkei's or another (SPIRE's), over a unix socket.
+//!
+//! [`watch`] follows an agent for as long as it is asked to: it connects again after a failure
+//! and keeps the last good state meanwhile. [`fetch`] asks once. What an agent sends is checked
+//! like anything from outside.
+
+mod decode;
+mod endpoint;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use renkei_api::workload::{
+    X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
+};
+use renkei_spiffe::{BundleSet, Identities, X509Svid};
+use rustls::crypto::CryptoProvider;
+use serde::Serialize;
+use tokio::{net::UnixStream, sync::watch};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Status, Streaming, metadata::MetadataValue, transport::Endpoint};
+
+pub use decode::DecodeError;
+pub use endpoint::{EndpointError, socket_path};
+
+use crate::backoff::Backoff;
+
+/// The largest message that is read: thousands of bundles.
+const MAX_MESSAGE: usize = 16 << 20;
+/// How long to wait for a connection, and for the first message of [`fetch`].
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a silent agent is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Why an agent gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The endpoint is not a unix socket.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// Nobody answers at the socket.
+    #[error("no agent answers at {socket}: {reason}")]
+    Unreachable {
+        /// The path of the socket.
+        socket: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// The agent refuses, or breaks off.
+    #[error("the agent answers {}: {}", code_name(.0), .0.message())]
+    Status(Box<Status>),
+    /// The agent ended the stream.
+    #[error("the agent ended the stream")]
+    Ended,
+    /// The agent did not answer in time.
+    #[error("the agent did not answer within {} s", PATIENCE.as_secs())]
+    Timeout,
+    /// The message does not hold what it should.
+    #[error("the agent sent a bad message: {0}")]
+    Decode(#[from] DecodeError),
+}
+
+fn code_name(status: &Status) -> String {
+    format!("{:?}", status.code())
+}
+
+/// One complete message of an agent.
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// SVIDs with their hints, in the agent's order: the first is the default.
+    pub svids: Vec<(String, Arc<X509Svid>)>,
+    /// The SVIDs' own bundles and the federated ones.
+    pub bundles: Arc<BundleSet>,
+}
+
+impl Update {
+    /// The same by ID. Of several SVIDs of one ID the first counts.
+    pub fn identities(&self) -> Identities {
+        let mut svids = std::collections::BTreeMap::new();
+        for (_, svid) in &self.svids {
+            svids
+                .entry(svid.id().clone())
+                .or_insert_with(|| Arc::clone(svid));
+        }
+        Identities {
+            svids,
+            bundles: Arc::clone(&self.bundles),
+        }
+    }
+}
+
+/// How a [`Source`] is doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SourceStatus {
+    /// Whether a stream is open that has brought a good message.
+    pub connected: bool,
+    /// Good messages so far.
+    pub updates: u64,
+    /// The latest failure, until a good message comes.
+    pub last_error: Option<String>,
+}
+
+/// Identities that follow an agent.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The last good state; empty before the first message.
+    pub identities: watch::Receiver<Arc<Identities>>,
+    /// How it is doing.
+    pub status: watch::Receiver<SourceStatus>,
+}
+
+/// Follows the agent at `endpoint` (`unix:///PATH` or a path) until `stop`. `provider` loads the
+/// keys, so that one which is not its certificate's is refused with its message.
+pub fn watch(
+    endpoint: &str,
+    provider: Arc<CryptoProvider>,
+    stop: CancellationToken,
+) -> Result<Source, EndpointError> {
+    let socket = socket_path(endpoint)?;
+    let (identities, identities_seen) = watch::channel(Arc::default());
+    let (status, status_seen) = watch::channel(SourceStatus::default());
+    tokio::spawn(stop.run_until_cancelled_owned(async move {
+        let mut backoff = Backoff::default();
+        loop {
+            let Err(error) = follow(&socket, &provider, &identities, &status, &mut backoff).await;
+            let wait = backoff.failed();
+            tracing::warn!(%error, retry_in = ?wait, "no identities from the Workload API");
+            status.send_modify(|status| {
+                status.connected = false;
+                status.last_error = Some(error.to_string());
+            });
+            tokio::time::sleep(wait).await;
+        }
+    }));
+    Ok(Source {
+        identities: identities_seen,
+        status: status_seen,
+    })
+}
+
+/// Asks the agent at `endpoint` once.
+pub async fn fetch(endpoint: &str, provider: &CryptoProvider) -> Result<Update, FetchError> {
+    let socket = socket_path(endpoint)?;
+    let asked = async {
+        let mut stream = subscribe(&socket).await?;
+        next(&mut stream, provider).await
+    };
+    tokio::time::timeout(PATIENCE, asked)
+        .await
+        .unwrap_or(Err(FetchError::Timeout))
+}
+
+/// Publishes what one stream brings, until it fails.
+async fn follow(
+    socket: &Path,
+    provider: &CryptoProvider,
+    identities: &watch::Sender<Arc<Identities>>,
+    status: &watch::Sender<SourceStatus>,
+    backoff: &mut Backoff,
+) -> Result<std::convert::Infallible, FetchError> {
+    let mut stream = subscribe(socket).await?;
+    loop {
+        let update = next(&mut stream, provider).await?;
+        *backoff = Backoff::default();
+        identities.send_replace(Arc::new(update.identities()));
+        status.send_modify(|status| {
+            status.connected = true;
+            status.updates += 1;
+            status.last_error = None;
+        });
+    }
+}
+
+async fn subscribe(socket: &Path) -> Result<Streaming<X509svidResponse>, FetchError> {
+    let path = socket.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    // The authority has no meaning on a unix socket.
+    let channel = Endpoint::from_static("http://localhost")
+        .connect_timeout(PATIENCE)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_while_idle(true)
+        .connect_with_connector(connector)
+        .await
+        .map_err(|error| FetchError::Unreachable {
+            socket: socket.display().to_string(),
+            reason: innermost(&error),
+        })?;
+    let mut request = Request::new(X509svidRequest {});
+    request
+        .metadata_mut()
+        .insert("workload.spiffe.io", MetadataValue::from_static("true"));
+    let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    client
+        .fetch_x509svid(request)
+        .await
+        .map(tonic::Response::into_inner)
+        .map_err(refused)
+}
+
+async fn next(
+    stream: &mut Streaming<X509svidResponse>,
+    provider: &CryptoProvider,
+) -> Result<Update, FetchError> {
+    let message = stream.message().await.map_err(refused)?;
+    Ok(decode::update(message.ok_or(FetchError::Ended)?, provider)?)
+}
+
+fn refused(status: Status) -> FetchError {
+    FetchError::Status(Box::new(status))
+}
+
+/// The transport's own words are only "transport error".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Against a running agent, and against messages that no good agent would send.
+
+use std::{collections::HashMap, time::Duration};
+
+use proptest::prelude::*;
+use renkei_api::workload::{X509svid, X509svidResponse};
+use renkei_spiffe::TrustDomain;
+use renkei_testkit::TestAuthority;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use super::{DecodeError, FetchError, decode::update, fetch, watch};
+use crate::{
+    testing::{Running, id, me, provider, site_of},
+    workload_api::Limits,
+};
+
+#[tokio::test]
+async fn one_fetch_brings_svids_in_their_order_and_bundles() {
+    let site = site_of(&[("zebra", &me()), ("ant", &me())]);
+    let running = Running::serving(site, Limits::default());
+    let update = fetch(&running.endpoint(), &provider()).await.unwrap();
+    let hints: Vec<_> = update.svids.iter().map(|(hint, _)| hint.as_str()).collect();
+    assert_eq!(hints, ["ant", "zebra"]);
+    let identities = update.identities();
+    assert!(identities.svids.contains_key(&id("zebra")));
+    let own = TrustDomain::parse("osaka.example").unwrap();
+    let bundle = identities.bundles.get(&own).unwrap();
+    assert_eq!(bundle.x509_authorities, [running.signer.certificate()]);
+}
+
+#[tokio::test]
+async fn a_refusal_and_an_absent_agent_are_told_apart() {
+    let running = Running::serving(site_of(&[("other", "unix:uid:4242")]), Limits::default());
+    match fetch(&running.endpoint(), &provider()).await {
+        Err(FetchError::Status(status)) => assert_eq!(status.code(), Code::PermissionDenied),
+        other => panic!("{other:?}"),
+    }
+    let absent = running.folder().join("absent.sock");
+    let error = fetch(absent.to_str().unwrap(), &provider())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, FetchError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("No such file"), "{error}");
+}
+
+#[tokio::test]
+async fn a_watch_follows_changes_and_survives_the_agents_restart() {
+    let mut running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let stop = CancellationToken::new();
+    let source = watch(&running.endpoint(), provider(), stop.clone()).unwrap();
+    let mut identities = source.identities.clone();
+    identities
+        .wait_for(|now| now.svids.contains_key(&id("one")))
+        .await
+        .unwrap();
+
+    running
+        .site
+        .send_replace(site_of(&[("one", &me()), ("two", &me())]));
+    identities
+        .wait_for(|now| now.svids.contains_key(&id("two")))
+        .await
+        .unwrap();
+
+    running.stop.cancel();
+    let mut status = source.status.clone();
+    status.wait_for(|status| !status.connected).await.unwrap();
+    assert!(
+        identities.borrow().svids.contains_key(&id("two")),
+        "the last good state stays"
+    );
+
+    running.restart().await;
+    running.site.send_replace(site_of(&[("three", &me())]));
+    let found = identities.wait_for(|now| now.svids.contains_key(&id("three")));
+    tokio::time::timeout(Duration::from_secs(10), found)
+        .await
+        .unwrap()
+        .unwrap();
+    stop.cancel();
+}
+
+fn message(authority: &TestAuthority) -> X509svidResponse {
+    let issued = authority.issue("/one");
+    let svid = X509svid {
+        spiffe_id: "spiffe://osaka.example/one".into(),
+        x509_svid: issued.chain[0].to_vec(),
+        x509_svid_key: issued.key_pkcs8,
+        bundle: authority.certificate().to_vec(),
+        hint: String::new(),
+    };
+    let federated = [
+        authority.certificate().to_vec(),
+        authority.certificate().to_vec(),
+    ]
+    .concat();
+    X509svidResponse {
+        svids: vec![svid],
+        crl: Vec::new(),
+        federated_bundles: HashMap::from([("spiffe://tokyo.example".into(), federated)]),
+    }
+}
+
+#[test]
+fn a_bundle_of_several_certificates_is_taken_apart() {
+    let authority = TestAuthority::new("osaka.example");
+    let update = update(message(&authority), &provider()).unwrap();
+    let tokyo = update
+        .bundles
+        .get(&TrustDomain::parse("tokyo.example").unwrap())
+        .unwrap();
+    assert_eq!(
+        tokyo.x509_authorities,
+        [authority.certificate(), authority.certificate()]
+    );
+}
+
+#[test]
+fn bad_messages_are_refused_with_their_fault() {
+    let authority = TestAuthority::new("osaka.example");
+    let good = message(&authority);
+    let fault = |change: fn(&mut X509svidResponse)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        update(bad, &provider()).unwrap_err()
+    };
+    assert_eq!(fault(|m| m.svids.clear()), DecodeError::NoSvids);
+    assert!(matches!(
+        fault(|m| m.svids[0].spiffe_id = "x".into()),
+        DecodeError::Id { .. }
+    ));
+    let other = |m: &mut X509svidResponse| m.svids[0].spiffe_id = "spiffe://osaka.example/b".into();
+    assert!(matches!(fault(other), DecodeError::OtherId { .. }));
+    assert!(matches!(
+        fault(|m| m.svids[0].x509_svid.truncate(100)),
+        DecodeError::Der(_)
+    ));
+    assert!(matches!(
+        fault(|m| m.svids[0].bundle.push(0x30)),
+        DecodeError::Der(_)
+    ));
+    assert!(matches!(
+        fault(|m| m.svids[0].x509_svid.clear()),
+        DecodeError::Svid { .. }
+    ));
+    assert!(matches!(
+        fault(|m| m.svids[0].x509_svid_key.clear()),
+        DecodeError::Key { .. }
+    ));
+    let key = |m: &mut X509svidResponse| {
+        m.svids[0].x509_svid_key = TestAuthority::new("osaka.example").issue("/one").key_pkcs8;
+    };
+    assert!(matches!(fault(key), DecodeError::Key { .. }));
+    let path = |m: &mut X509svidResponse| {
+        m.federated_bundles
+            .insert("spiffe://tokyo.example/x".into(), Vec::new());
+    };
+    assert!(matches!(fault(path), DecodeError::NotATrustDomain(_)));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_certificates_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let svid = X509svid {
+            spiffe_id: "spiffe://osaka.example/one".into(),
+            x509_svid: bytes.clone(),
+            x509_svid_key: bytes.clone(),
+            bundle: bytes,
+            hint: String::new(),
+        };
+        let message = X509svidResponse { svids: vec![svid], ..Default::default() };
+        prop_assert!(update(message, &provider()).is_err());
+    }
+}

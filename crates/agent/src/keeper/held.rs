@@ -1,0 +1,129 @@
+//! The state of one ID that the keeper holds.
+
+use std::{sync::Arc, time::Duration};
+
+use renkei_spiffe::{BundleSet, SpiffeId, X509Svid};
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::IssueError;
+use crate::backoff::{Backoff, jitter};
+
+/// What `status` says about one ID.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SvidStatus {
+    /// Whose.
+    pub id: SpiffeId,
+    /// Serial number in hexadecimal digits; none while there is no valid SVID.
+    pub serial: Option<String>,
+    /// End of validity.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub not_after: Option<OffsetDateTime>,
+    /// How many SVIDs of this ID came after the first.
+    pub renewals: u64,
+    /// When the next one is asked for.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub next_renewal: Option<OffsetDateTime>,
+    /// Why the latest request failed, until one succeeds.
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    svid: Option<Arc<X509Svid>>,
+    /// None: at once.
+    due: Option<OffsetDateTime>,
+    requested: bool,
+    backoff: Backoff,
+    issued: u64,
+    last_error: Option<String>,
+    /// The bundles by which the issuer was last found to be current.
+    checked: Option<Arc<BundleSet>>,
+}
+
+impl Held {
+    pub(super) fn svid(&self) -> Option<&Arc<X509Svid>> {
+        self.svid.as_ref()
+    }
+
+    /// Asks `withdrawn` once for each change of the bundles; makes the SVID due if it says so.
+    pub(super) fn check_issuer(
+        &mut self,
+        bundles: &Arc<BundleSet>,
+        withdrawn: impl Fn(&Arc<X509Svid>) -> bool,
+    ) -> bool {
+        if self
+            .checked
+            .as_ref()
+            .is_some_and(|checked| Arc::ptr_eq(checked, bundles))
+        {
+            return false;
+        }
+        self.checked = Some(Arc::clone(bundles));
+        let is_withdrawn = self.svid.as_ref().is_some_and(withdrawn);
+        // What failed may have failed for want of these bundles.
+        if is_withdrawn || self.svid.is_none() {
+            self.due = None;
+        }
+        is_withdrawn
+    }
+
+    /// Whether to ask now; if so, a request counts as running until it is answered.
+    pub(super) fn begin_if_due(&mut self, now: OffsetDateTime) -> bool {
+        let begins = !self.requested && self.due.is_none_or(|due| due <= now);
+        self.requested |= begins;
+        begins
+    }
+
+    /// Takes the SVID into use; returns whether it renews an earlier one.
+    pub(super) fn issued(
+        &mut self,
+        svid: Arc<X509Svid>,
+        bundles: &Arc<BundleSet>,
+        now: OffsetDateTime,
+    ) -> bool {
+        let life = Duration::try_from(svid.not_after() - now).unwrap_or_default();
+        *self = Self {
+            due: Some(now + jitter(life / 2)),
+            svid: Some(svid),
+            requested: false,
+            backoff: Backoff::default(),
+            issued: self.issued + 1,
+            last_error: None,
+            checked: Some(Arc::clone(bundles)),
+        };
+        self.issued > 1
+    }
+
+    /// Keeps what is held; returns how long the next request waits.
+    pub(super) fn failed(&mut self, error: &IssueError, now: OffsetDateTime) -> Duration {
+        let wait = self.backoff.failed();
+        self.requested = false;
+        self.due = Some(now + wait);
+        self.last_error = Some(error.to_string());
+        wait
+    }
+
+    pub(super) fn drop_expired(&mut self, now: OffsetDateTime) {
+        self.svid.take_if(|svid| svid.not_after() <= now);
+    }
+
+    /// When the keeper has to look at this again by itself: to ask, if it may, or to drop what
+    /// has expired.
+    pub(super) fn next_event(&self, may_ask: bool) -> Option<OffsetDateTime> {
+        let due = self.due.filter(|_| may_ask && !self.requested);
+        let expiry = self.svid.as_ref().map(|svid| svid.not_after());
+        due.into_iter().chain(expiry).min()
+    }
+
+    pub(super) fn status(&self, id: &SpiffeId) -> SvidStatus {
+        SvidStatus {
+            id: id.clone(),
+            serial: self.svid.as_ref().map(|svid| svid.serial().to_owned()),
+            not_after: self.svid.as_ref().map(|svid| svid.not_after()),
+            renewals: self.issued.saturating_sub(1),
+            next_renewal: self.due,
+            last_error: self.last_error.clone(),
+        }
+    }
+}

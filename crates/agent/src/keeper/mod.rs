@@ -1,0 +1,260 @@
+//! Keeps the identities of this node fresh.
+//!
+//! For every ID that the site asks for, the keeper makes a key, has an [`Issuer`] sign a chain,
+//! and publishes all of it as one [`Identities`]. It renews at half of the life, plus or minus
+//! 10 %; a failed renewal leaves the valid SVID in use and is tried again. An SVID whose issuer
+//! has left the own trust domain's bundle is renewed at once: that is a forced rotation.
+//!
+//! ```text
+//!          entry appears               issued and verified
+//! (none) ----------------> Wanted ------------------------------> Held
+//!                           |  ^                                   |
+//!                           |  +-- failed: waits, longer each time |
+//!                           +<-------------------------------------+ half of life over, or
+//!                                                                    issuer withdrawn
+//! ```
+
+mod held;
+mod request;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use renkei_site::Site;
+use renkei_spiffe::{
+    BundleSet, Identities, PeerError, SpiffeId, TrustDomain, X509Svid, verify_peer,
+};
+use rustls::crypto::CryptoProvider;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::AgentMetrics;
+
+use held::Held;
+pub use held::SvidStatus;
+pub use request::{IssueError, IssueFuture, Issuer};
+
+/// How many SVIDs are asked for at the same time.
+const CONCURRENT_REQUESTS: usize = 16;
+/// The longest sleep: validity is a matter of the wall clock, which may be set meanwhile.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// What a keeper follows and where it gets its certificates.
+pub struct KeeperInputs {
+    /// The desired state: which IDs to hold.
+    pub site: watch::Receiver<Arc<Site>>,
+    /// The bundles of the own trust domain and of the peers.
+    pub bundles: watch::Receiver<Arc<BundleSet>>,
+    /// Signs.
+    pub issuer: Arc<dyn Issuer>,
+    /// Verifies what was signed.
+    pub provider: Arc<CryptoProvider>,
+    /// Where issued SVIDs and failures are counted.
+    pub metrics: AgentMetrics,
+}
+
+/// What a keeper publishes.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Every valid SVID, and the bundles.
+    pub identities: watch::Receiver<Arc<Identities>>,
+    /// One line for every ID that the site asks for.
+    pub status: watch::Receiver<Arc<Vec<SvidStatus>>>,
+}
+
+/// Starts to keep identities until `stop`.
+pub fn keep(inputs: KeeperInputs, stop: CancellationToken) -> Kept {
+    let (identities, identities_seen) = watch::channel(Arc::new(Identities::default()));
+    let (status, status_seen) = watch::channel(Arc::default());
+    let own = inputs.site.borrow().trust_domain.clone();
+    let keeper = Keeper {
+        own,
+        inputs,
+        held: BTreeMap::new(),
+        in_flight: FuturesUnordered::new(),
+        identities,
+        status,
+    };
+    tokio::spawn(stop.run_until_cancelled_owned(keeper.run()));
+    Kept {
+        identities: identities_seen,
+        status: status_seen,
+    }
+}
+
+struct Keeper {
+    inputs: KeeperInputs,
+    own: TrustDomain,
+    held: BTreeMap<SpiffeId, Held>,
+    in_flight: FuturesUnordered<IssueFuture<'static, (SpiffeId, Result<X509Svid, IssueError>)>>,
+    identities: watch::Sender<Arc<Identities>>,
+    status: watch::Sender<Arc<Vec<SvidStatus>>>,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        self.follow_site();
+        loop {
+            self.check_issuers();
+            self.request_due();
+            self.publish();
+            let sleep = self.until_next();
+            tokio::select! {
+                changed = self.inputs.site.changed() => match changed {
+                    Ok(()) => self.follow_site(),
+                    Err(_) => return,
+                },
+                changed = self.inputs.bundles.changed() => if changed.is_err() { return },
+                Some((id, result)) = self.in_flight.next() => self.answered(&id, result),
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    /// Takes up what the site asks for now, lets go of the rest.
+    fn follow_site(&mut self) {
+        let site = self.inputs.site.borrow_and_update().clone();
+        self.own = site.trust_domain.clone();
+        let entries: BTreeSet<SpiffeId> = site.entries().collect();
+        self.held.retain(|id, _| entries.contains(id));
+        for id in entries {
+            self.held.entry(id).or_default();
+        }
+    }
+
+    /// Marks what was issued by an authority that is no longer in the own bundle.
+    fn check_issuers(&mut self) {
+        let bundles = self.inputs.bundles.borrow_and_update().clone();
+        let now = OffsetDateTime::now_utc();
+        for (id, held) in &mut self.held {
+            let withdrawn = |svid: &Arc<X509Svid>| {
+                matches!(
+                    verify(&self.inputs.provider, svid, &bundles, now),
+                    Err(PeerError::UntrustedCa(_) | PeerError::Chain { .. })
+                )
+            };
+            if held.check_issuer(&bundles, withdrawn) {
+                tracing::info!(%id, "the issuer has left the bundle: renewing at once");
+            }
+        }
+    }
+
+    /// Asks for everything that is due, unless nothing could be verified yet.
+    fn request_due(&mut self) {
+        if !has_authorities(&self.inputs.bundles.borrow(), &self.own) {
+            return;
+        }
+        let now = OffsetDateTime::now_utc();
+        for (id, held) in &mut self.held {
+            if self.in_flight.len() >= CONCURRENT_REQUESTS {
+                return;
+            }
+            if held.begin_if_due(now) {
+                let (id, issuer) = (id.clone(), Arc::clone(&self.inputs.issuer));
+                self.in_flight.push(Box::pin(async move {
+                    let result = request::request(&*issuer, &id).await;
+                    (id, result)
+                }));
+            }
+        }
+    }
+
+    fn answered(&mut self, id: &SpiffeId, result: Result<X509Svid, IssueError>) {
+        let now = OffsetDateTime::now_utc();
+        let bundles = self.inputs.bundles.borrow().clone();
+        let result = result.and_then(|svid| {
+            verify(&self.inputs.provider, &svid, &bundles, now)
+                .map(|_| Arc::new(svid))
+                .map_err(IssueError::Unverifiable)
+        });
+        // The entry may have been removed meanwhile.
+        let Some(held) = self.held.get_mut(id) else {
+            return;
+        };
+        match result {
+            Ok(svid) => {
+                tracing::info!(%id, serial = svid.serial(), until = %svid.not_after(), "SVID issued");
+                self.inputs.metrics.issued(held.issued(svid, &bundles, now));
+            }
+            Err(error) => {
+                let wait = held.failed(&error, now);
+                self.inputs.metrics.issue_failed();
+                tracing::warn!(%id, %error, retry_in = ?wait, "no SVID was issued");
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let now = OffsetDateTime::now_utc();
+        self.held
+            .values_mut()
+            .for_each(|held| held.drop_expired(now));
+        let valid = |(id, held): (&SpiffeId, &Held)| Some((id.clone(), held.svid()?.clone()));
+        let next = Identities {
+            svids: self.held.iter().filter_map(valid).collect(),
+            bundles: self.inputs.bundles.borrow().clone(),
+        };
+        self.identities.send_if_modified(|published| {
+            let changed = !is_same(published, &next);
+            if changed {
+                *published = Arc::new(next);
+            }
+            changed
+        });
+        let status = self.held.iter().map(|(id, held)| held.status(id)).collect();
+        self.status.send_replace(Arc::new(status));
+    }
+
+    fn until_next(&self) -> Duration {
+        let now = OffsetDateTime::now_utc();
+        // Otherwise a bundle or an answer has to come first, and will wake the keeper.
+        let may_ask = self.in_flight.len() < CONCURRENT_REQUESTS
+            && has_authorities(&self.inputs.bundles.borrow(), &self.own);
+        let next = self
+            .held
+            .values()
+            .filter_map(|held| held.next_event(may_ask))
+            .min();
+        next.map_or(LONGEST_SLEEP, |at| {
+            Duration::try_from(at - now).unwrap_or_default()
+        })
+        .min(LONGEST_SLEEP)
+    }
+}
+
+/// Whether the own bundle could verify anything.
+pub(crate) fn has_authorities(bundles: &BundleSet, trust_domain: &TrustDomain) -> bool {
+    bundles
+        .get(trust_domain)
+        .is_some_and(|bundle| !bundle.x509_authorities.is_empty())
+}
+
+fn verify(
+    provider: &CryptoProvider,
+    svid: &X509Svid,
+    bundles: &BundleSet,
+    now: OffsetDateTime,
+) -> Result<SpiffeId, PeerError> {
+    let algorithms = provider.signature_verification_algorithms;
+    verify_peer(svid.chain(), bundles, now, &algorithms)
+}
+
+/// Compares by what a reader would notice: SVIDs by identity of the object, which is new at each
+/// renewal.
+fn is_same(one: &Identities, other: &Identities) -> bool {
+    one.svids.len() == other.svids.len()
+        && one
+            .svids
+            .values()
+            .zip(other.svids.values())
+            .all(|(a, b)| Arc::ptr_eq(a, b))
+        && one.bundles == other.bundles
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! A keeper over a signer that can fail, slow down and change its CA.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use renkei_spiffe::{BundleSet, Identities, X509Svid};
+use renkei_testkit::TestAuthority;
+use time::OffsetDateTime;
+use tokio::sync::watch::Receiver;
+
+use crate::testing::{Running, bundle, id, me, provider, site, site_of};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn until(
+    identities: &mut Receiver<Arc<Identities>>,
+    condition: impl FnMut(&Arc<Identities>) -> bool,
+) -> Arc<Identities> {
+    let found = tokio::time::timeout(Duration::from_secs(20), identities.wait_for(condition));
+    found
+        .await
+        .expect("in time")
+        .expect("the keeper runs")
+        .clone()
+}
+
+fn serial(identities: &Identities, path: &str) -> Option<String> {
+    identities
+        .svids
+        .get(&id(path))
+        .map(|svid| svid.serial().to_owned())
+}
+
+#[tokio::test]
+async fn every_entry_of_the_site_gets_an_svid_with_a_key_of_its_own() {
+    let site = site(
+        "site: osaka\ntrust_domain: osaka.example\n\
+         gateway: {listen: 127.0.0.1:8443, advertise: gw.osaka.example:8443}\n\
+         services: {broker: {backends: [127.0.0.1:9092], allow: []}}\n\
+         workloads: {collector: {selectors: [unix:uid:0]}}\n",
+    );
+    let running = Running::keeper(site, HOUR);
+    let mut identities = running.kept.identities.clone();
+    let all = until(&mut identities, |now| now.svids.len() == 3).await;
+    for path in ["broker", "collector", "renkei/server"] {
+        let svid = &all.svids[&id(path)];
+        // Fails unless the key is that of the certificate.
+        svid.certified_key(&provider()).unwrap();
+    }
+    let keys: std::collections::BTreeSet<_> = all
+        .svids
+        .values()
+        .map(|svid| svid.key().pkcs8().to_vec())
+        .collect();
+    assert_eq!(keys.len(), 3);
+}
+
+#[tokio::test]
+async fn renewal_comes_at_half_of_the_life_and_is_counted() {
+    let running = Running::keeper(site_of(&[("one", &me())]), Duration::from_secs(4));
+    let mut identities = running.kept.identities.clone();
+    let first = until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
+    let next = running.kept.status.borrow()[0].next_renewal.unwrap() - OffsetDateTime::now_utc();
+    assert!(
+        next > time::Duration::seconds(1) && next < time::Duration::seconds_f64(2.3),
+        "{next}"
+    );
+
+    let before = serial(&first, "one");
+    until(&mut identities, |now| serial(now, "one") != before).await;
+    assert!(running.metrics.renewals() >= 1);
+    assert!(
+        first.svids[&id("one")].not_after() > OffsetDateTime::now_utc(),
+        "renewed in time"
+    );
+    let mut status = running.kept.status.clone();
+    let seen = status.wait_for(|all| all.iter().any(|s| s.id == id("one") && s.renewals >= 1));
+    tokio::time::timeout(Duration::from_secs(5), seen)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_renewal_keeps_the_valid_svid_and_is_tried_again() {
+    let running = Running::keeper(site_of(&[("one", &me())]), Duration::from_secs(3));
+    let mut identities = running.kept.identities.clone();
+    until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
+    running.signer.fails.store(true, Ordering::SeqCst);
+    let mut status = running.kept.status.clone();
+    let failing = status.wait_for(|all| all.iter().any(|s| s.last_error.is_some()));
+    tokio::time::timeout(Duration::from_secs(10), failing)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        identities.borrow().svids.contains_key(&id("one")),
+        "still valid, still there"
+    );
+
+    // It is down for longer than the SVID lives.
+    until(&mut identities, |now| now.svids.is_empty()).await;
+    running.signer.set_lifetime(HOUR);
+    running.signer.fails.store(false, Ordering::SeqCst);
+    until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
+    let healed = status.wait_for(|all| all.iter().all(|s| s.last_error.is_none()));
+    tokio::time::timeout(Duration::from_secs(5), healed)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn entries_come_and_go_with_the_site_and_others_stay_untouched() {
+    let running = Running::keeper(site_of(&[("one", &me())]), HOUR);
+    let mut identities = running.kept.identities.clone();
+    let first = until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
+    running
+        .site
+        .send_replace(site_of(&[("one", &me()), ("two", &me())]));
+    let second = until(&mut identities, |now| now.svids.contains_key(&id("two"))).await;
+    assert_eq!(serial(&first, "one"), serial(&second, "one"));
+    running.site.send_replace(site_of(&[("two", &me())]));
+    let third = until(&mut identities, |now| !now.svids.contains_key(&id("one"))).await;
+    assert_eq!(serial(&second, "two"), serial(&third, "two"));
+}
+
+#[tokio::test]
+async fn a_withdrawn_authority_has_everything_issued_anew_at_once() {
+    let running = Running::keeper(site_of(&[("one", &me())]), HOUR);
+    let mut identities = running.kept.identities.clone();
+    let first = until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
+    let (old, asked) = (running.signer.certificate(), || {
+        running.signer.asked.load(Ordering::SeqCst)
+    });
+    let before = asked();
+
+    // Prepared and active: both authorities are in the bundle, nothing is issued anew.
+    running.signer.rotate();
+    let both = bundle("osaka.example", vec![old, running.signer.certificate()]);
+    running
+        .bundles
+        .send_replace(Arc::new(BundleSet::from_iter([both.clone()])));
+    let during = until(&mut identities, |now| {
+        now.bundles
+            .iter()
+            .any(|bundle| bundle.x509_authorities == both.x509_authorities)
+    });
+    assert_eq!(serial(&*during.await, "one"), serial(&first, "one"));
+    assert_eq!(asked(), before);
+
+    // Revoked: the old one leaves.
+    let new = bundle("osaka.example", vec![running.signer.certificate()]);
+    running
+        .bundles
+        .send_replace(Arc::new(BundleSet::from_iter([new])));
+    until(&mut identities, |now| {
+        serial(now, "one").is_some_and(|now| Some(now) != serial(&first, "one"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_own_bundle_does_not_verify_is_not_used() {
+    let running = Running::keeper(site_of(&[("one", &me())]), HOUR);
+    let other = TestAuthority::new("osaka.example");
+    let strange = bundle("osaka.example", vec![other.certificate()]);
+    running
+        .bundles
+        .send_replace(Arc::new(BundleSet::from_iter([strange])));
+    running.site.send_replace(site_of(&[("two", &me())]));
+    let mut status = running.kept.status.clone();
+    let refused = status.wait_for(|all| {
+        all.iter()
+            .any(|s| s.id == id("two") && s.last_error.is_some() && s.serial.is_none())
+    });
+    tokio::time::timeout(Duration::from_secs(10), refused)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        !running
+            .kept
+            .identities
+            .borrow()
+            .svids
+            .contains_key(&id("two"))
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_asked_for_before_the_own_bundle_is_there() {
+    let running = Running::keeper(site_of(&[]), HOUR);
+    let own = running.bundles.send_replace(Arc::default());
+    running.site.send_replace(site_of(&[("one", &me())]));
+    let mut identities = running.kept.identities.clone();
+    until(&mut identities, |now| now.bundles.iter().next().is_none()).await;
+    let before = running.signer.asked.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(running.signer.asked.load(Ordering::SeqCst), before);
+    running.bundles.send_replace(own);
+    until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
+}
+
+/// Every reader keeps what it has: an SVID is never changed in place.
+#[tokio::test]
+async fn a_published_set_is_never_edited() {
+    let running = Running::keeper(site_of(&[("one", &me())]), Duration::from_secs(3));
+    let mut identities = running.kept.identities.clone();
+    let first = until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
+    let held: Arc<X509Svid> = first.svids[&id("one")].clone();
+    let serial_before = held.serial().to_owned();
+    until(&mut identities, |now| {
+        serial(now, "one") != Some(serial_before.clone())
+    })
+    .await;
+    assert_eq!(first.svids[&id("one")].serial(), serial_before);
+}

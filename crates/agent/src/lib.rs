@@ -1,0 +1,20 @@
+//! The agent of a node: it attests workloads, keeps their identities fresh, and serves them the
+//! SPIFFE Workload API on a unix socket.
+//!
+//! It never signs anything: certificates come from an [`keeper::Issuer`], keys are made here and
+//! leave this process only towards the workload they belong to.
+
+mod agent;
+pub mod authority;
+mod backoff;
+pub mod client;
+pub mod keeper;
+mod metrics;
+pub use renkei_runtime::process;
+pub mod workload_api;
+
+pub use agent::{Agent, AgentStatus, WorkloadStatus};
+pub use metrics::{AgentMetrics, Denial};
+
+#[cfg(test)]
+mod testing;

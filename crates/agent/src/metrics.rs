@@ -1,0 +1,163 @@
+//! What the agent counts.
+
+use std::collections::BTreeMap;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// Why a caller got nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// Without the metadata `workload.spiffe.io: true`, or with an empty argument.
+    BadRequest,
+    /// No workload's selectors match the process.
+    NoIdentity,
+    /// The kernel does not say who the process is, or it cannot be examined.
+    NotAttested,
+    /// The process that opened the connection has ended.
+    ProcessEnded,
+    /// Too many connections at once.
+    TooManyConnections,
+}
+
+impl Denial {
+    const ALL: [Self; 5] = [
+        Self::BadRequest,
+        Self::NoIdentity,
+        Self::NotAttested,
+        Self::ProcessEnded,
+        Self::TooManyConnections,
+    ];
+
+    /// A short, stable name.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::NoIdentity => "no_identity",
+            Self::NotAttested => "not_attested",
+            Self::ProcessEnded => "process_ended",
+            Self::TooManyConnections => "too_many_connections",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DenialLabels {
+    reason: &'static str,
+}
+
+/// Counters of one agent; clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct AgentMetrics {
+    issued: Counter,
+    renewals: Counter,
+    issue_failures: Counter,
+    denials: Family<DenialLabels, Counter>,
+    connections: Gauge,
+    subscribers: Gauge,
+}
+
+impl AgentMetrics {
+    /// Puts all of them into a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("renkei_agent");
+        registry.register("svids_issued", "SVIDs obtained", self.issued.clone());
+        registry.register(
+            "svid_renewals",
+            "SVIDs that replaced one",
+            self.renewals.clone(),
+        );
+        registry.register(
+            "svid_failures",
+            "SVID requests that failed",
+            self.issue_failures.clone(),
+        );
+        let denials = "Workload API callers that got nothing";
+        registry.register("workload_api_denials", denials, self.denials.clone());
+        let connections = "Open Workload API connections";
+        registry.register(
+            "workload_api_connections",
+            connections,
+            self.connections.clone(),
+        );
+        let subscribers = "Open Workload API streams";
+        registry.register(
+            "workload_api_subscribers",
+            subscribers,
+            self.subscribers.clone(),
+        );
+    }
+
+    pub(crate) fn issued(&self, is_renewal: bool) {
+        self.issued.inc();
+        self.renewals.inc_by(is_renewal.into());
+    }
+
+    pub(crate) fn issue_failed(&self) {
+        self.issue_failures.inc();
+    }
+
+    pub(crate) fn denied(&self, reason: Denial) {
+        self.denials
+            .get_or_create(&DenialLabels {
+                reason: reason.label(),
+            })
+            .inc();
+    }
+
+    pub(crate) fn subscriber(&self) -> Counted {
+        Counted::new(&self.subscribers)
+    }
+
+    pub(crate) fn connection(&self) -> Counted {
+        Counted::new(&self.connections)
+    }
+
+    /// SVIDs that replaced one of the same ID.
+    pub fn renewals(&self) -> u64 {
+        self.renewals.get()
+    }
+
+    /// Open streams.
+    pub fn subscribers(&self) -> u64 {
+        self.subscribers.get().try_into().unwrap_or_default()
+    }
+
+    /// Denials by the label of their reason; those that never happened are left out.
+    pub fn denials(&self) -> BTreeMap<&'static str, u64> {
+        let count = |denial: Denial| {
+            let labels = DenialLabels {
+                reason: denial.label(),
+            };
+            (
+                denial.label(),
+                self.denials.get(&labels).map_or(0, |counter| counter.get()),
+            )
+        };
+        Denial::ALL
+            .into_iter()
+            .map(count)
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+}
+
+/// One more while it lives.
+#[derive(Debug)]
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,241 @@
+//! For tests: a CA that signs requests as a server would, and a whole agent over it.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
+};
+use renkei_site::Site;
+use renkei_spiffe::{Bundle, BundleSet, SpiffeId, TrustDomain};
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    AgentMetrics,
+    keeper::{IssueError, IssueFuture, Issuer, KeeperInputs, Kept, keep},
+    workload_api::{Limits, Sources, serve},
+};
+
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+pub(crate) fn site(text: &str) -> Arc<Site> {
+    Arc::new(renkei_site::parse("site.yaml", text).unwrap_or_else(|faults| panic!("{faults:?}")))
+}
+
+/// A site whose workloads are those given, each with its one selector.
+pub(crate) fn site_of(workloads: &[(&str, &str)]) -> Arc<Site> {
+    let mut text = "site: osaka\ntrust_domain: osaka.example\nworkloads:".to_owned();
+    if workloads.is_empty() {
+        text += " {}";
+    }
+    for (name, selector) in workloads {
+        text += &format!("\n  {name}: {{selectors: [\"{selector}\"]}}");
+    }
+    site(&text)
+}
+
+/// The selector of this very process's user.
+pub(crate) fn me() -> String {
+    format!("unix:uid:{}", nix::unistd::geteuid())
+}
+
+pub(crate) fn id(path: &str) -> SpiffeId {
+    SpiffeId::parse(&format!("spiffe://osaka.example/{path}")).unwrap()
+}
+
+/// Signs for osaka.example.
+pub(crate) struct Signer {
+    authority: Mutex<CertifiedIssuer<'static, KeyPair>>,
+    lifetime: Mutex<Duration>,
+    pub(crate) fails: AtomicBool,
+    pub(crate) asked: AtomicUsize,
+}
+
+fn new_authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+impl Signer {
+    pub(crate) fn new(lifetime: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            authority: Mutex::new(new_authority()),
+            lifetime: Mutex::new(lifetime),
+            fails: AtomicBool::new(false),
+            asked: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
+        self.authority.lock().unwrap().der().clone()
+    }
+
+    /// Signs with another CA from now on.
+    pub(crate) fn rotate(&self) {
+        *self.authority.lock().unwrap() = new_authority();
+    }
+
+    pub(crate) fn set_lifetime(&self, lifetime: Duration) {
+        *self.lifetime.lock().unwrap() = lifetime;
+    }
+
+    fn sign(&self, id: &SpiffeId, csr: Vec<u8>) -> Vec<CertificateDer<'static>> {
+        let csr = CertificateSigningRequestDer::from(csr);
+        let mut csr = CertificateSigningRequestParams::from_der(&csr).unwrap();
+        let uri = SanType::URI(id.to_string().try_into().unwrap());
+        assert_eq!(
+            csr.params.subject_alt_names,
+            [uri],
+            "the request names its ID"
+        );
+        csr.params.is_ca = IsCa::ExplicitNoCa;
+        csr.params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        csr.params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let now = OffsetDateTime::now_utc();
+        csr.params.not_before = now - Duration::from_secs(10);
+        csr.params.not_after = now + *self.lifetime.lock().unwrap();
+        vec![
+            csr.signed_by(&self.authority.lock().unwrap())
+                .unwrap()
+                .der()
+                .clone(),
+        ]
+    }
+}
+
+impl Issuer for Signer {
+    fn issue(
+        &self,
+        id: &SpiffeId,
+        csr_der: Vec<u8>,
+    ) -> IssueFuture<'_, Result<Vec<CertificateDer<'static>>, IssueError>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let result = match self.fails.load(Ordering::SeqCst) {
+            true => Err(IssueError::Unavailable("it is down".into())),
+            false => Ok(self.sign(id, csr_der)),
+        };
+        Box::pin(async move { result })
+    }
+}
+
+pub(crate) fn bundle(trust_domain: &str, authorities: Vec<CertificateDer<'static>>) -> Arc<Bundle> {
+    let trust_domain = TrustDomain::parse(trust_domain).unwrap();
+    Arc::new(Bundle {
+        x509_authorities: authorities,
+        ..Bundle::empty(trust_domain)
+    })
+}
+
+/// An agent over a signer, with the watches that drive it.
+pub(crate) struct Running {
+    pub(crate) signer: Arc<Signer>,
+    pub(crate) site: watch::Sender<Arc<Site>>,
+    pub(crate) bundles: watch::Sender<Arc<BundleSet>>,
+    pub(crate) kept: Kept,
+    pub(crate) metrics: AgentMetrics,
+    pub(crate) stop: CancellationToken,
+    server: Option<tokio::task::JoinHandle<()>>,
+    folder: tempfile::TempDir,
+}
+
+impl Running {
+    /// A keeper alone.
+    pub(crate) fn keeper(site: Arc<Site>, lifetime: Duration) -> Self {
+        let signer = Signer::new(lifetime);
+        let own = bundle("osaka.example", vec![signer.certificate()]);
+        let (site, site_seen) = watch::channel(site);
+        let (bundles, bundles_seen) = watch::channel(Arc::new(BundleSet::from_iter([own])));
+        let (metrics, stop) = (AgentMetrics::default(), CancellationToken::new());
+        let inputs = KeeperInputs {
+            site: site_seen,
+            bundles: bundles_seen,
+            issuer: signer.clone(),
+            provider: provider(),
+            metrics: metrics.clone(),
+        };
+        let kept = keep(inputs, stop.clone());
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            signer,
+            site,
+            bundles,
+            kept,
+            metrics,
+            stop,
+            server: None,
+            folder,
+        }
+    }
+
+    /// With the Workload API.
+    pub(crate) fn serving(site: Arc<Site>, limits: Limits) -> Self {
+        let mut running = Self::keeper(site, Duration::from_secs(3600));
+        running.serve(limits);
+        running
+    }
+
+    fn serve(&mut self, limits: Limits) {
+        let sources = Sources {
+            site: self.site.subscribe(),
+            identities: self.kept.identities.clone(),
+        };
+        let (metrics, stop) = (self.metrics.clone(), self.stop.clone());
+        self.server = Some(serve(self.socket(), sources, limits, metrics, stop).unwrap());
+    }
+
+    /// Once `stop` was cancelled: a new keeper and a new server over the same signer, socket and
+    /// watches.
+    pub(crate) async fn restart(&mut self) {
+        self.server.take().unwrap().await.unwrap();
+        assert!(!self.socket().exists(), "the socket goes with its server");
+        self.stop = CancellationToken::new();
+        self.kept = keep(self.inputs(), self.stop.clone());
+        self.serve(Limits::default());
+    }
+
+    pub(crate) fn inputs(&self) -> KeeperInputs {
+        KeeperInputs {
+            site: self.site.subscribe(),
+            bundles: self.bundles.subscribe(),
+            issuer: self.signer.clone(),
+            provider: provider(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("workload.sock")
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,96 @@
+//! Who is at the other end of a connection, and which workloads it is.
+
+use renkei_runtime::process::{Asked, AttestError, Digests, Process, ProcessFacts, matches};
+use renkei_site::Site;
+use renkei_spiffe::SpiffeId;
+use tokio::net::UnixStream;
+
+/// The process that opened a connection.
+#[derive(Debug)]
+pub(super) struct Caller(Result<Process, AttestError>);
+
+/// A workload that a caller is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entitlement {
+    pub(super) workload: String,
+    pub(super) id: SpiffeId,
+}
+
+impl Caller {
+    pub(super) fn of(socket: &UnixStream) -> Self {
+        Self(Process::peer_of(socket))
+    }
+
+    /// Every workload of the site whose selectors all match the process as it is now, ordered by
+    /// name. Blocks on files and the user database.
+    pub(super) fn entitlements(
+        &self,
+        site: &Site,
+        digests: &Digests,
+    ) -> Result<Vec<Entitlement>, Refusal> {
+        let process = self.0.as_ref().map_err(Refusal::not_attested)?;
+        let selectors = site
+            .workloads
+            .values()
+            .flat_map(|workload| &workload.selectors);
+        let facts = process
+            .facts(digests, Asked::by(selectors))
+            .map_err(|error| Refusal::not_attested(&error))?;
+        let mut reasons = Vec::new();
+        let mut entitlements = Vec::new();
+        for workload in site.workloads.values() {
+            match matches(&workload.selectors, &facts) {
+                Ok(()) => entitlements.push(Entitlement {
+                    workload: workload.name.clone(),
+                    id: workload.id.clone(),
+                }),
+                Err(mismatch) => reasons.push(format!("{}: {mismatch}", workload.name)),
+            }
+        }
+        if entitlements.is_empty() {
+            Err(Refusal::no_match(&facts, &reasons))
+        } else {
+            Ok(entitlements)
+        }
+    }
+}
+
+/// Why a caller gets no identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The process has ended.
+    Ended(String),
+    /// The kernel does not let the process be examined.
+    NotAttested(String),
+    /// It is no workload.
+    NoMatch {
+        /// For the caller: about itself only.
+        caller: String,
+        /// For the log: what each workload asks for.
+        log: String,
+    },
+}
+
+impl Refusal {
+    fn not_attested(error: &AttestError) -> Self {
+        match error {
+            AttestError::Gone(_) => Self::Ended(error.to_string()),
+            error => Self::NotAttested(error.to_string()),
+        }
+    }
+
+    fn no_match(facts: &ProcessFacts, reasons: &[String]) -> Self {
+        const LOGGED: usize = 8;
+        let shown = reasons.get(..LOGGED).unwrap_or(reasons).join("; ");
+        let more = reasons.len().saturating_sub(LOGGED);
+        let process = format!("process {} of user ID {}", facts.pid, facts.uid);
+        Self::NoMatch {
+            caller: format!("no identity issued: {process} is no workload"),
+            log: match (reasons.len(), more) {
+                (0, _) => format!("{process}: this site has no workloads"),
+                (_, 0) => format!("{process}: {shown}"),
+                _ => format!("{process}: {shown}; and {more} more workloads"),
+            },
+        }
+    }
+}

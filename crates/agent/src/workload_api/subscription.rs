@@ -1,0 +1,195 @@
+//! One open stream: sends when something changed for its caller, ends when it may have nothing
+//! any more.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{Stream, stream};
+use renkei_site::Site;
+use renkei_spiffe::Identities;
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::{
+    Sources,
+    caller::{Caller, Entitlement, Refusal},
+    message::{Message, View},
+};
+use crate::{
+    AgentMetrics,
+    keeper::has_authorities,
+    metrics::{Counted, Denial},
+    process::Digests,
+};
+
+/// How long a first message waits for SVIDs that are just being issued.
+const FIRST_SVIDS: Duration = Duration::from_secs(1);
+/// How long an examination may take: the program may lie on a file system that hangs.
+const EXAMINATION: Duration = Duration::from_secs(30);
+/// How many callers are examined at the same time.
+const CONCURRENT_ATTESTATIONS: usize = 16;
+
+/// What all streams share.
+#[derive(Debug)]
+pub(super) struct Attestor {
+    digests: Arc<Digests>,
+    turns: Semaphore,
+    metrics: AgentMetrics,
+}
+
+impl Attestor {
+    pub(super) fn new(metrics: AgentMetrics) -> Self {
+        Self {
+            digests: Arc::default(),
+            turns: Semaphore::new(CONCURRENT_ATTESTATIONS),
+            metrics,
+        }
+    }
+
+    async fn entitlements(
+        &self,
+        caller: &Arc<Caller>,
+        site: &Arc<Site>,
+    ) -> Result<Vec<Entitlement>, Status> {
+        let internal = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
+        let _turn = self
+            .turns
+            .acquire()
+            .await
+            .map_err(|error| internal(&error))?;
+        let (caller, site) = (Arc::clone(caller), Arc::clone(site));
+        let digests = Arc::clone(&self.digests);
+        let examined = tokio::task::spawn_blocking(move || caller.entitlements(&site, &digests));
+        tokio::time::timeout(EXAMINATION, examined)
+            .await
+            .map_err(|_| Status::unavailable("the calling process could not be examined in time"))?
+            .map_err(|error| internal(&error))?
+            .map_err(|refusal| self.refused(refusal))
+    }
+
+    fn refused(&self, refusal: Refusal) -> Status {
+        let (denial, log, caller) = match refusal {
+            Refusal::Ended(log) => (
+                Denial::ProcessEnded,
+                log,
+                "the process that connected has ended".into(),
+            ),
+            Refusal::NotAttested(log) => (
+                Denial::NotAttested,
+                log,
+                "the calling process cannot be attested".into(),
+            ),
+            Refusal::NoMatch { caller, log } => (Denial::NoIdentity, log, caller),
+        };
+        self.metrics.denied(denial);
+        tracing::info!(reason = denial.label(), "no identity is issued: {log}");
+        Status::permission_denied(caller)
+    }
+}
+
+pub(super) struct Subscription<M> {
+    caller: Arc<Caller>,
+    sources: Sources,
+    attestor: Arc<Attestor>,
+    stop: CancellationToken,
+    sent: Option<M>,
+    _counted: Counted,
+}
+
+impl<M: Message> Subscription<M> {
+    pub(super) fn new(
+        caller: Arc<Caller>,
+        sources: Sources,
+        attestor: Arc<Attestor>,
+        stop: CancellationToken,
+    ) -> Self {
+        let counted = attestor.metrics.subscriber();
+        Self {
+            caller,
+            sources,
+            attestor,
+            stop,
+            sent: None,
+            _counted: counted,
+        }
+    }
+
+    /// The messages from here on. An error is the last item.
+    pub(super) fn into_stream(self, first: M) -> impl Stream<Item = Result<M, Status>> + Send {
+        let first = stream::iter([Ok(first)]);
+        let rest = stream::unfold(Some(self), async |subscription| {
+            let mut subscription = subscription?;
+            match subscription.next().await {
+                Ok(message) => Some((Ok(message), Some(subscription))),
+                Err(status) => Some((Err(status), None)),
+            }
+        });
+        futures_util::StreamExt::chain(first, rest)
+    }
+
+    /// The first message, which says what the caller has now.
+    pub(super) async fn first(&mut self) -> Result<M, Status> {
+        let until = Instant::now() + FIRST_SVIDS;
+        loop {
+            let (message, is_complete) = self.current().await?;
+            if is_complete || Instant::now() >= until {
+                let message = message.ok_or_else(no_svid)?;
+                self.sent = Some(message.clone());
+                return Ok(message);
+            }
+            if let Ok(changed) = tokio::time::timeout_at(until, self.changed()).await {
+                changed?;
+            }
+        }
+    }
+
+    /// The next message that differs from the one before.
+    async fn next(&mut self) -> Result<M, Status> {
+        loop {
+            self.changed().await?;
+            let message = self.current().await?.0.ok_or_else(no_svid)?;
+            if self.sent.as_ref() != Some(&message) {
+                self.sent = Some(message.clone());
+                return Ok(message);
+            }
+        }
+    }
+
+    async fn changed(&mut self) -> Result<(), Status> {
+        let changed = tokio::select! {
+            changed = self.sources.site.changed() => changed.is_ok(),
+            changed = self.sources.identities.changed() => changed.is_ok(),
+            () = self.stop.cancelled() => false,
+        };
+        if changed {
+            Ok(())
+        } else {
+            Err(Status::unavailable("the agent is stopping"))
+        }
+    }
+
+    /// Attests the caller; what it may have now, if there is anything, and whether that is all.
+    async fn current(&mut self) -> Result<(Option<M>, bool), Status> {
+        let site: Arc<Site> = self.sources.site.borrow_and_update().clone();
+        let identities: Arc<Identities> = self.sources.identities.borrow_and_update().clone();
+        let entitlements = self.attestor.entitlements(&self.caller, &site).await?;
+        if !has_authorities(&identities.bundles, &site.trust_domain) {
+            return Err(Status::unavailable(
+                "the agent has no bundle of its trust domain yet",
+            ));
+        }
+        let view = View {
+            own: &site.trust_domain,
+            identities: &identities,
+            entitlements: &entitlements,
+        };
+        if !M::WAITS_FOR_SVIDS {
+            return Ok((Some(M::build(&view)), true));
+        }
+        Ok((view.has_any().then(|| M::build(&view)), view.is_complete()))
+    }
+}
+
+fn no_svid() -> Status {
+    Status::unavailable("the caller's SVID is not issued yet")
+}

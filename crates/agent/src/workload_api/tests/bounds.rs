@@ -1,0 +1,110 @@
+//! Many clients, greedy clients, and clients that vanish.
+
+use std::time::Duration;
+
+use renkei_api::workload::X509svidRequest;
+use renkei_testkit::python;
+use tokio::{io::AsyncReadExt, net::UnixStream};
+
+use super::rules::{client, with_header};
+use crate::{
+    client::fetch,
+    testing::{Running, me, provider, site_of},
+    workload_api::Limits,
+};
+
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("waited in vain for: {what}");
+}
+
+#[tokio::test]
+async fn two_hundred_clients_all_hear_of_a_change() {
+    let running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let mut streams = Vec::new();
+    for _ in 0..200 {
+        let mut client = client(&running).await;
+        let request = with_header(X509svidRequest {}, &["true"]);
+        streams.push(client.fetch_x509svid(request).await.unwrap().into_inner());
+    }
+    assert_eq!(running.metrics.subscribers(), 200);
+    running
+        .site
+        .send_replace(site_of(&[("one", &me()), ("two", &me())]));
+    for stream in &mut streams {
+        assert_eq!(stream.message().await.unwrap().unwrap().svids.len(), 1);
+        assert_eq!(stream.message().await.unwrap().unwrap().svids.len(), 2);
+    }
+    drop(streams);
+    eventually("all have left", || running.metrics.subscribers() == 0).await;
+}
+
+#[tokio::test]
+async fn one_user_cannot_take_every_connection() {
+    let limits = Limits {
+        connections_per_user: 3,
+        ..Limits::default()
+    };
+    let running = Running::serving(site_of(&[("one", &me())]), limits);
+    let connect = async || UnixStream::connect(running.socket()).await.unwrap();
+    let held = [connect().await, connect().await, connect().await];
+    let mut refused = connect().await;
+    assert_eq!(
+        refused.read(&mut [0; 64]).await.unwrap_or(0),
+        0,
+        "closed without a word"
+    );
+    eventually("it is counted", || {
+        running.metrics.denials().get("too_many_connections") == Some(&1)
+    })
+    .await;
+    drop(held);
+    for attempt in 0.. {
+        match fetch(&running.endpoint(), &provider()).await {
+            Ok(_) => break,
+            Err(error) => assert!(attempt < 100, "the places are free again: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_http2_ends_the_connection() {
+    let running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let mut socket = UnixStream::connect(running.socket()).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut socket, b"GET / HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut answer)).await;
+    assert!(end.is_ok(), "the connection is closed");
+    fetch(&running.endpoint(), &provider()).await.unwrap();
+}
+
+const SUBSCRIBE: &str = r#"
+import sys, time
+from spiffe import WorkloadApiClient
+client = WorkloadApiClient(socket_path=sys.argv[1])
+client.stream_x509_contexts(lambda context: print("got", flush=True), print)
+time.sleep(60)
+"#;
+
+#[tokio::test]
+async fn a_killed_client_leaves_nothing_behind() {
+    let running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let mut client = tokio::process::Command::new(python())
+        .args(["-c", SUBSCRIBE, &running.endpoint()])
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    eventually("it subscribes", || running.metrics.subscribers() == 1).await;
+    client.kill().await.unwrap();
+    eventually("it is forgotten", || running.metrics.subscribers() == 0).await;
+    fetch(&running.endpoint(), &provider()).await.unwrap();
+}

@@ -1,0 +1,166 @@
+//! The Rust crate `spiffe`.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{Stream, StreamExt};
+use spiffe::{TrustDomain, WorkloadApiClient, WorkloadApiError, X509Context};
+
+use crate::{
+    testing::{Running, bundle, me, site_of},
+    workload_api::Limits,
+};
+
+type Item = Result<X509Context, WorkloadApiError>;
+
+async fn next(stream: &mut (impl Stream<Item = Item> + Unpin)) -> Item {
+    let next = tokio::time::timeout(Duration::from_secs(10), stream.next());
+    next.await
+        .expect("a message in time")
+        .expect("the stream goes on")
+}
+
+fn names(context: &X509Context) -> Vec<String> {
+    let named = |svid: &Arc<spiffe::X509Svid>| {
+        assert_eq!(svid.hint(), svid.spiffe_id().path().strip_prefix('/'));
+        svid.spiffe_id().to_string()
+    };
+    context.svids().iter().map(named).collect()
+}
+
+#[tokio::test]
+async fn everything_comes_at_once_and_changes_are_pushed() {
+    let running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let client = WorkloadApiClient::connect_to(running.endpoint())
+        .await
+        .unwrap();
+    let mut contexts = Box::pin(client.stream_x509_contexts().await.unwrap());
+    let first = next(&mut contexts).await.unwrap();
+    assert_eq!(names(&first), ["spiffe://osaka.example/one"]);
+
+    // A new workload.
+    running
+        .site
+        .send_replace(site_of(&[("one", &me()), ("two", &me())]));
+    let second = next(&mut contexts).await.unwrap();
+    assert_eq!(
+        names(&second),
+        ["spiffe://osaka.example/one", "spiffe://osaka.example/two"]
+    );
+    assert_eq!(
+        first.svids()[0].leaf(),
+        second.svids()[0].leaf(),
+        "the first one is as it was"
+    );
+
+    // A peer's bundle.
+    let peer = bundle("tokyo.example", vec![running.signer.certificate()]);
+    running
+        .bundles
+        .send_modify(|bundles| Arc::make_mut(bundles).insert(peer));
+    let third = next(&mut contexts).await.unwrap();
+    let tokyo = TrustDomain::new("tokyo.example").unwrap();
+    let authorities = third.bundle_set().get(&tokyo).unwrap();
+    let known = running.signer.certificate();
+    assert_eq!(authorities.authorities()[0].as_bytes(), known.as_ref());
+
+    // One workload less.
+    running.site.send_replace(site_of(&[("two", &me())]));
+    assert_eq!(
+        names(&next(&mut contexts).await.unwrap()),
+        ["spiffe://osaka.example/two"]
+    );
+}
+
+#[tokio::test]
+async fn a_renewal_is_pushed() {
+    let running = Running::serving(site_of(&[]), Limits::default());
+    running.signer.set_lifetime(Duration::from_secs(3));
+    running.site.send_replace(site_of(&[("one", &me())]));
+    let client = WorkloadApiClient::connect_to(running.endpoint())
+        .await
+        .unwrap();
+    let mut contexts = Box::pin(client.stream_x509_contexts().await.unwrap());
+    let first = next(&mut contexts).await.unwrap();
+    let second = next(&mut contexts).await.unwrap();
+    assert_eq!(names(&first), names(&second));
+    let (first, second) = (first.svids()[0].clone(), second.svids()[0].clone());
+    assert_ne!(first.leaf(), second.leaf());
+    assert_ne!(
+        first.private_key().as_bytes(),
+        second.private_key().as_bytes()
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_sent_when_nothing_changed_for_this_caller() {
+    let running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let client = WorkloadApiClient::connect_to(running.endpoint())
+        .await
+        .unwrap();
+    let mut contexts = Box::pin(client.stream_x509_contexts().await.unwrap());
+    next(&mut contexts).await.unwrap();
+
+    let mut identities = running.kept.identities.clone();
+    running
+        .site
+        .send_replace(site_of(&[("one", &me()), ("other", "unix:uid:4242")]));
+    identities
+        .wait_for(|now| now.svids.len() == 3)
+        .await
+        .unwrap();
+    let silence = tokio::time::timeout(Duration::from_millis(300), contexts.next()).await;
+    assert!(
+        silence.is_err(),
+        "another workload's SVID is none of its business: {silence:?}"
+    );
+
+    running
+        .site
+        .send_replace(site_of(&[("one", &me()), ("two", &me())]));
+    assert_eq!(next(&mut contexts).await.unwrap().svids().len(), 2);
+}
+
+#[tokio::test]
+async fn a_lost_entitlement_ends_the_stream() {
+    let running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let client = WorkloadApiClient::connect_to(running.endpoint())
+        .await
+        .unwrap();
+    let mut contexts = Box::pin(client.stream_x509_contexts().await.unwrap());
+    let mut bundles = Box::pin(client.stream_x509_bundles().await.unwrap());
+    next(&mut contexts).await.unwrap();
+    assert_eq!(bundles.next().await.unwrap().unwrap().len(), 1);
+
+    running
+        .site
+        .send_replace(site_of(&[("one", "unix:uid:4242")]));
+    let ended = next(&mut contexts).await.unwrap_err();
+    assert!(
+        matches!(ended, WorkloadApiError::NoIdentityIssued),
+        "{ended}"
+    );
+    let ended = bundles.next().await.unwrap().unwrap_err();
+    assert!(
+        matches!(ended, WorkloadApiError::NoIdentityIssued),
+        "{ended}"
+    );
+    assert!(contexts.next().await.is_none());
+    assert_eq!(running.metrics.denials()["no_identity"], 2);
+}
+
+#[tokio::test]
+async fn a_client_may_come_before_its_workload_is_registered() {
+    let running = Running::serving(site_of(&[]), Limits::default());
+    let client = WorkloadApiClient::connect_to(running.endpoint())
+        .await
+        .unwrap();
+    let refused = client.fetch_x509_svid().await.unwrap_err();
+    assert!(
+        matches!(refused, WorkloadApiError::NoIdentityIssued),
+        "{refused}"
+    );
+    // No pause: the first message waits for the SVID that is just being issued.
+    running.site.send_replace(site_of(&[("one", &me())]));
+    let svid = client.fetch_x509_svid().await.unwrap();
+    assert_eq!(svid.spiffe_id().to_string(), "spiffe://osaka.example/one");
+}
