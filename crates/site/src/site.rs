@@ -114,6 +114,16 @@ pub enum Protocol {
     Kafka,
 }
 
+impl Protocol {
+    /// As the site file has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Kafka => "kafka",
+        }
+    }
+}
+
 /// What this site offers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Service {

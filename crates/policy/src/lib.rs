@@ -1,0 +1,21 @@
+//! Who may use a service: the allow list of the site file, and rules in Rego.
+//!
+//! A [`ServicePolicy`] turns a [`Request`] into a [`Decision`], always with the rule that made it
+//! and a reason for people. In this order:
+//!
+//! 1. a `deny` message of the Rego module: denied;
+//! 2. the caller is in the allow list: allowed;
+//! 3. `allow` of the Rego module is true: allowed;
+//! 4. otherwise: denied.
+//!
+//! A module that fails or takes too long denies. The rules see the document described at
+//! [`RegoModule`] and nothing else: no files, no network, no environment. This crate reads no
+//! clock either; rules may, through `time.now_ns`, and the evaluator does to bound itself.
+
+mod decision;
+mod rego;
+mod service;
+
+pub use decision::{Decision, Request};
+pub use rego::{RegoError, RegoModule};
+pub use service::ServicePolicy;

@@ -1,0 +1,443 @@
+//! Modules as a site would write them, and modules that nobody should.
+
+use std::{net::IpAddr, time::Duration};
+
+use renkei_spiffe::SpiffeId;
+
+use super::*;
+
+const HEAD: &str = "package renkei.authz\n\nimport rego.v1\n\n";
+
+fn id(text: &str) -> SpiffeId {
+    SpiffeId::parse(&format!("spiffe://{text}")).unwrap()
+}
+
+fn compile(rules: &str) -> RegoModule {
+    RegoModule::compile("broker.rego", &format!("{HEAD}{rules}")).unwrap()
+}
+
+fn fault(text: &str) -> RegoError {
+    RegoModule::compile("broker.rego", text).unwrap_err()
+}
+
+fn ask_from(
+    module: &RegoModule,
+    peer: &str,
+    source: Option<&str>,
+) -> Result<Verdict, EvaluationError> {
+    let (peer, service) = (id(peer), id("tokyo.example/mdx"));
+    let source = source.map(|ip| ip.parse::<IpAddr>().unwrap());
+    module.evaluate(
+        &Request {
+            peer: &peer,
+            service: &service,
+            source,
+        },
+        true,
+    )
+}
+
+fn ask(module: &RegoModule, peer: &str) -> Result<Verdict, EvaluationError> {
+    ask_from(module, peer, None)
+}
+
+fn denied(message: &str) -> Result<Verdict, EvaluationError> {
+    Ok(Verdict::Denied(message.to_owned()))
+}
+
+#[test]
+fn rules_see_the_whole_document() {
+    let module = compile(
+        r#"
+allow if input == {
+    "peer": {
+        "id": "spiffe://osaka.example/lab/collector",
+        "trust_domain": "osaka.example",
+        "path": "/lab/collector",
+    },
+    "service": {"id": "spiffe://tokyo.example/mdx", "name": "mdx"},
+    "operation": {"kind": "connect"},
+    "source": {"ip": "192.0.2.7"},
+}
+"#,
+    );
+    let peer = "osaka.example/lab/collector";
+    assert_eq!(
+        ask_from(&module, peer, Some("192.0.2.7")),
+        Ok(Verdict::Allowed)
+    );
+    assert_eq!(
+        ask_from(&module, peer, Some("::ffff:192.0.2.7")),
+        Ok(Verdict::Allowed)
+    );
+    assert_eq!(ask_from(&module, peer, None), Ok(Verdict::Undecided));
+}
+
+#[test]
+fn deny_wins_over_allow_and_gives_its_messages() {
+    let module = compile(
+        r#"
+default allow := false
+allow if input.peer.trust_domain == "osaka.example"
+deny contains "the collector is being repaired" if input.peer.path == "/collector"
+deny contains msg if {
+    net.cidr_contains("203.0.113.0/24", input.source.ip)
+    msg := sprintf("%s is blocked", [input.source.ip])
+}
+"#,
+    );
+    assert_eq!(module.engine(), "bytecode");
+    assert_eq!(ask(&module, "osaka.example/reader"), Ok(Verdict::Allowed));
+    assert_eq!(
+        ask(&module, "osaka.example/collector"),
+        denied("the collector is being repaired")
+    );
+    assert_eq!(
+        ask(&module, "kyushu.example/reader"),
+        Ok(Verdict::Undecided)
+    );
+    let both = ask_from(&module, "osaka.example/collector", Some("203.0.113.9"));
+    assert_eq!(
+        both,
+        denied("203.0.113.9 is blocked; the collector is being repaired")
+    );
+}
+
+#[test]
+fn a_machine_that_is_used_again_remembers_nothing() {
+    let module = compile(
+        "allow if input.peer.path == \"/a\"\ndeny contains \"b\" if input.peer.path == \"/b\"",
+    );
+    for _ in 0..3 {
+        assert_eq!(ask(&module, "x.example/a"), Ok(Verdict::Allowed));
+        assert_eq!(ask(&module, "x.example/b"), denied("b"));
+        assert_eq!(ask(&module, "x.example/c"), Ok(Verdict::Undecided));
+    }
+    // The clock is cached within an evaluation and must not be from one to the next.
+    let module = compile("deny contains sprintf(\"%d\", [time.now_ns()])");
+    let first = ask(&module, "x.example/a").unwrap();
+    std::thread::sleep(Duration::from_millis(2));
+    assert_ne!(first, ask(&module, "x.example/a").unwrap());
+}
+
+#[test]
+fn deny_of_any_other_shape_denies_unless_it_plainly_does_not() {
+    let module = compile("deny if input.peer.path == \"/a\"");
+    assert_eq!(
+        ask(&module, "x.example/a"),
+        denied("denied without a message")
+    );
+    assert_eq!(ask(&module, "x.example/b"), Ok(Verdict::Undecided));
+    for (value, message) in [
+        ("\"no\"", "no"),
+        ("[\"one\", 2]", "one; 2"),
+        ("{\"code\": 7}", "code"),
+        ("0", "0"),
+        ("\"two\\nlines\"", "two lines"),
+    ] {
+        assert_eq!(
+            ask(&compile(&format!("deny := {value}")), "x.example/a"),
+            denied(message)
+        );
+    }
+    for value in ["false", "null", "[]", "{}", "set()"] {
+        let module = compile(&format!("deny := {value}\nallow := true"));
+        assert_eq!(ask(&module, "x.example/a"), Ok(Verdict::Allowed), "{value}");
+    }
+}
+
+#[test]
+fn only_true_allows() {
+    for value in ["false", "\"true\"", "1", "[true]", "{true}", "null"] {
+        let module = compile(&format!("allow := {value}"));
+        assert_eq!(
+            ask(&module, "x.example/a"),
+            Ok(Verdict::Undecided),
+            "{value}"
+        );
+    }
+}
+
+#[test]
+fn a_module_with_with_runs_in_the_interpreter_to_the_same_end() {
+    let module = compile(
+        r#"
+is_reader if endswith(input.peer.path, "/reader")
+allow if is_reader with input.peer.path as concat("", [input.peer.path, "er"])
+deny contains "not at night" if { print("asked"); input.peer.path == "/night" }
+"#,
+    );
+    assert_eq!(module.engine(), "interpreter");
+    for _ in 0..2 {
+        assert_eq!(ask(&module, "x.example/read"), Ok(Verdict::Allowed));
+        assert_eq!(ask(&module, "x.example/reader"), Ok(Verdict::Undecided));
+        assert_eq!(ask(&module, "x.example/night"), denied("not at night"));
+    }
+}
+
+#[test]
+fn a_runaway_rule_denies_in_either_engine() {
+    let digits = "digits := [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n";
+    let loops = "allow if { some a, b, c, d, e, f, g, h, i in digits; a + b + c + d == -1 }\n";
+    // `some ... in` takes two names; nine nested loops are nine statements.
+    let loops = loops.replace(
+        "some a, b, c, d, e, f, g, h, i in digits; a + b + c + d == -1",
+        "some a in digits; some b in digits; some c in digits; some d in digits; \
+         some e in digits; some f in digits; some g in digits; some h in digits; \
+         a + b + c + d + e + f + g + h == -1",
+    );
+    let bytecode = compile(&format!("{digits}{loops}"));
+    assert_eq!(bytecode.engine(), "bytecode");
+    assert_eq!(ask(&bytecode, "x.example/a"), Err(EvaluationError::TooLong));
+    let with = "deny contains \"x\" if input.none with input as {}\n";
+    let interpreter = compile(&format!("{digits}{loops}{with}"));
+    assert_eq!(interpreter.engine(), "interpreter");
+    assert_eq!(
+        ask(&interpreter, "x.example/a"),
+        Err(EvaluationError::TooLong)
+    );
+    assert_eq!(
+        ask(&bytecode, "x.example/a"),
+        Err(EvaluationError::TooLong),
+        "nor the next time"
+    );
+}
+
+#[test]
+fn a_rule_that_fails_denies_with_its_reason() {
+    for rules in [
+        "allow := true if input.peer.id\nallow := false if input.peer.id",
+        "allow := x if some x in [true, false]",
+        "level := 1 if input.peer\nlevel := 2 if input.service\ndeny contains \"x\" if level == 3",
+        "f(x) := y if some y in [x, 1]\nallow if f(2) == 1",
+    ] {
+        let error = ask(&compile(rules), "x.example/a").unwrap_err();
+        assert!(
+            matches!(&error, EvaluationError::Failed(m) if !m.is_empty()),
+            "{rules}: {error}"
+        );
+    }
+}
+
+#[test]
+fn functions_that_reach_outside_or_allocate_without_bound_are_refused_where_they_stand() {
+    for (call, name) in [
+        (
+            "http.send({\"method\": \"get\", \"url\": \"http://192.0.2.1\"})",
+            "http.send",
+        ),
+        ("http[\"send\"]({})", "http.send"),
+        ("opa.runtime()", "opa.runtime"),
+        ("net.lookup_ip_addr(\"x.example\")", "net.lookup_ip_addr"),
+        ("numbers.range(0, 1000000000000)", "numbers.range"),
+        (
+            "numbers\n.range_step(0, 1000000000000, 1)",
+            "numbers.range_step",
+        ),
+        ("net.cidr_expand(\"::/0\")", "net.cidr_expand"),
+        ("bits.lsh(1, 4294967295)", "bits.lsh"),
+    ] {
+        let error = fault(&format!("{HEAD}allow if {call}"));
+        assert_eq!((error.line, error.column), (5, 10), "{call}");
+        assert!(
+            error
+                .message
+                .starts_with(&format!("{name} is not available")),
+            "{error}"
+        );
+    }
+    compile("# unlike http.send and numbers.range\ndeny contains \"http.send\" if false");
+}
+
+#[test]
+fn other_functions_that_do_not_exist_are_faults() {
+    let error = fault(&format!(
+        "{HEAD}allow if {{\n    io.jwt.decode(input.token)\n}}"
+    ));
+    assert_eq!(error.line, 6, "{error}");
+    assert!(error.message.contains("io.jwt.decode"), "{error}");
+}
+
+#[test]
+fn faults_have_their_place() {
+    let error = fault(&format!("{HEAD}allow if {{\n    input.peer ==\n}}"));
+    assert_eq!((error.line, error.column), (7, 1), "{error}");
+    assert!(!error.message.contains('\n'), "{error}");
+    let error = fault(&format!("{HEAD}allow if x == 1"));
+    assert_eq!((error.line, error.column), (5, 10), "{error}");
+    let error = fault("\n\npackage other\n\nallow := true");
+    assert_eq!(error.line, 3);
+    assert!(
+        error.to_string().contains("the package is `other`"),
+        "{error}"
+    );
+    let error = fault(HEAD);
+    assert!(
+        error.message.contains("neither `allow` nor `deny`"),
+        "{error}"
+    );
+    for empty in ["", "\n", "# nothing"] {
+        fault(empty);
+    }
+    let error = fault(&format!("{HEAD}allow if a\na if b\nb if a"));
+    assert!(error.message.contains("recursion"), "{error}");
+    let deep = format!(
+        "{HEAD}allow if {}1{}",
+        "(".repeat(50_000),
+        ")".repeat(50_000)
+    );
+    fault(&deep);
+}
+
+#[test]
+fn threads_share_a_module() {
+    let module = compile("allow if input.peer.trust_domain == \"osaka.example\"");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for n in 0..200 {
+                    let (peer, expected) = match n % 2 {
+                        0 => ("osaka.example/a", Verdict::Allowed),
+                        _ => ("kyushu.example/a", Verdict::Undecided),
+                    };
+                    assert_eq!(ask(&module, peer), Ok(expected));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn errors_in_functions_are_undefined_in_either_engine_as_in_opa() {
+    for (rule, allowed) in [
+        ("allow if to_number(input.peer.path) > 1", false),
+        ("allow if not to_number(input.peer.path)", true),
+        ("allow if not to_number(input.none)", true),
+        ("allow if 1 / 0 == 1", false),
+        ("allow if not 1 / 0 == 1", true),
+        (
+            "allow if not net.cidr_contains(\"zzz\", input.peer.path)",
+            true,
+        ),
+        ("allow if not regex.match(\"(((\", input.peer.path)", true),
+        ("allow if not count(1) > 0", true),
+        ("allow if count(input.peer.path, 2)", true),
+        ("allow if not input.none.none", true),
+        ("allow if not data.other.rule", true),
+        (
+            "allow if count([x | some x in input.peer; x != input.peer.id]) == 2",
+            true,
+        ),
+        ("allow if every x in [1, 2] { x > 0 }", true),
+        (
+            "allow if { x := {\"a\": 1}; x.a == 1; object.get(x, \"b\", 7) == 7 }",
+            true,
+        ),
+        ("allow if \"a\" < 1", false),
+        (
+            "allow if input.peer.trust_domain in {\"x.example\", \"y.example\"}",
+            true,
+        ),
+        (
+            "default allow := true\nallow := false if input.peer.path == \"/b\"",
+            true,
+        ),
+        (
+            "default allow := true\nallow := false if input.peer.path == \"/a\"",
+            false,
+        ),
+        (
+            "names contains x if some x in [\"/a\", \"/b\"]\nallow if input.peer.path in names",
+            true,
+        ),
+        ("ok(x) if x == \"/a\"\nallow if ok(input.peer.path)", true),
+        (
+            "allow if { some k, v in input.peer; k == \"path\"; v == \"/a\" }",
+            true,
+        ),
+        (
+            "allow if { [a, b] := split(input.peer.trust_domain, \".\"); b == \"example\"; a == \"x\" }",
+            true,
+        ),
+        ("allow if \"/a\" == input[\"peer\"][\"path\"]", true),
+    ] {
+        let bytecode = compile(rule);
+        let with = "deny contains \"x\" if input.none with input as {}";
+        let interpreter = compile(&format!("{rule}\n{with}"));
+        let engines = (bytecode.engine(), interpreter.engine());
+        assert_eq!(engines, ("bytecode", "interpreter"), "{rule}");
+        let expected = if allowed {
+            Verdict::Allowed
+        } else {
+            Verdict::Undecided
+        };
+        assert_eq!(
+            ask(&bytecode, "x.example/a").as_ref(),
+            Ok(&expected),
+            "bytecode: {rule}"
+        );
+        assert_eq!(
+            ask(&interpreter, "x.example/a"),
+            Ok(expected),
+            "interpreter: {rule}"
+        );
+    }
+}
+
+#[test]
+fn rules_that_depend_on_themselves_are_faults() {
+    for rules in [
+        "allow if allow",
+        "allow if a\na if b\nb if a",
+        "allow if a with input.x as 1\na if b\nb if a",
+        "f(x) := f(x)\nallow if f(1)",
+        "deny contains m if some m in deny",
+        "allow if data.renkei.authz.allow",
+        "allow if data[\"renkei\"][\"authz\"].allow",
+        "allow if data.renkei.authz[input.peer.path]",
+        "allow if data.renkei",
+        "allow if count(data) > 0",
+        "allow if data[input.peer.path]",
+        "allow if { x := data; x.renkei.authz.allow }",
+        "a.b := 1 if a.c\na.c := 1 if a.b\nallow if a.b",
+    ] {
+        let error = fault(&format!("{HEAD}{rules}"));
+        assert!(error.message.contains("recursion"), "{rules}: {error}");
+    }
+    let error = fault("package renkei.authz\nimport data.renkei.authz as me\nallow if me.allow");
+    assert_eq!(error.line, 2);
+}
+
+#[test]
+fn long_modules_neither_end_the_process_nor_pass() {
+    let chain = |length: usize| {
+        let links: Vec<String> = (0..length)
+            .map(|n| format!("r{n} if r{}\n", n + 1))
+            .collect();
+        format!(
+            "{HEAD}allow if r0\n{}r{length} if input.peer\n",
+            links.concat()
+        )
+    };
+    let with = "deny contains \"x\" if input.none with input as {}\n";
+    for more in ["", with] {
+        let module = RegoModule::compile("p", &format!("{}{more}", chain(30))).unwrap();
+        assert_eq!(ask(&module, "x.example/a"), Ok(Verdict::Allowed));
+    }
+    for long in [40, 500, 3000] {
+        let error = fault(&chain(long));
+        assert!(error.message.contains("in a row"), "{error}");
+    }
+    let body = "    input.peer.path == \"/a\"\n".repeat(3900);
+    for with in ["", with] {
+        if let Ok(module) = RegoModule::compile("p", &format!("{HEAD}{with}allow if {{\n{body}}}"))
+        {
+            ask(&module, "x.example/a").unwrap();
+        }
+    }
+    fault(&format!("{HEAD}{}", "# long\n".repeat(5000)));
+    fault(&format!(
+        "{HEAD}allow if \"{}\" == input",
+        "x".repeat(300 * 1024)
+    ));
+}

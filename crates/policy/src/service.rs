@@ -1,0 +1,282 @@
+//! The policy of one service.
+
+use std::collections::BTreeSet;
+
+use renkei_spiffe::SpiffeId;
+
+use crate::{
+    decision::{Decision, Request},
+    rego::{EvaluationError, RegoModule, Verdict},
+};
+
+/// Decides who may use one service. Cheap to share between threads behind an `Arc`.
+#[derive(Debug)]
+pub struct ServicePolicy {
+    service: SpiffeId,
+    allow: BTreeSet<SpiffeId>,
+    rego: Option<RegoModule>,
+}
+
+impl ServicePolicy {
+    /// From what the site file says of the service.
+    pub fn new(service: SpiffeId, allow: Vec<SpiffeId>, rego: Option<RegoModule>) -> Self {
+        Self {
+            service,
+            allow: allow.into_iter().collect(),
+            rego,
+        }
+    }
+
+    /// The service it decides for.
+    pub fn service(&self) -> &SpiffeId {
+        &self.service
+    }
+
+    /// Decides. A request for another service is denied.
+    pub fn decide(&self, request: &Request<'_>) -> Decision {
+        if *request.service != self.service {
+            let reason = format!(
+                "the policy of {} says nothing about {}",
+                self.service.short(),
+                request.service.short()
+            );
+            return denied("default deny", reason);
+        }
+        let listed = self.allow.contains(request.peer);
+        match &self.rego {
+            Some(rego) => self.with_rego(rego, request, listed),
+            None if listed => self.listed(request),
+            None => self.unlisted(request),
+        }
+    }
+
+    fn with_rego(&self, rego: &RegoModule, request: &Request<'_>, listed: bool) -> Decision {
+        let rule = format!("policy {}", rego.name());
+        match rego.evaluate(request, !listed) {
+            Err(error) => denied(&rule, failure(rego.name(), &error)),
+            Ok(Verdict::Denied(message)) => denied(&rule, message),
+            Ok(Verdict::Allowed) => {
+                let (peer, service) = (request.peer.short(), self.service.short());
+                let reason = format!("{} lets {peer} use {service}", rego.name());
+                Decision {
+                    allowed: true,
+                    rule,
+                    reason,
+                }
+            }
+            Ok(Verdict::Undecided) if listed => self.listed(request),
+            Ok(Verdict::Undecided) => {
+                let mut decision = self.unlisted(request);
+                decision.reason = format!("{}, nor does {} let it", decision.reason, rego.name());
+                decision
+            }
+        }
+    }
+
+    fn listed(&self, request: &Request<'_>) -> Decision {
+        let (peer, service) = (request.peer.short(), self.service.short());
+        Decision {
+            allowed: true,
+            rule: format!("allow {peer}"),
+            reason: format!("{peer} is in the allow list of {service}"),
+        }
+    }
+
+    fn unlisted(&self, request: &Request<'_>) -> Decision {
+        let (peer, service) = (request.peer.short(), self.service.short());
+        let reason = format!("{peer} is not in the allow list of {service}");
+        denied("default deny", reason)
+    }
+}
+
+fn failure(module: &str, error: &EvaluationError) -> String {
+    format!("{module} did not come to a decision: {error}")
+}
+
+fn denied(rule: &str, reason: String) -> Decision {
+    Decision {
+        allowed: false,
+        rule: rule.to_owned(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RULES: &str = r#"package renkei.authz
+
+import rego.v1
+
+allow if input.peer.trust_domain == "kyushu.example"
+deny contains "the collector is being repaired" if input.peer.path == "/collector"
+"#;
+
+    fn id(short: &str) -> SpiffeId {
+        SpiffeId::parse(&format!("spiffe://{short}")).unwrap()
+    }
+
+    fn decide(policy: &ServicePolicy, peer: &str) -> Decision {
+        let (peer, service) = (id(peer), policy.service().clone());
+        policy.decide(&Request {
+            peer: &peer,
+            service: &service,
+            source: None,
+        })
+    }
+
+    fn policy(allow: &[&str], rules: Option<&str>) -> ServicePolicy {
+        let rego = rules.map(|text| RegoModule::compile("broker.rego", text).unwrap());
+        let allow = allow.iter().map(|short| id(short)).collect();
+        ServicePolicy::new(id("tokyo.example/mdx"), allow, rego)
+    }
+
+    #[test]
+    fn the_allow_list_is_of_whole_ids() {
+        let policy = policy(&["osaka.example/collector"], None);
+        let decision = decide(&policy, "osaka.example/collector");
+        assert!(decision.allowed);
+        assert_eq!(decision.rule, "allow osaka.example/collector");
+        for other in [
+            "osaka.example/collector/more",
+            "osaka.example/collect",
+            "osaka.example",
+            "kyushu.example/collector",
+            "osaka.example.evil.example/collector",
+        ] {
+            let decision = decide(&policy, other);
+            assert!(!decision.allowed, "{other}");
+            assert_eq!(decision.rule, "default deny");
+            let reason = format!("{other} is not in the allow list of tokyo.example/mdx");
+            assert_eq!(decision.reason, reason);
+        }
+    }
+
+    #[test]
+    fn rules_add_callers_and_their_denial_wins() {
+        let policy = policy(
+            &["osaka.example/collector", "osaka.example/reader"],
+            Some(RULES),
+        );
+        let told = |peer| {
+            let Decision {
+                allowed,
+                rule,
+                reason,
+            } = decide(&policy, peer);
+            (allowed, rule, reason)
+        };
+        let (allowed, rule, reason) = told("osaka.example/collector");
+        assert!(!allowed, "denied although it is in the allow list");
+        assert_eq!(
+            (rule.as_str(), reason.as_str()),
+            ("policy broker.rego", "the collector is being repaired")
+        );
+        let (allowed, rule, _) = told("osaka.example/reader");
+        assert_eq!(
+            (allowed, rule.as_str()),
+            (true, "allow osaka.example/reader")
+        );
+        let (allowed, rule, reason) = told("kyushu.example/reader");
+        assert_eq!((allowed, rule.as_str()), (true, "policy broker.rego"));
+        assert_eq!(
+            reason,
+            "broker.rego lets kyushu.example/reader use tokyo.example/mdx"
+        );
+        let (allowed, rule, reason) = told("osaka.example/other");
+        assert_eq!((allowed, rule.as_str()), (false, "default deny"));
+        assert!(reason.ends_with("nor does broker.rego let it"), "{reason}");
+    }
+
+    #[test]
+    fn rules_that_fail_deny_even_those_in_the_allow_list() {
+        let rules = "package renkei.authz\n\
+                     level := 1 if input.peer\n\
+                     level := 2 if input.service\n\
+                     deny contains \"x\" if level == 3";
+        let decision = decide(
+            &policy(&["osaka.example/a"], Some(rules)),
+            "osaka.example/a",
+        );
+        assert!(!decision.allowed);
+        assert_eq!(decision.rule, "policy broker.rego");
+        let start = "broker.rego did not come to a decision: ";
+        assert!(decision.reason.starts_with(start), "{}", decision.reason);
+    }
+
+    #[test]
+    fn a_request_for_another_service_is_denied() {
+        let policy = policy(&["osaka.example/a"], None);
+        let (peer, service) = (id("osaka.example/a"), id("tokyo.example/other"));
+        let decision = policy.decide(&Request {
+            peer: &peer,
+            service: &service,
+            source: None,
+        });
+        assert!(!decision.allowed);
+    }
+
+    fn ids() -> impl Strategy<Value = SpiffeId> {
+        ("[a-z0-9._-]{1,20}", "(/[a-zA-Z0-9_-]{1,10}){0,4}").prop_map(|(domain, path)| {
+            SpiffeId::parse(&format!("spiffe://{domain}{path}")).unwrap()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_allowed_without_rules(peer in ids(), service in ids(), ip in any::<Option<std::net::IpAddr>>()) {
+            let policy = ServicePolicy::new(service.clone(), Vec::new(), None);
+            let decision = policy.decide(&Request { peer: &peer, service: &service, source: ip });
+            prop_assert!(!decision.allowed);
+            prop_assert!(!decision.reason.is_empty());
+        }
+
+        #[test]
+        fn those_in_the_list_are_allowed_and_no_others(
+            peer in ids(),
+            allow in prop::collection::vec(ids(), 0..5),
+            service in ids(),
+        ) {
+            let expected = allow.contains(&peer);
+            let policy = ServicePolicy::new(service.clone(), allow, None);
+            let decision = policy.decide(&Request { peer: &peer, service: &service, source: None });
+            prop_assert_eq!(decision.allowed, expected);
+        }
+
+        #[test]
+        fn both_engines_decide_alike(peer in ids(), domain in "[a-c]", ip in any::<std::net::IpAddr>()) {
+            let rules = format!(
+                "{RULES}allow if startswith(input.peer.path, \"/{domain}\")\n\
+                 deny contains input.source.ip if net.cidr_contains(\"128.0.0.0/1\", input.source.ip)\n"
+            );
+            let with = format!("{rules}never if input.peer with input as {{}}\nallow if never\n");
+            let bytecode = RegoModule::compile("p", &rules).unwrap();
+            let interpreter = RegoModule::compile("p", &with).unwrap();
+            prop_assert_eq!((bytecode.engine(), interpreter.engine()), ("bytecode", "interpreter"));
+            let service = id("tokyo.example/mdx");
+            let request = Request { peer: &peer, service: &service, source: Some(ip) };
+            let decide = |rego| ServicePolicy::new(service.clone(), Vec::new(), Some(rego)).decide(&request);
+            prop_assert_eq!(decide(bytecode), decide(interpreter));
+        }
+
+        #[test]
+        fn no_text_makes_the_compiler_or_a_decision_panic(
+            parts in prop::collection::vec(prop_oneof![
+                Just("allow"), Just("deny"), Just(" if "), Just(" contains "), Just("{"), Just("}"),
+                Just("input.peer.path"), Just(" := "), Just(" == "), Just("some x in "), Just("[1,2]"),
+                Just("\n"), Just("with input as 1"), Just("not "), Just("\"x\""), Just("x"), Just("(1)"),
+                Just("data.renkei.authz"), Just("else := true"), Just("default "), Just("false"),
+            ], 0..14),
+        ) {
+            let text = format!("package renkei.authz\n{}", parts.concat());
+            if let Ok(rego) = RegoModule::compile("p", &text) {
+                let (peer, service) = (id("a.example/b"), id("c.example/d"));
+                let policy = ServicePolicy::new(service.clone(), Vec::new(), Some(rego));
+                policy.decide(&Request { peer: &peer, service: &service, source: None });
+            }
+        }
+    }
+}
