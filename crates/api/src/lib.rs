@@ -3,11 +3,9 @@
 //! Roles never depend on one another; where they meet outside one process, they meet here.
 
 /// The SPIFFE Workload API (SPIFFE_Workload_API). Its proto has no package.
-#[expect(
-    missing_docs,
+#[allow(
     clippy::all,
-    unused_qualifications,
-    unreachable_pub,
+    missing_docs,
     reason = "generated from proto/workload.proto"
 )]
 pub mod workload {

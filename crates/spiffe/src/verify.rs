@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::{Bundle, BundleSet, CertificateFault, SpiffeId, SvidCertificate, certificate};
@@ -87,8 +87,10 @@ impl PeerError {
     }
 }
 
-fn seconds(time: OffsetDateTime) -> OffsetDateTime {
-    time.replace_nanosecond(0).unwrap_or(time)
+/// RFC 3339, to the second.
+fn seconds(time: OffsetDateTime) -> String {
+    let whole = time.replace_nanosecond(0).unwrap_or(time);
+    whole.format(&Rfc3339).unwrap_or_else(|_| whole.to_string())
 }
 
 /// A length of time as people say it, such as `1h 0m 4s`.

@@ -203,17 +203,20 @@ impl Authorizer for Nobody {
     }
 }
 
-/// One handshake and one byte each way; gives what each side saw.
+/// What the callee saw, and what the caller saw.
+type Seen = (
+    Result<SpiffeId, Option<Refusal>>,
+    Result<SpiffeId, (io::Error, Option<Refusal>)>,
+);
+
+/// One handshake and one byte each way.
 fn connect(
     server: X509Svid,
     client: X509Svid,
     known: Arc<BundleSet>,
     admit: Arc<dyn Authorizer>,
     expect: SpiffeId,
-) -> (
-    Result<SpiffeId, Option<Refusal>>,
-    Result<SpiffeId, (io::Error, Option<Refusal>)>,
-) {
+) -> Seen {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
     let address = listener.local_addr().expect("address");
     let callee = server_side(&provider(), &server, known.clone(), admit, &[]).expect("config");

@@ -108,7 +108,7 @@ impl Store {
     /// Adds a CA, which changes the bundle.
     pub(crate) async fn add_authority(&self, ca: &CaRow) -> Result<(), StoreError> {
         let add = async {
-            let mut change = self.database.begin().await?;
+            let mut change = self.database.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query(
                 "INSERT INTO authorities (id, certificate, state, not_before, not_after, key_file)
                  VALUES (?, ?, ?, ?, ?, ?)",
@@ -130,7 +130,7 @@ impl Store {
     /// The prepared CA becomes the one that signs. The bundle's content stays the same.
     pub(crate) async fn activate_prepared(&self) -> Result<(), StoreError> {
         let activate = async {
-            let mut change = self.database.begin().await?;
+            let mut change = self.database.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'active'")
                 .execute(&mut *change)
                 .await?;
@@ -155,7 +155,7 @@ impl Store {
     /// Takes out old CAs that ended, which changes the bundle.
     pub(crate) async fn remove_ended(&self, now: OffsetDateTime) -> Result<(), StoreError> {
         let remove = async {
-            let mut change = self.database.begin().await?;
+            let mut change = self.database.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query("DELETE FROM authorities WHERE state = 'old' AND not_after <= ?")
                 .bind(now.unix_timestamp())
                 .execute(&mut *change)

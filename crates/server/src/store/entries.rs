@@ -17,7 +17,7 @@ impl Store {
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
         let replace = async {
-            let mut change = self.database.begin().await?;
+            let mut change = self.database.begin_with("BEGIN IMMEDIATE").await?;
             let known: Vec<String> = sqlx::query_scalar("SELECT spiffe_id FROM entries")
                 .fetch_all(&mut *change)
                 .await?;

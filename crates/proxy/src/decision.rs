@@ -1,0 +1,135 @@
+//! The decision log: one event per decision, under the tracing target `renkei::decision`.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
+
+use renkei_policy::{Decision, Request, ServicePolicy};
+use renkei_spiffe::{Authorizer, Denied, SpiffeId};
+
+/// The target of the events; filters and log readers may rely on it.
+pub const TARGET: &str = "renkei::decision";
+
+/// Asks a service's policy about one connection, and logs the answer.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    pub(crate) policy: Arc<ServicePolicy>,
+    pub(crate) service: SpiffeId,
+    pub(crate) source: IpAddr,
+    pub(crate) flow: u64,
+    answered: OnceLock<()>,
+}
+
+impl Judge {
+    pub(crate) fn new(
+        policy: Arc<ServicePolicy>,
+        service: SpiffeId,
+        source: IpAddr,
+        flow: u64,
+    ) -> Self {
+        Self {
+            policy,
+            service,
+            source,
+            flow,
+            answered: OnceLock::new(),
+        }
+    }
+}
+
+/// What the policy says now about a caller.
+pub(crate) fn decide(
+    policy: &ServicePolicy,
+    service: &SpiffeId,
+    peer: &SpiffeId,
+    source: IpAddr,
+) -> Decision {
+    policy.decide(&Request {
+        peer,
+        service,
+        source: Some(source),
+    })
+}
+
+impl Authorizer for Judge {
+    fn authorize(&self, peer: &SpiffeId) -> Result<(), Denied> {
+        let decision = decide(&self.policy, &self.service, peer, self.source);
+        if self.answered.set(()).is_ok() {
+            log(peer, &self.service, &decision, self.flow);
+        }
+        match decision.allowed {
+            true => Ok(()),
+            false => Err(Denied {
+                label: "not_allowed",
+                reason: decision.reason,
+            }),
+        }
+    }
+}
+
+/// Puts a decision into the log. `flow` is the number that the connection has, or would have had.
+pub(crate) fn log(caller: &SpiffeId, callee: &SpiffeId, decision: &Decision, flow: u64) {
+    tracing::info!(
+        target: TARGET,
+        caller = %caller,
+        callee = %callee,
+        allowed = decision.allowed,
+        rule = %decision.rule,
+        reason = %decision.reason,
+        flow,
+        "decision"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::Mutex,
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_decision_is_one_line_with_its_rule_and_reason() {
+        let id = |text| SpiffeId::parse(text).unwrap();
+        let broker = id("spiffe://hokkaido.example/broker");
+        let collector = id("spiffe://osaka.example/collector");
+        let policy = ServicePolicy::new(broker.clone(), vec![collector.clone()], None);
+        let judge = Judge::new(Arc::new(policy), broker, [127, 0, 0, 1].into(), 42);
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            judge.authorize(&collector).unwrap();
+            judge.authorize(&collector).unwrap();
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let event: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(event["target"], TARGET);
+        let fields = &event["fields"];
+        assert_eq!(fields["caller"], "spiffe://osaka.example/collector");
+        assert_eq!(fields["callee"], "spiffe://hokkaido.example/broker");
+        assert_eq!(fields["allowed"], true);
+        assert_eq!(fields["rule"], "allow osaka.example/collector");
+        assert_eq!(fields["flow"], 42);
+    }
+}

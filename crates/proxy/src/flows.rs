@@ -1,0 +1,217 @@
+//! The register of open connections, and what closed ones have carried.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use renkei_runtime::drain::DrainGuard;
+use renkei_spiffe::SpiffeId;
+use serde::Serialize;
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use crate::relay::Traffic;
+
+/// Which way a connection was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// By a workload of this site.
+    Outbound,
+    /// By a workload of another site, or through the gateway of this one.
+    Inbound,
+}
+
+impl Direction {
+    /// As metrics and logs have it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+        }
+    }
+}
+
+/// Who talks to whom.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Pair {
+    /// Which way.
+    pub direction: Direction,
+    /// Who called.
+    pub caller: SpiffeId,
+    /// Who was called.
+    pub callee: SpiffeId,
+}
+
+impl Pair {
+    /// The end that is at the other side of the network.
+    pub fn remote(&self) -> &SpiffeId {
+        match self.direction {
+            Direction::Outbound => &self.callee,
+            Direction::Inbound => &self.caller,
+        }
+    }
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub struct Flow {
+    /// Its number, unique in this process.
+    pub id: u64,
+    /// Who talks to whom.
+    pub pair: Pair,
+    /// The gateway that was dialled, or the address the peer dialled from.
+    pub remote: SocketAddr,
+    /// When it was opened.
+    pub opened: OffsetDateTime,
+    /// When this side's SVID ends that opened it; the connection may outlive it.
+    pub svid_not_after: OffsetDateTime,
+    /// What it has carried.
+    pub traffic: Traffic,
+    cut: CancellationToken,
+    reason: OnceLock<&'static str>,
+}
+
+impl Flow {
+    /// Ends the connection with a reset. The first reason stays.
+    pub fn cut(&self, reason: &'static str) {
+        let _ = self.reason.set(reason);
+        self.cut.cancel();
+    }
+
+    /// Fires when the connection must end.
+    pub fn cut_token(&self) -> &CancellationToken {
+        &self.cut
+    }
+
+    /// Why it was cut.
+    pub fn cut_reason(&self) -> Option<&'static str> {
+        self.reason.get().copied()
+    }
+}
+
+/// What all connections of a pair have carried, open ones included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Connections ever opened.
+    pub connections: u64,
+    /// Connections open now.
+    pub open: u64,
+    /// Bytes to the other site.
+    pub bytes_sent: u64,
+    /// Bytes from the other site.
+    pub bytes_received: u64,
+}
+
+impl Totals {
+    fn add(&mut self, traffic: &Traffic) {
+        self.bytes_sent += traffic.to_wan();
+        self.bytes_received += traffic.to_app();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Register {
+    open: BTreeMap<u64, Arc<Flow>>,
+    totals: BTreeMap<Pair, Totals>,
+}
+
+/// All connections of a proxy.
+#[derive(Debug, Default)]
+pub struct Flows {
+    last: AtomicU64,
+    register: Mutex<Register>,
+}
+
+impl Flows {
+    /// A number for a connection to come.
+    pub fn next_id(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Enters a connection. It stays until the ticket is dropped, and is cut with `parent`.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        id: u64,
+        pair: Pair,
+        remote: SocketAddr,
+        svid_not_after: OffsetDateTime,
+        (parent, guard): (&CancellationToken, DrainGuard),
+    ) -> Ticket {
+        let flow = Arc::new(Flow {
+            id,
+            pair: pair.clone(),
+            remote,
+            opened: OffsetDateTime::now_utc(),
+            svid_not_after,
+            traffic: Traffic::default(),
+            cut: parent.child_token(),
+            reason: OnceLock::new(),
+        });
+        let mut register = self.register();
+        let totals = register.totals.entry(pair).or_default();
+        totals.connections += 1;
+        totals.open += 1;
+        register.open.insert(id, flow.clone());
+        Ticket {
+            flow,
+            flows: self.clone(),
+            _guard: guard,
+        }
+    }
+
+    /// The open connections, oldest first.
+    pub fn list(&self) -> Vec<Arc<Flow>> {
+        self.register().open.values().cloned().collect()
+    }
+
+    /// What every pair has carried, up to now.
+    pub fn totals(&self) -> BTreeMap<Pair, Totals> {
+        let register = self.register();
+        let mut totals = register.totals.clone();
+        for flow in register.open.values() {
+            totals
+                .entry(flow.pair.clone())
+                .or_default()
+                .add(&flow.traffic);
+        }
+        totals
+    }
+
+    /// Cuts every open connection that `reason` gives a reason for; says how many.
+    pub(crate) fn cut_where(&self, reason: impl Fn(&Flow) -> Option<&'static str>) -> usize {
+        // Asked outside the lock: a policy may take its time.
+        let doomed = self
+            .list()
+            .into_iter()
+            .filter_map(|flow| Some((reason(&flow)?, flow)));
+        doomed.map(|(reason, flow)| flow.cut(reason)).count()
+    }
+
+    fn register(&self) -> MutexGuard<'_, Register> {
+        self.register.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a connection in the register.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) flow: Arc<Flow>,
+    flows: Arc<Flows>,
+    _guard: DrainGuard,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut register = self.flows.register();
+        register.open.remove(&self.flow.id);
+        let totals = register.totals.entry(self.flow.pair.clone()).or_default();
+        totals.add(&self.flow.traffic);
+        totals.open = totals.open.saturating_sub(1);
+    }
+}

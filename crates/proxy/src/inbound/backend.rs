@@ -1,0 +1,148 @@
+//! Connecting to where a service really runs.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use renkei_site::{HostPort, Protocol, Service, Site};
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::{
+    connect::{ConnectError, connect},
+    kafka::{Broker, CalleeSession},
+    listener::keep_alive,
+    shared::Shared,
+};
+
+/// Takes turns among the backends of each service.
+#[derive(Debug, Default)]
+pub(crate) struct Backends(AtomicUsize);
+
+/// Why a service could not be connected to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreachable {
+    /// None of them answers.
+    #[error("no backend of {service} answers: {}", .tried.join("; "))]
+    AllDown {
+        /// Whose.
+        service: String,
+        /// Each with its reason.
+        tried: Vec<String>,
+    },
+    /// A broker does not answer.
+    #[error("broker {node} of {service} at {address} does not answer: {error}")]
+    Broker {
+        /// Whose.
+        service: String,
+        /// Which.
+        node: i32,
+        /// Where it says it is.
+        address: HostPort,
+        /// Why not.
+        error: ConnectError,
+    },
+    /// The cluster has no such broker.
+    #[error("{service} has no broker {node}")]
+    NoBroker {
+        /// Whose.
+        service: String,
+        /// Which.
+        node: i32,
+    },
+}
+
+/// Connects to a service: to the broker that is meant, or else to any backend.
+pub(super) async fn reach(
+    service: &Service,
+    node: Option<i32>,
+    shared: &Arc<Shared>,
+) -> Result<TcpStream, Unreachable> {
+    let Some(node) = node else {
+        return shared.backends.connect(service, shared).await;
+    };
+    let mut broker = shared.brokers.find(&service.name, node);
+    if matches!(broker, Broker::Unknown | Broker::Unheard) {
+        learn(service, shared).await;
+        broker = shared.brokers.find(&service.name, node);
+    }
+    let name = service.name.clone();
+    match broker {
+        Broker::Unheard => shared.backends.connect(service, shared).await,
+        Broker::Unknown => Err(Unreachable::NoBroker {
+            service: name,
+            node,
+        }),
+        // Whatever it says of itself, the site file says where it is.
+        Broker::At { alone: true, .. } if service.backends.len() == 1 => {
+            shared.backends.connect(service, shared).await
+        }
+        Broker::At { address, .. } => match connect(&address, shared.limits.connect_time).await {
+            Ok((stream, _)) => {
+                keep_alive(&stream);
+                Ok(stream)
+            }
+            Err(error) => Err(Unreachable::Broker {
+                service: name,
+                node,
+                address,
+                error,
+            }),
+        },
+    }
+}
+
+/// The session of a service's connections, if its protocol has one.
+pub(super) fn session(service: &Service, shared: &Arc<Shared>) -> Option<CalleeSession> {
+    let sni = Site::sni(&service.id).filter(|_| service.protocol == Protocol::Kafka)?;
+    Some(CalleeSession::new(
+        service.name.clone(),
+        sni,
+        shared.clone(),
+    ))
+}
+
+/// Finds out which brokers there are; where that fails (a cluster that demands a login), the
+/// backends have to do.
+async fn learn(service: &Service, shared: &Arc<Shared>) {
+    let asked = async {
+        let session = session(service, shared)?;
+        let broker = shared.backends.connect(service, shared).await.ok()?;
+        session.learn(broker).await.ok()
+    };
+    if !matches!(
+        timeout(shared.limits.handshake_time, asked).await,
+        Ok(Some(()))
+    ) {
+        tracing::warn!(
+            service = service.name,
+            "the brokers of the service do not name themselves"
+        );
+    }
+}
+
+impl Backends {
+    /// Connects to one backend: each in turn is the first to be tried, then those after it.
+    pub(super) async fn connect(
+        &self,
+        service: &Service,
+        shared: &Shared,
+    ) -> Result<TcpStream, Unreachable> {
+        let count = service.backends.len().max(1);
+        let first = self.0.fetch_add(1, Ordering::Relaxed) % count;
+        let mut tried = Vec::new();
+        for backend in service.backends.iter().cycle().skip(first).take(count) {
+            match connect(backend, shared.limits.connect_time).await {
+                Ok((stream, _)) => {
+                    keep_alive(&stream);
+                    return Ok(stream);
+                }
+                Err(error) => tried.push(format!("{backend}: {error}")),
+            }
+        }
+        Err(Unreachable::AllDown {
+            service: service.name.clone(),
+            tried,
+        })
+    }
+}

@@ -1,0 +1,82 @@
+//! The gateway: connections from other sites to services of this one.
+
+mod backend;
+mod connection;
+mod handshake;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{listener, shared::Shared};
+
+pub(crate) use backend::Backends;
+
+/// The name under which refusals for no known service are counted: what peers write there is
+/// theirs, and must not fill this side's counters.
+const NO_SERVICE: &str = "-";
+
+/// A gateway that accepts until it is dropped. Its connections live on.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) listen: SocketAddr,
+    stop: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Gateway {
+    pub(crate) fn start(listener: TcpListener, listen: SocketAddr, shared: Arc<Shared>) -> Self {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(serve(listener, shared, stop.clone()));
+        Self {
+            listen,
+            stop,
+            task: Some(task),
+        }
+    }
+
+    /// Closes the listener.
+    pub(crate) async fn close(mut self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.take() {
+            // An error means that it has ended all the same.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
+    let _open = shared.drain.guard();
+    let ended = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = shared.drain.signaled() => {}
+        }
+    };
+    tokio::pin!(ended);
+    loop {
+        let next = async {
+            let room = shared.inbound_room.clone().acquire_owned().await;
+            let turn = shared.handshake_room.clone().acquire_owned().await;
+            (room, turn, listener::accept(&listener).await)
+        };
+        let (room, turn, (stream, peer)) = tokio::select! {
+            biased;
+            () = &mut ended => return,
+            next = next => next,
+        };
+        let shared = shared.clone();
+        let guard = shared.drain.guard();
+        tokio::spawn(async move {
+            connection::run(stream, peer, shared, guard, turn.ok()).await;
+            drop(room);
+        });
+    }
+}

@@ -1,0 +1,30 @@
+//! Bounds of a proxy.
+
+use std::time::Duration;
+
+/// How much a proxy takes on at once, and how long it waits for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections in each direction; more wait to be accepted.
+    pub connections: usize,
+    /// TLS handshakes under way at the gateway; more wait to be accepted.
+    pub handshakes: usize,
+    /// Connections being opened to other sites; more wait their turn.
+    pub dials: usize,
+    /// How long a caller may take for its handshake.
+    pub handshake_time: Duration,
+    /// How long one address of a gateway or backend may take to answer.
+    pub connect_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 16_384,
+            handshakes: 512,
+            dials: 256,
+            handshake_time: Duration::from_secs(10),
+            connect_time: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Comparing the owner of a connection with a workload's selectors.
+
+use std::net::SocketAddr;
+
+use nix::unistd::User;
+use renkei_site::{Selector, UnixSelector};
+
+use renkei_runtime::process::Digests;
+
+use super::{OwnerError, SocketOwner, holder, socket_owner};
+
+/// Why a local caller is not the workload that a listener is for.
+#[derive(Debug, thiserror::Error)]
+pub enum CallerError {
+    /// Nobody, or nobody here.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+    /// A process of another user.
+    #[error("the caller is a process of user {found}, and the listener is for {selector}")]
+    OtherUser {
+        /// The user of the caller.
+        found: String,
+        /// The selector that does not hold.
+        selector: String,
+    },
+    /// The user fits, something else about the process does not.
+    #[error("the calling process of user {user} does not match: {reason}")]
+    OtherProcess {
+        /// The user.
+        user: String,
+        /// The selector and what was found in its place.
+        reason: String,
+    },
+}
+
+impl CallerError {
+    /// A short, stable name for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Owner(OwnerError::Foreign(_)) => "not_local",
+            Self::Owner(OwnerError::Closed(_)) => "caller_closed",
+            Self::Owner(OwnerError::Tables(_)) => "not_attested",
+            Self::OtherUser { .. } => "other_user",
+            Self::OtherProcess { .. } => "other_process",
+        }
+    }
+}
+
+/// Whether the process at the other end of an accepted connection satisfies every selector. May
+/// block on the user database and `/proc`.
+pub fn attest(
+    selectors: &[Selector],
+    peer: SocketAddr,
+    local: SocketAddr,
+    digests: &Digests,
+) -> Result<SocketOwner, CallerError> {
+    let owner = socket_owner(peer, local)?;
+    check(selectors, &owner, digests)?;
+    Ok(owner)
+}
+
+/// Whether a socket's owner satisfies every selector; a workload without any is nobody's.
+fn check(
+    selectors: &[Selector],
+    owner: &SocketOwner,
+    digests: &Digests,
+) -> Result<(), CallerError> {
+    let other_user = |selector: &Selector| CallerError::OtherUser {
+        found: user_name(owner.uid),
+        selector: selector.to_string(),
+    };
+    let other_process = |reason: String| CallerError::OtherProcess {
+        user: user_name(owner.uid),
+        reason,
+    };
+    if selectors.is_empty() {
+        return Err(other_process("the workload has no selectors".to_owned()));
+    }
+    let mut needs_process = false;
+    for selector in selectors {
+        let Selector::Unix(unix) = selector;
+        match unix {
+            UnixSelector::Uid(uid) if *uid == owner.uid => {}
+            UnixSelector::User(name) if uid_of(name) == Some(owner.uid) => {}
+            UnixSelector::Uid(_) | UnixSelector::User(_) => return Err(other_user(selector)),
+            _ => needs_process = true,
+        }
+    }
+    if needs_process {
+        holder::check(selectors, owner, digests).map_err(other_process)?;
+    }
+    Ok(())
+}
+
+fn uid_of(name: &str) -> Option<u32> {
+    User::from_name(name)
+        .ok()
+        .flatten()
+        .map(|user| user.uid.as_raw())
+}
+
+fn user_name(uid: u32) -> String {
+    match User::from_uid(uid.into()) {
+        Ok(Some(user)) => user.name,
+        _ => uid.to_string(),
+    }
+}

@@ -1,0 +1,163 @@
+use std::{
+    io::Read,
+    net::{TcpListener, TcpStream},
+    os::unix::process::CommandExt,
+    process::{Command, Stdio},
+};
+
+use renkei_runtime::process::Digests;
+use renkei_site::Selector;
+
+use super::*;
+
+fn selectors(texts: &[&str]) -> Vec<Selector> {
+    texts
+        .iter()
+        .map(|text| Selector::parse(text).unwrap())
+        .collect()
+}
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// A connection within this process: our end, and the caller's.
+fn connection(on: &str) -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind((on, 0)).unwrap();
+    let caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (listener.accept().unwrap().0, caller)
+}
+
+fn ends(stream: &TcpStream) -> (SocketAddr, SocketAddr) {
+    (stream.peer_addr().unwrap(), stream.local_addr().unwrap())
+}
+
+#[test]
+fn both_tables_of_the_kernel_agree_on_the_owner() {
+    for on in ["127.0.0.1", "::1"] {
+        let (ours, caller) = connection(on);
+        let (peer, local) = ends(&ours);
+        let owner = socket_owner(peer, local).unwrap();
+        assert_eq!(owner.uid, own_uid());
+        assert_ne!(owner.inode, 0);
+        assert_eq!(sock_diag::lookup(peer, local).unwrap(), Some(owner));
+        assert_eq!(proc_net::lookup(peer, local).unwrap(), Some(owner));
+        drop(caller);
+    }
+}
+
+#[test]
+fn an_ipv6_socket_with_an_ipv4_peer_is_found() {
+    use socket2::{Domain, Socket, Type};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let caller = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    caller.set_only_v6(false).unwrap();
+    let mapped: SocketAddr = format!("[::ffff:127.0.0.1]:{port}").parse().unwrap();
+    caller.connect(&mapped.into()).unwrap();
+    let (peer, local) = ends(&listener.accept().unwrap().0);
+    assert_eq!(socket_owner(peer, local).unwrap().uid, own_uid());
+    assert_eq!(
+        proc_net::lookup(canonical(peer), local)
+            .unwrap()
+            .unwrap()
+            .uid,
+        own_uid()
+    );
+}
+
+#[test]
+fn an_address_of_no_socket_here_is_foreign_even_if_somebody_listens_on_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (ours, _caller) = connection("127.0.0.1");
+    let (_, local) = ends(&ours);
+    let listening = listener.local_addr().unwrap();
+    let error = socket_owner(listening, local).unwrap_err();
+    assert!(matches!(error, OwnerError::Foreign(_)), "{error}");
+    let elsewhere = "192.0.2.1:4000".parse().unwrap();
+    assert!(matches!(
+        socket_owner(elsewhere, local),
+        Err(OwnerError::Foreign(_))
+    ));
+}
+
+#[test]
+fn a_caller_that_has_closed_its_socket_is_nobody() {
+    let (ours, caller) = connection("127.0.0.1");
+    let (peer, local) = ends(&ours);
+    drop(caller);
+    let error = socket_owner(peer, local).unwrap_err();
+    assert!(
+        matches!(error, OwnerError::Closed(_) | OwnerError::Foreign(_)),
+        "{error}"
+    );
+}
+
+#[test]
+fn every_selector_must_hold() {
+    let (ours, _caller) = connection("127.0.0.1");
+    let (peer, local) = ends(&ours);
+    let digests = Digests::default();
+    let check = |texts: &[&str]| attest(&selectors(texts), peer, local, &digests);
+    let (uid, gid) = (own_uid(), rustix::process::getegid().as_raw());
+    let uid = format!("unix:uid:{uid}");
+    let path = format!("unix:path:{}", std::env::current_exe().unwrap().display());
+    check(&[&uid]).unwrap();
+    check(&[&uid, &format!("unix:gid:{gid}"), &path]).unwrap();
+    assert_eq!(
+        check(&[&uid, "unix:path:/bin/true"]).unwrap_err().label(),
+        "other_process"
+    );
+    assert_eq!(
+        check(&[&uid, "unix:gid:54321"]).unwrap_err().label(),
+        "other_process"
+    );
+    assert_eq!(
+        check(&[&uid, "unix:uid:54321"]).unwrap_err().label(),
+        "other_user"
+    );
+    assert_eq!(
+        check(&["unix:user:nobody-of-that-name"])
+            .unwrap_err()
+            .label(),
+        "other_user"
+    );
+    assert_eq!(check(&[]).unwrap_err().label(), "other_process");
+}
+
+/// Needs root, as the machines that run all tests are; elsewhere it cannot become another user.
+#[test]
+fn a_process_of_another_user_is_seen_as_that_user() {
+    assert_eq!(
+        own_uid(),
+        0,
+        "this test becomes another user, which only root can"
+    );
+    const NOBODY: u32 = 65_534;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; read -u 3 line; exit 0");
+    let mut child = Command::new("bash")
+        .args(["-c", &script])
+        .stdin(Stdio::null())
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .spawn()
+        .unwrap();
+    let (mut ours, _) = listener.accept().unwrap();
+    let (peer, local) = ends(&ours);
+    let digests = Digests::default();
+    let nobody = selectors(&["unix:uid:65534"]);
+    assert_eq!(attest(&nobody, peer, local, &digests).unwrap().uid, NOBODY);
+    let both = selectors(&["unix:uid:65534", "unix:gid:65534"]);
+    attest(&both, peer, local, &digests).unwrap();
+    let error = attest(&selectors(&["unix:uid:0"]), peer, local, &digests).unwrap_err();
+    assert_eq!(error.label(), "other_user");
+    assert!(
+        error.to_string().contains("listener is for unix:uid:0"),
+        "{error}"
+    );
+    ours.shutdown(std::net::Shutdown::Write).unwrap();
+    ours.read_to_end(&mut Vec::new()).unwrap();
+    child.wait().unwrap();
+}

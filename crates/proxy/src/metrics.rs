@@ -1,0 +1,58 @@
+//! What the proxy tells Prometheus about its connections, read from the register when asked, so
+//! that long connections count while they run.
+
+use std::sync::Arc;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+};
+
+use crate::flows::{Flows, Pair, Totals};
+
+#[derive(Debug)]
+pub(crate) struct FlowMetrics(pub(crate) Arc<Flows>);
+
+type Labels = [(&'static str, String); 3];
+
+impl Collector for FlowMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let totals = self.0.totals();
+        let mut counter = |name, help, value: fn(&Totals) -> u64| {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            totals.iter().try_for_each(|(pair, totals)| {
+                let labels = labels(pair);
+                ConstCounter::new(value(totals)).encode(family.encode_family(&labels)?)
+            })
+        };
+        counter("renkei_flows", "Connections opened", |totals| {
+            totals.connections
+        })?;
+        counter(
+            "renkei_flow_sent_bytes",
+            "Bytes to the other site",
+            |totals| totals.bytes_sent,
+        )?;
+        counter(
+            "renkei_flow_received_bytes",
+            "Bytes from the other site",
+            |totals| totals.bytes_received,
+        )?;
+        let help = "Connections open now";
+        let mut family =
+            encoder.encode_descriptor("renkei_flows_open", help, None, MetricType::Gauge)?;
+        totals.iter().try_for_each(|(pair, totals)| {
+            let open = i64::try_from(totals.open).unwrap_or(i64::MAX);
+            ConstGauge::new(open).encode(family.encode_family(&labels(pair))?)
+        })
+    }
+}
+
+fn labels(pair: &Pair) -> Labels {
+    [
+        ("direction", pair.direction.label().to_owned()),
+        ("caller", pair.caller.short()),
+        ("callee", pair.callee.short()),
+    ]
+}

@@ -1,0 +1,152 @@
+//! One connection of a local workload: attested, given its identity, carried to the other site.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use renkei_runtime::drain::DrainGuard;
+use tokio::net::TcpStream;
+
+use super::{
+    Route, Routes,
+    dial::{self, Dialled},
+    failure::Failure,
+};
+use crate::{
+    flows::{Direction, Flow, Pair},
+    kafka::{ALPN_KAFKA, CallerSession},
+    local_caller,
+    relay::{self, End, Link, Side},
+    revocation,
+    shared::Shared,
+    wan::WanStream,
+};
+
+pub(super) async fn run(
+    app: TcpStream,
+    peer: SocketAddr,
+    (routes, node): (Routes, Option<i32>),
+    shared: Arc<Shared>,
+    guard: DrainGuard,
+) {
+    let route = routes.load_full();
+    let opened = tokio::select! {
+        biased;
+        () = shared.drain.forced() => return app.arm_reset(),
+        () = route.cut.cancelled() => return app.arm_reset(),
+        opened = open(&app, peer, &route, node, &shared) => opened,
+    };
+    match opened {
+        Ok(dialled) => carry(app, dialled, (&route, &routes), &shared, guard).await,
+        Err(failure) => {
+            app.arm_reset();
+            record(&failure, peer, &route, &shared);
+        }
+    }
+}
+
+async fn open(
+    app: &TcpStream,
+    peer: SocketAddr,
+    route: &Arc<Route>,
+    node: Option<i32>,
+    shared: &Arc<Shared>,
+) -> Result<Dialled, Failure> {
+    attest(app, peer, route, shared).await?;
+    dial::dial(route, node, shared).await
+}
+
+/// Asks the kernel whose connection it is, where blocking is allowed.
+async fn attest(
+    app: &TcpStream,
+    peer: SocketAddr,
+    route: &Arc<Route>,
+    shared: &Arc<Shared>,
+) -> Result<(), Failure> {
+    let local = app.local_addr().map_err(|_| Failure::CallerGone)?;
+    let (route, shared) = (route.clone(), shared.clone());
+    let asked = tokio::task::spawn_blocking(move || {
+        local_caller::attest(&route.selectors, peer, local, &shared.digests)
+    });
+    match asked.await {
+        Ok(answer) => answer.map(drop).map_err(Failure::Caller),
+        Err(_) => Err(Failure::CallerGone),
+    }
+}
+
+async fn carry(
+    app: TcpStream,
+    dialled: Dialled,
+    (route, routes): (&Route, &Routes),
+    shared: &Arc<Shared>,
+    guard: DrainGuard,
+) {
+    let pair = Pair {
+        direction: Direction::Outbound,
+        caller: route.caller.clone(),
+        callee: route.target.clone(),
+    };
+    let Dialled {
+        stream,
+        gateway,
+        svid_not_after,
+    } = dialled;
+    let id = shared.flows.next_id();
+    let parent = (&route.cut, guard);
+    let ticket = shared.flows.open(id, pair, gateway, svid_not_after, parent);
+    let flow = &ticket.flow;
+    revocation::recheck(flow, None, shared);
+    tracing::debug!(flow = flow.id, callee = %route.target, %gateway, "opened");
+    let session = session(&stream, route, routes, shared);
+    let end = relay::relay(app, stream, session, &flow.traffic, flow.cut_token()).await;
+    conclude(&end, flow, route, shared);
+}
+
+/// A peer that refuses the caller says so after our handshake is over (RFC 8446 4.4.2.4), which
+/// shows here as an alert.
+fn conclude(end: &End, flow: &Flow, route: &Route, shared: &Shared) {
+    tracing::debug!(flow = flow.id, ?end, cut = flow.cut_reason(), "closed");
+    let failure = match end {
+        End::Broken {
+            side: Side::Wan,
+            error,
+        } => Failure::from_alert(error).or_else(|| Failure::from_session(error)),
+        End::Broken {
+            side: Side::App,
+            error,
+        } => Failure::from_session(error),
+        End::Clean | End::Cut => None,
+    };
+    if let Some(failure) = failure {
+        record(&failure, flow.remote, route, shared);
+    }
+}
+
+/// What the callee's side has said it speaks.
+fn session(
+    stream: &WanStream,
+    route: &Route,
+    routes: &Routes,
+    shared: &Arc<Shared>,
+) -> Option<Box<dyn relay::Session>> {
+    (stream.alpn() == Some(ALPN_KAFKA)).then(|| {
+        let (brokers, routes) = (route.brokers.clone(), routes.clone());
+        CallerSession::boxed(brokers, routes, shared.clone())
+    })
+}
+
+fn record(failure: &Failure, peer: SocketAddr, route: &Route, shared: &Shared) {
+    let by_caller = matches!(failure, Failure::Caller(_) | Failure::CallerGone);
+    let who = if by_caller {
+        peer.to_string()
+    } else {
+        route.caller.short()
+    };
+    let sentence = failure.sentence(&route.caller, &route.target);
+    let service = route.target.short();
+    shared.refusals.record(
+        Direction::Outbound,
+        &service,
+        who,
+        failure.label(),
+        sentence,
+    );
+}

@@ -1,0 +1,142 @@
+//! Why a local workload's connection did not reach its callee, in a sentence that says what to
+//! look at.
+
+use std::io;
+
+use renkei_kafka::SessionError;
+use renkei_site::HostPort;
+use renkei_spiffe::{Refusal, SpiffeId};
+use rustls::AlertDescription;
+use time::OffsetDateTime;
+
+use crate::{connect::ConnectError, kafka, local_caller::CallerError};
+
+/// Why a connection was not opened, or ended before it began.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The process at the local listener is not the workload.
+    Caller(CallerError),
+    /// The local connection is gone already.
+    CallerGone,
+    /// The caller has no SVID.
+    NoIdentity,
+    /// The caller's SVID was not renewed.
+    Expired(OffsetDateTime),
+    /// The site file names no gateway for the callee.
+    NoGateway,
+    /// The callee's ID cannot be a server name.
+    NoServerName,
+    /// The gateway could not be connected to.
+    Unreachable(HostPort, ConnectError),
+    /// The gateway does not answer in TLS.
+    SlowHandshake(HostPort),
+    /// The other end did not prove to be the callee.
+    Peer(Refusal),
+    /// The gateway answered as itself: it knows no such service.
+    NoSuchService,
+    /// The other end ended the session and said so.
+    Alert(AlertDescription),
+    /// What passed was not the protocol of the service.
+    Session(SessionError),
+    /// Any other failure of TLS.
+    Tls(String),
+}
+
+impl Failure {
+    /// What a failed handshake means.
+    pub(super) fn of_handshake(
+        refusal: Option<Refusal>,
+        error: &io::Error,
+        callee: &SpiffeId,
+    ) -> Self {
+        match refusal {
+            Some(refusal) if is_server_of(&refusal, callee) => Self::NoSuchService,
+            Some(refusal) => Self::Peer(refusal),
+            None => Self::from_alert(error).unwrap_or_else(|| Self::Tls(error.to_string())),
+        }
+    }
+
+    /// The alert that an error stands for, if it does.
+    pub(super) fn from_alert(error: &io::Error) -> Option<Self> {
+        let tls = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(rustls::Error::AlertReceived(alert)) => Some(Self::Alert(*alert)),
+            _ => None,
+        }
+    }
+
+    /// The session's complaint that an error stands for, if it does.
+    pub(super) fn from_session(error: &io::Error) -> Option<Self> {
+        kafka::session_error(error).cloned().map(Self::Session)
+    }
+
+    /// A short, stable name for metrics.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Caller(error) => error.label(),
+            Self::CallerGone => "caller_closed",
+            Self::NoIdentity => "no_identity",
+            Self::Expired(_) => "own_svid_expired",
+            Self::NoGateway => "no_gateway",
+            Self::NoServerName => "no_server_name",
+            Self::Unreachable(_, error) => error.label(),
+            Self::SlowHandshake(_) => "handshake_timeout",
+            Self::Peer(refusal) => refusal.label(),
+            Self::NoSuchService => "no_such_service",
+            Self::Alert(AlertDescription::AccessDenied) => "peer_denied",
+            Self::Alert(_) => "peer_refused",
+            Self::Session(error) => error.label(),
+            Self::Tls(_) => "tls",
+        }
+    }
+
+    /// One sentence for people.
+    pub(super) fn sentence(&self, caller: &SpiffeId, callee: &SpiffeId) -> String {
+        let (from, to, site) = (caller.short(), callee.short(), callee.trust_domain());
+        match self {
+            Self::Caller(error) => error.to_string(),
+            Self::CallerGone => "the caller closed its connection at once".to_owned(),
+            Self::NoIdentity => format!("{from} has no identity yet"),
+            Self::Expired(end) => {
+                format!("the identity of {from} ended at {end} and was not renewed")
+            }
+            Self::NoGateway => format!("the site file names no gateway for {site}"),
+            Self::NoServerName => format!("{to} cannot be reached: its path is no DNS label"),
+            Self::Unreachable(gateway, error) => {
+                format!("the gateway of {site} at {gateway} cannot be reached: {error}")
+            }
+            Self::SlowHandshake(gateway) => {
+                format!("the gateway of {site} at {gateway} does not answer in TLS")
+            }
+            Self::Peer(refusal) => format!("{to} did not prove its identity: {refusal}"),
+            Self::NoSuchService => format!("{site} offers no service {to}"),
+            Self::Alert(alert) => format!("{to} refused {from}: {}", meaning(*alert, caller)),
+            Self::Session(error) => format!("Kafka between {from} and {to}: {error}"),
+            Self::Tls(error) => format!("TLS with {to} failed: {error}"),
+        }
+    }
+}
+
+fn is_server_of(refusal: &Refusal, callee: &SpiffeId) -> bool {
+    let Refusal::Denied { peer, .. } = refusal else {
+        return false;
+    };
+    peer.trust_domain() == callee.trust_domain() && peer.path() == "/renkei/server"
+}
+
+/// What an alert (RFC 8446 6.2) says about our certificate, in the words of this mesh.
+fn meaning(alert: AlertDescription, caller: &SpiffeId) -> String {
+    let own = caller.trust_domain();
+    match alert {
+        AlertDescription::AccessDenied => "its policy does not allow this caller".to_owned(),
+        AlertDescription::UnknownCA => format!("it does not trust the CA of {own}"),
+        AlertDescription::CertificateExpired => {
+            "it takes this site's certificate for expired or not yet valid; compare the clocks"
+                .to_owned()
+        }
+        AlertDescription::UnrecognisedName => "it has no service of that name".to_owned(),
+        other => format!("it ended the session with the alert {other:?}"),
+    }
+}

@@ -1,0 +1,191 @@
+//! Local listeners: one for every service that a workload uses.
+
+mod connection;
+mod dial;
+mod failure;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use renkei_site::{Host, HostPort, Item, Selector, Site};
+use renkei_spiffe::SpiffeId;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{kafka::Brokers, listener, shared::Shared};
+
+/// The route of a listener, which may change while it listens.
+pub(crate) type Routes = Arc<ArcSwap<Route>>;
+
+/// Where the connections of one listener go, and whose they may be.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    pub(crate) workload: String,
+    pub(crate) caller: SpiffeId,
+    pub(crate) selectors: Vec<Selector>,
+    pub(crate) target: SpiffeId,
+    pub(crate) listen: SocketAddr,
+    /// Nothing if the site file does not say where the target's gateway is.
+    pub(crate) gateway: Option<HostPort>,
+    /// The listeners for the brokers behind the target, if it speaks Kafka.
+    pub(crate) brokers: Arc<Brokers>,
+    /// Cuts the connections of this route.
+    pub(crate) cut: CancellationToken,
+}
+
+impl Route {
+    /// The routes of a site.
+    pub(crate) fn all(site: &Site) -> Vec<Self> {
+        let routes = site.workloads.values().flat_map(|workload| {
+            workload.uses.iter().map(|used| Self {
+                workload: workload.name.clone(),
+                caller: workload.id.clone(),
+                selectors: workload.selectors.clone(),
+                target: used.target.clone(),
+                listen: used.listen,
+                gateway: gateway_of(site, &used.target),
+                brokers: Arc::default(),
+                cut: CancellationToken::new(),
+            })
+        });
+        routes.collect()
+    }
+
+    /// Whether connections of the other route may go on under this one. Another address of the
+    /// same gateway concerns new connections only.
+    fn continues(&self, old: &Self) -> bool {
+        self.caller == old.caller && self.selectors == old.selectors && self.target == old.target
+    }
+
+    /// Where the route stands in the site file.
+    pub(crate) fn item(&self) -> Item {
+        Item::Use(self.workload.clone(), self.target.clone())
+    }
+}
+
+fn gateway_of(site: &Site, target: &SpiffeId) -> Option<HostPort> {
+    match target.trust_domain() {
+        own if *own == site.trust_domain => site
+            .gateway
+            .as_ref()
+            .map(|gateway| own_gateway(gateway.listen)),
+        other => site.peers.get(other).and_then(|peer| peer.gateway.clone()),
+    }
+}
+
+/// The address that others dial may not lead back here (address translation); the one that is
+/// listened on does.
+fn own_gateway(listen: SocketAddr) -> HostPort {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    HostPort::new(Host::Ip(ip), listen.port())
+}
+
+/// A listener that accepts until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    routes: Routes,
+    stop: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Outbound {
+    pub(crate) fn start(listener: TcpListener, route: Route, shared: Arc<Shared>) -> Self {
+        let brokers = route.brokers.clone();
+        let routes = Arc::new(ArcSwap::from_pointee(route));
+        let stop = CancellationToken::new();
+        brokers.reopen(&routes, &shared);
+        let task = tokio::spawn(serve(listener, None, routes.clone(), shared, stop.clone()));
+        Self {
+            routes,
+            stop,
+            task: Some(task),
+        }
+    }
+
+    /// Closes the listener, and cuts its connections.
+    pub(crate) async fn close(mut self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.take() {
+            // An error means that it has ended all the same.
+            let _ = task.await;
+        }
+    }
+
+    pub(crate) fn route(&self) -> Arc<Route> {
+        self.routes.load_full()
+    }
+
+    /// Goes on with another route on the same address. If it is for another caller or another
+    /// service, the open connections are cut.
+    pub(crate) fn follow(&self, mut new: Route) {
+        let old = self.route();
+        let continues = new.continues(&old);
+        if continues {
+            new.brokers = old.brokers.clone();
+            new.cut = old.cut.clone();
+        }
+        self.routes.store(Arc::new(new));
+        if !continues {
+            old.cut.cancel();
+        }
+    }
+}
+
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.routes.load().cut.cancel();
+    }
+}
+
+/// Accepts connections for one broker of the route's target, as long as the route stands.
+pub(crate) async fn serve_broker(
+    listener: TcpListener,
+    node: i32,
+    routes: Routes,
+    shared: Arc<Shared>,
+) {
+    let stop = routes.load().cut.clone();
+    serve(listener, Some(node), routes, shared, stop).await;
+}
+
+async fn serve(
+    listener: TcpListener,
+    node: Option<i32>,
+    routes: Routes,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    let _open = shared.drain.guard();
+    let ended = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = shared.drain.signaled() => {}
+        }
+    };
+    tokio::pin!(ended);
+    loop {
+        let next = async {
+            let room = shared.outbound_room.clone().acquire_owned().await;
+            (room, listener::accept(&listener).await)
+        };
+        let (room, (stream, peer)) = tokio::select! {
+            biased;
+            () = &mut ended => return,
+            next = next => next,
+        };
+        let (routes, shared) = (routes.clone(), shared.clone());
+        let guard = shared.drain.guard();
+        tokio::spawn(async move {
+            connection::run(stream, peer, (routes, node), shared, guard).await;
+            drop(room);
+        });
+    }
+}

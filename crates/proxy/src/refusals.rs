@@ -1,0 +1,161 @@
+//! Connections that were refused: counted, logged with one sentence, the last ones kept.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::flows::Direction;
+
+/// How many are kept.
+const KEPT: usize = 64;
+
+/// A refused connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefusalRecord {
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub time: OffsetDateTime,
+    /// Which way.
+    pub direction: Direction,
+    /// The service that was asked for, as far as it is one.
+    pub service: String,
+    /// The peer's ID (proven or merely claimed), else its address.
+    pub peer: String,
+    /// A short, stable name.
+    pub reason: &'static str,
+    /// The reason for people.
+    pub sentence: String,
+}
+
+/// How often something was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefusalCount {
+    /// Which way.
+    pub direction: &'static str,
+    /// The service.
+    pub service: String,
+    /// The reason.
+    pub reason: &'static str,
+    /// How often.
+    pub count: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+struct Labels {
+    direction: &'static str,
+    service: String,
+    reason: &'static str,
+}
+
+/// All refusals of a proxy.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    counters: Family<Labels, Counter>,
+    /// What `counters` holds, for reading back.
+    counted: Mutex<std::collections::BTreeMap<Labels, u64>>,
+    last: Mutex<VecDeque<RefusalRecord>>,
+}
+
+impl Refusals {
+    /// Adds `renkei_refusals_total` to a registry.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let help = "Connections refused, by reason";
+        registry.register("renkei_refusals", help, self.counters.clone());
+    }
+
+    pub(crate) fn record(
+        &self,
+        direction: Direction,
+        service: &str,
+        peer: impl Into<String>,
+        reason: &'static str,
+        sentence: impl Into<String>,
+    ) {
+        let (service, peer, sentence) = (service.to_owned(), peer.into(), sentence.into());
+        tracing::warn!(
+            direction = direction.label(),
+            service,
+            peer,
+            reason,
+            "refused: {sentence}"
+        );
+        let labels = Labels {
+            direction: direction.label(),
+            service: service.clone(),
+            reason,
+        };
+        self.counters.get_or_create(&labels).inc();
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        *counted.entry(labels).or_default() += 1;
+        drop(counted);
+        let time = OffsetDateTime::now_utc();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.truncate(KEPT - 1);
+        last.push_front(RefusalRecord {
+            time,
+            direction,
+            service,
+            peer,
+            reason,
+            sentence,
+        });
+    }
+
+    /// The last ones, newest first.
+    pub fn last(&self) -> Vec<RefusalRecord> {
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
+    }
+
+    /// How many of each.
+    pub fn counts(&self) -> Vec<RefusalCount> {
+        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |(labels, count): (&Labels, &u64)| RefusalCount {
+            direction: labels.direction,
+            service: labels.service.clone(),
+            reason: labels.reason,
+            count: *count,
+        };
+        counted.iter().map(count).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_ones_are_kept_and_all_are_counted() {
+        let refusals = Refusals::default();
+        for n in 0..100 {
+            refusals.record(
+                Direction::Inbound,
+                "broker",
+                format!("peer {n}"),
+                "expired",
+                "late",
+            );
+        }
+        let last = refusals.last();
+        assert_eq!(last.len(), KEPT);
+        assert_eq!(last[0].peer, "peer 99");
+        let counts = refusals.counts();
+        assert_eq!(
+            (counts.len(), counts[0].count, counts[0].reason),
+            (1, 100, "expired")
+        );
+    }
+}

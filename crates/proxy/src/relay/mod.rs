@@ -1,0 +1,149 @@
+//! Carries the bytes of one connection between an application's socket and the stream to the
+//! other site, until both directions have ended.
+//!
+//! - A clean end of one direction (FIN, close_notify) ends that direction on the other side, and
+//!   nothing else: half-open connections are legal, for hours.
+//! - Anything else (a reset, a TLS session cut short, a cancellation) resets both sides. It is
+//!   never passed on as a clean end, so that nobody takes half a file for a whole one.
+//! - A direction reads only what it can write: the back-pressure of the receiver reaches the
+//!   sender. Memory is held only while bytes are under way.
+
+mod pump;
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+use bytes::{Bytes, BytesMut};
+use pump::Pump;
+
+/// A stream whose connection can be ended with a reset.
+pub trait Link: AsyncRead + AsyncWrite + Unpin {
+    /// From now on, closing the connection sends a TCP reset in place of a clean end.
+    fn arm_reset(&self);
+}
+
+impl Link for tokio::net::TcpStream {
+    fn arm_reset(&self) {
+        // On an error the socket is gone already.
+        let _ = socket2::SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
+    }
+}
+
+/// Follows the bytes of a connection and may change them on their way. One that only carries
+/// bytes has none.
+pub trait Session: Send {
+    /// Takes out of `received`, which came from the side given, what the other side is to get,
+    /// and puts that to `out`. What it leaves is shown again with more behind it. An error
+    /// resets the connection.
+    fn advance(
+        &mut self,
+        from: Side,
+        received: &mut BytesMut,
+        out: &mut Vec<Bytes>,
+    ) -> io::Result<()>;
+}
+
+/// Bytes carried so far, readable at any time.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    to_wan: AtomicU64,
+    to_app: AtomicU64,
+}
+
+impl Traffic {
+    /// Bytes from the application to the other site.
+    pub fn to_wan(&self) -> u64 {
+        self.to_wan.load(Ordering::Relaxed)
+    }
+
+    /// Bytes from the other site to the application.
+    pub fn to_app(&self) -> u64 {
+        self.to_app.load(Ordering::Relaxed)
+    }
+}
+
+/// One of the two ends of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The application's socket.
+    App,
+    /// The stream to the other site.
+    Wan,
+}
+
+impl Side {
+    fn other(self) -> Self {
+        match self {
+            Self::App => Self::Wan,
+            Self::Wan => Self::App,
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum End {
+    /// Both directions ended cleanly.
+    Clean,
+    /// One side broke; both were reset.
+    Broken {
+        /// Where.
+        side: Side,
+        /// What the system or TLS said.
+        error: io::Error,
+    },
+    /// Somebody here cut it; both were reset.
+    Cut,
+}
+
+/// Carries bytes both ways until the end. Both streams are closed when it returns.
+pub async fn relay<A: Link, W: Link>(
+    mut app: A,
+    mut wan: W,
+    mut session: Option<Box<dyn Session>>,
+    traffic: &Traffic,
+    cut: &CancellationToken,
+) -> End {
+    let mut pumps = (Pump::from(Side::App), Pump::from(Side::Wan));
+    let carry = poll_fn(|cx| poll_both(cx, &mut app, &mut wan, &mut session, &mut pumps, traffic));
+    let end = tokio::select! {
+        biased;
+        () = cut.cancelled() => End::Cut,
+        result = carry => match result {
+            Ok(()) => End::Clean,
+            Err((side, error)) => End::Broken { side, error },
+        },
+    };
+    if !matches!(end, End::Clean) {
+        app.arm_reset();
+        wan.arm_reset();
+    }
+    end
+}
+
+fn poll_both<A: Link, W: Link>(
+    cx: &mut Context<'_>,
+    app: &mut A,
+    wan: &mut W,
+    session: &mut Option<Box<dyn Session>>,
+    (outward, inward): &mut (Pump, Pump),
+    traffic: &Traffic,
+) -> Poll<Result<(), (Side, io::Error)>> {
+    let out = outward.poll(cx, Pin::new(app), Pin::new(wan), session, &traffic.to_wan)?;
+    let back = inward.poll(cx, Pin::new(wan), Pin::new(app), session, &traffic.to_app)?;
+    match (out, back) {
+        (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
+        _ => Poll::Pending,
+    }
+}
+
+#[cfg(test)]
+mod tests;

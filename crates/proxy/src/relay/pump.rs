@@ -1,0 +1,172 @@
+//! One direction of a connection.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::poll_read_buf;
+
+use super::{Session, Side};
+
+/// What a quiet connection reads at once.
+const SMALL: usize = 16 * 1024;
+/// What a busy one does, at most.
+const LARGE: usize = 128 * 1024;
+/// Reads after which a direction lets others run.
+const ROUNDS: usize = 16;
+
+type Broken = (Side, io::Error);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Carrying,
+    /// The reader ended; what is left goes out, then the writer is shut down.
+    Ending,
+    Ended,
+}
+
+/// Reads from one side, writes to the other.
+pub(super) struct Pump {
+    from: Side,
+    state: State,
+    received: BytesMut,
+    outgoing: VecDeque<Bytes>,
+    /// How much to read at once; grows while reads fill it.
+    size: usize,
+    unflushed: bool,
+}
+
+impl Pump {
+    pub(super) fn from(from: Side) -> Self {
+        Self {
+            from,
+            state: State::Carrying,
+            received: BytesMut::new(),
+            outgoing: VecDeque::new(),
+            size: SMALL,
+            unflushed: false,
+        }
+    }
+
+    pub(super) fn poll<R: AsyncRead, W: AsyncWrite>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut reader: Pin<&mut R>,
+        mut writer: Pin<&mut W>,
+        session: &mut Option<Box<dyn Session>>,
+        carried: &AtomicU64,
+    ) -> Poll<Result<(), Broken>> {
+        let (from, to) = (self.from, self.from.other());
+        for _ in 0..ROUNDS {
+            ready!(self.poll_send(cx, writer.as_mut(), carried)).map_err(|error| (to, error))?;
+            if self.state != State::Carrying {
+                return self.poll_end(cx, writer).map_err(|error| (to, error));
+            }
+            let received = match self.poll_receive(cx, reader.as_mut()) {
+                Poll::Ready(Ok(0)) => self.end(),
+                Poll::Ready(Ok(count)) => self.take(count, session),
+                Poll::Ready(Err(error)) => Err(error),
+                Poll::Pending => {
+                    self.rest();
+                    return self.poll_flush(cx, writer).map_err(|error| (to, error));
+                }
+            };
+            received.map_err(|error| (from, error))?;
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_receive<R: AsyncRead>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: Pin<&mut R>,
+    ) -> Poll<io::Result<usize>> {
+        self.received.reserve(self.size);
+        poll_read_buf(reader, cx, &mut self.received)
+    }
+
+    fn take(&mut self, count: usize, session: &mut Option<Box<dyn Session>>) -> io::Result<()> {
+        if count >= self.size {
+            self.size = LARGE.min(self.size * 2);
+        }
+        let Some(session) = session else {
+            self.outgoing.push_back(self.received.split().freeze());
+            return Ok(());
+        };
+        let mut out = Vec::new();
+        let advanced = session.advance(self.from, &mut self.received, &mut out);
+        self.outgoing.extend(out);
+        advanced
+    }
+
+    /// The reader ended cleanly; half a message that nobody completes is no clean end.
+    fn end(&mut self) -> io::Result<()> {
+        if !self.received.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.state = State::Ending;
+        Ok(())
+    }
+
+    fn poll_send<W: AsyncWrite>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut writer: Pin<&mut W>,
+        carried: &AtomicU64,
+    ) -> Poll<io::Result<()>> {
+        while let Some(next) = self.outgoing.front_mut() {
+            if !next.has_remaining() {
+                self.outgoing.pop_front();
+                continue;
+            }
+            let count = ready!(writer.as_mut().poll_write(cx, next))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            next.advance(count);
+            carried.fetch_add(count as u64, Ordering::Relaxed);
+            self.unflushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_end<W: AsyncWrite>(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: Pin<&mut W>,
+    ) -> Poll<io::Result<()>> {
+        if self.state == State::Ending {
+            ready!(writer.poll_shutdown(cx))?;
+            self.state = State::Ended;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush<W: AsyncWrite>(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: Pin<&mut W>,
+    ) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            ready!(writer.poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Pending
+    }
+
+    /// Nothing to read: idle connections hold no memory.
+    fn rest(&mut self) {
+        if self.received.is_empty() {
+            self.received = BytesMut::new();
+            self.outgoing = VecDeque::new();
+            self.size = SMALL;
+        }
+    }
+}

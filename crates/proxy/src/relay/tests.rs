@@ -1,0 +1,121 @@
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::*;
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (client.unwrap(), server.unwrap().0)
+}
+
+/// Doubles what the application sends once four bytes are there; refuses `bad!`.
+struct Doubling;
+
+impl Session for Doubling {
+    fn advance(
+        &mut self,
+        from: Side,
+        received: &mut BytesMut,
+        out: &mut Vec<Bytes>,
+    ) -> io::Result<()> {
+        while received.len() >= 4 {
+            let four = received.split_to(4).freeze();
+            if &four[..] == b"bad!" {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            if from == Side::App {
+                out.push(four.clone());
+            }
+            out.push(four);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_session_sees_and_changes_what_passes() {
+    let ((mut app, near), (far, mut peer)) = (pair().await, pair().await);
+    let cut = CancellationToken::new();
+    let relay = tokio::spawn(async move {
+        let traffic = Traffic::default();
+        let end = relay(near, far, Some(Box::new(Doubling)), &traffic, &cut).await;
+        (end, traffic)
+    });
+    app.write_all(b"ab").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    app.write_all(b"cdef").await.unwrap();
+    let mut seen = [0; 8];
+    peer.read_exact(&mut seen).await.unwrap();
+    assert_eq!(&seen, b"abcdabcd");
+    peer.write_all(b"back").await.unwrap();
+    let mut seen = [0; 4];
+    app.read_exact(&mut seen).await.unwrap();
+    assert_eq!(&seen, b"back");
+    // Two bytes of a message that nobody completes: no clean end.
+    app.shutdown().await.unwrap();
+    let error = peer.read(&mut [0; 1]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    let (end, traffic) = relay.await.unwrap();
+    assert!(
+        matches!(
+            end,
+            End::Broken {
+                side: Side::App,
+                ..
+            }
+        ),
+        "{end:?}"
+    );
+    assert_eq!((traffic.to_wan(), traffic.to_app()), (8, 4));
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_go_on_resets_both_sides() {
+    let ((mut app, near), (far, mut peer)) = (pair().await, pair().await);
+    let cut = CancellationToken::new();
+    let relay = tokio::spawn(async move {
+        relay(
+            near,
+            far,
+            Some(Box::new(Doubling)),
+            &Traffic::default(),
+            &cut,
+        )
+        .await
+    });
+    peer.write_all(b"bad!").await.unwrap();
+    for stream in [&mut app, &mut peer] {
+        let error = stream.read(&mut [0; 1]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+    let end = relay.await.unwrap();
+    assert!(
+        matches!(
+            end,
+            End::Broken {
+                side: Side::Wan,
+                ..
+            }
+        ),
+        "{end:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_cut_resets_both_sides() {
+    let ((mut app, near), (far, mut peer)) = (pair().await, pair().await);
+    let cut = CancellationToken::new();
+    cut.cancel();
+    let end = relay(near, far, None, &Traffic::default(), &cut).await;
+    assert!(matches!(end, End::Cut));
+    for stream in [&mut app, &mut peer] {
+        let error = stream.read(&mut [0; 1]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+}

@@ -1,0 +1,73 @@
+//! What all connections of a proxy share.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::ArcSwapOption;
+use futures_util::future::BoxFuture;
+use renkei_policy::ServicePolicy;
+use renkei_runtime::{drain::DrainWatch, process::Digests};
+use renkei_site::Site;
+use renkei_spiffe::{Identities, SpiffeId, X509Svid};
+use rustls::crypto::CryptoProvider;
+use tokio::{
+    net::TcpStream,
+    sync::{Semaphore, watch},
+};
+use tokio_rustls::server::StartHandshake;
+
+use crate::{
+    Limits,
+    flows::Flows,
+    inbound::Backends,
+    kafka::{BrokerTables, PortFile},
+    refusals::Refusals,
+};
+
+/// What a proxy is to do.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    /// The site.
+    pub site: Arc<Site>,
+    /// The policy of every service, by the service's name. A service without one is closed.
+    pub policies: BTreeMap<String, Arc<ServicePolicy>>,
+}
+
+/// Takes over connections to the gateway that are for no service: the site's bundle endpoint.
+pub type Elsewhere = Arc<dyn Fn(StartHandshake<TcpStream>) -> BoxFuture<'static, ()> + Send + Sync>;
+
+pub(crate) struct Shared {
+    pub(crate) provider: Arc<CryptoProvider>,
+    pub(crate) identities: watch::Receiver<Arc<Identities>>,
+    pub(crate) elsewhere: Elsewhere,
+    pub(crate) drain: DrainWatch,
+    pub(crate) limits: Limits,
+    pub(crate) flows: Arc<Flows>,
+    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) desired: ArcSwapOption<Desired>,
+    pub(crate) digests: Digests,
+    pub(crate) backends: Backends,
+    pub(crate) brokers: BrokerTables,
+    pub(crate) broker_ports: Option<PortFile>,
+    pub(crate) outbound_room: Arc<Semaphore>,
+    pub(crate) inbound_room: Arc<Semaphore>,
+    pub(crate) handshake_room: Arc<Semaphore>,
+    pub(crate) dial_room: Arc<Semaphore>,
+}
+
+impl Shared {
+    pub(crate) fn identities(&self) -> Arc<Identities> {
+        self.identities.borrow().clone()
+    }
+
+    pub(crate) fn svid(&self, id: &SpiffeId) -> Option<Arc<X509Svid>> {
+        self.identities.borrow().svids.get(id).cloned()
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

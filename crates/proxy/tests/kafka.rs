@@ -1,0 +1,204 @@
+//! Kafka clusters behind a gateway: clients reach every broker, and no address leaves its site.
+
+mod lab;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use lab::{Lab, Node, PATIENCE, assert_reset, within};
+use renkei_proxy::Limits;
+use renkei_spiffe::client_side;
+use renkei_testkit::free_address;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// A Metadata request of version 1 for no topics.
+const METADATA: [u8; 18] = [0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 9, 0xff, 0xff, 0, 0, 0, 0];
+
+/// A broker that answers Metadata of version 1 and names itself as the controller, so that a
+/// client sees which broker it has reached.
+async fn broker(listener: TcpListener, node: i32, cluster: Vec<(i32, String, u16)>) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let cluster = cluster.clone();
+        tokio::spawn(async move {
+            let mut request = [0; METADATA.len()];
+            while stream.read_exact(&mut request).await.is_ok() {
+                let answer = metadata(&request[8..12], node, &cluster);
+                stream.write_all(&answer).await.unwrap();
+            }
+        });
+    }
+}
+
+fn metadata(correlation: &[u8], controller: i32, cluster: &[(i32, String, u16)]) -> Vec<u8> {
+    let mut body = correlation.to_vec();
+    body.extend((cluster.len() as i32).to_be_bytes());
+    for (node, host, port) in cluster {
+        body.extend(node.to_be_bytes());
+        body.extend((host.len() as i16).to_be_bytes());
+        body.extend(host.as_bytes());
+        body.extend(i32::from(*port).to_be_bytes());
+        body.extend((-1i16).to_be_bytes());
+    }
+    body.extend(controller.to_be_bytes());
+    body.extend(0i32.to_be_bytes());
+    let mut frame = (body.len() as i32).to_be_bytes().to_vec();
+    frame.extend(body);
+    frame
+}
+
+/// What a client learns: the brokers, and which of them it talks to.
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+) -> std::io::Result<(Vec<(i32, String, u16)>, i32)> {
+    stream.write_all(&METADATA).await?;
+    within(async {
+        let length = stream.read_u32().await? as usize;
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await?;
+        let mut body = &body[4..];
+        let mut brokers = Vec::new();
+        for _ in 0..body.read_i32().await? {
+            let node = body.read_i32().await?;
+            let mut host = vec![0; body.read_i16().await? as usize];
+            body.read_exact(&mut host).await?;
+            let port = body.read_i32().await? as u16;
+            body.read_i16().await?;
+            brokers.push((node, String::from_utf8(host).unwrap(), port));
+        }
+        Ok((brokers, body.read_i32().await?))
+    })
+    .await
+}
+
+async fn cluster_of_two() -> Vec<SocketAddr> {
+    let listeners = [
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+    ];
+    let addresses = listeners
+        .each_ref()
+        .map(|listener| listener.local_addr().unwrap());
+    let row = |(n, at): (usize, &SocketAddr)| (n as i32 + 1, at.ip().to_string(), at.port());
+    let cluster: Vec<_> = addresses.iter().enumerate().map(row).collect();
+    for (node, listener) in (1..).zip(listeners) {
+        tokio::spawn(broker(listener, node, cluster.clone()));
+    }
+    addresses.to_vec()
+}
+
+fn kafka_text(lab: &Lab) -> String {
+    lab.hokkaido_text("osaka.example/collector")
+        .replace("broker: {", "broker: {protocol: kafka, ")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_broker_is_reached_through_a_local_port_that_outlives_the_process() {
+    // Only the first is named in the site file.
+    let brokers = cluster_of_two().await;
+    let lab = Lab::new(&brokers[..1]);
+    let folder = tempfile::tempdir().unwrap();
+    let ports = folder.path().join("kafka-ports.json");
+    let start = async || {
+        let hokkaido = Node::start(&kafka_text(&lab), lab.hokkaido_identities()).await;
+        let (text, limits) = (lab.osaka_text(), Limits::default());
+        let osaka =
+            Node::start_with(&text, lab.osaka_identities(), limits, Some(ports.clone())).await;
+        (hokkaido, osaka)
+    };
+    let (hokkaido, osaka) = start().await;
+    let (seen, controller) = ask(&mut lab.connect().await).await.unwrap();
+    assert_eq!((seen.len(), controller), (2, 1));
+    for (node, host, port) in &seen {
+        assert_eq!(host, "127.0.0.1");
+        assert!(
+            !brokers.iter().any(|at| at.port() == *port),
+            "a real address left its site"
+        );
+        let mut stream = TcpStream::connect((host.as_str(), *port)).await.unwrap();
+        let (again, controller) = ask(&mut stream).await.unwrap();
+        assert_eq!((&again, controller), (&seen, *node));
+    }
+    for node in [&hokkaido, &osaka] {
+        assert_eq!(node.drain.wait(PATIENCE).await.left, 0);
+    }
+    drop((hokkaido, osaka));
+    // Both sides start again and know nothing; the client knows its addresses.
+    let _sites = start().await;
+    for (node, host, port) in &seen {
+        let mut stream = TcpStream::connect((host.as_str(), *port)).await.unwrap();
+        let (again, controller) = ask(&mut stream).await.unwrap();
+        assert_eq!((&again, controller), (&seen, *node));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_broker_may_call_itself_what_it_likes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let lab = Lab::new(&[listener.local_addr().unwrap()]);
+    let nowhere = free_address().port();
+    tokio::spawn(broker(
+        listener,
+        111,
+        vec![(111, "localhost".to_owned(), nowhere)],
+    ));
+    let _hokkaido = Node::start(&kafka_text(&lab), lab.hokkaido_identities()).await;
+    let _osaka = lab.osaka().await;
+    let (seen, _) = ask(&mut lab.connect().await).await.unwrap();
+    let (_, host, port) = &seen[0];
+    let mut stream = TcpStream::connect((host.as_str(), *port)).await.unwrap();
+    assert_eq!(ask(&mut stream).await.unwrap(), (seen.clone(), 111));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_behind_other_proxies_see_names_and_no_addresses() {
+    let lab = Lab::new(&cluster_of_two().await[..1]);
+    let hokkaido = Node::start(&kafka_text(&lab), lab.hokkaido_identities()).await;
+    let caller = lab::svid(lab.osaka_ca.issue("/collector"));
+    let callee = Arc::new(lab::id("hokkaido.example/broker"));
+    let trusts = Arc::new([lab::bundle(&lab.hokkaido_ca)].into_iter().collect());
+    let side = client_side(&lab::provider(), &caller, trusts, callee, &[]).unwrap();
+    let connect = async |name: &'static str| {
+        let tcp = TcpStream::connect(lab.gateway).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from(name).unwrap();
+        tokio_rustls::TlsConnector::from(side.config.clone())
+            .connect(name, tcp)
+            .await
+            .unwrap()
+    };
+    let (seen, _) = ask(&mut connect("broker.hokkaido.example").await)
+        .await
+        .unwrap();
+    let names: Vec<_> = seen.iter().map(|(_, host, _)| host.as_str()).collect();
+    assert_eq!(
+        names,
+        ["n1.broker.hokkaido.example", "n2.broker.hokkaido.example"]
+    );
+    let (_, controller) = ask(&mut connect("n2.broker.hokkaido.example").await)
+        .await
+        .unwrap();
+    assert_eq!(controller, 2);
+    ask(&mut connect("n3.broker.hokkaido.example").await)
+        .await
+        .unwrap_err();
+    let sentence = hokkaido.refusal("backend_unavailable").await;
+    assert_eq!(sentence, "broker has no broker 3");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_speaks_tls_itself_is_told_what_to_set() {
+    let lab = Lab::new(&cluster_of_two().await[..1]);
+    let _hokkaido = Node::start(&kafka_text(&lab), lab.hokkaido_identities()).await;
+    let osaka = lab.osaka().await;
+    let mut app = lab.connect().await;
+    app.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3])
+        .await
+        .unwrap();
+    assert_reset(&mut app).await;
+    let sentence = osaka.refusal("client_speaks_tls").await;
+    assert!(
+        sentence.contains("security.protocol=PLAINTEXT"),
+        "{sentence}"
+    );
+}

@@ -1,0 +1,95 @@
+//! `renkei bundle show`: trust bundles, of a running site or of its state folder alone.
+
+use std::{process::ExitCode, sync::Arc};
+
+use miette::{IntoDiagnostic, WrapErr, miette};
+use renkei_runtime::control::CallError;
+use renkei_server::{Server, ServerMetrics, ServerSettings};
+use renkei_spiffe::{Bundle, TrustDomain};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use crate::{
+    cli::{BundleShow, Output},
+    load::load,
+    output, place, provider, status,
+};
+
+/// Prints the bundle: as a table, or as the document itself.
+pub(crate) async fn show(args: &BundleShow, form: Output) -> miette::Result<ExitCode> {
+    let state = status::state_of(&args.site)?;
+    let path = match &args.peer {
+        None => "/bundles".to_owned(),
+        Some(peer) => format!("/bundles/{peer}"),
+    };
+    let asked = renkei_runtime::control::Client::new(place::control_socket(&state))
+        .get(&path)
+        .await;
+    let document = match asked {
+        Ok(answer) => answer
+            .get("document")
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+            .ok_or_else(|| miette!("the site gave no bundle"))?,
+        Err(CallError::NotRunning { .. }) if args.peer.is_none() => {
+            own_at_rest(args, &state).await?
+        }
+        Err(error) => return Err(status::explain(error)),
+    };
+    match form {
+        Output::Json => output::print(&format!("{}\n", document.trim_end())),
+        Output::Text => {
+            let name = match &args.peer {
+                Some(peer) => peer.clone(),
+                None => load(&args.site.file)?.site.trust_domain.to_string(),
+            };
+            output::print(&text(&name, &document)?);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// From the state folder of a site that does not run; its CA is made when there is none yet.
+async fn own_at_rest(args: &BundleShow, state: &std::path::Path) -> miette::Result<String> {
+    let site = load(&args.site.file)?.site;
+    let (_keep, receiver) = watch::channel(site);
+    let server = Server::open(ServerSettings {
+        state: state.to_owned(),
+        site: receiver,
+        provider: provider(),
+        metrics: ServerMetrics::default(),
+        clock: Arc::new(OffsetDateTime::now_utc),
+    })
+    .await
+    .into_diagnostic()
+    .wrap_err("the site's authority cannot be opened")?;
+    let document = server.bundle_document();
+    server.close().await;
+    Ok(document)
+}
+
+fn text(name: &str, document: &str) -> miette::Result<String> {
+    let trust_domain = TrustDomain::parse(name).into_diagnostic()?;
+    let bundle = Bundle::parse_document(trust_domain, document.as_bytes()).into_diagnostic()?;
+    let mut table = output::table(&["AUTHORITY (SHA-256)", "EXPIRES"]);
+    for der in &bundle.x509_authorities {
+        let print: String = Sha256::digest(der)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let end = x509_parser::parse_x509_certificate(der)
+            .map(|(_, certificate)| output::until(certificate.validity().not_after.to_datetime()))
+            .unwrap_or_default();
+        table.add_row([print, end]);
+    }
+    let sequence = bundle
+        .sequence
+        .map_or("none".into(), |sequence| sequence.to_string());
+    Ok(format!(
+        "Bundle of {name}, sequence {sequence}. Give `--output json` to the sites that peer with \
+         this one.\n{}",
+        output::section("X.509 authorities", &table)
+    ))
+}

@@ -1,0 +1,106 @@
+//! `renkei check`: every fault of a site file, or what follows from it.
+
+use std::process::ExitCode;
+
+use renkei_site::{BundleSource, Site};
+use serde_json::json;
+
+use crate::{
+    cli::{self, Output},
+    load::{LoadError, load},
+    output,
+};
+
+/// Exit status 2 with all faults, or 0 with an overview.
+pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
+    if args.schema {
+        output::print_json(&renkei_site::schema())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match (load(&args.file), form) {
+        (Ok(loaded), Output::Text) => output::print(&overview(&loaded.site)),
+        (Ok(loaded), Output::Json) => {
+            output::print_json(&json!({"ok": true, "config_lines": loaded.config_lines}))?;
+        }
+        (Err(LoadError::Faulty(faults)), Output::Json) => {
+            output::print_json(&json!({"ok": false, "faults": faults}))?;
+            return Ok(ExitCode::from(2));
+        }
+        (Err(error), _) => return Err(error.into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the file makes of this site, for people to compare with what they meant.
+fn overview(site: &Site) -> String {
+    let mut text = format!(
+        "{} is without fault: the site {} of the trust domain {}\n",
+        site.file(),
+        site.name,
+        site.trust_domain
+    );
+    let mut services = output::table(&["SERVICE", "PROTOCOL", "BACKENDS", "ALLOWED CALLERS"]);
+    for service in site.services.values() {
+        let mut callers: Vec<String> = service.allow.iter().map(|id| id.short()).collect();
+        callers.extend(
+            service
+                .policy
+                .as_ref()
+                .map(|policy| format!("by {}", policy.display())),
+        );
+        if callers.is_empty() {
+            callers.push("nobody".into());
+        }
+        services.add_row([
+            service.id.short(),
+            service.protocol.as_str().to_owned(),
+            list(&service.backends),
+            callers.join(", "),
+        ]);
+    }
+    text.push_str(&output::section("Services", &services));
+    let mut workloads = output::table(&["WORKLOAD", "IS A PROCESS WITH", "REACHES", "AT"]);
+    for workload in site.workloads.values() {
+        let selectors = list(&workload.selectors);
+        if workload.uses.is_empty() {
+            workloads.add_row([
+                workload.id.short(),
+                selectors.clone(),
+                "nothing".into(),
+                String::new(),
+            ]);
+        }
+        for used in &workload.uses {
+            workloads.add_row([
+                workload.id.short(),
+                selectors.clone(),
+                used.target.short(),
+                used.listen.to_string(),
+            ]);
+        }
+    }
+    text.push_str(&output::section("Workloads", &workloads));
+    let mut peers = output::table(&["PEER", "BUNDLE FROM", "GATEWAY"]);
+    for peer in site.peers.values() {
+        let bundle = match &peer.bundle {
+            BundleSource::File(file) => file.display().to_string(),
+            BundleSource::HttpsWeb { url, .. } => format!("{url} (https_web)"),
+            BundleSource::HttpsSpiffe { url, .. } => format!("{url} (https_spiffe)"),
+        };
+        let gateway = peer
+            .gateway
+            .as_ref()
+            .map_or("none".into(), ToString::to_string);
+        peers.add_row([peer.trust_domain.to_string(), bundle, gateway]);
+    }
+    text.push_str(&output::section("Peers", &peers));
+    text
+}
+
+fn list(items: &[impl ToString]) -> String {
+    items
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

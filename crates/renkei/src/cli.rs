@@ -1,0 +1,257 @@
+//! The command line: what can be said, and the help that teaches it.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Links the services of independent sites: every site keeps its own certificate authority, every
+/// workload gets a SPIFFE identity, every connection is mutually authenticated and allowed by
+/// policy. Applications do not change.
+///
+/// A site writes one short file and runs `renkei up site.yaml`.
+#[derive(Debug, Parser)]
+#[command(name = "renkei", version, propagate_version = true, after_help = AFTER)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// How results are printed: tables for people, or JSON for programs.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+const AFTER: &str = "\
+A first site:
+  renkei check site.yaml        finds every fault of the file, with its place and a hint
+  renkei up site.yaml           runs the site
+  renkei status site.yaml       who reaches what, what was refused and why
+  renkei explain A B            why A may or may not reach B
+
+Exit status: 0 done; 1 it failed, or the answer is no; 2 the command line or the site file is wrong.";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a site: its authority, its agent and its proxy in one process.
+    Up(Up),
+    /// Check a site file and print what follows from it. Starts nothing.
+    Check(Check),
+    /// Apply the changed site file to the running site. A faulty file changes nothing.
+    Apply(SiteArgs),
+    /// Show the running site: identities, peers, services, flows, refusals.
+    Status(SiteArgs),
+    /// Say why A may or may not reach B.
+    Explain(Explain),
+    /// X.509-SVIDs of this workload.
+    #[command(subcommand)]
+    Svid(Svid),
+    /// Trust bundles of this site.
+    #[command(subcommand)]
+    Bundle(Bundle),
+    /// Run the four-site demo: a Kafka pipeline over the mesh, and intruders who are refused.
+    Demo(Demo),
+    /// Print a completion script for a shell.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which site.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SiteArgs {
+    /// The site file.
+    #[arg(value_name = "SITE.yaml", default_value = "site.yaml")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) state: StateArg,
+}
+
+/// Where a site keeps its state.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StateArg {
+    /// State folder: keys, database, sockets. Default: $STATE_DIRECTORY under systemd,
+    /// /var/lib/renkei/SITE for root, else $XDG_STATE_HOME/renkei/SITE.
+    #[arg(long = "state", value_name = "FOLDER", env = "RENKEI_STATE")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Signals: SIGHUP applies the changed site file; SIGTERM or SIGINT drains and ends, a second one \
+ends at once.
+
+With --workload-api the site has no authority of its own: the identities of its workloads and \
+services, and the bundles of its peers, come from that socket (for example a SPIRE agent's), \
+whose entries must then name this process.")]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
+    /// Where /metrics, /livez and /readyz are served: a loopback address, or `none`. Overrides
+    /// `admin` of the site file; without either it is 127.0.0.1:9901.
+    #[arg(long, value_name = "IP:PORT|none")]
+    pub(crate) admin: Option<AdminArg>,
+    /// Take identities from another SPIFFE Workload API, such as unix:///run/spire/agent.sock.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) workload_api: Option<String>,
+    /// Socket on which this site serves the SPIFFE Workload API. Default: workload.sock in the
+    /// state folder's `public` folder.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) workload_socket: Option<PathBuf>,
+    /// How long connections may go on after SIGTERM.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(crate) drain: std::time::Duration,
+    /// Form of the log lines on standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// What is logged, as in RUST_LOG.
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    pub(crate) log: String,
+}
+
+/// `--admin`: an address or `none`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AdminArg {
+    Off,
+    At(SocketAddr),
+}
+
+impl std::str::FromStr for AdminArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::Off),
+            _ => text
+                .parse()
+                .map(Self::At)
+                .map_err(|_| "expected IP:PORT, such as 127.0.0.1:9901, or none".to_owned()),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The site file.
+    #[arg(
+        value_name = "SITE.yaml",
+        default_value = "site.yaml",
+        conflicts_with = "schema"
+    )]
+    pub(crate) file: PathBuf,
+    /// Print the JSON Schema of the site file, for editors, and check nothing.
+    #[arg(long)]
+    pub(crate) schema: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  renkei explain osaka.example/collector hokkaido.example/broker --site osaka.yaml
+
+Either A or B must belong to the site. A name without a slash is one of its own. Exit status 1 \
+when A may not reach B.")]
+pub(crate) struct Explain {
+    /// The caller, such as osaka.example/collector.
+    pub(crate) caller: String,
+    /// The service, such as hokkaido.example/broker.
+    pub(crate) service: String,
+    /// The site file.
+    #[arg(long = "site", value_name = "SITE.yaml", default_value = "site.yaml")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) state: StateArg,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Svid {
+    /// Fetch and show the X.509-SVIDs that a Workload API gives to this process.
+    Show(SvidShow),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SvidShow {
+    /// The Workload API, such as unix:///run/renkei/workload.sock.
+    #[arg(long, value_name = "SOCKET", env = "SPIFFE_ENDPOINT_SOCKET")]
+    pub(crate) socket: String,
+    /// Write svid.pem, key.pem and bundle.pem (mode 0600) into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) write: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bundle {
+    /// Show a trust bundle of this site: its own, or that of a peer. Works while the site runs
+    /// and while it does not; the first call makes the site's CA.
+    ///
+    /// `--output json` prints the SPIFFE bundle document: give that file to the other site as
+    /// `bootstrap`.
+    Show(BundleShow),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BundleShow {
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
+    /// A peer's trust domain, instead of the site's own.
+    #[arg(long, value_name = "TRUST-DOMAIN")]
+    pub(crate) peer: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What it does: four `renkei up` processes (Hokkaido, Tokyo, Osaka, Kyushu) on loopback addresses, \
+each with its own CA. SINETStream programs at Osaka and Kyushu write weather records to \
+Hokkaido's broker, a forwarder moves them to Tokyo's, a reader checks each by number and SHA-256. \
+Meanwhile intruders try. Exit status 0 only if every record arrived once and every intruder was \
+refused for the right reason.
+
+`scripts/demo` installs the broker and the Python packages, and sets RENKEI_PYTHON and \
+RENKEI_TANSU.")]
+pub(crate) struct Demo {
+    /// How long the sources write.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=86_400))]
+    pub(crate) seconds: u64,
+    /// Kafka broker to use instead of starting one; once for both sites, or twice: Hokkaido's and
+    /// Tokyo's.
+    #[arg(long, value_name = "HOST:PORT", num_args = 1)]
+    pub(crate) broker: Vec<String>,
+    /// Records per second of each source, at most.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) rate: u32,
+    /// Life of the SVIDs.
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = humantime::parse_duration)]
+    pub(crate) svid_life: std::time::Duration,
+    /// Kill this site with SIGKILL in the middle of the run, and start it again.
+    #[arg(long, value_name = "SITE", value_parser = ["hokkaido", "tokyo", "osaka", "kyushu"])]
+    pub(crate) kill: Option<String>,
+    /// Keep site files, state and logs in this folder, instead of a temporary one.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) keep: Option<PathBuf>,
+    /// Python with sinetstream, sinetstream-kafka and vega_datasets.
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        env = "RENKEI_PYTHON",
+        default_value = "python3"
+    )]
+    pub(crate) python: PathBuf,
+    /// The broker program, tansu, that is started when --broker is not given.
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        env = "RENKEI_TANSU",
+        default_value = "tansu"
+    )]
+    pub(crate) tansu: PathBuf,
+}

@@ -1,0 +1,192 @@
+//! The result of the demo: one JSON object for programs, a summary for people.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use comfy_table::{Cell, Color};
+use renkei_spiffe::SpiffeId;
+use serde::Serialize;
+
+use super::{intruders::Attempt, pipeline::Progress};
+use crate::{output, status::Document};
+
+/// Lines of configuration of the 2021 study, Table 3, all four sites.
+const PAPER_LINES: usize = 998;
+
+/// What `--output json` prints.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) ok: bool,
+    pub(super) sites: usize,
+    pub(super) seconds: u64,
+    pub(super) sent: u64,
+    pub(super) delivered: u64,
+    pub(super) lost: u64,
+    pub(super) repeated: u64,
+    pub(super) corrupted: u64,
+    /// Times a client program had to send a record again; each may repeat it once.
+    pub(super) retried: u64,
+    pub(super) refused: BTreeMap<&'static str, u64>,
+    pub(super) renewals: u64,
+    /// The fewest renewals that any one SVID of the pipeline saw.
+    pub(super) renewals_of_each: u64,
+    /// Bytes that crossed from one site to another towards the brokers.
+    pub(super) carried_bytes: u64,
+    pub(super) config_lines: usize,
+    pub(super) attempts: Vec<Attempt>,
+}
+
+impl Report {
+    pub(super) fn new(
+        progress: Progress,
+        attempts: Vec<Attempt>,
+        tally: &Tally,
+        seconds: u64,
+        config_lines: usize,
+    ) -> Self {
+        let sent = progress.sent();
+        let mut report = Self {
+            ok: false,
+            sites: 4,
+            seconds,
+            sent,
+            delivered: progress.delivered,
+            lost: sent.saturating_sub(progress.delivered),
+            repeated: progress.repeated,
+            corrupted: progress.corrupted,
+            retried: progress.retried,
+            refused: attempts.iter().map(|a| (a.intruder, a.refused)).collect(),
+            renewals: tally.renewals.values().sum(),
+            renewals_of_each: tally.renewals.values().copied().min().unwrap_or(0),
+            carried_bytes: tally.carried,
+            config_lines,
+            attempts,
+        };
+        report.ok = report.faults().is_empty();
+        report
+    }
+
+    /// What did not hold, a sentence each.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut unless = |held: bool, fault: String| {
+            if !held {
+                faults.push(fault);
+            }
+        };
+        unless(self.sent > 0, "no record was sent".into());
+        unless(self.lost == 0, format!("{} records were lost", self.lost));
+        unless(
+            self.corrupted == 0,
+            format!("{} records were corrupted", self.corrupted),
+        );
+        unless(
+            self.repeated <= self.retried,
+            format!(
+                "{} records came twice, of which the clients account for {}",
+                self.repeated, self.retried
+            ),
+        );
+        unless(
+            // Each record crosses twice, with its SHA-256 in hexadecimal digits.
+            self.carried_bytes > self.sent * 2 * 64,
+            "records went around the mesh, not through it".into(),
+        );
+        unless(
+            self.renewals_of_each >= 2,
+            "an SVID was renewed less than twice".into(),
+        );
+        unless(
+            self.config_lines <= 40,
+            format!("{} lines of configuration", self.config_lines),
+        );
+        for attempt in &self.attempts {
+            let untried = attempt.sentence.starts_with("not tried");
+            unless(
+                attempt.held() || untried,
+                format!(
+                    "{} was not refused as {} at {}",
+                    attempt.title, attempt.reason, attempt.site
+                ),
+            );
+        }
+        faults
+    }
+
+    /// The summary for people.
+    pub(super) fn summary(&self) -> String {
+        let mut text = intruder_table(&self.attempts);
+        let _ = write!(
+            text,
+            "\n\
+             records    {} sent, {} delivered and checked by number and SHA-256;\n           \
+             {} lost, {} corrupted, {} repeated\n\
+             carried    {} between the sites towards the brokers\n\
+             identities {} renewals of SVIDs during the run, at least {} of each\n\
+             files      {} lines in the four site files (the 2021 study: {PAPER_LINES})\n",
+            self.sent,
+            self.delivered,
+            self.lost,
+            self.corrupted,
+            self.repeated,
+            output::bytes(self.carried_bytes),
+            self.renewals,
+            self.renewals_of_each,
+            self.config_lines,
+        );
+        match self.faults().as_slice() {
+            [] => text.push_str("\nEverything held.\n"),
+            faults => {
+                for fault in faults {
+                    text.push_str(&format!("\nNot held: {fault}."));
+                }
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+/// What sites counted, over the restarts of a site too.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    renewals: BTreeMap<SpiffeId, u64>,
+    carried: u64,
+}
+
+impl Tally {
+    /// Adds what one site has counted since it started.
+    pub(super) fn add(&mut self, status: &Document) {
+        for identity in status.identities() {
+            *self.renewals.entry(identity.id.clone()).or_default() += identity.renewals;
+        }
+        let inbound = status
+            .proxy
+            .totals
+            .iter()
+            .filter(|total| total.direction == "inbound");
+        self.carried += inbound.map(|total| total.bytes_received).sum::<u64>();
+    }
+}
+
+/// The intruders and how each fared.
+pub(super) fn intruder_table(attempts: &[Attempt]) -> String {
+    let mut table = output::table(&["INTRUDER", "", "AT", "REASON"]);
+    for attempt in attempts {
+        let verdict = match (attempt.held(), attempt.sentence.starts_with("not tried")) {
+            (true, _) => Cell::new("refused").fg(Color::Green),
+            (false, true) => Cell::new("not tried").fg(Color::Yellow),
+            (false, false) => Cell::new("NOT REFUSED").fg(Color::Red),
+        };
+        let reason = match attempt.sentence.as_str() {
+            "" => attempt.reason,
+            sentence => sentence,
+        };
+        table.add_row(vec![
+            Cell::new(attempt.title),
+            verdict,
+            Cell::new(attempt.site),
+            Cell::new(reason),
+        ]);
+    }
+    output::section("Intruders", &table)
+}

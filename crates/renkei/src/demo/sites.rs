@@ -1,0 +1,215 @@
+//! The site files of the demo: the paper's testbed, and a fifth site that nobody invited.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use renkei_site::Site;
+
+/// One site of the demo: its file, its state, its addresses.
+#[derive(Debug, Clone)]
+pub(super) struct DemoSite {
+    pub(super) name: &'static str,
+    pub(super) file: PathBuf,
+    pub(super) state: PathBuf,
+    pub(super) gateway: SocketAddr,
+    /// The local listener through which this site's program reaches another site.
+    pub(super) outbound: SocketAddr,
+    ip: &'static str,
+}
+
+/// The paper's four sites, north to south, and the uninvited fifth.
+#[derive(Debug)]
+pub(super) struct Sites {
+    pub(super) hokkaido: DemoSite,
+    pub(super) tokyo: DemoSite,
+    pub(super) osaka: DemoSite,
+    pub(super) kyushu: DemoSite,
+    pub(super) nagoya: DemoSite,
+    /// Osaka's local listener for Tokyo's service, which Tokyo does not allow it.
+    pub(super) osaka_to_tokyo: SocketAddr,
+}
+
+/// What the site files need to know of the world.
+#[derive(Debug)]
+pub(super) struct Surroundings<'a> {
+    pub(super) hokkaido_broker: &'a str,
+    pub(super) tokyo_broker: &'a str,
+    pub(super) svid_life: Duration,
+    pub(super) uid: u32,
+}
+
+impl Sites {
+    /// Chooses free addresses; writes nothing yet.
+    pub(super) fn plan(folder: &Path) -> io::Result<Self> {
+        let site = |name, ip| DemoSite::plan(folder, name, ip);
+        Ok(Self {
+            hokkaido: site("hokkaido", "127.0.0.11")?,
+            tokyo: site("tokyo", "127.0.0.12")?,
+            osaka: site("osaka", "127.0.0.13")?,
+            kyushu: site("kyushu", "127.0.0.14")?,
+            nagoya: site("nagoya", "127.0.0.15")?,
+            osaka_to_tokyo: free_address("127.0.0.13")?,
+        })
+    }
+
+    /// The four sites of the mesh.
+    pub(super) fn members(&self) -> [&DemoSite; 4] {
+        [&self.hokkaido, &self.tokyo, &self.osaka, &self.kyushu]
+    }
+
+    /// A member by its name.
+    pub(super) fn member(&self, name: &str) -> Option<&DemoSite> {
+        self.members().into_iter().find(|site| site.name == name)
+    }
+
+    /// Writes the five site files; gives the lines of the four that are neither empty nor
+    /// comments.
+    pub(super) fn write(&self, around: &Surroundings<'_>) -> io::Result<usize> {
+        let mut lines = 0;
+        for (site, text) in [
+            (&self.hokkaido, self.hokkaido_file(around)),
+            (&self.tokyo, self.tokyo_file(around)),
+            (&self.osaka, self.osaka_file(around)),
+            (&self.kyushu, self.kyushu_file(around)),
+        ] {
+            lines += Site::config_lines(&text);
+            std::fs::write(&site.file, text)?;
+        }
+        std::fs::write(&self.nagoya.file, self.nagoya_file(around))?;
+        Ok(lines)
+    }
+
+    fn hokkaido_file(&self, around: &Surroundings<'_>) -> String {
+        format!(
+            "{head}peers:\n{tokyo}{osaka}{kyushu}services:\n  broker: {{protocol: kafka, backends: \
+             [{broker}], allow: [osaka.example/collector, kyushu.example/collector]}}\n\
+             workloads:\n  forwarder: {{selectors: [unix:uid:{uid}], uses: \
+             {{tokyo.example/mdx: {outbound}}}}}\n",
+            head = self.hokkaido.head(around),
+            tokyo = self.tokyo.peer(),
+            osaka = self.osaka.peer(),
+            kyushu = self.kyushu.peer(),
+            broker = around.hokkaido_broker,
+            uid = around.uid,
+            outbound = self.hokkaido.outbound,
+        )
+    }
+
+    fn tokyo_file(&self, around: &Surroundings<'_>) -> String {
+        format!(
+            "{head}peers:\n{hokkaido}{osaka}services:\n  mdx: {{protocol: kafka, backends: \
+             [{broker}], allow: [hokkaido.example/forwarder]}}\n",
+            head = self.tokyo.head(around),
+            hokkaido = self.hokkaido.peer(),
+            osaka = self.osaka.peer(),
+            broker = around.tokyo_broker,
+        )
+    }
+
+    fn osaka_file(&self, around: &Surroundings<'_>) -> String {
+        format!(
+            "{head}peers:\n{hokkaido}{tokyo}workloads:\n  collector: {{selectors: \
+             [unix:uid:{uid}], uses: {{hokkaido.example/broker: {broker}, \
+             tokyo.example/mdx: {mdx}}}}}\n",
+            head = self.osaka.head(around),
+            hokkaido = self.hokkaido.peer(),
+            tokyo = self.tokyo.peer(),
+            uid = around.uid,
+            broker = self.osaka.outbound,
+            mdx = self.osaka_to_tokyo,
+        )
+    }
+
+    fn kyushu_file(&self, around: &Surroundings<'_>) -> String {
+        self.source_file(&self.kyushu, "collector", around)
+    }
+
+    fn nagoya_file(&self, around: &Surroundings<'_>) -> String {
+        self.source_file(&self.nagoya, "intruder", around)
+    }
+
+    fn source_file(&self, site: &DemoSite, workload: &str, around: &Surroundings<'_>) -> String {
+        format!(
+            "{head}peers:\n{hokkaido}workloads:\n  {workload}: {{selectors: [unix:uid:{uid}], \
+             uses: {{hokkaido.example/broker: {outbound}}}}}\n",
+            head = site.head(around),
+            hokkaido = self.hokkaido.peer(),
+            uid = around.uid,
+            outbound = site.outbound,
+        )
+    }
+}
+
+impl DemoSite {
+    fn plan(folder: &Path, name: &'static str, ip: &'static str) -> io::Result<Self> {
+        Ok(Self {
+            name,
+            file: folder.join(format!("{name}.yaml")),
+            state: folder.join(name),
+            gateway: free_address(ip)?,
+            outbound: free_address(ip)?,
+            ip,
+        })
+    }
+
+    /// A free address on this site's loopback address.
+    pub(super) fn free_address(&self) -> io::Result<SocketAddr> {
+        free_address(self.ip)
+    }
+
+    /// Where the other sites keep this site's first bundle, handed over out of band.
+    pub(super) fn bootstrap(&self) -> PathBuf {
+        self.file
+            .with_file_name(format!("{}.bundle.json", self.name))
+    }
+
+    fn head(&self, around: &Surroundings<'_>) -> String {
+        let (name, gateway) = (self.name, self.gateway);
+        let life = humantime::format_duration(around.svid_life);
+        format!(
+            "site: {name}\ntrust_domain: {name}.example\ngateway: {{listen: {gateway}, advertise: \
+             {gateway}}}\nlifetimes: {{x509_svid: {life}, bundle_refresh: 2s}}\n"
+        )
+    }
+
+    fn peer(&self) -> String {
+        let (name, gateway) = (self.name, self.gateway);
+        format!(
+            "  {name}.example: {{bundle: https://{gateway}/, bootstrap: {name}.bundle.json, \
+             gateway: {gateway}}}\n"
+        )
+    }
+}
+
+/// A loopback address that is free at this moment.
+pub(super) fn free_address(ip: &str) -> io::Result<SocketAddr> {
+    TcpListener::bind((ip, 0))?.local_addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_four_site_files_have_no_fault_and_at_most_40_lines() {
+        let folder = tempfile::tempdir().expect("folder");
+        let sites = Sites::plan(folder.path()).expect("addresses");
+        let around = Surroundings {
+            hokkaido_broker: "127.0.0.11:9092",
+            tokyo_broker: "127.0.0.12:9092",
+            svid_life: Duration::from_secs(15),
+            uid: 1000,
+        };
+        let lines = sites.write(&around).expect("written");
+        assert!(lines <= 40, "{lines} lines");
+        for site in sites.members().into_iter().chain([&sites.nagoya]) {
+            let text = std::fs::read_to_string(&site.file).expect("site file");
+            let parsed = renkei_site::parse(site.name, &text);
+            assert!(parsed.is_ok(), "{}: {:?}", site.name, parsed.err());
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! `renkei explain A B`: why A may or may not reach B, step by step, ending in one sentence.
+//!
+//! Each site knows its own half: the caller's site knows the listener, the gateway and the
+//! bundle; the callee's site knows the rule. Steps that need the running site are added when it
+//! runs.
+
+use std::{net::IpAddr, process::ExitCode};
+
+use miette::{IntoDiagnostic, WrapErr, miette};
+use renkei_policy::Request;
+use renkei_site::{Service, Workload};
+use renkei_spiffe::SpiffeId;
+use serde::Serialize;
+
+use crate::{
+    cli::{self, Output},
+    load::{Loaded, load},
+    output, place,
+    status::Document,
+};
+
+/// One thing that must hold.
+#[derive(Debug, Serialize)]
+struct Step {
+    /// `None`: this site cannot know.
+    holds: Option<bool>,
+    says: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Explanation {
+    caller: SpiffeId,
+    service: SpiffeId,
+    /// Nothing that this site knows stands in the way.
+    allowed: bool,
+    sentence: String,
+    steps: Vec<Step>,
+}
+
+/// Exit status 0 when nothing stands in the way, 1 when something does.
+pub(crate) async fn run(args: &cli::Explain, form: Output) -> miette::Result<ExitCode> {
+    let loaded = load(&args.file)?;
+    let state = place::state_folder(args.state.folder.as_deref(), &loaded.site.name);
+    let status = Document::read(&state).await.ok();
+    let own = &loaded.site.trust_domain;
+    let parse = |text: &str| {
+        SpiffeId::parse_short(text, own)
+            .into_diagnostic()
+            .wrap_err_with(|| {
+                format!("{text:?} is not an identity such as osaka.example/collector")
+            })
+    };
+    let (caller, service) = (parse(&args.caller)?, parse(&args.service)?);
+    if caller.trust_domain() != own && service.trust_domain() != own {
+        return Err(miette!(
+            help = "ask with the site file of either side",
+            "neither {} nor {} belongs to {own}, so this site decides nothing between them",
+            caller.short(),
+            service.short()
+        ));
+    }
+    let explanation = explain(&loaded, status.as_ref(), caller, service);
+    match form {
+        Output::Json => output::print_json(&explanation)?,
+        Output::Text => output::print(&text(&explanation)),
+    }
+    Ok(if explanation.allowed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn explain(
+    loaded: &Loaded,
+    status: Option<&Document>,
+    caller: SpiffeId,
+    service: SpiffeId,
+) -> Explanation {
+    let mut steps = Steps {
+        loaded,
+        status,
+        found: Vec::new(),
+    };
+    let own = &loaded.site.trust_domain;
+    if caller.trust_domain() == own {
+        steps.of_caller(&caller, &service);
+    }
+    if service.trust_domain() == own {
+        steps.of_service(&caller, &service);
+    } else {
+        steps.of_remote(&caller, &service);
+    }
+    let steps = steps.found;
+    let against = steps.iter().find(|step| step.holds == Some(false));
+    let sentence = match against {
+        Some(step) => format!(
+            "{} may not reach {}: {}",
+            caller.short(),
+            service.short(),
+            step.says
+        ),
+        None if service.trust_domain() == own => {
+            format!("{} may reach {}", caller.short(), service.short())
+        }
+        None => format!(
+            "nothing at this site keeps {} from {}; {} has the last word",
+            caller.short(),
+            service.short(),
+            service.trust_domain()
+        ),
+    };
+    Explanation {
+        caller,
+        service,
+        allowed: against.is_none(),
+        sentence,
+        steps,
+    }
+}
+
+struct Steps<'a> {
+    loaded: &'a Loaded,
+    status: Option<&'a Document>,
+    found: Vec<Step>,
+}
+
+impl Steps<'_> {
+    fn push(&mut self, holds: Option<bool>, says: impl Into<String>) {
+        self.found.push(Step {
+            holds,
+            says: says.into(),
+        });
+    }
+
+    /// The caller is a workload of this site with a listener for the service.
+    fn of_caller(&mut self, caller: &SpiffeId, service: &SpiffeId) {
+        let site = &self.loaded.site;
+        let Some(workload) = site
+            .workloads
+            .values()
+            .find(|workload| workload.id == *caller)
+        else {
+            let says = format!("{} has no workload {}", site.file(), caller.short());
+            return self.push(Some(false), says);
+        };
+        let Workload {
+            selectors, uses, ..
+        } = workload;
+        let selectors: Vec<String> = selectors.iter().map(ToString::to_string).collect();
+        self.push(
+            Some(true),
+            format!(
+                "{} is a process with {}",
+                caller.short(),
+                selectors.join(" and ")
+            ),
+        );
+        match uses.iter().find(|used| used.target == *service) {
+            Some(used) => self.push(
+                Some(true),
+                format!("it reaches {} at {}", service.short(), used.listen),
+            ),
+            None => {
+                let says = format!(
+                    "the workload {} has no `{}: IP:PORT` under `uses`",
+                    workload.name,
+                    service.short()
+                );
+                self.push(Some(false), says);
+            }
+        }
+        if let Some(status) = self.status {
+            let held = status.identities().find(|svid| svid.id == *caller);
+            match held.and_then(|svid| svid.not_after) {
+                Some(end) => self.push(Some(true), format!("its SVID ends {}", output::until(end))),
+                None => self.push(Some(false), "it has no SVID yet"),
+            }
+        }
+    }
+
+    /// The service is this site's: its rule decides.
+    fn of_service(&mut self, caller: &SpiffeId, id: &SpiffeId) {
+        let site = self.loaded.site.clone();
+        let Some(service) = site.services.values().find(|service| service.id == *id) else {
+            return self.push(
+                Some(false),
+                format!("{} has no service {}", site.file(), id.short()),
+            );
+        };
+        if caller.trust_domain() != &site.trust_domain {
+            self.of_trust(caller);
+        }
+        self.decide(caller, service);
+        let seen = self.status.and_then(|status| {
+            let mut refusals = status.proxy.refusals.iter();
+            refusals.find(|r| r.peer == caller.to_string() || r.peer == caller.short())
+        });
+        if let Some(refusal) = seen {
+            let when = output::since(refusal.time);
+            self.push(None, format!("last refused {when}: {}", refusal.sentence));
+        }
+    }
+
+    fn decide(&mut self, caller: &SpiffeId, service: &Service) {
+        let Some(policy) = self.loaded.policies.get(&service.name) else {
+            return;
+        };
+        let decision = policy.decide(&Request {
+            peer: caller,
+            service: &service.id,
+            source: None::<IpAddr>,
+        });
+        let line = self.loaded.site.line_of_allow(&service.name, caller);
+        let says = match line {
+            Some(line) if decision.allowed => {
+                format!(
+                    "allowed by {} line {line} ({})",
+                    self.loaded.site.file(),
+                    decision.rule
+                )
+            }
+            _ => format!("{} ({})", decision.reason, decision.rule),
+        };
+        self.push(Some(decision.allowed), says);
+    }
+
+    /// The caller's trust domain is a peer with a bundle.
+    fn of_trust(&mut self, peer: &SpiffeId) {
+        let site = &self.loaded.site;
+        let name = peer.trust_domain();
+        if !site.peers.contains_key(name) {
+            return self.push(
+                Some(false),
+                format!("{name} is not under `peers` in {}", site.file()),
+            );
+        }
+        self.push(Some(true), format!("{name} is a peer"));
+        let peers = self
+            .status
+            .and_then(|status| status.server.as_ref())
+            .map(|server| &server.peers);
+        let Some(known) = peers.and_then(|peers| peers.iter().find(|p| p.trust_domain == *name))
+        else {
+            return;
+        };
+        let fault = known
+            .last_error
+            .clone()
+            .map_or(String::new(), |error| format!(" (last fetch: {error})"));
+        match known.authorities {
+            0 => self.push(Some(false), format!("its bundle is not known yet{fault}")),
+            count => self.push(
+                Some(true),
+                format!("its bundle has {count} authorities{fault}"),
+            ),
+        }
+    }
+
+    /// The service is another site's: the way there.
+    fn of_remote(&mut self, caller: &SpiffeId, service: &SpiffeId) {
+        self.of_trust(service);
+        let site = &self.loaded.site;
+        if let Some(peer) = site.peers.get(service.trust_domain()) {
+            match &peer.gateway {
+                Some(gateway) => self.push(Some(true), format!("its gateway is {gateway}")),
+                None => self.push(
+                    Some(false),
+                    format!("{} has no `gateway` under `peers`", peer.trust_domain),
+                ),
+            }
+        }
+        let seen = self.status.and_then(|status| {
+            let mut refusals = status.proxy.refusals.iter();
+            refusals.find(|r| r.direction == "outbound" && r.sentence.contains(&service.short()))
+        });
+        if let Some(refusal) = seen {
+            let when = output::since(refusal.time);
+            self.push(None, format!("last failure {when}: {}", refusal.sentence));
+        }
+        self.push(
+            None,
+            format!(
+                "whether {} allows {} is its own decision",
+                service.trust_domain(),
+                caller.short()
+            ),
+        );
+    }
+}
+
+fn text(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    for step in &explanation.steps {
+        let mark = match step.holds {
+            Some(true) => "✓",
+            Some(false) => "✗",
+            None => "·",
+        };
+        text.push_str(&format!("  {mark} {}\n", step.says));
+    }
+    format!("{text}\n{}.\n", explanation.sentence)
+}

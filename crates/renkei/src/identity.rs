@@ -1,0 +1,158 @@
+//! Where a site's identities come from: an authority of its own, or another Workload API.
+
+use std::{path::PathBuf, sync::Arc};
+
+use miette::{IntoDiagnostic, WrapErr, miette};
+use renkei_agent::{
+    Agent, AgentMetrics,
+    client::{self, Source},
+    keeper::{IssueError, IssueFuture, Issuer, KeeperInputs},
+    workload_api::Limits,
+};
+use renkei_runtime::telemetry::Metrics;
+use renkei_server::{Server, ServerMetrics, ServerSettings, SignError};
+use renkei_site::Site;
+use renkei_spiffe::{Identities, SpiffeId};
+use rustls_pki_types::CertificateDer;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::provider;
+
+/// The identity plane of a running site.
+pub(crate) enum Plane {
+    /// A CA of its own, and an agent that serves what it issues.
+    Own { server: Server, agent: Agent },
+    /// Another agent's Workload API, such as SPIRE's.
+    Foreign { socket: String, source: Source },
+}
+
+/// What the plane is made from.
+pub(crate) struct Inputs<'a> {
+    pub(crate) state: PathBuf,
+    pub(crate) workload_socket: PathBuf,
+    pub(crate) site: watch::Receiver<Arc<Site>>,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Plane {
+    /// Opens the state folder's CA (or makes it), and serves the Workload API.
+    pub(crate) async fn own(inputs: Inputs<'_>) -> miette::Result<Self> {
+        let Inputs {
+            state,
+            workload_socket,
+            site,
+            metrics,
+            stop,
+        } = inputs;
+        let server = Server::open(ServerSettings {
+            state,
+            site: site.clone(),
+            provider: provider(),
+            metrics: metrics.register(ServerMetrics::register),
+            clock: Arc::new(OffsetDateTime::now_utc),
+        })
+        .await
+        .into_diagnostic()
+        .wrap_err("the site's authority cannot start")?;
+        open_socket_folder(&workload_socket)?;
+        let agent_metrics = AgentMetrics::default();
+        metrics.register(|registry| agent_metrics.register(registry));
+        let keeper = KeeperInputs {
+            site,
+            bundles: server.bundles(),
+            issuer: Arc::new(InProcess(server.clone())),
+            provider: provider(),
+            metrics: agent_metrics,
+        };
+        let agent = Agent::start(workload_socket, Limits::default(), keeper, stop.clone())
+            .into_diagnostic()
+            .wrap_err("the Workload API cannot be served")?;
+        tokio::spawn({
+            let server = server.clone();
+            async move { server.run(stop).await }
+        });
+        Ok(Self::Own { server, agent })
+    }
+
+    /// Follows another agent.
+    pub(crate) fn foreign(socket: &str, stop: CancellationToken) -> miette::Result<Self> {
+        let source = client::watch(socket, provider(), stop)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("--workload-api {socket}"))?;
+        Ok(Self::Foreign {
+            socket: socket.to_owned(),
+            source,
+        })
+    }
+
+    /// SVIDs and bundles as they change.
+    pub(crate) fn identities(&self) -> watch::Receiver<Arc<Identities>> {
+        match self {
+            Self::Own { agent, .. } => agent.identities(),
+            Self::Foreign { source, .. } => source.identities.clone(),
+        }
+    }
+
+    /// For `renkei status`.
+    pub(crate) async fn status(&self) -> Value {
+        match self {
+            Self::Own { server, agent } => {
+                let server = match server.status().await {
+                    Ok(status) => json!(status),
+                    Err(error) => json!({"error": error.to_string()}),
+                };
+                json!({"server": server, "agent": agent.status()})
+            }
+            Self::Foreign { socket, source } => {
+                let status = source.status.borrow().clone();
+                json!({"workload_api": {"socket": socket, "status": status}})
+            }
+        }
+    }
+
+    /// Takes leave of Workload API clients and closes the database.
+    pub(crate) async fn close(self) {
+        if let Self::Own { server, agent } = self {
+            agent.stopped().await;
+            server.close().await;
+        }
+    }
+}
+
+/// The agent asks the server of the same process.
+struct InProcess(Server);
+
+impl Issuer for InProcess {
+    fn issue(
+        &self,
+        id: &SpiffeId,
+        csr_der: Vec<u8>,
+    ) -> IssueFuture<'_, Result<Vec<CertificateDer<'static>>, IssueError>> {
+        let id = id.clone();
+        Box::pin(async move {
+            self.0
+                .sign(&id, &csr_der)
+                .await
+                .map_err(|error: SignError| IssueError::Refused(error.to_string()))
+        })
+    }
+}
+
+/// Workloads of every user must be able to come to the socket; attestation decides the rest.
+fn open_socket_folder(socket: &std::path::Path) -> miette::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = socket
+        .parent()
+        .ok_or_else(|| miette!("the Workload API needs a path"))?;
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)))
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot make the folder {}", folder.display()))
+}

@@ -1,0 +1,137 @@
+//! Reading a site file together with the files it names, into everything a site runs by.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use renkei_policy::{RegoModule, ServicePolicy};
+use renkei_site::{Faults, Item, Service, Site};
+
+/// A Rego file of more bytes than this is refused unread.
+const MAX_POLICY_BYTES: u64 = 1024 * 1024;
+
+/// A site file without fault.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded {
+    pub(crate) site: Arc<Site>,
+    pub(crate) policies: BTreeMap<String, Arc<ServicePolicy>>,
+    pub(crate) config_lines: usize,
+}
+
+/// Why there is no site to run.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub(crate) enum LoadError {
+    #[error("cannot read the site file {file}: {error}")]
+    #[diagnostic(help("name the file on the command line, as in `renkei up site.yaml`"))]
+    Unreadable { file: String, error: std::io::Error },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Faulty(Faults),
+}
+
+/// Reads and checks the site file and every policy it names. All faults come at once.
+pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|error| LoadError::Unreadable {
+        file: name.clone(),
+        error,
+    })?;
+    let mut site = renkei_site::parse(&name, &text).map_err(LoadError::Faulty)?;
+    let folder = file.parent().unwrap_or(Path::new("."));
+    site.resolve_paths(folder);
+    let mut faults = site.faults();
+    let mut policies = BTreeMap::new();
+    for (name, service) in &site.services {
+        match policy_of(service) {
+            Ok(policy) => {
+                policies.insert(name.clone(), Arc::new(policy));
+            }
+            Err((message, hint)) => {
+                faults.push(site.place(&Item::Policy(name.clone())), message, hint)
+            }
+        }
+    }
+    faults.or(()).map_err(LoadError::Faulty)?;
+    let config_lines = Site::config_lines(&text);
+    Ok(Loaded {
+        site: Arc::new(site),
+        policies,
+        config_lines,
+    })
+}
+
+/// The decision maker of a service, or a message with its hint.
+fn policy_of(service: &Service) -> Result<ServicePolicy, (String, String)> {
+    let rego = service.policy.as_deref().map(read_rego).transpose()?;
+    Ok(ServicePolicy::new(
+        service.id.clone(),
+        service.allow.clone(),
+        rego,
+    ))
+}
+
+fn read_rego(file: &Path) -> Result<RegoModule, (String, String)> {
+    let name = file.display().to_string();
+    let unreadable = |error: std::io::Error| {
+        (
+            format!("the policy {name} cannot be read: {error}"),
+            "the path is relative to the site file".to_owned(),
+        )
+    };
+    let size = std::fs::metadata(file).map_err(unreadable)?.len();
+    if size > MAX_POLICY_BYTES {
+        let message =
+            format!("the policy {name} has {size} bytes; at most {MAX_POLICY_BYTES} are read");
+        return Err((message, String::new()));
+    }
+    let text = std::fs::read_to_string(file).map_err(unreadable)?;
+    RegoModule::compile(&name, &text).map_err(|error| {
+        (
+            format!("the policy does not compile: {error}"),
+            "package renkei.authz with `allow` and `deny` rules; docs/policy.md has an example"
+                .to_owned(),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site_with_policy(rego: Option<&str>) -> Result<Loaded, LoadError> {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("site.yaml");
+        let text = "site: tokyo\ntrust_domain: tokyo.example\n\
+                    gateway: {listen: 127.0.0.1:8443, advertise: 127.0.0.1:8443}\n\
+                    services:\n  mdx: {backends: [127.0.0.1:9092], policy: mdx.rego}\n";
+        std::fs::write(&file, text).expect("site file");
+        if let Some(rego) = rego {
+            std::fs::write(folder.path().join("mdx.rego"), rego).expect("policy");
+        }
+        load(&file)
+    }
+
+    #[test]
+    fn a_policy_is_found_beside_the_site_file() {
+        let loaded = site_with_policy(Some(
+            "package renkei.authz\nimport rego.v1\nallow if true\n",
+        ))
+        .expect("loaded");
+        assert!(loaded.policies.contains_key("mdx"));
+        assert_eq!(loaded.config_lines, 5);
+    }
+
+    #[test]
+    fn a_missing_or_faulty_policy_is_a_fault_of_the_site_file_at_its_place() {
+        for rego in [None, Some("package renkei.authz\nallow if {")] {
+            match site_with_policy(rego) {
+                Err(LoadError::Faulty(faults)) => {
+                    assert!(
+                        faults.to_lines().contains("site.yaml:5:"),
+                        "{}",
+                        faults.to_lines()
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

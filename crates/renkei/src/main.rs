@@ -1,0 +1,97 @@
+//! `renkei`: one binary for everything a site runs, and for everyday questions about it.
+//!
+//! This crate holds the command line, what people see, and the composition of the roles. What the
+//! roles do is in their own crates; docs/architecture.md maps them.
+
+mod apply;
+mod bundle;
+mod check;
+mod cli;
+mod demo;
+mod explain;
+mod identity;
+mod load;
+mod output;
+mod place;
+mod running;
+mod status;
+mod svid;
+mod up;
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+};
+
+use clap::{CommandFactory, Parser};
+use miette::{IntoDiagnostic, WrapErr};
+use renkei_runtime::telemetry;
+use rustls::crypto::CryptoProvider;
+
+use crate::cli::{Bundle, Cli, Command, LogFormat, Svid};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(report) => {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "{report:?}");
+            ExitCode::from(exit_status(&report))
+        }
+    }
+}
+
+/// 2 when the site file is at fault, 1 for everything else.
+fn exit_status(report: &miette::Report) -> u8 {
+    match report.downcast_ref::<load::LoadError>() {
+        Some(_) => 2,
+        None => 1,
+    }
+}
+
+fn run(cli: Cli) -> miette::Result<ExitCode> {
+    let form = cli.output;
+    match cli.command {
+        Command::Check(args) => check::run(&args, form),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "renkei", &mut script);
+            output::print(&String::from_utf8_lossy(&script));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Up(args) => {
+            let format = match args.log_format {
+                LogFormat::Text => telemetry::LogFormat::Text,
+                LogFormat::Json => telemetry::LogFormat::Json,
+            };
+            telemetry::init(format, Some(&args.log))
+                .into_diagnostic()
+                .wrap_err("--log")?;
+            runtime()?.block_on(up::run(&args))
+        }
+        Command::Apply(args) => runtime()?.block_on(apply::run(&args, form)),
+        Command::Status(args) => runtime()?.block_on(status::run(&args, form)),
+        Command::Explain(args) => runtime()?.block_on(explain::run(&args, form)),
+        Command::Svid(Svid::Show(args)) => runtime()?.block_on(svid::show(&args, form)),
+        Command::Bundle(Bundle::Show(args)) => runtime()?.block_on(bundle::show(&args, form)),
+        Command::Demo(args) => runtime()?.block_on(demo::run(&args, form)),
+    }
+}
+
+fn runtime() -> miette::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Runtime::new()
+        .into_diagnostic()
+        .wrap_err("the runtime does not start")
+}
+
+/// The one provider of cryptography of this process: aws-lc, chosen here and nowhere else.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER
+        .get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .clone()
+}

@@ -1,0 +1,137 @@
+//! A running site: its parts, what it answers on the control socket, and how a changed site file
+//! is applied.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use http::{Method, StatusCode};
+use renkei_proxy::{Desired, Proxy};
+use renkei_runtime::{control::ControlError, readiness::Readiness};
+use renkei_site::{Changes, Site, diff};
+use renkei_spiffe::TrustDomain;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, watch};
+
+use crate::{
+    identity::Plane,
+    load::{LoadError, Loaded, load},
+};
+
+/// Everything that commands can ask of or tell a running site.
+pub(crate) struct Running {
+    /// As it was given; read again by every apply.
+    pub(crate) file: PathBuf,
+    pub(crate) site: watch::Sender<Arc<Site>>,
+    pub(crate) plane: Plane,
+    pub(crate) proxy: Proxy,
+    pub(crate) readiness: Readiness,
+    /// One apply at a time.
+    pub(crate) applying: Mutex<()>,
+}
+
+/// Why a changed site file was not applied. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    #[error("{}", .0)]
+    Load(LoadError),
+    #[error("{0}: this change needs a restart")]
+    NeedsRestart(&'static str),
+    #[error("{0}")]
+    Proxy(renkei_proxy::ApplyError),
+}
+
+impl Running {
+    /// Reads the site file again and applies what has changed. Flows that the change does not
+    /// touch keep their connections; a faulty file changes nothing.
+    pub(crate) async fn apply(&self) -> Result<Changes, ApplyError> {
+        let _turn = self.applying.lock().await;
+        let Loaded { site, policies, .. } = load(&self.file).map_err(ApplyError::Load)?;
+        let changes = diff(&self.site.borrow(), &site);
+        if let Some(reason) = changes.needs_restart() {
+            return Err(ApplyError::NeedsRestart(reason));
+        }
+        let desired = Desired {
+            site: site.clone(),
+            policies,
+        };
+        self.proxy.apply(desired).await.map_err(ApplyError::Proxy)?;
+        self.site.send_replace(site);
+        Ok(changes)
+    }
+
+    /// Answers one request of the control socket.
+    pub(crate) async fn answer(&self, method: Method, path: String) -> Result<Value, ControlError> {
+        match (&method, path.as_str()) {
+            (&Method::GET, "/status") => Ok(self.status().await),
+            (&Method::POST, "/apply") => self.apply().await.map_or_else(
+                |error| {
+                    tracing::warn!(%error, "the site file was not applied");
+                    Err(refused(&error))
+                },
+                |changes| {
+                    tracing::info!(changes = %changes.to_string().trim_end().replace('\n', "; "), "applied the site file");
+                    Ok(json!({"changes": changes, "text": changes.to_string()}))
+                },
+            ),
+            (&Method::GET, path) if path.starts_with("/bundles") => self.bundle(path),
+            _ => Err(ControlError::not_found(&method, &path)),
+        }
+    }
+
+    /// `/bundles` is the own bundle, `/bundles/NAME` that of a peer.
+    fn bundle(&self, path: &str) -> Result<Value, ControlError> {
+        let name = path.trim_start_matches("/bundles").trim_start_matches('/');
+        let trust_domain = match name {
+            "" => self.site.borrow().trust_domain.clone(),
+            name => TrustDomain::parse(name)
+                .map_err(|error| ControlError::bad_request(format!("{name}: {error}")))?,
+        };
+        let identities = self.plane.identities();
+        let bundle = identities.borrow().bundles.get(&trust_domain).cloned();
+        match bundle {
+            Some(bundle) => Ok(json!({"document": bundle.to_document()})),
+            None => Err(ControlError::new(
+                StatusCode::NOT_FOUND,
+                format!("no bundle of {trust_domain} is known here"),
+            )
+            .with_hint("`renkei status` shows the peers and why their bundles are missing")),
+        }
+    }
+
+    async fn status(&self) -> Value {
+        let site = self.site.borrow().clone();
+        let snapshot = self.readiness.snapshot();
+        let mut status = json!({
+            "site": site.name,
+            "trust_domain": site.trust_domain,
+            "version": env!("CARGO_PKG_VERSION"),
+            "ready": snapshot.ready,
+            "conditions": snapshot.conditions,
+            "proxy": self.proxy.status().await,
+        });
+        if let (Value::Object(all), Value::Object(plane)) = (&mut status, self.plane.status().await)
+        {
+            all.extend(plane);
+        }
+        status
+    }
+}
+
+fn refused(error: &ApplyError) -> ControlError {
+    let (status, details) = match error {
+        ApplyError::Load(LoadError::Faulty(faults)) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, json!({"faults": faults}))
+        }
+        _ => (StatusCode::CONFLICT, Value::Null),
+    };
+    ControlError::new(status, error.to_string())
+        .with_details(details)
+        .with_hint("nothing was changed; the site goes on with the file it had")
+}
+
+/// The path as the process may use it after the current folder has changed.
+pub(crate) fn absolute(file: &Path) -> PathBuf {
+    std::path::absolute(file).unwrap_or_else(|_| file.to_owned())
+}

@@ -1,0 +1,358 @@
+//! `renkei status`: what a running site says about itself, read back from its control socket.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::ExitCode};
+
+use miette::{IntoDiagnostic, WrapErr, miette};
+use renkei_runtime::control::{CallError, Client};
+use renkei_spiffe::{SpiffeId, TrustDomain};
+use serde::Deserialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::{
+    cli::{Output, SiteArgs},
+    load::load,
+    output, place,
+};
+
+/// The parts of the status that people are shown. Programs get all of it (`--output json`).
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Document {
+    pub(crate) site: String,
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) version: String,
+    pub(crate) ready: bool,
+    pub(crate) conditions: BTreeMap<String, Option<String>>,
+    pub(crate) proxy: Proxy,
+    #[serde(default)]
+    pub(crate) server: Option<Server>,
+    #[serde(default)]
+    pub(crate) agent: Option<Agent>,
+    #[serde(default)]
+    pub(crate) workload_api: Option<Value>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Proxy {
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) totals: Vec<Total>,
+    pub(crate) refusals: Vec<Refusal>,
+    pub(crate) refused: Vec<RefusalCount>,
+    pub(crate) gateway: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Listener {
+    pub(crate) listen: SocketAddr,
+    pub(crate) workload: SpiffeId,
+    pub(crate) target: SpiffeId,
+    pub(crate) gateway: Option<String>,
+}
+
+/// What a pair of identities has exchanged.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Total {
+    pub(crate) direction: String,
+    pub(crate) caller: SpiffeId,
+    pub(crate) callee: SpiffeId,
+    pub(crate) open: u64,
+    pub(crate) connections: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) bytes_received: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Refusal {
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) time: OffsetDateTime,
+    pub(crate) direction: String,
+    pub(crate) service: String,
+    pub(crate) peer: String,
+    pub(crate) reason: String,
+    pub(crate) sentence: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct RefusalCount {
+    pub(crate) reason: String,
+    pub(crate) count: u64,
+}
+
+/// The authority; without its fields when it could not say.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Server {
+    #[serde(default)]
+    pub(crate) peers: Vec<Peer>,
+    #[serde(default)]
+    pub(crate) authorities: Vec<Authority>,
+    #[serde(default)]
+    pub(crate) error: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Peer {
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) profile: String,
+    pub(crate) sequence: Option<u64>,
+    pub(crate) authorities: usize,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub(crate) last_success: Option<OffsetDateTime>,
+    pub(crate) last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Authority {
+    pub(crate) id: String,
+    pub(crate) state: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) not_after: OffsetDateTime,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Agent {
+    pub(crate) svids: Vec<Identity>,
+    pub(crate) socket: std::path::PathBuf,
+}
+
+/// An SVID of this site.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) id: SpiffeId,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub(crate) not_after: Option<OffsetDateTime>,
+    pub(crate) renewals: u64,
+    pub(crate) last_error: Option<String>,
+}
+
+impl Document {
+    /// Asks the site that runs with this state folder.
+    pub(crate) async fn read(state: &Path) -> miette::Result<Self> {
+        let value = ask(state, "/status").await?;
+        serde_json::from_value(value)
+            .into_diagnostic()
+            .wrap_err("the running site's status makes no sense to this version of Renkei")
+    }
+
+    /// The own bundle of the site that runs with this state folder.
+    pub(crate) async fn read_bundle(state: &Path) -> miette::Result<String> {
+        let value = ask(state, "/bundles").await?;
+        let document = value.get("document").and_then(Value::as_str);
+        document
+            .map(str::to_owned)
+            .ok_or_else(|| miette!("the site gave no bundle"))
+    }
+
+    /// Ready, and with a bundle of every peer.
+    pub(crate) fn is_linked(&self) -> bool {
+        let peers = self.server.iter().flat_map(|server| &server.peers);
+        self.ready && peers.into_iter().all(|peer| peer.authorities > 0)
+    }
+
+    /// The SVIDs of workloads and services, without the site's own server.
+    pub(crate) fn identities(&self) -> impl Iterator<Item = &Identity> {
+        let all = self.agent.iter().flat_map(|agent| &agent.svids);
+        all.filter(|identity| identity.id.path() != "/renkei/server")
+    }
+
+    /// Refusals of one reason.
+    pub(crate) fn refused(&self, reason: &str) -> u64 {
+        let counts = self.proxy.refused.iter();
+        counts
+            .filter(|count| count.reason == reason)
+            .map(|count| count.count)
+            .sum()
+    }
+
+    /// All refusals.
+    pub(crate) fn refused_in_all(&self) -> u64 {
+        self.proxy.refused.iter().map(|count| count.count).sum()
+    }
+
+    /// The newest refusal of one reason, in the site's own words.
+    pub(crate) fn last_refusal(&self, reason: &str) -> Option<&Refusal> {
+        self.proxy
+            .refusals
+            .iter()
+            .find(|refusal| refusal.reason == reason)
+    }
+}
+
+/// One question to a running site.
+pub(crate) async fn ask(state: &Path, path: &str) -> miette::Result<Value> {
+    let client = Client::new(place::control_socket(state));
+    client.get(path).await.map_err(explain)
+}
+
+/// A failed call with its hint.
+pub(crate) fn explain(error: CallError) -> miette::Report {
+    match error.hint() {
+        Some(hint) => miette!(help = hint, "{error}"),
+        None => miette!("{error}"),
+    }
+}
+
+/// Prints the status of the site of this file.
+pub(crate) async fn run(args: &SiteArgs, form: Output) -> miette::Result<ExitCode> {
+    let state = state_of(args)?;
+    if form == Output::Json {
+        output::print_json(&ask(&state, "/status").await?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::print(&text(&Document::read(&state).await?));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The state folder: as told, or by the name in the site file.
+pub(crate) fn state_of(args: &SiteArgs) -> miette::Result<std::path::PathBuf> {
+    if let Some(folder) = &args.state.folder {
+        return Ok(folder.clone());
+    }
+    let loaded = load(&args.file)?;
+    Ok(place::state_folder(None, &loaded.site.name))
+}
+
+fn text(status: &Document) -> String {
+    let ready = match status.ready {
+        true => "ready".to_owned(),
+        false => {
+            let missing = status.conditions.iter().filter_map(|(name, reason)| {
+                reason.as_ref().map(|reason| format!("{name}: {reason}"))
+            });
+            format!("not ready ({})", missing.collect::<Vec<_>>().join("; "))
+        }
+    };
+    let mut text = format!(
+        "{} ({}), renkei {}, {ready}\n",
+        status.site, status.trust_domain, status.version
+    );
+    for line in status
+        .agent
+        .iter()
+        .map(|agent| format!("Workload API at {}", agent.socket.display()))
+        .chain(
+            status
+                .workload_api
+                .iter()
+                .map(|api| format!("identities from {api}")),
+        )
+        .chain(
+            status
+                .server
+                .iter()
+                .filter_map(|server| server.error.clone()),
+        )
+    {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text + &identities(status)
+        + &authorities(status)
+        + &peers(status)
+        + &listeners(status)
+        + &flows(status)
+        + &refusals(status)
+}
+
+fn identities(status: &Document) -> String {
+    let mut table = output::table(&["IDENTITY", "EXPIRES", "RENEWED", "FAULT"]);
+    for svid in status.agent.iter().flat_map(|agent| &agent.svids) {
+        table.add_row([
+            svid.id.short(),
+            svid.not_after.map_or("none yet".into(), output::until),
+            svid.renewals.to_string(),
+            svid.last_error.clone().unwrap_or_default(),
+        ]);
+    }
+    output::section("Identities", &table)
+}
+
+fn authorities(status: &Document) -> String {
+    let mut table = output::table(&["CA", "STATE", "EXPIRES"]);
+    for ca in status.server.iter().flat_map(|server| &server.authorities) {
+        let short = ca.id.get(..16).unwrap_or(&ca.id);
+        table.add_row([
+            short.to_owned(),
+            ca.state.clone(),
+            output::until(ca.not_after),
+        ]);
+    }
+    output::section("Authorities", &table)
+}
+
+fn peers(status: &Document) -> String {
+    let mut table = output::table(&["PEER", "BUNDLE BY", "SEQUENCE", "FETCHED", "FAULT"]);
+    for peer in status.server.iter().flat_map(|server| &server.peers) {
+        table.add_row([
+            peer.trust_domain.to_string(),
+            peer.profile.clone(),
+            peer.sequence
+                .map_or("none".into(), |sequence| sequence.to_string()),
+            peer.last_success.map_or("never".into(), output::since),
+            peer.last_error.clone().unwrap_or_default(),
+        ]);
+    }
+    output::section("Peers", &table)
+}
+
+fn listeners(status: &Document) -> String {
+    let mut table = output::table(&["LISTENER", "FOR", "LEADS TO", "BY THE GATEWAY"]);
+    for listener in &status.proxy.listeners {
+        table.add_row([
+            listener.listen.to_string(),
+            listener.workload.short(),
+            listener.target.short(),
+            listener.gateway.clone().unwrap_or_default(),
+        ]);
+    }
+    if let Some(gateway) = status.proxy.gateway {
+        table.add_row([
+            gateway.to_string(),
+            "other sites".into(),
+            "services".into(),
+            String::new(),
+        ]);
+    }
+    output::section("Listeners", &table)
+}
+
+fn flows(status: &Document) -> String {
+    let mut table = output::table(&[
+        "DIRECTION",
+        "FROM",
+        "TO",
+        "OPEN",
+        "CONNECTIONS",
+        "SENT",
+        "RECEIVED",
+    ]);
+    for total in &status.proxy.totals {
+        table.add_row([
+            total.direction.clone(),
+            total.caller.short(),
+            total.callee.short(),
+            total.open.to_string(),
+            total.connections.to_string(),
+            output::bytes(total.bytes_sent),
+            output::bytes(total.bytes_received),
+        ]);
+    }
+    output::section("Flows", &table)
+}
+
+fn refusals(status: &Document) -> String {
+    let mut table = output::table(&["REFUSED", "DIRECTION", "PEER", "SERVICE", "WHY"]);
+    for refusal in status.proxy.refusals.iter().take(10) {
+        table.add_row([
+            output::since(refusal.time),
+            refusal.direction.clone(),
+            refusal.peer.clone(),
+            refusal.service.clone(),
+            refusal.sentence.clone(),
+        ]);
+    }
+    let in_all = status.refused_in_all();
+    output::section(
+        &format!("Refusals ({in_all} in all, the last ones)"),
+        &table,
+    )
+}

@@ -1,0 +1,247 @@
+//! `renkei up`: a whole site in one process, from the first fault of its file to the last drained
+//! connection.
+
+use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use miette::{IntoDiagnostic, WrapErr, miette};
+use renkei_proxy::{Desired, Elsewhere, Proxy, Setup};
+use renkei_runtime::{
+    admin, control,
+    drain::Drain,
+    readiness::Readiness,
+    signals::{Request, Signals},
+    state_folder::StateFolder,
+    systemd::Notifier,
+    telemetry::Metrics,
+};
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli::{AdminArg, Up},
+    identity::{Inputs, Plane},
+    load::{Loaded, load},
+    place, provider,
+    running::{Running, absolute},
+};
+
+/// Where metrics and health are served unless said otherwise.
+const DEFAULT_ADMIN: &str = "127.0.0.1:9901";
+
+/// Runs the site until SIGTERM or SIGINT. Everything is opened before anything is served: a port
+/// in use or a folder that cannot be written ends the start with its name.
+pub(crate) async fn run(args: &Up) -> miette::Result<ExitCode> {
+    let loaded = load(&args.site.file)?;
+    raise_open_files();
+    let state = place::state_folder(args.site.state.folder.as_deref(), &loaded.site.name);
+    let mut signals = Signals::new()
+        .into_diagnostic()
+        .wrap_err("no signal handlers")?;
+    let stop = CancellationToken::new();
+    let (drain, _) = Drain::new();
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    let readiness = Readiness::new();
+    let folder =
+        StateFolder::open(&state).map_err(|error| miette!(help = error.hint(), "{error}"))?;
+    let control = control::Server::bind(&place::control_socket(folder.path()))
+        .map_err(|error| miette!(help = error.hint(), "{error}"))?;
+    let admin = bind_admin(args, &loaded).await?;
+    let running = Arc::new(
+        start(
+            args,
+            loaded,
+            folder.path(),
+            &metrics,
+            &readiness,
+            &drain,
+            &stop,
+        )
+        .await?,
+    );
+    let router = control::Router::new({
+        let running = running.clone();
+        move |method, path, _body| {
+            let running = running.clone();
+            async move { running.answer(method, path).await }
+        }
+    });
+    let serving = tokio::spawn(control.serve(router));
+    if let Some(admin) = admin {
+        tracing::info!(address = %admin.address(), "metrics and health");
+        tokio::spawn(admin.serve(metrics, readiness.clone()));
+    }
+    let notifier = Notifier::from_env()
+        .into_diagnostic()
+        .wrap_err("NOTIFY_SOCKET")?;
+    until_terminated(&running, &mut signals, notifier.as_ref()).await;
+    end(args.drain, drain, &mut signals).await;
+    // The control socket's clients hold the site; they go first, then the site's parts.
+    serving.abort();
+    let _ = serving.await;
+    stop.cancel();
+    if let Some(running) = Arc::into_inner(running) {
+        running.plane.close().await;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A connection takes up to three descriptors, and the customary soft limit is 1,024.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    ) {
+        tracing::warn!(%error, "the limit of open files stays where it is");
+    }
+}
+
+async fn bind_admin(args: &Up, loaded: &Loaded) -> miette::Result<Option<admin::Server>> {
+    let address: SocketAddr = match (args.admin, loaded.site.admin) {
+        (Some(AdminArg::Off), _) => return Ok(None),
+        (Some(AdminArg::At(address)), _) | (None, Some(address)) => address,
+        (None, None) => DEFAULT_ADMIN.parse().into_diagnostic()?,
+    };
+    admin::Server::bind(address)
+        .await
+        .map(Some)
+        .map_err(|error| miette!(help = error.hint(), "{error}"))
+}
+
+async fn start(
+    args: &Up,
+    loaded: Loaded,
+    state: &Path,
+    metrics: &Metrics,
+    readiness: &Readiness,
+    drain: &Drain,
+    stop: &CancellationToken,
+) -> miette::Result<Running> {
+    let Loaded { site, policies, .. } = loaded;
+    let (sender, receiver) = watch::channel(site.clone());
+    let plane = match &args.workload_api {
+        Some(socket) => Plane::foreign(socket, stop.clone())?,
+        None => {
+            let workload_socket = args
+                .workload_socket
+                .clone()
+                .unwrap_or_else(|| place::workload_socket(state));
+            Plane::own(Inputs {
+                state: state.to_owned(),
+                workload_socket,
+                site: receiver,
+                metrics,
+                stop: stop.clone(),
+            })
+            .await?
+        }
+    };
+    let proxy = Proxy::new(Setup {
+        provider: provider(),
+        identities: plane.identities(),
+        elsewhere: elsewhere(&plane),
+        broker_ports: Some(state.join("broker-ports.json")),
+        drain: drain.watch(),
+        limits: renkei_proxy::Limits::default(),
+        ready: readiness.condition("proxy"),
+    });
+    metrics.register(|registry| proxy.register(registry));
+    proxy
+        .apply(Desired {
+            site: site.clone(),
+            policies,
+        })
+        .await
+        .map_err(|error| {
+            miette!(
+                help = "is another program listening there? `ss -ltnp` tells",
+                "{error}"
+            )
+        })?;
+    tracing::info!(site = site.name, trust_domain = %site.trust_domain, "the site is up");
+    Ok(Running {
+        file: absolute(&args.site.file),
+        site: sender,
+        plane,
+        proxy,
+        readiness: readiness.clone(),
+        applying: Mutex::new(()),
+    })
+}
+
+/// Connections to the gateway that are for no service read the bundle endpoint; a site whose
+/// identities come from elsewhere has none, and closes them.
+fn elsewhere(plane: &Plane) -> Elsewhere {
+    let Plane::Own { server, .. } = plane else {
+        return Arc::new(|_| Box::pin(async {}));
+    };
+    let endpoint = server.endpoint();
+    let identities = plane.identities();
+    Arc::new(move |start| {
+        let endpoint = endpoint.clone();
+        let identities = identities.clone();
+        Box::pin(async move {
+            if let Err(error) = endpoint.serve_handshake(start, &identities).await {
+                tracing::debug!(%error, "a reader of the bundle endpoint went away");
+            }
+        })
+    })
+}
+
+async fn until_terminated(running: &Running, signals: &mut Signals, notifier: Option<&Notifier>) {
+    let told = |sent: std::io::Result<()>| {
+        if let Err(error) = sent {
+            tracing::warn!(%error, "systemd was not told");
+        }
+    };
+    let ready = async {
+        running.readiness.wait_ready().await;
+        if let Some(notifier) = notifier {
+            told(notifier.ready("serving"));
+        }
+        std::future::pending::<()>().await
+    };
+    tokio::pin!(ready);
+    loop {
+        tokio::select! {
+            () = &mut ready => {}
+            request = signals.next() => match request {
+                Request::Terminate | Request::Force => break,
+                Request::Reload => {
+                    if let Some(notifier) = notifier {
+                        told(notifier.reloading());
+                    }
+                    // The answer goes to the log, as `renkei apply` would print it.
+                    let _ = running.answer(http::Method::POST, "/apply".into()).await;
+                    if let Some(notifier) = notifier {
+                        told(notifier.ready("serving"));
+                    }
+                }
+            }
+        }
+    }
+    if let Some(notifier) = notifier {
+        told(notifier.stopping("draining"));
+    }
+}
+
+/// Drains with the deadline; a second signal cuts what is left.
+async fn end(deadline: Duration, drain: Drain, signals: &mut Signals) {
+    tracing::info!(seconds = deadline.as_secs(), "draining");
+    let wait = drain.wait(deadline);
+    tokio::pin!(wait);
+    let drained = loop {
+        tokio::select! {
+            drained = &mut wait => break drained,
+            request = signals.next() => if request != Request::Reload { drain.force() },
+        }
+    };
+    match drained.left {
+        0 => tracing::info!("every connection has ended; goodbye"),
+        left => tracing::warn!(left, "the deadline has passed; connections were cut"),
+    }
+}

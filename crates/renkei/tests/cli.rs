@@ -1,0 +1,212 @@
+//! The command line without a running site: help, checks, faults, explanations.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod lab;
+
+use lab::{Site, renkei, run, said};
+
+const REST: &str = "peers:
+  hokkaido.example: {bundle: hokkaido.json, gateway: 127.0.0.1:18443}
+services:
+  archive: {backends: [127.0.0.1:9], allow: [hokkaido.example/reader]}
+workloads:
+  collector: {selectors: [unix:user:sensor], uses: {hokkaido.example/broker: 127.0.0.1:19092}}
+";
+
+#[test]
+fn help_shows_a_first_site() {
+    let help = said(&run(renkei().arg("--help")));
+    for line in [
+        "renkei check site.yaml",
+        "renkei up site.yaml",
+        "renkei explain A B",
+        "Exit status",
+    ] {
+        assert!(help.contains(line), "no {line:?} in:\n{help}");
+    }
+    for command in [
+        "up",
+        "check",
+        "apply",
+        "status",
+        "explain",
+        "svid",
+        "bundle",
+        "demo",
+        "completions",
+    ] {
+        let help = run(renkei().args([command, "--help"]));
+        assert!(help.status.success(), "{command}: {}", said(&help));
+    }
+}
+
+#[test]
+fn a_good_file_is_summed_up() {
+    let site = Site::new("osaka");
+    site.write(REST);
+    let checked = run(renkei().arg("check").arg(site.file()));
+    assert!(checked.status.success(), "{}", said(&checked));
+    let text = said(&checked);
+    for part in [
+        "osaka.example/archive",
+        "hokkaido.example/reader",
+        "127.0.0.1:19092",
+        "unix:user:sensor",
+    ] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn every_fault_comes_at_once_with_its_place_and_status_2() {
+    let site = Site::new("osaka");
+    site.write(
+        "services:\n  archive: {backend: [127.0.0.1:9], policy: none.rego}\nadmin: 0.0.0.0:1\n",
+    );
+    let checked = run(renkei()
+        .args(["check", "--output", "json"])
+        .arg(site.file()));
+    assert_eq!(checked.status.code(), Some(2));
+    let answer: serde_json::Value = serde_json::from_slice(&checked.stdout).expect("JSON");
+    let faults = answer["faults"].as_array().expect("faults");
+    assert!(faults.len() >= 2, "{answer}");
+    for fault in faults {
+        assert!(
+            fault["line"].as_u64().is_some_and(|line| line >= 5),
+            "{fault}"
+        );
+        assert_ne!(fault["hint"], "", "{fault}");
+    }
+    let shown = run(renkei()
+        .arg("up")
+        .arg(site.file())
+        .arg("--state")
+        .arg(site.state()));
+    assert_eq!(
+        shown.status.code(),
+        Some(2),
+        "nothing starts: {}",
+        said(&shown)
+    );
+    assert!(said(&shown).contains("backend"), "{}", said(&shown));
+    assert!(!site.state().exists(), "a faulty file makes no state");
+}
+
+#[test]
+fn a_missing_site_file_is_named() {
+    let checked = run(renkei().args(["check", "nowhere.yaml"]));
+    assert_eq!(checked.status.code(), Some(2));
+    assert!(
+        said(&checked).contains("nowhere.yaml"),
+        "{}",
+        said(&checked)
+    );
+}
+
+#[test]
+fn the_schema_is_a_json_schema() {
+    let shown = run(renkei().args(["check", "--schema"]));
+    let schema: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    assert!(schema["properties"]["workloads"].is_object());
+}
+
+#[test]
+fn explain_ends_in_one_sentence() {
+    let site = Site::new("osaka");
+    site.write(REST);
+    let explain = |a: &str, b: &str| {
+        let mut command = renkei();
+        command
+            .args(["explain", a, b, "--site"])
+            .arg(site.file())
+            .arg("--state")
+            .arg(site.state());
+        run(&mut command)
+    };
+    let cases = [
+        ("hokkaido.example/reader", "archive", 0, "allowed by"),
+        (
+            "hokkaido.example/writer",
+            "archive",
+            1,
+            "hokkaido.example/writer may not reach osaka.example/archive",
+        ),
+        (
+            "tokyo.example/reader",
+            "archive",
+            1,
+            "tokyo.example is not under `peers`",
+        ),
+        (
+            "collector",
+            "hokkaido.example/broker",
+            0,
+            "hokkaido.example has the last word",
+        ),
+        (
+            "collector",
+            "hokkaido.example/other",
+            1,
+            "has no `hokkaido.example/other: IP:PORT` under `uses`",
+        ),
+        (
+            "tokyo.example/a",
+            "kyushu.example/b",
+            1,
+            "belongs to osaka.example",
+        ),
+        ("not an id!", "archive", 1, "is not an identity"),
+    ];
+    for (a, b, code, part) in cases {
+        let answer = explain(a, b);
+        let text = said(&answer);
+        assert_eq!(answer.status.code(), Some(code), "{a} -> {b}:\n{text}");
+        let flat = text
+            .split_whitespace()
+            .filter(|w| *w != "│")
+            .collect::<Vec<_>>()
+            .join(" ");
+        assert!(flat.contains(part), "{a} -> {b}: no {part:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn a_site_that_does_not_run_is_said_so() {
+    let site = Site::new("osaka");
+    for command in ["status", "apply"] {
+        let answer = run(site.command(&[command]));
+        assert_eq!(answer.status.code(), Some(1));
+        assert!(
+            said(&answer).contains("no Renkei is running"),
+            "{}",
+            said(&answer)
+        );
+    }
+}
+
+#[test]
+fn the_bundle_can_be_shown_before_the_first_start_and_stays() {
+    let site = Site::new("osaka");
+    let first = site.own_bundle();
+    assert!(first.contains("x509-svid"), "{first}");
+    assert_eq!(site.own_bundle(), first);
+    assert_eq!(lab::mode(&site.state()), 0o700);
+    let keys = std::fs::read_dir(site.state().join("keys")).expect("keys");
+    for key in keys.flatten() {
+        assert_eq!(lab::mode(&key.path()), 0o600, "{:?}", key.path());
+    }
+    assert_eq!(lab::mode(&site.state().join("renkei.db")), 0o600);
+}
+
+#[test]
+fn completions_name_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = said(&run(renkei().args(["completions", shell])));
+        assert!(script.contains("explain"), "{shell}");
+    }
+}
