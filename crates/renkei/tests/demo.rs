@@ -1,0 +1,137 @@
+//! The demo from outside: what it promises on its last line holds, a site may die in the middle of
+//! it, and nothing outlives it.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod lab;
+
+use std::{path::Path, process::Command, sync::Mutex, time::Duration};
+
+use lab::{renkei, run, said};
+use renkei_testkit::{Child, python, wait_for};
+use serde_json::Value;
+
+/// One demo at a time: each keeps a small machine busy.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn demo(folder: &Path, options: &[&str]) -> Command {
+    let tansu = std::env::var_os("RENKEI_TANSU").expect(
+        "RENKEI_TANSU names the Kafka broker of the demo; `scripts/test` installs it and sets it",
+    );
+    let mut demo = renkei();
+    demo.arg("demo")
+        .arg("--keep")
+        .arg(folder)
+        .arg("--python")
+        .arg(python());
+    demo.arg("--tansu")
+        .arg(tansu)
+        .args(["--svid-life", "6s"])
+        .args(options);
+    demo
+}
+
+fn play(options: &[&str]) -> Value {
+    let _turn = TURN.lock();
+    let folder = tempfile::tempdir().expect("folder");
+    let played = run(demo(folder.path(), &["--output", "json"]).args(options));
+    assert!(played.status.success(), "{options:?}:\n{}", said(&played));
+    serde_json::from_slice(&played.stdout).expect("JSON")
+}
+
+/// The command lines of processes that name the folder.
+fn left_behind(folder: &Path) -> Vec<String> {
+    let name = folder.display().to_string();
+    std::fs::read_dir("/proc")
+        .expect("/proc")
+        .flatten()
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(&name))
+        .collect()
+}
+
+#[test]
+fn every_record_arrives_and_every_intruder_is_refused() {
+    let report = play(&["--seconds", "12"]);
+    assert_eq!(report["sites"], 4);
+    assert_eq!(report["lost"], 0);
+    assert_eq!(report["corrupted"], 0);
+    assert_eq!(report["delivered"], report["sent"]);
+    assert!(
+        report["config_lines"]
+            .as_u64()
+            .is_some_and(|lines| lines <= 40),
+        "{report}"
+    );
+    assert!(
+        report["renewals_of_each"].as_u64().is_some_and(|n| n >= 2),
+        "{report}"
+    );
+    for intruder in [
+        "fifth_site",
+        "osaka_to_tokyo",
+        "plaintext",
+        "wrong_ca",
+        "expired",
+    ] {
+        assert!(
+            report["refused"][intruder].as_u64().is_some_and(|n| n > 0),
+            "{intruder}: {report}"
+        );
+    }
+    if rustix::process::geteuid().is_root() {
+        assert!(
+            report["refused"]["other_user"]
+                .as_u64()
+                .is_some_and(|n| n > 0),
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn any_one_site_may_be_killed_and_come_back() {
+    for site in ["hokkaido", "tokyo", "osaka", "kyushu"] {
+        let report = play(&["--seconds", "14", "--kill", site]);
+        assert_eq!(report["lost"], 0, "{site}: {report}");
+    }
+}
+
+#[test]
+fn an_interrupted_demo_leaves_nothing_running() {
+    let _turn = TURN.lock();
+    for signal in ["INT", "TERM", "KILL"] {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut demo = Child::start("demo", &mut demo(folder.path(), &["--seconds", "60"]));
+        wait_for("the pipeline runs", Duration::from_secs(60), || {
+            folder.path().join("tokyo-reader").exists().then_some(())
+        });
+        demo.signal(signal);
+        let status = demo.wait(Duration::from_secs(30));
+        assert!(!status.success());
+        wait_for("everything has ended", Duration::from_secs(10), || {
+            left_behind(folder.path()).is_empty().then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_missing_broker_program_is_named_with_a_way_out() {
+    let mut demo = renkei();
+    demo.arg("demo")
+        .arg("--python")
+        .arg(python())
+        .args(["--tansu", "/nonexistent/tansu"]);
+    let ended = run(&mut demo);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(
+        said(&ended).contains("--broker HOST:PORT"),
+        "{}",
+        said(&ended)
+    );
+}
