@@ -150,7 +150,7 @@ fn an_envoy_that_does_not_want_the_caller_is_understood() {
     let caller = ("osaka.example/somebody-else", authorities.as_path());
     let envoy = Envoy::callee(&foreign, &foreign.issue("echo"), caller, echo());
     osaka.write(&osaka_calling(&foreign, envoy.address, local));
-    osaka.start();
+    osaka.start_with(&["--log", "info,renkei_proxy=debug"]);
     osaka.wait_linked();
     let got = exchange(local, b"hello");
     assert!(got.as_ref().map_or(true, Vec::is_empty), "{got:?}");

@@ -1,7 +1,11 @@
 //! docs/site-file.md is generated from the schema, so that the page and the program agree.
 //! `RENKEI_UPDATE=1 cargo test -p renkei-site --test reference` writes it anew.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 use std::{fmt::Write, path::Path};
 
@@ -39,7 +43,10 @@ fn the_reference_page_is_that_of_the_schema() {
         std::fs::write(&path, &page).expect("written");
     }
     let found = std::fs::read_to_string(&path).expect("docs/site-file.md");
-    assert!(found == page, "docs/site-file.md is not that of the schema: run with RENKEI_UPDATE=1");
+    assert!(
+        found == page,
+        "docs/site-file.md is not that of the schema: run with RENKEI_UPDATE=1"
+    );
 }
 
 #[test]
@@ -48,7 +55,10 @@ fn every_definition_has_a_section() {
     let definitions = schema["$defs"].as_object().expect("definitions");
     for (name, definition) in definitions {
         let shown = SECTIONS.iter().any(|(_, section)| section == name);
-        assert!(shown || definition.get("properties").is_none(), "{name} is in no section");
+        assert!(
+            shown || definition.get("properties").is_none(),
+            "{name} is in no section"
+        );
     }
 }
 
@@ -61,8 +71,15 @@ fn section(page: &mut String, title: &str, schema: &Value) {
         .unwrap_or_default();
     let _ = write!(page, "\n## {title}\n\n| key | | |\n| --- | --- | --- |\n");
     for (key, property) in properties {
-        let must = if required.contains(&key.as_str()) { "required" } else { "" };
-        let says = property["description"].as_str().unwrap_or_default().replace('\n', " ");
+        let must = if required.contains(&key.as_str()) {
+            "required"
+        } else {
+            ""
+        };
+        let says = property["description"]
+            .as_str()
+            .unwrap_or_default()
+            .replace('\n', " ");
         let example = match property["examples"].get(0) {
             None => String::new(),
             Some(Value::String(text)) => format!(" For example `{text}`."),
