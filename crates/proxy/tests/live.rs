@@ -1,5 +1,13 @@
 //! Renewal, changes of the site file, and the end of the process, all with connections open.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod lab;
 
 use std::{sync::Arc, time::Duration};

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     backend,
-    handshake::{self, Admitted, Greeting},
+    handshake::{self, Admitted, Greeting, Rejection},
 };
 use crate::{
     flows::{Direction, Pair},
@@ -39,14 +39,24 @@ pub(super) async fn run(
             () = shared.drain.forced() => {}
             () = (shared.elsewhere)(*start) => {}
         },
-        Greeting::Refused(rejection) => {
-            let who = rejection
+        Greeting::Refused(Rejection { service, fault }) => {
+            let who = fault
                 .peer
                 .map_or_else(|| peer.to_string(), |peer| peer.short());
-            let (service, reason) = (&rejection.service, rejection.reason);
-            shared
-                .refusals
-                .record(Direction::Inbound, service, who, reason, rejection.sentence);
+            let refusals = &shared.refusals;
+            refusals.record(
+                Direction::Inbound,
+                &service,
+                who,
+                fault.reason,
+                fault.sentence,
+            );
+            if let Some(stream) = fault.stream {
+                tokio::select! {
+                    () = shared.drain.forced() => {}
+                    () = handshake::let_read_alert(stream) => {}
+                }
+            }
         }
         Greeting::Admitted(admitted) => carry(*admitted, (id, peer), &shared, guard).await,
     }

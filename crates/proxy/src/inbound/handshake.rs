@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use renkei_site::{Protocol, Service};
-use renkei_spiffe::{SpiffeId, server_side};
+use renkei_spiffe::{Refusal, SpiffeId, server_side};
 use rustls::{AlertDescription, server::Acceptor};
 use time::OffsetDateTime;
 use tokio::{
@@ -22,6 +22,7 @@ use crate::{
     wan::WanStream,
 };
 
+const UNFINISHED: &str = "the peer did not finish its handshake";
 /// First byte of a TLS record that carries a handshake (RFC 8446 5.1).
 const HANDSHAKE_RECORD: u8 = 0x16;
 /// How long a refused peer has to read its alert, and how much it may go on to send.
@@ -52,23 +53,36 @@ pub(super) enum Greeting {
     Gone,
 }
 
-/// Why a caller was not admitted.
+/// A caller that was not admitted.
 pub(super) struct Rejection {
     pub(super) service: String,
+    pub(super) fault: Fault,
+}
+
+/// Why not.
+pub(super) struct Fault {
     /// Who it proved or claimed to be.
     pub(super) peer: Option<SpiffeId>,
     pub(super) reason: &'static str,
     pub(super) sentence: String,
+    /// The connection, if an alert is on its way.
+    pub(super) stream: Option<TcpStream>,
 }
 
-impl Rejection {
-    fn unnamed(reason: &'static str, sentence: impl Into<String>) -> Greeting {
-        let service = NO_SERVICE.to_owned();
-        Greeting::Refused(Self {
-            service,
+impl Fault {
+    fn of(reason: &'static str, sentence: impl Into<String>) -> Self {
+        Self {
             peer: None,
             reason,
             sentence: sentence.into(),
+            stream: None,
+        }
+    }
+
+    fn unnamed(self) -> Greeting {
+        Greeting::Refused(Rejection {
+            service: NO_SERVICE.to_owned(),
+            fault: self,
         })
     }
 }
@@ -86,7 +100,7 @@ pub(super) async fn greet(
             None => Greeting::Elsewhere(Box::new(start)),
         },
         Ok(Err(greeting)) => greeting,
-        Err(_) => Rejection::unnamed("handshake_timeout", "the peer did not finish its handshake"),
+        Err(_) => Fault::of("handshake_timeout", UNFINISHED).unnamed(),
     }
 }
 
@@ -98,13 +112,13 @@ async fn hello(stream: TcpStream) -> Result<StartHandshake<TcpStream>, Greeting>
         Ok(0) | Err(_) => return Err(Greeting::Gone),
         Ok(_) if first != [HANDSHAKE_RECORD] => {
             let sentence = "the peer speaks plaintext; the gateway speaks TLS only";
-            return Err(Rejection::unnamed("plaintext", sentence));
+            return Err(Fault::of("plaintext", sentence).unnamed());
         }
         Ok(_) => {}
     }
     LazyConfigAcceptor::new(Acceptor::default(), stream)
         .await
-        .map_err(|error| Rejection::unnamed("bad_handshake", format!("no TLS handshake: {error}")))
+        .map_err(|error| Fault::of("bad_handshake", format!("no TLS handshake: {error}")).unnamed())
 }
 
 /// What a caller asks for.
@@ -149,108 +163,104 @@ fn protocol_of(start: &StartHandshake<TcpStream>, service: &Service) -> Option<&
 
 async fn admit(
     start: StartHandshake<TcpStream>,
-    Meant {
-        desired,
-        service,
-        node,
-    }: Meant,
+    meant: Meant,
     peer: SocketAddr,
     flow: u64,
     shared: &Arc<Shared>,
 ) -> Greeting {
-    let refused = |peer, reason, sentence: String| {
-        let service = service.name.clone();
-        Greeting::Refused(Rejection {
-            service,
-            peer,
-            reason,
-            sentence,
-        })
-    };
-    let Some(policy) = desired.policies.get(&service.name).cloned() else {
-        return refused(None, "no_policy", format!("{} has no policy", service.name));
-    };
-    let Some(svid) = shared.svid(&service.id) else {
-        return refused(
-            None,
-            "no_identity",
-            format!("{} has no identity yet", service.id.short()),
-        );
-    };
-    let judge = Judge::new(policy, service.id.clone(), peer.ip().to_canonical(), flow);
-    let bundles = shared.identities().bundles.clone();
-    let alpn = protocol_of(&start, &service);
-    let judge = Arc::new(judge);
-    let side = match server_side(&shared.provider, &svid, bundles, judge, alpn.as_slice()) {
-        Ok(side) => side,
-        Err(error) => return refused(None, "tls", format!("TLS cannot be set up: {error}")),
-    };
-    let handshake = start.into_stream(side.config).into_fallible();
-    let (error, stream) = match timeout(shared.limits.handshake_time, handshake).await {
-        Err(_) => {
-            let sentence = "the peer did not finish its handshake".to_owned();
-            return refused(None, "handshake_timeout", sentence);
-        }
-        Ok(Err(failed)) => failed,
-        Ok(Ok(stream)) => {
-            let Some(caller) = side.outcome.peer() else {
-                return refused(
-                    None,
-                    "no_certificate",
-                    "the peer has no identity".to_owned(),
-                );
-            };
-            let svid_not_after = svid.not_after();
-            let stream = stream.into();
-            return Greeting::Admitted(Box::new(Admitted {
-                stream,
-                caller,
-                service,
-                node,
-                svid_not_after,
-                desired,
-            }));
-        }
-    };
-    tokio::spawn(let_read_alert(stream));
-    match side.outcome.refusal(&error) {
-        Some(refusal) => refused(
-            refusal.peer().cloned(),
-            refusal.label(),
-            refusal.to_string(),
-        ),
-        None => {
-            let (reason, sentence) = explain(&error);
-            refused(None, reason, sentence)
-        }
+    let service = meant.service.name.clone();
+    match finish(start, meant, peer, flow, shared).await {
+        Ok(admitted) => Greeting::Admitted(Box::new(admitted)),
+        Err(fault) => Greeting::Refused(Rejection { service, fault }),
     }
 }
 
-/// A handshake that failed without our refusal.
-fn explain(error: &io::Error) -> (&'static str, String) {
+async fn finish(
+    start: StartHandshake<TcpStream>,
+    meant: Meant,
+    peer: SocketAddr,
+    flow: u64,
+    shared: &Arc<Shared>,
+) -> Result<Admitted, Fault> {
+    let Meant {
+        desired,
+        service,
+        node,
+    } = meant;
+    let policy = desired
+        .policies
+        .get(&service.name)
+        .cloned()
+        .ok_or_else(|| Fault::of("no_policy", format!("{} has no policy", service.name)))?;
+    let svid = shared.svid(&service.id).ok_or_else(|| {
+        Fault::of(
+            "no_identity",
+            format!("{} has no identity yet", service.id.short()),
+        )
+    })?;
+    let judge = Judge::new(policy, service.id.clone(), peer.ip().to_canonical(), flow);
+    let bundles = shared.identities().bundles.clone();
+    let alpn = protocol_of(&start, &service);
+    let side = server_side(
+        &shared.provider,
+        &svid,
+        bundles,
+        Arc::new(judge),
+        alpn.as_slice(),
+    )
+    .map_err(|error| Fault::of("tls", format!("TLS cannot be set up: {error}")))?;
+    let handshake = start.into_stream(side.config).into_fallible();
+    let stream = timeout(shared.limits.handshake_time, handshake)
+        .await
+        .map_err(|_| Fault::of("handshake_timeout", UNFINISHED))?
+        .map_err(|(error, stream)| explain(side.outcome.refusal(&error), &error, stream))?;
+    let caller = side
+        .outcome
+        .peer()
+        .ok_or_else(|| Fault::of("no_certificate", "the peer has no identity"))?;
+    Ok(Admitted {
+        stream: stream.into(),
+        caller,
+        service,
+        node,
+        svid_not_after: svid.not_after(),
+        desired,
+    })
+}
+
+/// Why a handshake failed: by our refusal, by the peer's, or by what came over the line.
+fn explain(refusal: Option<Refusal>, error: &io::Error, stream: TcpStream) -> Fault {
     let tls = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match tls {
-        Some(rustls::Error::AlertReceived(AlertDescription::UnknownCA)) => (
-            "peer_refused",
-            "the peer does not trust this site's CA".to_owned(),
-        ),
-        Some(rustls::Error::AlertReceived(alert)) => (
-            "peer_refused",
-            format!("the peer ended the handshake with the alert {alert:?}"),
-        ),
-        Some(error) => ("bad_handshake", format!("the handshake failed: {error}")),
-        None => (
+    let mut fault = match (refusal, tls) {
+        (Some(refusal), _) => {
+            let peer = refusal.peer().cloned();
+            Fault {
+                peer,
+                ..Fault::of(refusal.label(), refusal.to_string())
+            }
+        }
+        (None, Some(rustls::Error::AlertReceived(AlertDescription::UnknownCA))) => {
+            Fault::of("peer_refused", "the peer does not trust this site's CA")
+        }
+        (None, Some(rustls::Error::AlertReceived(alert))) => {
+            let sentence = format!("the peer ended the handshake with the alert {alert:?}");
+            Fault::of("peer_refused", sentence)
+        }
+        (None, Some(error)) => Fault::of("bad_handshake", format!("the handshake failed: {error}")),
+        (None, None) => Fault::of(
             "peer_closed",
             format!("the peer closed during the handshake: {error}"),
         ),
-    }
+    };
+    fault.stream = Some(stream);
+    fault
 }
 
 /// Closing at once, with bytes of the peer still unread, would reset the connection before the
 /// peer has read why it was refused.
-async fn let_read_alert(mut stream: TcpStream) {
+pub(super) async fn let_read_alert(mut stream: TcpStream) {
     let _ = timeout(ALERT_TIME, async {
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(ALERT_BYTES), &mut tokio::io::sink()).await

@@ -53,7 +53,7 @@ impl Drop for Gateway {
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
-    let _open = shared.drain.guard();
+    let open = shared.drain.guard();
     let ended = async {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -69,7 +69,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTok
         };
         let (room, turn, (stream, peer)) = tokio::select! {
             biased;
-            () = &mut ended => return,
+            () = &mut ended => break,
             next = next => next,
         };
         let shared = shared.clone();
@@ -79,4 +79,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTok
             drop(room);
         });
     }
+    // The address is free before the drain is told so.
+    drop(listener);
+    drop(open);
 }

@@ -163,7 +163,7 @@ async fn serve(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    let _open = shared.drain.guard();
+    let open = shared.drain.guard();
     let ended = async {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -178,7 +178,7 @@ async fn serve(
         };
         let (room, (stream, peer)) = tokio::select! {
             biased;
-            () = &mut ended => return,
+            () = &mut ended => break,
             next = next => next,
         };
         let (routes, shared) = (routes.clone(), shared.clone());
@@ -188,4 +188,7 @@ async fn serve(
             drop(room);
         });
     }
+    // The address is free before the drain is told so.
+    drop(listener);
+    drop(open);
 }
