@@ -1,6 +1,6 @@
 //! A client of any agent's Workload API, Renkei's or another (SPIRE's), over a unix socket.
 //!
-//! [`watch`] follows an agent for as long as it is asked to: it connects again after a failure
+//! [`watch()`] follows an agent for as long as it is asked to: it connects again after a failure
 //! and keeps the last good state meanwhile. [`fetch`] asks once. What an agent sends is checked
 //! like anything from outside.
 

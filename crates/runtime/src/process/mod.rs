@@ -4,7 +4,7 @@
 //! A [`Process`] is a handle to one process, taken from a unix socket's peer or from a process
 //! ID. It stays bound to that very process: a pidfd where the kernel has one, a directory handle
 //! of `/proc/PID`, and the start time that is compared after reading close the race against a
-//! reused process ID. [`Process::facts`] reads what selectors ask about, [`matches`] compares.
+//! reused process ID. [`Process::facts`] reads what selectors ask about, [`matches()`] compares.
 //!
 //! User and group of a socket's peer are those it had when it connected, as the kernel recorded
 //! them. A process whose user has changed since (a set-user-ID program it turned into) is
