@@ -4,11 +4,12 @@
 
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
-const PURE: [&str; 5] = [
+const PURE: [&str; 6] = [
     "renkei-spiffe",
     "renkei-site",
     "renkei-policy",
     "renkei-kafka",
+    "renkei-trunk",
     "renkei-testkit",
 ];
 const ROLES: [&str; 3] = ["renkei-server", "renkei-agent", "renkei-proxy"];
@@ -16,7 +17,7 @@ const ROLES: [&str; 3] = ["renkei-server", "renkei-agent", "renkei-proxy"];
 /// What a crate's product code may name among this workspace's crates.
 fn allowed(package: &str) -> &'static [&'static str] {
     match package {
-        "renkei-spiffe" | "renkei-kafka" | "renkei-api" | "renkei-testkit" => &[],
+        "renkei-spiffe" | "renkei-kafka" | "renkei-trunk" | "renkei-api" | "renkei-testkit" => &[],
         "renkei-site" | "renkei-policy" => &["renkei-spiffe"],
         "renkei-runtime" => &["renkei-spiffe", "renkei-site"],
         "renkei-server" => &[
@@ -37,6 +38,7 @@ fn allowed(package: &str) -> &'static [&'static str] {
             "renkei-spiffe",
             "renkei-policy",
             "renkei-kafka",
+            "renkei-trunk",
         ],
         "renkei" => &[
             "renkei-server",
@@ -47,6 +49,8 @@ fn allowed(package: &str) -> &'static [&'static str] {
             "renkei-site",
             "renkei-spiffe",
         ],
+        // A tool that measures the product from outside; it forges certificates for its peers.
+        "renkei-bench" => &["renkei-wan", "renkei-testkit"],
         _ => &[],
     }
 }

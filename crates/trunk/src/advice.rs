@@ -1,0 +1,248 @@
+//! How many lanes a trunk should have, from what the kernel says of those it has.
+//!
+//! A lane is *pressed* when for a quarter of the interval its buffers, not its congestion window,
+//! held it back (`tcpi_sndbuf_limited`, `tcpi_rwnd_limited`), or when bytes wait unsent at its end
+//! (`tcpi_notsent_bytes`): more lanes then mean more buffers, and more congestion windows that a
+//! lost packet leaves alone.
+//!
+//! ```text
+//!             most lanes pressed                 after SETTLE intervals
+//!   Steady ───────────────────────► Trial(goodput before) ──┬─ 5 % more: Steady, may grow again
+//!     ▲  │ long unpressed and                               ├─ no gain: Plateau
+//!     │  └ little to carry: Shrink(1)                       └─ 10 % less: Shrink(added), Plateau
+//!     └──────────── after HOLD intervals ───────── Plateau ◄─┘
+//! ```
+//!
+//! Growing doubles the lanes, so that sixteen are reached in four trials.
+
+use std::time::Duration;
+
+/// Bytes waiting unsent that press a lane.
+const UNSENT: u64 = 64 * 1024;
+/// Intervals before a trial is judged: new lanes are still in slow start.
+const SETTLE: u32 = 3;
+/// Intervals before growing is tried again after it gained nothing.
+const HOLD: u32 = 100;
+/// Intervals without pressure before a lane goes.
+const IDLE: u32 = 50;
+
+/// What one lane did in one interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneSample {
+    /// Bytes the peer's kernel acknowledged (the difference of `tcpi_bytes_acked`), or where that
+    /// is not known, bytes written.
+    pub goodput: u64,
+    /// The difference of `tcpi_sndbuf_limited`.
+    pub sndbuf_limited: Duration,
+    /// The difference of `tcpi_rwnd_limited`.
+    pub rwnd_limited: Duration,
+    /// `tcpi_notsent_bytes` at the end of the interval.
+    pub notsent: u64,
+}
+
+impl LaneSample {
+    fn pressed(&self, interval: Duration) -> bool {
+        self.sndbuf_limited + self.rwnd_limited >= interval / 4 || self.notsent >= UNSENT
+    }
+}
+
+/// What to do with the number of lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneAdvice {
+    /// Add that many.
+    Grow(usize),
+    /// Leave it.
+    Keep,
+    /// Drain that many.
+    Shrink(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    Steady,
+    Trial {
+        before: f64,
+        added: usize,
+        intervals: u32,
+    },
+    Plateau {
+        intervals: u32,
+    },
+}
+
+/// Gives advice once per interval; 100 ms is a good one.
+#[derive(Clone, Debug)]
+pub struct LaneAdvisor {
+    max_lanes: usize,
+    state: State,
+    /// Goodput per second while the lanes were pressed: what the path can do.
+    capacity: f64,
+    unpressed: u32,
+}
+
+impl LaneAdvisor {
+    /// Never advises more than `max_lanes` (16 is customary).
+    #[must_use]
+    pub fn new(max_lanes: usize) -> Self {
+        Self {
+            max_lanes: max_lanes.max(1),
+            state: State::Steady,
+            capacity: 0.0,
+            unpressed: 0,
+        }
+    }
+
+    /// Advice after an interval, from one sample for each lane that was ready throughout.
+    pub fn advise(&mut self, interval: Duration, samples: &[LaneSample]) -> LaneAdvice {
+        let lanes = samples.len();
+        let pressed = samples
+            .iter()
+            .filter(|sample| sample.pressed(interval))
+            .count();
+        let bytes: u64 = samples.iter().map(|sample| sample.goodput).sum();
+        let goodput = bytes as f64 / interval.as_secs_f64().max(1e-6);
+        self.unpressed = if pressed == 0 {
+            self.unpressed.saturating_add(1)
+        } else {
+            0
+        };
+        if pressed > 0 {
+            self.capacity = self.capacity.max(goodput);
+        }
+        if let Some(advice) = self.judge(goodput, lanes) {
+            return advice;
+        }
+        if self.state == State::Steady && pressed * 2 > lanes && lanes < self.max_lanes {
+            let added = lanes.min(self.max_lanes - lanes);
+            self.state = State::Trial {
+                before: goodput,
+                added,
+                intervals: 0,
+            };
+            return LaneAdvice::Grow(added);
+        }
+        if lanes > 1 && self.unpressed >= IDLE && goodput * 2.0 <= self.capacity {
+            self.unpressed = 0;
+            self.state = State::Steady;
+            return LaneAdvice::Shrink(1);
+        }
+        LaneAdvice::Keep
+    }
+
+    /// Moves a trial or a plateau on; `None` when other rules may speak.
+    fn judge(&mut self, goodput: f64, lanes: usize) -> Option<LaneAdvice> {
+        match self.state {
+            State::Steady => None,
+            State::Plateau { intervals } if intervals >= HOLD => {
+                self.state = State::Steady;
+                None
+            }
+            State::Plateau { intervals } => {
+                self.state = State::Plateau {
+                    intervals: intervals + 1,
+                };
+                None
+            }
+            State::Trial {
+                before,
+                added,
+                intervals,
+            } if intervals < SETTLE => {
+                self.state = State::Trial {
+                    before,
+                    added,
+                    intervals: intervals + 1,
+                };
+                Some(LaneAdvice::Keep)
+            }
+            State::Trial { before, .. } if goodput >= before * 1.05 => {
+                self.state = State::Steady;
+                None
+            }
+            State::Trial { before, added, .. } => {
+                self.state = State::Plateau { intervals: 0 };
+                let worse = goodput < before * 0.9 && self.unpressed == 0 && lanes > added;
+                Some(if worse {
+                    LaneAdvice::Shrink(added)
+                } else {
+                    LaneAdvice::Keep
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    /// A path on which each lane carries `lane` bytes per interval, and all together `path`.
+    fn run(advisor: &mut LaneAdvisor, lanes: &mut usize, lane: u64, path: u64, intervals: u32) {
+        for _ in 0..intervals {
+            let goodput = lane.min(path / *lanes as u64);
+            let limited = if goodput == lane {
+                INTERVAL
+            } else {
+                Duration::ZERO
+            };
+            let notsent = 2 * UNSENT;
+            let sample = LaneSample {
+                goodput,
+                sndbuf_limited: limited,
+                notsent,
+                ..Default::default()
+            };
+            match advisor.advise(INTERVAL, &vec![sample; *lanes]) {
+                LaneAdvice::Grow(n) => *lanes += n,
+                LaneAdvice::Shrink(n) => *lanes -= n,
+                LaneAdvice::Keep => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_trunk_held_back_by_buffers_reaches_sixteen_lanes_within_two_seconds() {
+        let (mut advisor, mut lanes) = (LaneAdvisor::new(16), 1);
+        run(&mut advisor, &mut lanes, 100_000, u64::MAX, 20);
+        assert_eq!(lanes, 16);
+        run(&mut advisor, &mut lanes, 100_000, u64::MAX, 1000);
+        assert_eq!(lanes, 16, "and never more");
+    }
+
+    #[test]
+    fn lanes_that_bring_nothing_are_not_added_without_end() {
+        let (mut advisor, mut lanes) = (LaneAdvisor::new(16), 1);
+        run(&mut advisor, &mut lanes, 100_000, 200_000, 50);
+        assert!(
+            (2..=4).contains(&lanes),
+            "{lanes} lanes for a path that two fill"
+        );
+    }
+
+    #[test]
+    fn idle_lanes_go_one_by_one() {
+        let (mut advisor, mut lanes) = (LaneAdvisor::new(8), 1);
+        run(&mut advisor, &mut lanes, 100_000, u64::MAX, 40);
+        for _ in 0..8 * IDLE {
+            let idle = vec![LaneSample::default(); lanes];
+            if advisor.advise(INTERVAL, &idle) == LaneAdvice::Shrink(1) {
+                lanes -= 1;
+            }
+        }
+        assert_eq!(lanes, 1);
+    }
+
+    #[test]
+    fn an_application_that_writes_little_stays_on_one_lane() {
+        let mut advisor = LaneAdvisor::new(16);
+        let sample = LaneSample {
+            goodput: 50_000,
+            ..Default::default()
+        };
+        for _ in 0..1000 {
+            assert_eq!(advisor.advise(INTERVAL, &[sample]), LaneAdvice::Keep);
+        }
+    }
+}

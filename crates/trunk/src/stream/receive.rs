@@ -1,0 +1,234 @@
+//! The receive direction of a stream: window, order, end.
+//!
+//! ```text
+//!                  DATA                    STOP sent
+//!               ┌────────┐              ┌─────────────► Stopped ──┐
+//!               ▼        │              │                         │ RESET, or the end
+//!            Receiving ──┴──────────────┤                         ▼
+//!                                       ├─ end read by the app ► Ended
+//!                                       └─ RESET ──────────────► Ended
+//! ```
+
+use bytes::Bytes;
+
+use super::assembly::Assembly;
+use crate::error::Violation;
+use crate::event::Read;
+use crate::id::StreamId;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Receiving,
+    /// The application wants no more; bytes are counted and dropped until the peer's RESET.
+    Stopped,
+    Ended,
+}
+
+/// What a frame changed, for the trunk's accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Bytes by which the highest offset rose.
+    pub(crate) received: u64,
+    /// Bytes that need no memory any more: read or dropped.
+    pub(crate) consumed: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct ReceiveHalf {
+    assembly: Assembly,
+    state: State,
+    /// The peer may send up to here.
+    limit: u64,
+    window: u64,
+    window_max: u64,
+    /// The peer said it was held up by `limit`.
+    blocked: bool,
+    highest: u64,
+    final_size: Option<u64>,
+    /// The last acknowledgement sent; none is owed after a RESET.
+    acknowledged: u64,
+}
+
+impl ReceiveHalf {
+    pub(crate) fn new(window: u64, window_max: u64) -> Self {
+        Self {
+            assembly: Assembly::default(),
+            state: State::Receiving,
+            limit: window,
+            window,
+            window_max,
+            blocked: false,
+            highest: 0,
+            final_size: None,
+            acknowledged: 0,
+        }
+    }
+
+    pub(crate) fn ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// Whether the application still waits for bytes or for the end.
+    pub(crate) fn wanted(&self) -> bool {
+        self.state == State::Receiving
+    }
+
+    pub(crate) fn held(&self) -> u64 {
+        self.assembly.held()
+    }
+
+    pub(crate) fn pieces(&self) -> usize {
+        self.assembly.pieces()
+    }
+
+    /// Whether a read would give bytes or the end.
+    pub(crate) fn readable(&self) -> bool {
+        self.state == State::Receiving
+            && (self.assembly.next() > self.assembly.read()
+                || self.final_size == Some(self.assembly.read()))
+    }
+
+    /// How far the highest offset would rise; checks it against window and end.
+    pub(crate) fn check(&self, id: StreamId, end: u64, fin: bool) -> Result<u64, Violation> {
+        let contradicts = match self.final_size {
+            Some(size) => end > size || (fin && end != size),
+            None => fin && end < self.highest,
+        };
+        if contradicts {
+            return Err(Violation::FinalSize(id.0));
+        }
+        if end > self.limit {
+            return Err(Violation::StreamWindow(id.0));
+        }
+        Ok(end.saturating_sub(self.highest))
+    }
+
+    /// Bytes that [`check`](Self::check) has passed.
+    pub(crate) fn data(&mut self, offset: u64, data: Bytes, fin: bool, chunk: usize) -> Change {
+        let end = offset + data.len() as u64;
+        let received = end.saturating_sub(self.highest);
+        self.highest = self.highest.max(end);
+        if fin {
+            self.final_size = Some(end);
+        }
+        match self.state {
+            State::Receiving => {
+                self.assembly.insert(offset, data, chunk);
+                Change {
+                    received,
+                    consumed: 0,
+                }
+            }
+            State::Stopped => {
+                if fin {
+                    self.state = State::Ended;
+                }
+                Change {
+                    received,
+                    consumed: received,
+                }
+            }
+            State::Ended => Change::default(),
+        }
+    }
+
+    /// The peer's RESET, whose size [`check`](Self::check) has passed.
+    pub(crate) fn reset(&mut self, final_size: u64) -> Change {
+        let received = final_size.saturating_sub(self.highest);
+        let consumed = match self.state {
+            State::Receiving => final_size - self.assembly.read(),
+            State::Stopped => received,
+            State::Ended => 0,
+        };
+        self.highest = final_size;
+        self.final_size = Some(final_size);
+        self.state = State::Ended;
+        self.acknowledged = u64::MAX;
+        self.assembly.clear();
+        Change { received, consumed }
+    }
+
+    /// The application wants no more. Whether the peer must be told.
+    pub(crate) fn stop(&mut self) -> (Change, bool) {
+        if self.state != State::Receiving {
+            return (Change::default(), false);
+        }
+        let consumed = self.highest - self.assembly.read();
+        let complete = self.final_size == Some(self.assembly.next());
+        self.assembly.clear();
+        let known = self.final_size.is_some();
+        self.state = if known { State::Ended } else { State::Stopped };
+        (
+            Change {
+                received: 0,
+                consumed,
+            },
+            !complete,
+        )
+    }
+
+    pub(crate) fn read(&mut self, max: usize) -> Read {
+        if self.state == State::Receiving {
+            if let Some(data) = self.assembly.take(max) {
+                return Read::Data(data);
+            }
+            if self.final_size == Some(self.assembly.read()) {
+                self.state = State::Ended;
+                return Read::Finished;
+            }
+        }
+        Read::Pending
+    }
+
+    /// The peer is held up at `limit`; grow the window if the application keeps up.
+    pub(crate) fn peer_blocked(&mut self, limit: u64) {
+        self.blocked |= limit == self.limit;
+    }
+
+    /// Complete up to here; the end counts one.
+    fn position(&self) -> u64 {
+        let next = self.assembly.next();
+        next + u64::from(self.final_size == Some(next))
+    }
+
+    /// Whether the peer has been told of bytes before, and may be told again.
+    pub(crate) fn acknowledgeable(&self) -> bool {
+        self.acknowledged != u64::MAX && self.position() > 0
+    }
+
+    /// Whether an ACK is owed at all.
+    pub(crate) fn unacknowledged(&self) -> bool {
+        self.position() > self.acknowledged
+    }
+
+    /// Whether an ACK must not wait: many bytes, the end, or the peer needs window.
+    pub(crate) fn ack_is_urgent(&mut self) -> bool {
+        let position = self.position();
+        let threshold = (self.window / 8).clamp(8 * 1024, 512 * 1024);
+        let ended = self.final_size.is_some_and(|size| position > size);
+        (position > self.acknowledged && (ended || position - self.acknowledged >= threshold))
+            || self.window_is_urgent()
+    }
+
+    fn window_is_urgent(&mut self) -> bool {
+        if self.state != State::Receiving || self.final_size.is_some() {
+            return false;
+        }
+        if self.blocked && self.assembly.held() <= self.window / 2 {
+            self.window = (self.window * 2).min(self.window_max);
+            self.blocked = false;
+        }
+        let grown = (self.assembly.read() + self.window).saturating_sub(self.limit);
+        grown > 0 && grown >= self.window / 4
+    }
+
+    /// The offset and limit of the ACK to send now.
+    pub(crate) fn acknowledge(&mut self) -> (u64, u64) {
+        let position = self.position();
+        self.acknowledged = self.acknowledged.max(position);
+        if self.state == State::Receiving {
+            self.limit = self.limit.max(self.assembly.read() + self.window);
+        }
+        (position, self.limit)
+    }
+}

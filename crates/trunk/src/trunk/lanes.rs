@@ -1,0 +1,218 @@
+//! Lanes come, drain and die.
+
+use std::time::Instant;
+
+use super::Trunk;
+use crate::error::{CloseReason, LaneError, Refusal};
+use crate::event::Event;
+use crate::frame::Frame;
+use crate::hello::Hello;
+use crate::id::{LaneId, Side};
+use crate::lane::{Lane, State};
+
+impl Trunk {
+    /// Adds a lane to a dialing trunk: `peer` is who was authenticated on it.
+    ///
+    /// # Errors
+    ///
+    /// The trunk is over, is the accepting end, or has lanes enough; or the peer is another.
+    pub fn add_lane(&mut self, now: Instant, peer: &str) -> Result<LaneId, LaneError> {
+        if self.closed.is_some() {
+            return Err(LaneError::Closed);
+        }
+        if self.side != Side::Dialer {
+            return Err(LaneError::NotDialer);
+        }
+        if *peer != *self.peer {
+            return Err(Refusal::Identity.into());
+        }
+        if self.lanes.len() >= self.config.max_lanes {
+            return Err(Refusal::TooManyLanes.into());
+        }
+        let id = LaneId(self.next_lane);
+        self.next_lane += 1;
+        let mut lane = Lane::new(now, State::Greeting { since: now });
+        lane.pinned.push_back(Frame::Hello(self.hello(id)));
+        self.lanes.insert(id, lane);
+        Ok(id)
+    }
+
+    fn hello(&self, lane: LaneId) -> Hello {
+        let oldest = self.lanes.keys().next().copied().unwrap_or(lane).min(lane);
+        let (trunk, incarnation, limits) = (self.id, self.incarnation, self.config.limits);
+        Hello {
+            trunk,
+            incarnation,
+            lane,
+            oldest,
+            limits,
+        }
+    }
+
+    /// Takes the lane on which `hello` came, from the authenticated `peer`.
+    ///
+    /// # Errors
+    ///
+    /// The lane is not wanted: write [`Refusal::frame`] on it and close it.
+    pub fn accept_lane(
+        &mut self,
+        now: Instant,
+        hello: &Hello,
+        peer: &str,
+    ) -> Result<LaneId, Refusal> {
+        if *peer != *self.peer {
+            return Err(Refusal::Identity);
+        }
+        let known = hello.incarnation == 0 || hello.incarnation == self.incarnation;
+        let ours = self.side == Side::Acceptor && hello.trunk == self.id && known;
+        if self.closed.is_some() || !ours {
+            return Err(Refusal::UnknownTrunk);
+        }
+        if hello.oldest > hello.lane {
+            return Err(Refusal::Malformed);
+        }
+        let over: Vec<LaneId> = self
+            .lanes
+            .range(..hello.oldest)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            self.lane_dead(now, id);
+        }
+        if self.lanes.contains_key(&hello.lane) {
+            return Err(Refusal::LaneInUse);
+        }
+        // The dialer may have seen lanes die that still seem alive here.
+        if self.lanes.len() >= self.config.max_lanes * 2 {
+            return Err(Refusal::TooManyLanes);
+        }
+        let mut lane = Lane::new(now, State::Ready);
+        lane.pinned.push_back(Frame::Hello(self.hello(hello.lane)));
+        self.lanes.insert(hello.lane, lane);
+        self.lane_ready(hello.lane);
+        Ok(hello.lane)
+    }
+
+    /// The lane has greeted. After a time without lanes both ends say what they have.
+    pub(super) fn lane_ready(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.state = State::Ready;
+        }
+        self.events.push_back(Event::LaneReady(id));
+        if self.suspended.take().is_some() && self.greeted {
+            self.hold_resend = true;
+            self.tell_received(id);
+            self.events.push_back(Event::Resumed);
+        }
+        self.greeted = true;
+    }
+
+    /// Says on this lane what has been received, so that nothing of it is sent again.
+    pub(super) fn tell_received(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return;
+        };
+        if !lane.ready() {
+            self.control.push_back(Frame::Resumed);
+            return;
+        }
+        if lane.resumed_sent {
+            return;
+        }
+        lane.resumed_sent = true;
+        for stream in self
+            .streams
+            .values_mut()
+            .filter(|s| s.receive.acknowledgeable())
+        {
+            let (offset, limit) = stream.receive.acknowledge();
+            lane.pinned.push_back(Frame::Ack {
+                stream: stream.id,
+                offset,
+                limit,
+            });
+        }
+        lane.pinned.push_back(Frame::Resumed);
+    }
+
+    /// The lane's connection is gone, in whatever way but [`Event::LaneClosed`]. What it carried
+    /// and was not acknowledged goes out again on other lanes.
+    pub fn lane_down(&mut self, now: Instant, id: LaneId) {
+        if self.lanes.contains_key(&id) {
+            self.drop_lane(now, id, false);
+        }
+    }
+
+    pub(super) fn lane_dead(&mut self, now: Instant, id: LaneId) {
+        self.drop_lane(now, id, false);
+        self.events.push_back(Event::LaneDead(id));
+    }
+
+    fn drop_lane(&mut self, now: Instant, id: LaneId, drained: bool) {
+        let Some(lane) = self.lanes.remove(&id) else {
+            return;
+        };
+        if self.closed.is_some() {
+            return;
+        }
+        for stream in self.streams.values_mut() {
+            stream.send.lane_gone(id, drained);
+            if stream.send.has_lost() && !stream.resending {
+                stream.resending = true;
+                self.resend.push_back(stream.id);
+            }
+        }
+        let again = lane.uncounted.into_iter().chain(lane.pinned);
+        let again = again.filter(|frame| frame.counted() && *frame != Frame::LaneClose);
+        for frame in again.collect::<Vec<_>>().into_iter().rev() {
+            self.control.push_front(frame);
+        }
+        self.check_control();
+        self.review_suspension(now);
+    }
+
+    /// Stops using the lane for anything new and closes it once all it carries has arrived.
+    /// [`Event::LaneClosed`] tells when its connection can be closed.
+    pub fn close_lane(&mut self, now: Instant, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return;
+        };
+        match lane.state {
+            State::Greeting { .. } => self.lane_dead(now, id),
+            State::Ready => {
+                lane.state = State::Draining;
+                self.review_suspension(now);
+            }
+            State::Draining => {}
+        }
+    }
+
+    /// Lets go of the lane once both ends have closed it.
+    pub(super) fn review_drained(&mut self, now: Instant, id: LaneId) {
+        if self.lanes.get(&id).is_some_and(Lane::drained) {
+            self.drop_lane(now, id, true);
+            self.events.push_back(Event::LaneClosed(id));
+        }
+    }
+
+    pub(super) fn review_suspension(&mut self, now: Instant) {
+        if self.suspended.is_none() && self.closed.is_none() && self.ready_lanes() == 0 {
+            self.suspended = Some(now);
+            self.events.push_back(Event::Suspended {
+                until: now + self.config.grace,
+            });
+        }
+    }
+
+    /// The acceptor does not take the lane.
+    pub(super) fn lane_refused(&mut self, now: Instant, id: LaneId, refusal: Refusal) {
+        self.drop_lane(now, id, false);
+        self.events.push_back(Event::LaneRefused(id, refusal));
+        match refusal {
+            Refusal::UnknownTrunk => self.shut(CloseReason::Forgotten, None),
+            Refusal::TooManyLanes | Refusal::LaneInUse => {}
+            _ if self.greeted => {}
+            _ => self.shut(CloseReason::Refused(refusal), None),
+        }
+    }
+}

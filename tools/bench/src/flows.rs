@@ -1,0 +1,178 @@
+//! Many small flows beside a bulk flow, through the same proxies: what the small ones feel.
+
+use std::{
+    io::{self, Write},
+    net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use renkei_wan::{Path, Profile, Side, Wan};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    runtime::Builder,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    connections::raise_descriptor_limit,
+    error::BenchError,
+    load::{self, SINK, percentile},
+    pair::{Backend, Pair, System},
+    place::Place,
+    process::READY,
+    row::{Metric, Series},
+    tell,
+};
+
+const SYSTEMS: [System; 3] = [System::Direct, System::Renkei, System::Envoy];
+const FLOWS: u32 = 1000;
+/// How many are opened at once.
+const BATCH: u32 = 50;
+/// Each flow asks once in this time.
+const PACE: Duration = Duration::from_millis(500);
+const P99: Metric = Metric("small round trip p99", "ms");
+const GROWTH: Metric = Metric("small round trip p99, beside bulk / alone", "x");
+const CASE: &str = "rtt=23 profile=2021 loss=0 flows=1000";
+
+/// Takes the measurement.
+pub(crate) fn measure(series: &mut Series, runs: u32, seconds: u32) -> Result<(), BenchError> {
+    raise_descriptor_limit();
+    let wan = Wan::new(Path::new(Duration::from_millis(23)), Profile::Year2021, 1)?;
+    let service = wan
+        .inside(Side::B, || load::echo(Ipv4Addr::UNSPECIFIED))?
+        .map_err(|error| fault("the echo service", error))?;
+    let backend = Backend::on_side_b(service.port());
+    let pairs: Vec<Pair> = SYSTEMS
+        .into_iter()
+        .map(|system| start(&wan, system, backend))
+        .collect::<Result<_, _>>()?;
+    let time = Duration::from_secs(seconds.into());
+    for run in 1..=runs {
+        for pair in &pairs {
+            let name = pair.system.name();
+            let small = || small(&wan, pair, time);
+            let alone = small()?;
+            let beside = beside_bulk(&wan, pair, small)?;
+            series.push(CASE, name, P99, alone);
+            series.push(&format!("{CASE} beside bulk"), name, P99, beside);
+            series.push(CASE, name, GROWTH, beside / alone);
+            tell(&format!(
+                "{CASE}: run {run} of {runs}, {name}: p99 {alone:.1} ms alone, {beside:.1} beside bulk"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Starts a pair and waits until a byte passes.
+fn start(wan: &Wan, system: System, backend: Backend) -> Result<Pair, BenchError> {
+    let pair = Pair::start(system, Place::Wan(wan), backend)?;
+    let limit = Instant::now() + READY;
+    while let Err(error) = wan.inside(Side::A, || load::open(pair.address))? {
+        if Instant::now() > limit {
+            return Err(fault(system.name(), error));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(pair)
+}
+
+/// The 99th percentile of the small flows' round trips, in milliseconds.
+fn small(wan: &Wan, pair: &Pair, time: Duration) -> Result<f64, BenchError> {
+    let mut times = wan
+        .inside(Side::A, || {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(all(pair.address, time))
+        })?
+        .map_err(|error| fault(pair.system.name(), error))?;
+    Ok(percentile(&mut times, 0.99) / 1e3)
+}
+
+/// The same while one connection sends all that it can.
+fn beside_bulk(
+    wan: &Wan,
+    pair: &Pair,
+    small: impl FnOnce() -> Result<f64, BenchError>,
+) -> Result<f64, BenchError> {
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let bulk = scope.spawn(|| wan.inside(Side::A, || bulk(pair.address, &ended)));
+        let measured = small();
+        ended.store(true, Relaxed);
+        let sent = bulk
+            .join()
+            .unwrap_or_else(|_| Ok(Err(io::Error::other("the bulk flow panicked"))))?;
+        sent.map_err(|error| fault("the bulk flow", error))?;
+        measured
+    })
+}
+
+/// Sends until it is ended.
+fn bulk(address: SocketAddr, ended: &AtomicBool) -> io::Result<()> {
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.set_write_timeout(Some(READY))?;
+    let block = vec![SINK; 1 << 18];
+    while !ended.load(Relaxed) {
+        stream.write_all(&block)?;
+    }
+    Ok(())
+}
+
+/// Opens all flows, then lets each ask for `time`, and gives the times of all round trips.
+async fn all(address: SocketAddr, time: Duration) -> io::Result<Vec<Duration>> {
+    let mut open = Vec::new();
+    for _ in 0..FLOWS / BATCH {
+        let mut batch: JoinSet<_> = (0..BATCH).map(|_| connect(address)).collect();
+        while let Some(opened) = batch.join_next().await {
+            open.push(opened.map_err(io::Error::other)??);
+        }
+    }
+    let mut flows = JoinSet::new();
+    for (stream, index) in open.into_iter().zip(0_u32..) {
+        flows.spawn(flow(stream, PACE * index / FLOWS, time));
+    }
+    let mut times = Vec::new();
+    while let Some(ended) = flows.join_next().await {
+        times.extend(ended.map_err(io::Error::other)??);
+    }
+    Ok(times)
+}
+
+/// A connection that has carried a byte there and back.
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    ask(&mut stream).await?;
+    Ok(stream)
+}
+
+/// One flow: a byte and its echo once every `PACE`.
+async fn flow(mut stream: TcpStream, phase: Duration, time: Duration) -> io::Result<Vec<Duration>> {
+    sleep(phase).await;
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < time {
+        let taken = ask(&mut stream).await?;
+        times.push(taken);
+        sleep(PACE.saturating_sub(taken)).await;
+    }
+    Ok(times)
+}
+
+/// The time of a byte and its echo.
+async fn ask(stream: &mut TcpStream) -> io::Result<Duration> {
+    let asked = Instant::now();
+    stream.write_all(b"r").await?;
+    timeout(READY, stream.read_exact(&mut [0])).await??;
+    Ok(asked.elapsed())
+}
+
+fn fault(what: &str, error: io::Error) -> BenchError {
+    BenchError::Load {
+        what: what.to_owned(),
+        error,
+    }
+}
