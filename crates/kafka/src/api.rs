@@ -12,6 +12,7 @@ pub struct Api {
 }
 
 pub(crate) const PRODUCE: i16 = 0;
+pub(crate) const FETCH: i16 = 1;
 pub(crate) const METADATA: i16 = 3;
 pub(crate) const FIND_COORDINATOR: i16 = 10;
 pub(crate) const SASL_HANDSHAKE: i16 = 17;
@@ -31,7 +32,7 @@ const fn api(key: i16, name: &'static str, max_version: i16) -> Api {
 /// Fetch stops below 16 and DescribeQuorum below 2, whose answers name brokers.
 pub const CARRIED: &[Api] = &[
     api(PRODUCE, "Produce", 13),
-    api(1, "Fetch", 15),
+    api(FETCH, "Fetch", 15),
     api(2, "ListOffsets", 10),
     api(METADATA, "Metadata", 13),
     api(8, "OffsetCommit", 9),
@@ -94,6 +95,11 @@ pub const CARRIED: &[Api] = &[
 pub(crate) fn find(key: i16) -> Option<&'static Api> {
     let at = CARRIED.binary_search_by_key(&key, |api| api.key).ok()?;
     CARRIED.get(at)
+}
+
+/// The versions carried of the request of this key.
+pub(crate) fn carried(key: i16) -> Option<(i16, i16)> {
+    find(key).map(|api| (0, api.max_version))
 }
 
 #[cfg(test)]

@@ -59,6 +59,27 @@ impl<'a> Cutter<'a> {
         left
     }
 
+    /// Takes out `count` bytes that have arrived, uncopied.
+    pub(crate) fn take(&mut self, count: usize) -> Bytes {
+        self.flush();
+        self.input.split_to(count.min(self.input.len())).freeze()
+    }
+
+    /// Puts something out behind what has been passed.
+    pub(crate) fn put(&mut self, bytes: Bytes) {
+        self.flush();
+        self.out.push(bytes);
+    }
+
+    /// Overwrites bytes that have arrived and not been judged.
+    pub(crate) fn patch(&mut self, at: usize, bytes: &[u8]) {
+        let start = self.passed.saturating_add(at);
+        let end = start.saturating_add(bytes.len());
+        if let Some(place) = self.input.get_mut(start..end) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
     /// Puts out what has been passed.
     pub(crate) fn flush(&mut self) {
         if self.passed > 0 {

@@ -67,6 +67,18 @@ pub enum SessionError {
         /// The kind of request.
         api: &'static str,
     },
+    /// A request that topic rights have to be checked in, and that is too long for it.
+    #[error("a {api} request of {length} bytes is too long to check; the limit is {MAX_REWRITTEN}")]
+    LongRequest {
+        /// The kind of request.
+        api: &'static str,
+        /// Its length.
+        length: usize,
+    },
+    /// A Produce request with acks=0 to a topic that the caller has no right to. It has no answer
+    /// to say so, so the connection ends, as at a Kafka broker.
+    #[error("a Produce request with acks=0 was denied; only closing can tell its client")]
+    DeniedWithoutAcks,
     /// More requests without an answer than any client sends.
     #[error("the client has too many requests without an answer")]
     InFlight,
@@ -122,6 +134,8 @@ impl SessionError {
             Self::UnsupportedRequest { .. } => "unsupported_request",
             Self::MalformedRequest { .. } => "malformed_request",
             Self::LongHeader { .. } => "long_header",
+            Self::LongRequest { .. } => "long_request",
+            Self::DeniedWithoutAcks => "denied_without_acks",
             Self::InFlight => "in_flight",
             Self::SaslMechanism { .. } => "sasl_mechanism",
             Self::SaslOutOfTurn => "sasl_out_of_turn",
@@ -145,6 +159,8 @@ impl SessionError {
             | Self::UnsupportedRequest { .. }
             | Self::MalformedRequest { .. }
             | Self::LongHeader { .. }
+            | Self::LongRequest { .. }
+            | Self::DeniedWithoutAcks
             | Self::InFlight
             | Self::SaslMechanism { .. }
             | Self::SaslOutOfTurn => Side::Client,

@@ -12,7 +12,8 @@
 //! node id to a local listener; that map is its implementation of [`Endpoints`]. A node seen for
 //! the first time gets a listener, and the address the broker gave for it tells where connections
 //! to that listener go at the far site. Each accepted connection has its own session; the map is
-//! shared. The *inbound* side carries bytes and needs no session.
+//! shared. The *inbound* side has one as well: it keeps the real addresses at its site, and
+//! enforces topic rights.
 //!
 //! # What is carried
 //!
@@ -31,6 +32,12 @@
 //! Client telemetry (KIP-714) is not offered either: a client's measurements stay at its site.
 //! DescribeConfigs of a broker still shows `advertised.listeners` as text; clients do not dial it.
 //!
+//! # Topic rights
+//!
+//! A session with [`Rights`] is enforced at the callee's gateway. It carries fewer requests, in
+//! versions that name topics by name; what is denied is answered per topic, in the version in use,
+//! and the connection goes on. See the module `govern`.
+//!
 //! # Trust
 //!
 //! Both peers are hostile. Lengths are checked before anything is kept, memory is bounded by
@@ -40,8 +47,10 @@
 mod api;
 mod cutter;
 mod error;
+mod govern;
 mod request;
 mod rewrite;
+mod rights;
 mod sasl;
 mod session;
 mod wire;
@@ -50,5 +59,6 @@ pub use api::{Api, CARRIED};
 pub use cutter::{MAX_FRAME, MAX_REWRITTEN};
 pub use error::{SessionError, Side};
 pub use rewrite::{Endpoint, Endpoints};
+pub use rights::{Denial, Names, Rights};
 pub use session::Session;
 pub use wire::WireFault;

@@ -9,7 +9,7 @@ use crate::wire::{Reader, WireFault};
 const FIXED: usize = 8;
 
 /// The longest head: client id and transactional id of 32 KiB each, and as much in tagged fields.
-const MAX_HEAD: usize = 128 * 1024;
+pub(crate) const MAX_HEAD: usize = 128 * 1024;
 
 /// A request's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl<'a> Head<'a> {
 }
 
 /// A reader behind the header. The client id keeps its old form in headers of version 2.
-fn body(frame: &[u8], flexible: bool) -> Result<Reader<'_>, WireFault> {
+pub(crate) fn body(frame: &[u8], flexible: bool) -> Result<Reader<'_>, WireFault> {
     let mut header = Reader::new(frame, false);
     header.take(FIXED)?;
     header.nullable_string()?;

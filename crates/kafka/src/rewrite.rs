@@ -40,6 +40,9 @@ impl<F: FnMut(i32, &str, u16) -> Option<Endpoint>> Endpoints for F {
     }
 }
 
+/// Which versions of a request are carried, if any.
+pub(crate) type Offer = fn(i16) -> Option<(i16, i16)>;
+
 /// An answer to be rewritten, in the version it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -89,17 +92,24 @@ impl Answer {
         self,
         frame: &[u8],
         endpoints: &mut dyn Endpoints,
+        offer: Offer,
     ) -> Result<Bytes, SessionError> {
-        self.splice(frame, endpoints).map_err(|fault| match fault {
-            Fault::Wire(fault) => SessionError::MalformedAnswer {
-                api: self.api(),
-                fault,
-            },
-            Fault::NoEndpoint(node) => SessionError::NoEndpoint { node },
-        })
+        self.splice(frame, endpoints, offer)
+            .map_err(|fault| match fault {
+                Fault::Wire(fault) => SessionError::MalformedAnswer {
+                    api: self.api(),
+                    fault,
+                },
+                Fault::NoEndpoint(node) => SessionError::NoEndpoint { node },
+            })
     }
 
-    fn splice(self, frame: &[u8], endpoints: &mut dyn Endpoints) -> Result<Bytes, Fault> {
+    fn splice(
+        self,
+        frame: &[u8],
+        endpoints: &mut dyn Endpoints,
+        offer: Offer,
+    ) -> Result<Bytes, Fault> {
         let mut splice = Splice::new(frame, self.flexible(), endpoints);
         splice.reader.take(LENGTH + 4)?;
         match self {
@@ -109,15 +119,15 @@ impl Answer {
             Self::Produce(version) => splice.produce(version)?,
             // KIP-511: a broker that does not know the version answers in version 0.
             Self::ApiVersions(_) if error_code(frame)? == UNSUPPORTED_VERSION => {
-                return Self::FutureApiVersions.splice(frame, endpoints);
+                return Self::FutureApiVersions.splice(frame, endpoints, offer);
             }
-            Self::ApiVersions(_) => splice.api_versions()?,
+            Self::ApiVersions(_) => splice.api_versions(offer)?,
             Self::FutureApiVersions => {
                 splice.replace(2, |out| {
                     out.put_i16(UNSUPPORTED_VERSION);
                     Ok(())
                 })?;
-                splice.offer()?;
+                splice.offer(offer)?;
             }
         }
         let mut out = splice.finish();
@@ -212,7 +222,7 @@ impl<'a, 'e> Splice<'a, 'e> {
         };
         self.copy_to(start);
         self.copied = self.reader.at();
-        put_string(&mut self.out, self.reader.flexible(), &host)?;
+        put_string(&mut self.out, self.reader.flexible(), host.as_bytes())?;
         self.out.put_i32(port);
         Ok(())
     }
@@ -330,13 +340,13 @@ impl<'a, 'e> Splice<'a, 'e> {
     }
 
     /// The header of an ApiVersions answer has no tagged fields in any version.
-    fn api_versions(&mut self) -> Result<(), Fault> {
+    fn api_versions(&mut self, offer: Offer) -> Result<(), Fault> {
         self.reader.i16()?; // error code
-        self.offer()
+        self.offer(offer)
     }
 
     /// Cuts the list of requests down to those that are carried, in versions that are carried.
-    fn offer(&mut self) -> Result<(), Fault> {
+    fn offer(&mut self, offer: Offer) -> Result<(), Fault> {
         self.copy_to(self.reader.at());
         let mut offered = BytesMut::new();
         let mut count = 0;
@@ -345,8 +355,8 @@ impl<'a, 'e> Splice<'a, 'e> {
             let max = self.reader.i16()?;
             let tags = self.reader.at();
             self.reader.skip_tags()?;
-            let known = api::find(key).map(|api| max.min(api.max_version));
-            if let Some(max) = known.filter(|max| min <= *max) {
+            let known = offer(key).map(|(least, most)| (min.max(least), max.min(most)));
+            if let Some((min, max)) = known.filter(|(min, max)| min <= max) {
                 count += 1;
                 offered.put_i16(key);
                 offered.put_i16(min);

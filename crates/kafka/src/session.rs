@@ -24,18 +24,22 @@
 //! nothing is awaited for it; brokers that answer it all the same exist, and as no client expects
 //! that, the answer is dropped.
 
+mod governed;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use self::governed::Asked;
 use crate::api;
 use crate::cutter::{Cutter, LENGTH, MAX_REWRITTEN, frame_length};
 use crate::error::{SessionError, Side};
+use crate::govern::{self, Amendment};
 use crate::request::{Detail, Head};
 use crate::rewrite::{Answer, Endpoints};
+use crate::rights::{Denial, Rights};
 use crate::sasl::{self, Sasl};
 
 /// Bytes of an answer's correlation id.
@@ -59,6 +63,13 @@ pub struct Session {
     awaited: VecDeque<Awaited>,
     silent: VecDeque<i32>,
     sasl: Sasl,
+    /// Topic rights, if they are in force.
+    rights: Option<Arc<Rights>>,
+    denials: Vec<Denial>,
+    /// Bytes of own answers that wait for their turn.
+    held: usize,
+    /// The client can only be told by an end of the connection.
+    doomed: bool,
 }
 
 /// What becomes of the rest of a frame whose head has been judged.
@@ -88,17 +99,21 @@ impl Rest {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Awaited {
     correlation: i32,
     then: Then,
 }
 
 /// What becomes of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Then {
     Pass,
     Rewrite(Answer),
+    /// Topic rights leave something out of it, or add to it.
+    Amend(Arc<Amendment>),
+    /// It answers a request that stood for another; this is that one's answer.
+    Replace(Arc<Bytes>),
     /// A SaslHandshake of version 0; so many tokens follow if the broker agrees.
     SaslHandshake(u8),
     /// An answer without a header.
@@ -107,10 +122,34 @@ enum Then {
     Drop,
 }
 
+impl Then {
+    /// Bytes that are kept until the answer comes.
+    fn held(&self) -> usize {
+        match self {
+            Self::Amend(amendment) => amendment.held(),
+            Self::Replace(answer) => answer.len(),
+            _ => 0,
+        }
+    }
+}
+
 impl Session {
     /// A session at the beginning of a connection.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same for a caller that may do only what `rights` say.
+    pub fn with_rights(rights: Arc<Rights>) -> Self {
+        Self {
+            rights: Some(rights),
+            ..Self::default()
+        }
+    }
+
+    /// What was denied since the last time, as far as it is told one by one.
+    pub fn take_denials(&mut self) -> Vec<Denial> {
+        std::mem::take(&mut self.denials)
     }
 
     /// Takes what the client has sent out of `input` and puts what the broker shall see in `out`.
@@ -159,6 +198,9 @@ impl Session {
 
     /// Judges the request at hand; `None` asks for more of it.
     fn request(&mut self, cut: &mut Cutter<'_>) -> Result<Option<Rest>, SessionError> {
+        if self.doomed && !cut.rest().is_empty() {
+            return Err(SessionError::DeniedWithoutAcks);
+        }
         if self.sasl == Sasl::Handshake && !cut.rest().is_empty() {
             return Err(SessionError::SaslOutOfTurn);
         }
@@ -177,6 +219,23 @@ impl Session {
         let Some(head) = Head::parse(cut.rest(), length)? else {
             return Ok(None);
         };
+        if self.rights.is_some() {
+            let governed = govern::find(head.api.key).filter(|governed| governed.carries(&head));
+            let governed = governed.ok_or(SessionError::UnsupportedRequest {
+                key: head.api.key,
+                version: head.version,
+            })?;
+            if !governed.is_free() {
+                let asked = Asked {
+                    governed,
+                    version: head.version,
+                    correlation: head.correlation,
+                    length,
+                    answered: head.detail != Detail::NoAcks,
+                };
+                return self.governed(cut, asked);
+            }
+        }
         let (correlation, mut rest) = (head.correlation, Rest::Pass(LENGTH + length));
         match head.detail {
             Detail::NoAcks => self.remember_silent(correlation),
@@ -198,7 +257,8 @@ impl Session {
     }
 
     fn await_answer(&mut self, correlation: i32, then: Then) -> Result<(), SessionError> {
-        if self.awaited.len() >= MAX_IN_FLIGHT {
+        self.held = self.held.saturating_add(then.held());
+        if self.awaited.len() >= MAX_IN_FLIGHT || self.held > MAX_REWRITTEN {
             return Err(SessionError::InFlight);
         }
         self.awaited.push_back(Awaited { correlation, then });
@@ -254,18 +314,40 @@ impl Session {
                 let Some(frame) = whole(cut.rest(), length, answer.api())? else {
                     return Ok(None);
                 };
-                let frame = answer.rewrite(frame, endpoints)?;
+                let frame = answer.rewrite(frame, endpoints, self.offer())?;
                 rest = Rest::Discard(cut.replace(LENGTH + length, frame));
             }
+            Then::Replace(answer) => {
+                rest = Rest::Discard(cut.replace(LENGTH + length, (*answer).clone()));
+            }
+            Then::Amend(amendment) if amendment.needs_whole() => {
+                let Some(frame) = whole(cut.rest(), length, amendment.api())? else {
+                    return Ok(None);
+                };
+                let frame = self.filter(&amendment, frame, endpoints)?;
+                rest = Rest::Discard(cut.replace(LENGTH + length, frame));
+            }
+            Then::Amend(amendment) => {
+                let Some((stands_for, beginning)) = amendment.add(cut.rest(), length)? else {
+                    return Ok(None);
+                };
+                cut.replace(stands_for, beginning);
+                rest = Rest::Pass((LENGTH + length).saturating_sub(stands_for));
+            }
         }
-        self.awaited.pop_front();
+        if let Some(awaited) = self.awaited.pop_front() {
+            self.held = self.held.saturating_sub(awaited.then.held());
+        }
         Ok(Some(rest))
     }
 
     /// What the answer at hand is due for: the oldest awaited, or one that nobody awaits.
     fn due(&mut self, bytes: &[u8], length: usize) -> Result<Option<Then>, SessionError> {
-        let oldest = self.awaited.front().copied();
-        if oldest.is_some_and(|oldest| oldest.then == Then::SaslToken) {
+        let oldest = self.awaited.front().cloned();
+        if oldest
+            .as_ref()
+            .is_some_and(|oldest| matches!(oldest.then, Then::SaslToken))
+        {
             return Ok(Some(Then::SaslToken));
         }
         if length < CORRELATION {
@@ -280,8 +362,8 @@ impl Session {
         let Some(got) = id.map(|id| i32::from_be_bytes(*id)) else {
             return Ok(None);
         };
-        if let Some(oldest) = oldest.filter(|oldest| oldest.correlation == got) {
-            return Ok(Some(oldest.then));
+        if let Some(oldest) = oldest.as_ref().filter(|oldest| oldest.correlation == got) {
+            return Ok(Some(oldest.then.clone()));
         }
         match self.silent.iter().position(|silent| *silent == got) {
             Some(at) => {
@@ -289,7 +371,7 @@ impl Session {
                 Ok(Some(Then::Drop))
             }
             None => {
-                let awaited = oldest.map(|oldest| oldest.correlation);
+                let awaited = oldest.as_ref().map(|oldest| oldest.correlation);
                 Err(SessionError::Correlation { awaited, got })
             }
         }

@@ -29,7 +29,7 @@ pub enum WireFault {
 }
 
 /// A cursor over one message.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Reader<'a> {
     input: &'a [u8],
     at: usize,
@@ -120,6 +120,26 @@ impl<'a> Reader<'a> {
         u32::try_from(count).map_err(|_| WireFault::Negative(count))
     }
 
+    /// The same where null is allowed.
+    pub(crate) fn nullable_array(&mut self) -> Result<Option<u32>, WireFault> {
+        if self.flexible {
+            return Ok(self.uvarint()?.checked_sub(1));
+        }
+        match self.i32()? {
+            -1 => Ok(None),
+            count => u32::try_from(count)
+                .map(Some)
+                .map_err(|_| WireFault::Negative(count)),
+        }
+    }
+
+    /// Passes over bytes, null or not.
+    pub(crate) fn skip_bytes(&mut self) -> Result<(), WireFault> {
+        let length = self.nullable_array()?.unwrap_or_default();
+        let length = usize::try_from(length).map_err(|_| WireFault::Truncated)?;
+        self.take(length).map(drop)
+    }
+
     /// The next tagged field: its tag and its value.
     pub(crate) fn tag(&mut self) -> Result<(u32, &'a [u8]), WireFault> {
         let tag = self.uvarint()?;
@@ -147,13 +167,13 @@ pub(crate) fn put_uvarint(out: &mut BytesMut, mut value: u32) {
     out.put_u8(value as u8);
 }
 
-pub(crate) fn put_string(out: &mut BytesMut, flexible: bool, text: &str) -> Result<(), WireFault> {
+pub(crate) fn put_string(out: &mut BytesMut, flexible: bool, text: &[u8]) -> Result<(), WireFault> {
     let length = i16::try_from(text.len()).map_err(|_| WireFault::Oversized)?;
     match flexible {
         true => put_uvarint(out, u32::from(length.unsigned_abs()) + 1),
         false => out.put_i16(length),
     }
-    out.put_slice(text.as_bytes());
+    out.put_slice(text);
     Ok(())
 }
 

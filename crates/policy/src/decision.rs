@@ -1,19 +1,72 @@
 //! What is asked and what is answered.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use renkei_spiffe::SpiffeId;
 use serde::Serialize;
 
-/// One caller that asks to connect to one service.
+use crate::HttpPath;
+
+/// How much of a path is shown.
+const MAX_SHOWN: usize = 200;
+
+/// What a caller asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation<'a> {
+    /// A connection.
+    Connect,
+    /// A request of HTTP on a connection that was allowed.
+    Http {
+        /// The method, as it is spelled.
+        method: &'a str,
+        /// The path, without the query.
+        path: &'a HttpPath,
+    },
+}
+
+impl fmt::Display for Operation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect => f.write_str("connect"),
+            Self::Http { method, path } => {
+                // ASCII; long ones are of no use to people.
+                let shown = path.as_str().get(..MAX_SHOWN).unwrap_or(path.as_str());
+                let rest = if shown.len() < path.as_str().len() {
+                    "…"
+                } else {
+                    ""
+                };
+                write!(f, "{method} {shown}{rest}")
+            }
+        }
+    }
+}
+
+/// One caller that asks something of one service.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// The caller, as its certificate proved.
     pub peer: &'a SpiffeId,
     /// The service it asks for.
     pub service: &'a SpiffeId,
+    /// What for.
+    pub operation: Operation<'a>,
     /// The address the connection came from, where it is known.
     pub source: Option<IpAddr>,
+}
+
+/// The kind of rule that decided. Unlike the reason, it tells nothing of what the rules say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleKind {
+    /// The allow list.
+    AllowList,
+    /// Rego.
+    Policy,
+    /// The rules by HTTP method and path.
+    Methods,
+    /// No rule.
+    Default,
 }
 
 /// The answer.
@@ -21,9 +74,11 @@ pub struct Request<'a> {
 pub struct Decision {
     /// Whether the caller may use the service.
     pub allowed: bool,
-    /// The rule that decided: `allow osaka.example/collector`, `policy broker.rego` or
-    /// `default deny`.
+    /// The rule that decided: `allow osaka.example/collector`, `policy broker.rego`,
+    /// `methods GET /v1/*`, `methods` or `default deny`.
     pub rule: String,
+    /// Its kind.
+    pub kind: RuleKind,
     /// One sentence for people.
     pub reason: String,
 }

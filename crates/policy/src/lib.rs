@@ -8,14 +8,20 @@
 //! 3. `allow` of the Rego module is true: allowed;
 //! 4. otherwise: denied.
 //!
+//! Where [`MethodRules`] are given, a request of HTTP that is allowed so far must also be in them.
+//!
 //! A module that fails or takes too long denies. The rules see the document described at
 //! [`RegoModule`] and nothing else: no files, no network, no environment. This crate reads no
 //! clock either; rules may, through `time.now_ns`, and the evaluator does to bound itself.
 
 mod decision;
+mod http_path;
+mod methods;
 mod rego;
 mod service;
 
-pub use decision::{Decision, Request};
+pub use decision::{Decision, Operation, Request, RuleKind};
+pub use http_path::{HttpPath, HttpPathError};
+pub use methods::{MethodRule, MethodRules, PathRule};
 pub use rego::{RegoError, RegoModule};
 pub use service::ServicePolicy;

@@ -43,6 +43,9 @@ use evaluator::Evaluators;
 /// }
 /// ```
 ///
+/// On a connection of HTTP the module is asked again for every request, with the operation
+/// `{"kind": "http", "method": "GET", "path": "/v1/records"}`.
+///
 /// `source` is absent where the address is not known. `data` holds nothing but the module.
 ///
 /// The same module runs in OPA with the same result. Where it would not, it is a compile error

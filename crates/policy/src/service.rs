@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use renkei_spiffe::SpiffeId;
 
 use crate::{
-    decision::{Decision, Request},
+    MethodRules,
+    decision::{Decision, Operation, Request, RuleKind},
     rego::{EvaluationError, RegoModule, Verdict},
 };
 
@@ -15,6 +16,7 @@ pub struct ServicePolicy {
     service: SpiffeId,
     allow: BTreeSet<SpiffeId>,
     rego: Option<RegoModule>,
+    methods: Option<MethodRules>,
 }
 
 impl ServicePolicy {
@@ -24,7 +26,14 @@ impl ServicePolicy {
             service,
             allow: allow.into_iter().collect(),
             rego,
+            methods: None,
         }
+    }
+
+    /// With rules about what a caller may do over HTTP.
+    pub fn with_methods(mut self, methods: Option<MethodRules>) -> Self {
+        self.methods = methods;
+        self
     }
 
     /// The service it decides for.
@@ -40,8 +49,20 @@ impl ServicePolicy {
                 self.service.short(),
                 request.service.short()
             );
-            return denied("default deny", reason);
+            return denied("default deny", RuleKind::Default, reason);
         }
+        let caller = self.decide_caller(request);
+        match (&self.methods, request.operation) {
+            (Some(methods), Operation::Http { method, path }) if caller.allowed => {
+                let rule = methods.find(request.peer, method, path);
+                self.by_method(request, rule.map(ToString::to_string))
+            }
+            _ => caller,
+        }
+    }
+
+    /// Everything but the rules by method.
+    fn decide_caller(&self, request: &Request<'_>) -> Decision {
         let listed = self.allow.contains(request.peer);
         match &self.rego {
             Some(rego) => self.with_rego(rego, request, listed),
@@ -53,14 +74,15 @@ impl ServicePolicy {
     fn with_rego(&self, rego: &RegoModule, request: &Request<'_>, listed: bool) -> Decision {
         let rule = format!("policy {}", rego.name());
         match rego.evaluate(request, !listed) {
-            Err(error) => denied(&rule, failure(rego.name(), &error)),
-            Ok(Verdict::Denied(message)) => denied(&rule, message),
+            Err(error) => denied(&rule, RuleKind::Policy, failure(rego.name(), &error)),
+            Ok(Verdict::Denied(message)) => denied(&rule, RuleKind::Policy, message),
             Ok(Verdict::Allowed) => {
                 let (peer, service) = (request.peer.short(), self.service.short());
                 let reason = format!("{} lets {peer} use {service}", rego.name());
                 Decision {
                     allowed: true,
                     rule,
+                    kind: RuleKind::Policy,
                     reason,
                 }
             }
@@ -78,6 +100,7 @@ impl ServicePolicy {
         Decision {
             allowed: true,
             rule: format!("allow {peer}"),
+            kind: RuleKind::AllowList,
             reason: format!("{peer} is in the allow list of {service}"),
         }
     }
@@ -85,7 +108,25 @@ impl ServicePolicy {
     fn unlisted(&self, request: &Request<'_>) -> Decision {
         let (peer, service) = (request.peer.short(), self.service.short());
         let reason = format!("{peer} is not in the allow list of {service}");
-        denied("default deny", reason)
+        denied("default deny", RuleKind::Default, reason)
+    }
+
+    fn by_method(&self, request: &Request<'_>, rule: Option<String>) -> Decision {
+        let (peer, service) = (request.peer.short(), self.service.short());
+        let operation = request.operation;
+        match rule {
+            Some(rule) => Decision {
+                allowed: true,
+                reason: format!("{rule} lets {peer} do {operation} at {service}"),
+                rule: format!("methods {rule}"),
+                kind: RuleKind::Methods,
+            },
+            None => {
+                let reason =
+                    format!("no rule in `methods` of {service} lets {peer} do {operation}");
+                denied("methods", RuleKind::Methods, reason)
+            }
+        }
     }
 }
 
@@ -93,10 +134,11 @@ fn failure(module: &str, error: &EvaluationError) -> String {
     format!("{module} did not come to a decision: {error}")
 }
 
-fn denied(rule: &str, reason: String) -> Decision {
+fn denied(rule: &str, kind: RuleKind, reason: String) -> Decision {
     Decision {
         allowed: false,
         rule: rule.to_owned(),
+        kind,
         reason,
     }
 }
@@ -106,6 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{HttpPath, MethodRule, PathRule};
 
     const RULES: &str = r#"package renkei.authz
 
@@ -124,6 +167,7 @@ deny contains "the collector is being repaired" if input.peer.path == "/collecto
         policy.decide(&Request {
             peer: &peer,
             service: &service,
+            operation: Operation::Connect,
             source: None,
         })
     }
@@ -166,6 +210,7 @@ deny contains "the collector is being repaired" if input.peer.path == "/collecto
                 allowed,
                 rule,
                 reason,
+                ..
             } = decide(&policy, peer);
             (allowed, rule, reason)
         };
@@ -214,9 +259,85 @@ deny contains "the collector is being repaired" if input.peer.path == "/collecto
         let decision = policy.decide(&Request {
             peer: &peer,
             service: &service,
+            operation: Operation::Connect,
             source: None,
         });
         assert!(!decision.allowed);
+    }
+
+    #[test]
+    fn methods_narrow_what_the_other_rules_allow() {
+        let collector = id("osaka.example/collector");
+        let rule = MethodRule {
+            method: Some("GET".to_owned()),
+            path: PathRule::Under("/v1/".to_owned()),
+        };
+        let methods: MethodRules = [
+            (collector.clone(), vec![rule.clone()]),
+            (id("osaka.example/stranger"), vec![rule]),
+        ]
+        .into_iter()
+        .collect();
+        let allow = ["osaka.example/collector", "osaka.example/reader"];
+        let policy = policy(&allow, None).with_methods(Some(methods));
+        let ask = |peer: &str, method, path| {
+            let path = HttpPath::parse(path).unwrap();
+            policy.decide(&Request {
+                peer: &id(peer),
+                service: policy.service(),
+                operation: Operation::Http {
+                    method,
+                    path: &path,
+                },
+                source: None,
+            })
+        };
+        let allowed = ask("osaka.example/collector", "GET", "/v1/records");
+        assert!(allowed.allowed);
+        assert_eq!(allowed.rule, "methods GET /v1/*");
+        let denied = ask("osaka.example/collector", "POST", "/v1/records");
+        assert_eq!((denied.allowed, denied.kind), (false, RuleKind::Methods));
+        assert_eq!(
+            denied.reason,
+            "no rule in `methods` of tokyo.example/mdx lets osaka.example/collector do \
+             POST /v1/records"
+        );
+        assert!(
+            decide(&policy, "osaka.example/reader").allowed,
+            "may connect"
+        );
+        assert!(!ask("osaka.example/reader", "GET", "/v1/a").allowed);
+        let denied = ask("osaka.example/stranger", "GET", "/v1/a");
+        assert_eq!((denied.allowed, denied.kind), (false, RuleKind::Default));
+    }
+
+    #[test]
+    fn rules_see_each_request() {
+        let rules = r#"package renkei.authz
+
+allow if input.operation.kind == "connect"
+allow if { input.operation.method == "GET"; startswith(input.operation.path, "/v1/") }
+deny contains "closed" if input.operation == {"kind": "http", "method": "GET", "path": "/v1/x"}
+"#;
+        let policy = policy(&[], Some(rules));
+        let ask = |method, path| {
+            let path = HttpPath::parse(path).unwrap();
+            let operation = Operation::Http {
+                method,
+                path: &path,
+            };
+            let decision = policy.decide(&Request {
+                peer: &id("osaka.example/a"),
+                service: policy.service(),
+                operation,
+                source: None,
+            });
+            (decision.allowed, decision.reason)
+        };
+        assert!(decide(&policy, "osaka.example/a").allowed);
+        assert!(ask("GET", "/v1/records").0);
+        assert!(!ask("POST", "/v1/records").0);
+        assert_eq!(ask("GET", "/%761/x"), (false, "closed".to_owned()));
     }
 
     fn ids() -> impl Strategy<Value = SpiffeId> {
@@ -229,7 +350,7 @@ deny contains "the collector is being repaired" if input.peer.path == "/collecto
         #[test]
         fn nobody_is_allowed_without_rules(peer in ids(), service in ids(), ip in any::<Option<std::net::IpAddr>>()) {
             let policy = ServicePolicy::new(service.clone(), Vec::new(), None);
-            let decision = policy.decide(&Request { peer: &peer, service: &service, source: ip });
+            let decision = policy.decide(&Request { peer: &peer, service: &service, operation: Operation::Connect, source: ip });
             prop_assert!(!decision.allowed);
             prop_assert!(!decision.reason.is_empty());
         }
@@ -242,7 +363,7 @@ deny contains "the collector is being repaired" if input.peer.path == "/collecto
         ) {
             let expected = allow.contains(&peer);
             let policy = ServicePolicy::new(service.clone(), allow, None);
-            let decision = policy.decide(&Request { peer: &peer, service: &service, source: None });
+            let decision = policy.decide(&Request { peer: &peer, service: &service, operation: Operation::Connect, source: None });
             prop_assert_eq!(decision.allowed, expected);
         }
 
@@ -257,7 +378,7 @@ deny contains "the collector is being repaired" if input.peer.path == "/collecto
             let interpreter = RegoModule::compile("p", &with).unwrap();
             prop_assert_eq!((bytecode.engine(), interpreter.engine()), ("bytecode", "interpreter"));
             let service = id("tokyo.example/mdx");
-            let request = Request { peer: &peer, service: &service, source: Some(ip) };
+            let request = Request { peer: &peer, service: &service, operation: Operation::Connect, source: Some(ip) };
             let decide = |rego| ServicePolicy::new(service.clone(), Vec::new(), Some(rego)).decide(&request);
             prop_assert_eq!(decide(bytecode), decide(interpreter));
         }
@@ -275,7 +396,7 @@ deny contains "the collector is being repaired" if input.peer.path == "/collecto
             if let Ok(rego) = RegoModule::compile("p", &text) {
                 let (peer, service) = (id("a.example/b"), id("c.example/d"));
                 let policy = ServicePolicy::new(service.clone(), Vec::new(), Some(rego));
-                policy.decide(&Request { peer: &peer, service: &service, source: None });
+                policy.decide(&Request { peer: &peer, service: &service, operation: Operation::Connect, source: None });
             }
         }
     }

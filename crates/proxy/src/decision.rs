@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use renkei_policy::{Decision, Request, ServicePolicy};
+use renkei_policy::{Decision, Operation, Request, ServicePolicy};
 use renkei_spiffe::{Authorizer, Denied, SpiffeId};
 
 /// The target of the events; filters and log readers may rely on it.
@@ -38,25 +38,28 @@ impl Judge {
     }
 }
 
-/// What the policy says now about a caller.
+/// What the policy says now about something that a caller asks for.
 pub(crate) fn decide(
     policy: &ServicePolicy,
     service: &SpiffeId,
     peer: &SpiffeId,
+    operation: Operation<'_>,
     source: IpAddr,
 ) -> Decision {
     policy.decide(&Request {
         peer,
         service,
+        operation,
         source: Some(source),
     })
 }
 
 impl Authorizer for Judge {
     fn authorize(&self, peer: &SpiffeId) -> Result<(), Denied> {
-        let decision = decide(&self.policy, &self.service, peer, self.source);
+        let operation = Operation::Connect;
+        let decision = decide(&self.policy, &self.service, peer, operation, self.source);
         if self.answered.set(()).is_ok() {
-            log(peer, &self.service, &decision, self.flow);
+            log(peer, &self.service, operation, &decision, self.flow);
         }
         match decision.allowed {
             true => Ok(()),
@@ -69,11 +72,18 @@ impl Authorizer for Judge {
 }
 
 /// Puts a decision into the log. `flow` is the number that the connection has, or would have had.
-pub(crate) fn log(caller: &SpiffeId, callee: &SpiffeId, decision: &Decision, flow: u64) {
+pub(crate) fn log(
+    caller: &SpiffeId,
+    callee: &SpiffeId,
+    operation: Operation<'_>,
+    decision: &Decision,
+    flow: u64,
+) {
     tracing::info!(
         target: TARGET,
         caller = %caller,
         callee = %callee,
+        operation = %operation,
         allowed = decision.allowed,
         rule = %decision.rule,
         reason = %decision.reason,
@@ -128,6 +138,7 @@ mod tests {
         let fields = &event["fields"];
         assert_eq!(fields["caller"], "spiffe://osaka.example/collector");
         assert_eq!(fields["callee"], "spiffe://hokkaido.example/broker");
+        assert_eq!(fields["operation"], "connect");
         assert_eq!(fields["allowed"], true);
         assert_eq!(fields["rule"], "allow osaka.example/collector");
         assert_eq!(fields["flow"], 42);

@@ -32,6 +32,7 @@ pub mod relay;
 mod revocation;
 mod shared;
 mod status;
+mod trunk;
 mod wan;
 
 pub use decision::TARGET as DECISION_TARGET;

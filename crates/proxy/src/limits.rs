@@ -15,6 +15,8 @@ pub struct Limits {
     pub handshake_time: Duration,
     /// How long one address of a gateway or backend may take to answer.
     pub connect_time: Duration,
+    /// How long the connections of a trunk wait when every lane to the other site is lost.
+    pub grace: Duration,
 }
 
 impl Default for Limits {
@@ -25,6 +27,7 @@ impl Default for Limits {
             dials: 256,
             handshake_time: Duration::from_secs(10),
             connect_time: Duration::from_secs(5),
+            grace: Duration::from_secs(30),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     Desired, Elsewhere, Limits, ProxyStatus,
     flows::Flows,
     inbound::{Backends, Gateway},
-    kafka::{BrokerTables, PortFile},
+    kafka::{BrokerTables, Denials, PortFile},
     listener::{self, ListenFault},
     metrics::FlowMetrics,
     outbound::{Outbound, Route},
@@ -24,6 +24,7 @@ use crate::{
     revocation,
     shared::Shared,
     status,
+    trunk::{Accepted, Trunks},
 };
 
 /// What a proxy is built from.
@@ -102,8 +103,11 @@ impl Proxy {
             digests: Digests::default(),
             backends: Backends::default(),
             brokers: BrokerTables::default(),
+            denials: Denials::default(),
             broker_ports: setup.broker_ports.map(PortFile::open),
             outbound_room: room(limits.connections),
+            trunks: Trunks::default(),
+            accepted: Accepted::default(),
             inbound_room: room(limits.connections),
             handshake_room: room(limits.handshakes),
             dial_room: room(limits.dials),
@@ -140,6 +144,7 @@ impl Proxy {
         let open_before = self.shared.flows.list();
         let desired = Arc::new(desired);
         let old = self.shared.desired.swap(Some(desired.clone()));
+        let old = old.as_deref();
         if old.is_none_or(|old| old.site.services != desired.site.services) {
             self.shared.brokers.forget();
         }
@@ -148,7 +153,7 @@ impl Proxy {
             .await;
         self.shared
             .flows
-            .cut_where(|flow| revocation::by_site(flow, &desired));
+            .cut_where(|flow| revocation::by_site(flow, old, &desired));
         set_readiness(&self.ready, &self.shared);
         let cut = open_before
             .iter()

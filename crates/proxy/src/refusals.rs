@@ -88,15 +88,7 @@ impl Refusals {
             reason,
             "refused: {sentence}"
         );
-        let labels = Labels {
-            direction: direction.label(),
-            service: service.clone(),
-            reason,
-        };
-        self.counters.get_or_create(&labels).inc();
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        *counted.entry(labels).or_default() += 1;
-        drop(counted);
+        self.count(direction, &service, reason);
         let time = OffsetDateTime::now_utc();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.truncate(KEPT - 1);
@@ -108,6 +100,18 @@ impl Refusals {
             reason,
             sentence,
         });
+    }
+
+    /// Counts a refusal of which nothing is told.
+    pub(crate) fn count(&self, direction: Direction, service: &str, reason: &'static str) {
+        let labels = Labels {
+            direction: direction.label(),
+            service: service.to_owned(),
+            reason,
+        };
+        self.counters.get_or_create(&labels).inc();
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        *counted.entry(labels).or_default() += 1;
     }
 
     /// The last ones, newest first.

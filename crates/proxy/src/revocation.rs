@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use renkei_policy::Operation;
+use renkei_site::Service;
 use renkei_spiffe::BundleSet;
 
 use crate::{
@@ -14,38 +16,55 @@ use crate::{
 pub(crate) const PROCESS_ENDS: &str = "the process ends";
 
 /// Why a connection must end under a new desired state, if it must.
-pub(crate) fn by_site(flow: &Flow, desired: &Desired) -> Option<&'static str> {
+pub(crate) fn by_site(
+    flow: &Flow,
+    old: Option<&Desired>,
+    desired: &Desired,
+) -> Option<&'static str> {
     let remote = flow.pair.remote().trust_domain();
     let site = &desired.site;
     if *remote != site.trust_domain && !site.peers.contains_key(remote) {
         return Some("its site is no longer a peer");
     }
     match flow.pair.direction {
-        Direction::Inbound => by_policy(flow, desired),
+        Direction::Inbound => by_policy(flow, old, desired),
         // Its route cuts it.
         Direction::Outbound => None,
     }
 }
 
-fn by_policy(flow: &Flow, desired: &Desired) -> Option<&'static str> {
+fn service_of<'a>(flow: &Flow, desired: &'a Desired) -> Option<&'a Service> {
+    let mut services = desired.site.services.values();
+    services.find(|service| service.id == flow.pair.callee)
+}
+
+fn by_policy(flow: &Flow, old: Option<&Desired>, desired: &Desired) -> Option<&'static str> {
     let callee = &flow.pair.callee;
-    let service = desired
-        .site
-        .services
-        .values()
-        .find(|service| service.id == *callee);
-    let Some(service) = service else {
+    let Some(service) = service_of(flow, desired) else {
         return Some("the service is no longer offered");
     };
+    // A session of the old protocol would pass by the rules of the new one.
+    let before = old.and_then(|old| service_of(flow, old));
+    if before.is_some_and(|before| before.protocol != service.protocol) {
+        return Some("the service speaks another protocol now");
+    }
+    let rights = |service: &Service| {
+        let topics = service.topics.as_ref()?;
+        Some(topics.get(&flow.pair.caller).cloned())
+    };
+    if before.is_some_and(|before| rights(before) != rights(service)) {
+        return Some("its topic rights have changed");
+    }
     let Some(policy) = desired.policies.get(&service.name) else {
         return Some("the service has no policy");
     };
     let source = flow.remote.ip().to_canonical();
-    let decision = decision::decide(policy, callee, &flow.pair.caller, source);
+    let (caller, operation) = (&flow.pair.caller, Operation::Connect);
+    let decision = decision::decide(policy, callee, caller, operation, source);
     if decision.allowed {
         return None;
     }
-    decision::log(&flow.pair.caller, callee, &decision, flow.id);
+    decision::log(caller, callee, operation, &decision, flow.id);
     Some("the policy no longer allows the caller")
 }
 
@@ -63,7 +82,7 @@ pub(crate) fn by_bundles(flow: &Flow, bundles: &BundleSet) -> Option<&'static st
 pub(crate) fn recheck(flow: &Flow, then: Option<&Arc<Desired>>, shared: &Shared) {
     let now = shared.desired.load_full();
     if let Some(now) = now.filter(|now| !then.is_some_and(|then| Arc::ptr_eq(now, then)))
-        && let Some(reason) = by_site(flow, &now)
+        && let Some(reason) = by_site(flow, then.map(Arc::as_ref), &now)
     {
         flow.cut(reason);
     }

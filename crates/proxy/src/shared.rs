@@ -19,8 +19,9 @@ use crate::{
     Limits,
     flows::Flows,
     inbound::Backends,
-    kafka::{BrokerTables, PortFile},
+    kafka::{BrokerTables, Denials, PortFile},
     refusals::Refusals,
+    trunk::{Accepted, Trunks},
 };
 
 /// What a proxy is to do.
@@ -47,8 +48,11 @@ pub(crate) struct Shared {
     pub(crate) digests: Digests,
     pub(crate) backends: Backends,
     pub(crate) brokers: BrokerTables,
+    pub(crate) denials: Denials,
     pub(crate) broker_ports: Option<PortFile>,
     pub(crate) outbound_room: Arc<Semaphore>,
+    pub(crate) trunks: Trunks,
+    pub(crate) accepted: Accepted,
     pub(crate) inbound_room: Arc<Semaphore>,
     pub(crate) handshake_room: Arc<Semaphore>,
     pub(crate) dial_room: Arc<Semaphore>,

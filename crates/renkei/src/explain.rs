@@ -7,7 +7,7 @@
 use std::{net::IpAddr, process::ExitCode};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
-use renkei_policy::Request;
+use renkei_policy::{Operation, Request};
 use renkei_site::{Service, Workload};
 use renkei_spiffe::SpiffeId;
 use serde::Serialize;
@@ -209,6 +209,7 @@ impl Steps<'_> {
         let decision = policy.decide(&Request {
             peer: caller,
             service: &service.id,
+            operation: Operation::Connect,
             source: None::<IpAddr>,
         });
         let line = self.loaded.site.line_of_allow(&service.name, caller);
@@ -223,6 +224,18 @@ impl Steps<'_> {
             _ => format!("{} ({})", decision.reason, decision.rule),
         };
         self.push(Some(decision.allowed), says);
+        if let Some(methods) = service.methods.as_ref().filter(|_| decision.allowed) {
+            match methods.get(caller) {
+                Some(rules) => {
+                    let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
+                    self.push(Some(true), format!("it may do {}", rules.join(", ")));
+                }
+                None => {
+                    let says = "it is not in `methods`, so each of its requests is refused";
+                    self.push(Some(false), says);
+                }
+            }
+        }
     }
 
     /// The caller's trust domain is a peer with a bundle.

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use renkei_policy::{RegoModule, ServicePolicy};
+use renkei_policy::{MethodRule, MethodRules, PathRule, RegoModule, ServicePolicy};
 use renkei_site::{Faults, Item, Service, Site};
+use renkei_spiffe::SpiffeId;
 
 /// A Rego file of more bytes than this is refused unread.
 const MAX_POLICY_BYTES: u64 = 1024 * 1024;
@@ -61,11 +62,25 @@ pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
 /// The decision maker of a service, or a message with its hint.
 fn policy_of(service: &Service) -> Result<ServicePolicy, (String, String)> {
     let rego = service.policy.as_deref().map(read_rego).transpose()?;
-    Ok(ServicePolicy::new(
-        service.id.clone(),
-        service.allow.clone(),
-        rego,
-    ))
+    Ok(
+        ServicePolicy::new(service.id.clone(), service.allow.clone(), rego)
+            .with_methods(service.methods.as_ref().map(method_rules)),
+    )
+}
+
+fn method_rules(methods: &BTreeMap<SpiffeId, Vec<renkei_site::MethodRule>>) -> MethodRules {
+    let path = |path: &renkei_site::PathRule| match path.clone() {
+        renkei_site::PathRule::Any => PathRule::Any,
+        renkei_site::PathRule::Exact(path) => PathRule::Exact(path),
+        renkei_site::PathRule::Under(prefix) => PathRule::Under(prefix),
+    };
+    let rule = |rule: &renkei_site::MethodRule| MethodRule {
+        method: rule.method.clone(),
+        path: path(&rule.path),
+    };
+    let of_caller =
+        |(caller, rules): (&SpiffeId, &Vec<_>)| (caller.clone(), rules.iter().map(rule).collect());
+    methods.iter().map(of_caller).collect()
 }
 
 fn read_rego(file: &Path) -> Result<RegoModule, (String, String)> {
@@ -117,6 +132,30 @@ mod tests {
         .expect("loaded");
         assert!(loaded.policies.contains_key("mdx"));
         assert_eq!(loaded.config_lines, 5);
+    }
+
+    #[test]
+    fn rules_and_requests_have_paths_of_one_form() {
+        let accepted = |path: &str| {
+            let rule = format!("GET {path}").replace('\'', "''");
+            let text = format!(
+                "site: a\ntrust_domain: a.example\ngateway: {{listen: 127.0.0.1:8443}}\n\
+                 services:\n  s: {{protocol: http, backends: [127.0.0.1:80], policy: p, \
+                 methods: {{w: ['{rule}']}}}}\n"
+            );
+            renkei_site::parse("a", &text).is_ok()
+        };
+        let plain = (b'!'..=b'~').map(|byte| format!("/x{}y", char::from(byte)));
+        let encoded = (0..=255_u8).flat_map(|b| [format!("/x%{b:02X}y"), format!("/x%{b:02x}y")]);
+        let segments = ["/", "/a/", "//", "/.", "/..", "/...", "/a/./b", "/%2541"];
+        let paths = plain.chain(encoded).chain(segments.map(str::to_owned));
+        for path in paths.filter(|path| !path.contains('*')) {
+            let form = renkei_policy::HttpPath::parse(&path);
+            let stands = form.is_ok_and(|form| form.as_str() == path);
+            // The rest of a target is no path.
+            let stands = stands && !path.contains(['?', '#']);
+            assert_eq!(accepted(&path), stands, "{path}");
+        }
     }
 
     #[test]

@@ -8,12 +8,14 @@ use renkei_proxy::{Desired, Elsewhere, Proxy, Setup};
 use renkei_runtime::{
     admin, control,
     drain::Drain,
-    readiness::Readiness,
+    readiness::{Condition, Readiness},
     signals::{Request, Signals},
     state_folder::StateFolder,
     systemd::Notifier,
     telemetry::Metrics,
 };
+use renkei_site::Site;
+use renkei_spiffe::{Identities, SpiffeId};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -123,23 +125,12 @@ async fn start(
 ) -> miette::Result<Running> {
     let Loaded { site, policies, .. } = loaded;
     let (sender, receiver) = watch::channel(site.clone());
-    let plane = match &args.workload_api {
-        Some(socket) => Plane::foreign(socket, stop.clone())?,
-        None => {
-            let workload_socket = args
-                .workload_socket
-                .clone()
-                .unwrap_or_else(|| place::workload_socket(state));
-            Plane::own(Inputs {
-                state: state.to_owned(),
-                workload_socket,
-                site: receiver,
-                metrics,
-                stop: stop.clone(),
-            })
-            .await?
-        }
-    };
+    let plane = plane(args, state, receiver, metrics, stop).await?;
+    if let Plane::Own { .. } = &plane {
+        let ready = readiness.condition("bundle endpoint");
+        let certified = until_certified(plane.identities(), site.server_id.clone(), ready);
+        tokio::spawn(certified);
+    }
     let proxy = Proxy::new(Setup {
         provider: provider(),
         identities: plane.identities(),
@@ -171,6 +162,41 @@ async fn start(
         readiness: readiness.clone(),
         applying: Mutex::new(()),
     })
+}
+
+/// Where the identities come from: an authority of the site's own, or the Workload API that was
+/// named.
+async fn plane(
+    args: &Up,
+    state: &Path,
+    site: watch::Receiver<Arc<Site>>,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> miette::Result<Plane> {
+    if let Some(socket) = &args.workload_api {
+        return Plane::foreign(socket, stop.clone());
+    }
+    let workload_socket = args.workload_socket.clone();
+    Plane::own(Inputs {
+        state: state.to_owned(),
+        workload_socket: workload_socket.unwrap_or_else(|| place::workload_socket(state)),
+        site,
+        metrics,
+        stop: stop.clone(),
+    })
+    .await
+}
+
+/// Peers may read the bundle endpoint as soon as it has a certificate.
+async fn until_certified(
+    mut identities: watch::Receiver<Arc<Identities>>,
+    id: SpiffeId,
+    ready: Condition,
+) {
+    let certified = identities.wait_for(|now| now.svids.contains_key(&id)).await;
+    if certified.is_ok() {
+        ready.set_ready();
+    }
 }
 
 /// Connections to the gateway that are for no service read the bundle endpoint; a site whose

@@ -203,6 +203,8 @@ fn service_keys(old: &Service, new: &Service) -> Vec<&'static str> {
         ("protocol", old.protocol == new.protocol),
         ("backends", old.backends == new.backends),
         ("allow", old.allow == new.allow),
+        ("methods", old.methods == new.methods),
+        ("topics", old.topics == new.topics),
         ("policy", old.policy == new.policy),
     ])
 }

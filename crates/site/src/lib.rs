@@ -13,6 +13,7 @@ mod address;
 mod diff;
 mod fault;
 mod lifetime;
+mod method;
 mod node;
 mod place;
 mod read;
@@ -20,17 +21,20 @@ mod schema;
 mod selector;
 mod site;
 mod suggest;
+mod topic;
 
 pub use address::{AddressError, Host, HostPort};
 pub use diff::{Change, ChangeKind, Changes, Section, diff};
 pub use fault::{Fault, Faults};
 pub use lifetime::Lifetimes;
+pub use method::{MethodRule, PathRule};
 pub use place::{Item, Place};
 pub use schema::schema;
 pub use selector::{Selector, SelectorError, UnixSelector};
 pub use site::{
     BundleEndpoint, BundleSource, Gateway, Peer, Protocol, Service, Site, Use, Workload,
 };
+pub use topic::TopicRights;
 
 /// A site file of more bytes than this is refused unread.
 pub const MAX_TEXT: usize = 1024 * 1024;

@@ -30,7 +30,10 @@ pub(crate) mod keys {
     pub(crate) const BUNDLE_ENDPOINT: &[&str] = &["listen", "certificate", "key"];
     pub(crate) const PEER: &[&str] =
         &["bundle", "gateway", "bootstrap", "endpoint_id", "web_roots"];
-    pub(crate) const SERVICE: &[&str] = &["protocol", "backends", "allow", "policy"];
+    pub(crate) const SERVICE: &[&str] = &[
+        "protocol", "backends", "allow", "methods", "topics", "policy",
+    ];
+    pub(crate) const TOPIC_RIGHTS: &[&str] = &["produce", "consume", "create", "describe", "group"];
     pub(crate) const WORKLOAD: &[&str] = &["selectors", "uses"];
     pub(crate) const LIFETIMES: &[&str] = &["ca", "x509_svid", "bundle_refresh"];
 }
@@ -126,6 +129,8 @@ mod written {
     pub(super) enum Protocol {
         /// Bytes.
         Tcp,
+        /// HTTP/1.1, decided request by request.
+        Http,
         /// Kafka's protocol.
         Kafka,
     }
@@ -142,9 +147,39 @@ mod written {
         /// Who may call. Nobody else may, unless `policy` says so.
         #[schemars(example = vec!("osaka.example/collector"))]
         allow: Option<Vec<String>>,
+        /// With protocol http: what each caller may do. A rule is a method (any path), a method
+        /// and a path, or a method and all paths below one; `*` is any method. With `methods`, a
+        /// caller without an entry may do nothing.
+        #[schemars(example = serde_json::json!({"osaka.example/collector": ["GET /v1/records", "* /v1/own/*"]}))]
+        methods: Option<BTreeMap<String, Vec<String>>>,
+        /// With protocol kafka: what each caller may do with which topics and groups. With
+        /// `topics`, a caller without an entry may do nothing with any topic.
+        #[schemars(example = serde_json::json!({"osaka.example/collector": {"produce": ["weather"]}}))]
+        topics: Option<BTreeMap<String, TopicRights>>,
         /// A Rego file (package renkei.authz) with more rules.
         #[schemars(example = &"broker.rego")]
         policy: Option<String>,
+    }
+
+    /// What a caller may do at a Kafka service. A name may end in `*`: all names that begin so.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    pub(super) struct TopicRights {
+        /// Topics it may write to, and so describe.
+        #[schemars(example = vec!("weather"))]
+        produce: Option<Vec<String>>,
+        /// Topics it may read, and so describe.
+        #[schemars(example = vec!("weather-*"))]
+        consume: Option<Vec<String>>,
+        /// Topics it may create, by request or by using one that does not exist.
+        #[schemars(example = vec!("weather-*"))]
+        create: Option<Vec<String>>,
+        /// Topics that it may see without writing or reading them.
+        #[schemars(example = vec!("quakes"))]
+        describe: Option<Vec<String>>,
+        /// Consumer groups it may use.
+        #[schemars(example = vec!("readers"))]
+        group: Option<Vec<String>>,
     }
 
     /// Something that runs at the site.
@@ -211,6 +246,7 @@ mod tests {
             ("BundleEndpoint", keys::BUNDLE_ENDPOINT),
             ("Peer", keys::PEER),
             ("Service", keys::SERVICE),
+            ("TopicRights", keys::TOPIC_RIGHTS),
             ("Workload", keys::WORKLOAD),
             ("Lifetimes", keys::LIFETIMES),
         ] {
@@ -218,8 +254,8 @@ mod tests {
         }
         assert_eq!(
             schema["$defs"].as_object().unwrap().len(),
-            7,
-            "six mappings and a protocol"
+            8,
+            "seven mappings and a protocol"
         );
     }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::{
-    Faults, HostPort, Item, Lifetimes, Place, Selector,
+    Faults, HostPort, Item, Lifetimes, MethodRule, Place, Selector, TopicRights,
     address::{is_dns_label, is_dns_name},
     place::SourceMap,
 };
@@ -110,6 +110,8 @@ pub enum Protocol {
     /// Bytes.
     #[default]
     Tcp,
+    /// HTTP/1.1.
+    Http,
     /// Kafka's protocol.
     Kafka,
 }
@@ -119,6 +121,7 @@ impl Protocol {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
+            Self::Http => "http",
             Self::Kafka => "kafka",
         }
     }
@@ -137,6 +140,14 @@ pub struct Service {
     pub backends: Vec<HostPort>,
     /// Who may call it. Nobody else may, unless `policy` says so.
     pub allow: Vec<SpiffeId>,
+    /// What each caller may do, if the service speaks HTTP and says so; who is not in it may do
+    /// nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub methods: Option<BTreeMap<SpiffeId, Vec<MethodRule>>>,
+    /// What each caller may do, if the service speaks Kafka and says so; who is not in it may do
+    /// nothing with any topic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topics: Option<BTreeMap<SpiffeId, TopicRights>>,
     /// A Rego file with more rules.
     pub policy: Option<PathBuf>,
 }

@@ -120,7 +120,40 @@ fn faults_are_one_line_each() {
             "[127.0.0.1:9000, {port: 1}, 127.0.0.1:9000]",
         ),
         ("[127.0.0.1:9000]", "[127.0.0.1:9000], protocol: kafak"),
+        ("[127.0.0.1:9000]", "[127.0.0.1:9000], protocol: htpt"),
         ("[127.0.0.1:9000]", "[127.0.0.1:9000], methods: [GET]"),
+        (
+            "[127.0.0.1:9000]",
+            "[127.0.0.1:9000], protocol: http, methods: {}",
+        ),
+        (
+            "[127.0.0.1:9000]",
+            "[127.0.0.1:9000], protocol: http, methods: {collector: [GET], tokio.example/a: []}",
+        ),
+        (
+            "[127.0.0.1:9000]",
+            "[127.0.0.1:9000], protocol: http, policy: a.rego, methods: {collector: [GET, get, /v1, \
+             GET /a/../b, GET /v1*, 'GET /a;b', GET /a /b, GET], osaka.example/collector: GET}",
+        ),
+        (
+            "[127.0.0.1:9000]",
+            "[127.0.0.1:9000], topics: {collector: {consume: [a]}}",
+        ),
+        (
+            "[127.0.0.1:9000]",
+            "[127.0.0.1:9000], protocol: kafka, topics: {}",
+        ),
+        (
+            "[127.0.0.1:9000]",
+            "[127.0.0.1:9000], protocol: kafka, allow: [collector], topics: {collector: {}, \
+             hokkaido.example/reader: {consume: [a]}, tokio.example/a: {consume: [a]}}",
+        ),
+        (
+            "[127.0.0.1:9000]",
+            "[127.0.0.1:9000], protocol: kafka, policy: a.rego, topics: {collector: {produces: [a], \
+             consume: [a*b, 'a b', .., a, a], group: ['a*b'], describe: a}, \
+             osaka.example/collector: [a]}",
+        ),
         (
             "[127.0.0.1:9000]",
             "[127.0.0.1:9000], allow: [hokkaido.example, osaka.example, a/b/../c]",

@@ -21,10 +21,11 @@ editors. Paths are relative to the file. `<trust domain>/<name>` is short for
 `spiffe://<trust domain>/<name>`; a name without a slash is one of the site's own.
 ";
 
-const SECTIONS: [(&str, &str); 6] = [
+const SECTIONS: [(&str, &str); 7] = [
     ("gateway", "Gateway"),
     ("peers: TRUST-DOMAIN", "Peer"),
     ("services: NAME", "Service"),
+    ("services: NAME: topics: CALLER", "TopicRights"),
     ("workloads: NAME", "Workload"),
     ("lifetimes", "Lifetimes"),
     ("bundle_endpoint", "BundleEndpoint"),

@@ -100,6 +100,39 @@ fn every_key_is_read() {
             id("hokkaido.example/ns/prod/sa/reader")
         ]
     );
+    let records = &site.services["records"];
+    assert_eq!(records.protocol, Protocol::Http);
+    let methods: Vec<_> = records
+        .methods
+        .iter()
+        .flatten()
+        .map(|(caller, rules)| {
+            let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
+            (caller.clone(), rules.join(", "))
+        })
+        .collect();
+    assert_eq!(
+        methods,
+        [
+            (
+                id("hokkaido.example/reader"),
+                "GET /v1/records, HEAD".to_owned()
+            ),
+            (id("osaka.example/collector"), "* /v1/*".to_owned()),
+        ]
+    );
+    let topics = site.services["stream"].topics.as_ref().unwrap();
+    assert_eq!(
+        topics[&id("osaka.example/collector")].produce,
+        ["weather", "quakes-*"]
+    );
+    assert_eq!(topics[&id("osaka.example/collector")].create, ["*"]);
+    let reader = &topics[&id("hokkaido.example/reader")];
+    assert_eq!(
+        (&reader.consume[0], &reader.group[0]),
+        (&"quakes-*".into(), &"readers".into())
+    );
+    assert_eq!(reader.describe, ["weather"]);
     let collector = &site.workloads["collector"];
     assert_eq!(collector.selectors.len(), 3);
     let targets: Vec<_> = collector
@@ -259,4 +292,12 @@ fn another_trust_domain_needs_a_restart() {
     assert!(changes.needs_restart().unwrap().contains("trust domain"));
     let admin = parse("site.yaml", &format!("{HUB}admin: 127.0.0.1:9901\n")).unwrap();
     assert!(diff(&old, &admin).needs_restart().is_some());
+}
+
+#[test]
+fn changed_rules_are_a_change_of_their_service() {
+    let old = parse("site.yaml", EVERY_KEY).unwrap();
+    let text = EVERY_KEY.replace(", HEAD]", ", HEAD, POST /v1/records]");
+    let changes = diff(&old, &parse("site.yaml", &text).unwrap());
+    assert_eq!(changes.to_string(), "~ service records (methods)");
 }

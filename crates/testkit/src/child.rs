@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Seek},
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -101,10 +101,21 @@ pub fn free_address() -> SocketAddr {
 }
 
 /// A free port on a certain loopback address.
+///
+/// One connection to the port is closed from its own side, which leaves it in TIME_WAIT: for the
+/// next minute the kernel gives it to nobody who asks for any port, while a listener that asks for
+/// this one gets it (with SO_REUSEADDR, which listeners of the standard library and of tokio set).
 pub fn free_address_on(ip: &str) -> SocketAddr {
-    TcpListener::bind((ip, 0))
-        .and_then(|l| l.local_addr())
-        .expect("a free loopback port")
+    let reserve = || {
+        let listener = TcpListener::bind((ip, 0))?;
+        let address = listener.local_addr()?;
+        let mut client = TcpStream::connect(address)?;
+        drop(listener.accept()?);
+        // Up to the end that the other side has sent first.
+        client.read_to_end(&mut Vec::new())?;
+        Ok::<_, std::io::Error>(address)
+    };
+    reserve().expect("a free loopback port")
 }
 
 /// Polls until `condition` gives a value; panics with `what` after `limit`.

@@ -21,6 +21,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use proptest::prelude::*;
 
 use super::*;
+use crate::api::carried;
 
 const BROKERS: [(i32, &str, u16); 3] = [
     (0, "broker-0.hokkaido.internal", 9092),
@@ -80,7 +81,7 @@ where
     M: Encodable + Decodable + HeaderVersion + PartialEq + std::fmt::Debug,
 {
     let frame = answer
-        .rewrite(&encode(42, sent, version), &mut local)
+        .rewrite(&encode(42, sent, version), &mut local, carried)
         .expect("rewritten");
     assert_eq!(frame, encode(42, expected, version), "version {version}");
     assert_eq!(
@@ -302,7 +303,7 @@ fn a_version_that_the_broker_or_the_proxy_does_not_know_is_answered_in_version_0
         (Answer::FutureApiVersions, offer(OFFERED)),
     ] {
         let frame = answer
-            .rewrite(&encode(1, &sent, 0), &mut local)
+            .rewrite(&encode(1, &sent, 0), &mut local, carried)
             .expect("rewritten");
         assert_eq!(
             decode::<ApiVersionsResponse>(frame, 0),
@@ -331,14 +332,14 @@ fn counts_without_data_end_quietly() {
             api: answer.api(),
             fault: WireFault::Truncated,
         };
-        assert_eq!(answer.rewrite(&frame, &mut local), Err(fault));
+        assert_eq!(answer.rewrite(&frame, &mut local, carried), Err(fault));
     }
 }
 
 #[test]
 fn a_broker_without_a_listener_ends_the_session() {
     let frame = encode(1, &metadata(5, &BROKERS), 5);
-    let refused = Answer::Metadata(5).rewrite(&frame, &mut |_: i32, _: &str, _: u16| None);
+    let refused = Answer::Metadata(5).rewrite(&frame, &mut |_: i32, _: &str, _: u16| None, carried);
     assert_eq!(refused, Err(SessionError::NoEndpoint { node: 0 }));
 }
 
@@ -357,7 +358,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(answer in answers(), body: Vec<u8>) {
         let any = &mut |_: i32, _: &str, port: u16| Some(Endpoint { host: "::1".into(), port });
-        let _ = answer.rewrite(&body, any);
+        let _ = answer.rewrite(&body, any, carried);
     }
 
     #[test]
@@ -366,6 +367,6 @@ proptest! {
         let mut frame = encode(1, &metadata(version, &BROKERS), version).to_vec();
         let at = at.index(frame.len());
         frame[at] = byte;
-        let _ = Answer::Metadata(version).rewrite(&frame, any);
+        let _ = Answer::Metadata(version).rewrite(&frame, any, carried);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use regorus::Value;
 
-use crate::decision::Request;
+use crate::decision::{Operation, Request};
 
 pub(super) fn document(request: &Request<'_>) -> Value {
     let peer = object([
@@ -20,7 +20,7 @@ pub(super) fn document(request: &Request<'_>) -> Value {
     let mut fields = vec![
         ("peer", peer),
         ("service", service),
-        ("operation", object([("kind", "connect".into())])),
+        ("operation", operation(request.operation)),
     ];
     if let Some(ip) = request.source {
         // An IPv4 caller at an IPv6 listener is the same caller.
@@ -30,6 +30,17 @@ pub(super) fn document(request: &Request<'_>) -> Value {
         ));
     }
     object(fields)
+}
+
+fn operation(operation: Operation<'_>) -> Value {
+    match operation {
+        Operation::Connect => object([("kind", "connect".into())]),
+        Operation::Http { method, path } => object([
+            ("kind", "http".into()),
+            ("method", method.into()),
+            ("path", path.as_str().into()),
+        ]),
+    }
 }
 
 fn object(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Value {

@@ -31,6 +31,7 @@ fn ask_from(
         &Request {
             peer: &peer,
             service: &service,
+            operation: crate::Operation::Connect,
             source,
         },
         true,

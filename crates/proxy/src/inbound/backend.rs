@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use renkei_site::{HostPort, Protocol, Service, Site};
+use renkei_spiffe::SpiffeId;
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
@@ -92,21 +93,22 @@ pub(super) async fn reach(
     }
 }
 
-/// The session of a service's connections, if its protocol has one.
-pub(super) fn session(service: &Service, shared: &Arc<Shared>) -> Option<CalleeSession> {
+/// The session of a service's connections, if its protocol has one; the gateway's own has no
+/// caller.
+pub(super) fn session(
+    service: &Service,
+    caller: Option<&SpiffeId>,
+    shared: &Arc<Shared>,
+) -> Option<CalleeSession> {
     let sni = Site::sni(&service.id).filter(|_| service.protocol == Protocol::Kafka)?;
-    Some(CalleeSession::new(
-        service.name.clone(),
-        sni,
-        shared.clone(),
-    ))
+    Some(CalleeSession::new(service, sni, caller, shared.clone()))
 }
 
 /// Finds out which brokers there are; where that fails (a cluster that demands a login), the
 /// backends have to do.
 async fn learn(service: &Service, shared: &Arc<Shared>) {
     let asked = async {
-        let session = session(service, shared)?;
+        let session = session(service, None, shared)?;
         let broker = shared.backends.connect(service, shared).await.ok()?;
         session.learn(broker).await.ok()
     };

@@ -2,20 +2,29 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use renkei_kafka::SessionError;
+use renkei_policy::Operation;
 use renkei_runtime::drain::DrainGuard;
+use renkei_site::{Protocol, Service};
+use renkei_spiffe::SpiffeId;
+use time::OffsetDateTime;
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     backend,
     handshake::{self, Admitted, Greeting, Rejection},
+    http,
 };
 use crate::{
+    decision,
     flows::{Direction, Pair},
     kafka,
     relay::{self, End, Link},
     revocation,
-    shared::Shared,
+    shared::{Desired, Shared},
+    trunk::{self, TrunkStream},
+    wan::WanStream,
 };
 
 pub(super) async fn run(
@@ -58,24 +67,174 @@ pub(super) async fn run(
                 }
             }
         }
-        Greeting::Admitted(admitted) => carry(*admitted, (id, peer), &shared, guard).await,
+        Greeting::Admitted(admitted) => {
+            if trunk::is_trunk(admitted.stream.get_ref().1.alpn_protocol()) {
+                // The lane is no flow: its streams are.
+                drop(guard);
+                return serve_trunk(*admitted, peer, &shared).await;
+            }
+            let Admitted {
+                stream,
+                caller,
+                service,
+                node,
+                svid_not_after,
+                desired,
+            } = *admitted;
+            let call = Call {
+                caller,
+                service,
+                node,
+                svid_not_after,
+                desired,
+            };
+            let stream = WanStream::Session(Box::new(stream));
+            carry(stream, call, (id, peer), &shared, guard).await;
+        }
+    }
+}
+
+/// Who calls what, and under which state that was allowed.
+struct Call {
+    caller: SpiffeId,
+    service: Service,
+    node: Option<i32>,
+    svid_not_after: OffsetDateTime,
+    desired: Arc<Desired>,
+}
+
+/// Serves a lane; every stream of its trunk is decided about and carried like a connection.
+async fn serve_trunk(admitted: Admitted, peer: SocketAddr, shared: &Arc<Shared>) {
+    let Admitted {
+        stream,
+        caller,
+        service,
+        svid_not_after,
+        ..
+    } = admitted;
+    let pair = format!("{caller} {}", service.id);
+    let source = Arc::new(Source {
+        caller,
+        service,
+        peer,
+        svid_not_after,
+        shared: shared.clone(),
+    });
+    let lane = trunk::Caller {
+        pair,
+        decide: Arc::new({
+            let source = source.clone();
+            move || source.decide()
+        }),
+        admit: Arc::new(move |stream, node, guard| {
+            let source = source.clone();
+            Box::pin(async move { source.carry(stream, node, guard).await })
+        }),
+    };
+    if let Err(error) = trunk::serve_lane(stream, lane, shared).await {
+        tracing::debug!(%peer, %error, "a lane broke");
+    }
+}
+
+/// Where the streams of a trunk come from.
+struct Source {
+    caller: SpiffeId,
+    service: Service,
+    peer: SocketAddr,
+    svid_not_after: OffsetDateTime,
+    shared: Arc<Shared>,
+}
+
+impl Source {
+    /// Asks today's policy: the one of the handshake may be gone. The error is for the peer, and
+    /// says no more than an alert would.
+    fn decide(&self) -> Result<(), String> {
+        let (caller, service) = (&self.caller, &self.service);
+        let refuse = |reason: &'static str, sentence: String| {
+            let refusals = &self.shared.refusals;
+            refusals.record(
+                Direction::Inbound,
+                &service.name,
+                caller.short(),
+                reason,
+                sentence,
+            );
+            Err("its policy does not allow this caller".to_owned())
+        };
+        let Some(desired) = self.shared.desired.load_full() else {
+            return refuse("no_policy", format!("{} has no policy", service.name));
+        };
+        let bundles = self.shared.identities().bundles.clone();
+        if bundles.get(caller.trust_domain()).is_none() {
+            let sentence = format!(
+                "{} is not a peer of this site any more",
+                caller.trust_domain()
+            );
+            return refuse("unknown_trust_domain", sentence);
+        }
+        let Some(policy) = desired.policies.get(&service.name) else {
+            return refuse(
+                "no_policy",
+                format!("{} is not offered any more", service.name),
+            );
+        };
+        let source = self.peer.ip().to_canonical();
+        let decision = decision::decide(policy, &service.id, caller, Operation::Connect, source);
+        decision::log(
+            caller,
+            &service.id,
+            Operation::Connect,
+            &decision,
+            self.shared.flows.next_id(),
+        );
+        match decision.allowed {
+            true => Ok(()),
+            false => refuse("not_allowed", decision.reason),
+        }
+    }
+
+    async fn carry(&self, stream: TrunkStream, node: Option<i32>, guard: DrainGuard) {
+        let shared = &self.shared;
+        let Some(desired) = shared.desired.load_full() else {
+            return;
+        };
+        // As the site file has it now.
+        let Some(service) = desired.site.services.get(&self.service.name).cloned() else {
+            return;
+        };
+        let call = Call {
+            caller: self.caller.clone(),
+            service,
+            node,
+            svid_not_after: self.svid_not_after,
+            desired,
+        };
+        let id = shared.flows.next_id();
+        carry(
+            WanStream::Trunk(stream),
+            call,
+            (id, self.peer),
+            shared,
+            guard,
+        )
+        .await;
     }
 }
 
 async fn carry(
-    admitted: Admitted,
+    stream: WanStream,
+    call: Call,
     (id, peer): (u64, SocketAddr),
     shared: &Arc<Shared>,
     guard: DrainGuard,
 ) {
-    let Admitted {
-        stream,
+    let Call {
         caller,
         service,
         node,
         svid_not_after,
         desired,
-    } = admitted;
+    } = call;
     let pair = Pair {
         direction: Direction::Inbound,
         caller,
@@ -85,6 +244,12 @@ async fn carry(
     let ticket = shared.flows.open(id, pair, peer, svid_not_after, parent);
     let flow = &ticket.flow;
     revocation::recheck(flow, Some(&desired), shared);
+    if service.protocol == Protocol::Http {
+        tracing::debug!(flow = id, caller = %flow.pair.caller, service = service.name, "opened");
+        http::serve(stream, flow, &service.name, shared).await;
+        tracing::debug!(flow = id, cut = flow.cut_reason(), "closed");
+        return;
+    }
     let backend = tokio::select! {
         biased;
         () = flow.cut_token().cancelled() => return stream.arm_reset(),
@@ -103,12 +268,14 @@ async fn carry(
         }
     };
     tracing::debug!(flow = id, caller = %flow.pair.caller, service = service.name, "opened");
-    let session = backend::session(&service, shared)
+    let session = backend::session(&service, Some(&flow.pair.caller), shared)
         .map(|session| -> Box<dyn relay::Session> { Box::new(session) });
     let end = relay::relay(backend, stream, session, &flow.traffic, flow.cut_token()).await;
     tracing::debug!(flow = id, ?end, cut = flow.cut_reason(), "closed");
     if let End::Broken { error, .. } = &end
         && let Some(error) = kafka::session_error(error)
+        // This one has been told as what it is, a denial.
+        && *error != SessionError::DeniedWithoutAcks
     {
         let (who, sentence) = (flow.pair.caller.short(), error.to_string());
         shared.refusals.record(

@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::{LazyConfigAcceptor, server::StartHandshake};
+use tokio_rustls::{LazyConfigAcceptor, TlsStream, server::StartHandshake};
 
 use super::NO_SERVICE;
 use crate::{
@@ -19,9 +19,11 @@ use crate::{
     kafka::{self, ALPN_KAFKA, ALPN_TCP},
     listener::keep_alive,
     shared::{Desired, Shared},
-    wan::WanStream,
+    trunk::{ALPN_TRUNK, ALPN_TRUNK_KAFKA},
 };
 
+/// HTTP/1.1, as the world calls it (RFC 7301 6).
+const ALPN_HTTP: &[u8] = b"http/1.1";
 const UNFINISHED: &str = "the peer did not finish its handshake";
 /// First byte of a TLS record that carries a handshake (RFC 8446 5.1).
 const HANDSHAKE_RECORD: u8 = 0x16;
@@ -31,7 +33,7 @@ const ALERT_BYTES: u64 = 256 * 1024;
 
 /// A caller that may reach the service.
 pub(super) struct Admitted {
-    pub(super) stream: WanStream,
+    pub(super) stream: TlsStream<TcpStream>,
     pub(super) caller: SpiffeId,
     pub(super) service: Service,
     /// The broker that is meant, if the service speaks Kafka and one was named.
@@ -153,12 +155,14 @@ fn service_of(start: &StartHandshake<TcpStream>, shared: &Shared) -> Option<Mean
 /// Tells the caller's proxy what is spoken inside, if it asked; others are not bothered, since a
 /// choice of nothing would end their handshake (RFC 7301 3.2).
 fn protocol_of(start: &StartHandshake<TcpStream>, service: &Service) -> Option<&'static [u8]> {
-    let own = match service.protocol {
-        Protocol::Kafka => ALPN_KAFKA,
-        Protocol::Tcp => ALPN_TCP,
+    let own: &[&'static [u8]] = match service.protocol {
+        Protocol::Kafka => &[ALPN_TRUNK_KAFKA, ALPN_KAFKA],
+        Protocol::Tcp => &[ALPN_TRUNK, ALPN_TCP],
+        // For the caller's proxy its bytes are bytes; others may speak of it by its name.
+        Protocol::Http => &[ALPN_TRUNK, ALPN_TCP, ALPN_HTTP],
     };
-    let offered = start.client_hello().alpn()?.any(|name| name == own);
-    offered.then_some(own)
+    let offered: Vec<&[u8]> = start.client_hello().alpn()?.collect();
+    own.iter().find(|name| offered.contains(name)).copied()
 }
 
 async fn admit(

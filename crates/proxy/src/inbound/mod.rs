@@ -3,6 +3,7 @@
 mod backend;
 mod connection;
 mod handshake;
+mod http;
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -8,8 +8,9 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use renkei_kafka::{Endpoint, Session};
-use renkei_site::HostPort;
+use renkei_kafka::{Endpoint, Rights, Session};
+use renkei_site::{HostPort, Service, TopicRights};
+use renkei_spiffe::SpiffeId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -90,22 +91,41 @@ impl BrokerTables {
     }
 }
 
-/// Shows callers names in place of the brokers' addresses.
+/// Shows callers names in place of the brokers' addresses, and lets them do what their topic rights
+/// allow.
 pub(crate) struct CalleeSession {
     session: Session,
     service: String,
     sni: String,
+    /// Who calls; nobody, when the gateway asks for itself.
+    caller: Option<SpiffeId>,
     shared: Arc<Shared>,
 }
 
 impl CalleeSession {
     /// `sni` is the service's own server name.
-    pub(crate) fn new(service: String, sni: String, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(
+        service: &Service,
+        sni: String,
+        caller: Option<&SpiffeId>,
+        shared: Arc<Shared>,
+    ) -> Self {
         Self {
-            session: Session::new(),
-            service,
+            session: session(service, caller),
+            service: service.name.clone(),
             sni,
+            caller: caller.cloned(),
             shared,
+        }
+    }
+
+    fn tell_denials(&mut self) {
+        let Some(caller) = &self.caller else { return };
+        let Shared {
+            denials, refusals, ..
+        } = &*self.shared;
+        for denial in self.session.take_denials() {
+            denials.record(caller, &self.service, denial, refusals);
         }
     }
 
@@ -143,10 +163,32 @@ impl relay::Session for CalleeSession {
                 port: NAMED_PORT,
             })
         };
-        match from {
+        let advanced = match from {
             Side::Wan => self.session.client_to_broker(received, out),
             Side::App => self.session.broker_to_client(received, &mut named, out),
+        };
+        self.tell_denials();
+        advanced.map_err(broken)
+    }
+}
+
+/// The session of a caller, with its rights where the service has topic rights.
+fn session(service: &Service, caller: Option<&SpiffeId>) -> Session {
+    match (&service.topics, caller) {
+        (Some(topics), Some(caller)) => {
+            let rights = topics.get(caller).map(rights).unwrap_or_default();
+            Session::with_rights(Arc::new(rights))
         }
-        .map_err(broken)
+        _ => Session::new(),
+    }
+}
+
+fn rights(of: &TopicRights) -> Rights {
+    Rights {
+        produce: of.produce.iter().collect(),
+        consume: of.consume.iter().collect(),
+        create: of.create.iter().collect(),
+        describe: of.describe.iter().collect(),
+        group: of.group.iter().collect(),
     }
 }

@@ -18,6 +18,7 @@
 
 mod callee;
 mod caller;
+mod denials;
 mod ports;
 
 use std::io;
@@ -26,6 +27,7 @@ use renkei_kafka::SessionError;
 
 pub(crate) use callee::{Broker, BrokerTables, CalleeSession};
 pub(crate) use caller::{Brokers, CallerSession};
+pub(crate) use denials::Denials;
 pub(crate) use ports::PortFile;
 
 /// The callee speaks Kafka: the caller's proxy is to keep listeners for its brokers.

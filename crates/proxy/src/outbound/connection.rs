@@ -12,12 +12,11 @@ use super::{
 };
 use crate::{
     flows::{Direction, Flow, Pair},
-    kafka::{ALPN_KAFKA, CallerSession},
+    kafka::CallerSession,
     local_caller,
     relay::{self, End, Link, Side},
     revocation,
     shared::Shared,
-    wan::WanStream,
 };
 
 pub(super) async fn run(
@@ -75,7 +74,7 @@ async fn attest(
 async fn carry(
     app: TcpStream,
     dialled: Dialled,
-    (route, routes): (&Route, &Routes),
+    (route, routes): (&Arc<Route>, &Routes),
     shared: &Arc<Shared>,
     guard: DrainGuard,
 ) {
@@ -86,6 +85,7 @@ async fn carry(
     };
     let Dialled {
         stream,
+        kafka,
         gateway,
         svid_not_after,
     } = dialled;
@@ -95,7 +95,10 @@ async fn carry(
     let flow = &ticket.flow;
     revocation::recheck(flow, None, shared);
     tracing::debug!(flow = flow.id, callee = %route.target, %gateway, "opened");
-    let session = session(&stream, route, routes, shared);
+    let session = kafka.then(|| {
+        let (brokers, routes) = (route.brokers.clone(), routes.clone());
+        CallerSession::boxed(brokers, routes, shared.clone())
+    });
     let end = relay::relay(app, stream, session, &flow.traffic, flow.cut_token()).await;
     conclude(&end, flow, route, shared);
 }
@@ -108,7 +111,9 @@ fn conclude(end: &End, flow: &Flow, route: &Route, shared: &Shared) {
         End::Broken {
             side: Side::Wan,
             error,
-        } => Failure::from_alert(error).or_else(|| Failure::from_session(error)),
+        } => Failure::from_alert(error)
+            .or_else(|| Failure::from_stream(error))
+            .or_else(|| Failure::from_session(error)),
         End::Broken {
             side: Side::App,
             error,
@@ -118,19 +123,6 @@ fn conclude(end: &End, flow: &Flow, route: &Route, shared: &Shared) {
     if let Some(failure) = failure {
         record(&failure, flow.remote, route, shared);
     }
-}
-
-/// What the callee's side has said it speaks.
-fn session(
-    stream: &WanStream,
-    route: &Route,
-    routes: &Routes,
-    shared: &Arc<Shared>,
-) -> Option<Box<dyn relay::Session>> {
-    (stream.alpn() == Some(ALPN_KAFKA)).then(|| {
-        let (brokers, routes) = (route.brokers.clone(), routes.clone());
-        CallerSession::boxed(brokers, routes, shared.clone())
-    })
 }
 
 fn record(failure: &Failure, peer: SocketAddr, route: &Route, shared: &Shared) {

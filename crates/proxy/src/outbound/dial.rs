@@ -1,4 +1,5 @@
-//! Opening a stream from a local caller to a service of another site (or of this one).
+//! Opening a stream from a local caller to a service of another site (or of this one): within
+//! the trunk that leads there, or in a TLS session of its own to peers that know no trunks.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -14,27 +15,103 @@ use crate::{
     kafka::{ALPN_KAFKA, ALPN_TCP, server_name},
     listener::keep_alive,
     shared::Shared,
+    trunk::{self, ALPN_TRUNK, ALPN_TRUNK_KAFKA, Dial, Dialed, Raw, Slot},
     wan::WanStream,
 };
 
 /// What a caller can follow. A callee that chooses nothing carries bytes.
-const PROTOCOLS: [&[u8]; 2] = [ALPN_KAFKA, ALPN_TCP];
+const PROTOCOLS: [&[u8]; 4] = [ALPN_TRUNK, ALPN_TRUNK_KAFKA, ALPN_KAFKA, ALPN_TCP];
+
+/// The same without trunks.
+const SESSIONS: [&[u8]; 2] = [ALPN_KAFKA, ALPN_TCP];
 
 /// A stream to the callee, verified.
 #[derive(Debug)]
 pub(crate) struct Dialled {
     pub(crate) stream: WanStream,
+    /// The callee's side has said that it speaks Kafka.
+    pub(crate) kafka: bool,
     pub(crate) gateway: SocketAddr,
     pub(crate) svid_not_after: OffsetDateTime,
 }
 
-/// Dials the route's gateway as its workload, and demands that the other end proves to be its
-/// target. `node` asks for one broker of it.
+/// A stream to the route's target as its workload. `node` asks for one broker of it.
 pub(crate) async fn dial(
-    route: &Route,
+    route: &Arc<Route>,
     node: Option<i32>,
-    shared: &Shared,
+    shared: &Arc<Shared>,
 ) -> Result<Dialled, Failure> {
+    let gateway = route.gateway.as_ref().ok_or(Failure::NoGateway)?;
+    let slot = shared
+        .trunks
+        .slot(&format!("{} {} {gateway}", route.caller, route.target));
+    let mut way = slot.lock().await;
+    if let Slot::Trunk(trunk) = &*way {
+        if let Some(dialled) = within(trunk, node) {
+            return Ok(dialled);
+        }
+        *way = Slot::Unknown;
+    }
+    if matches!(*way, Slot::Plain) {
+        drop(way);
+        return plain(connect(route, node, shared).await?);
+    }
+    let raw = connect(route, None, shared).await?;
+    let alpn = raw.stream.get_ref().1.alpn_protocol();
+    if !trunk::is_trunk(alpn) {
+        *way = Slot::Plain;
+        drop(way);
+        return match node {
+            None => plain(raw),
+            Some(_) => plain(connect(route, node, shared).await?),
+        };
+    }
+    let kafka = alpn == Some(ALPN_TRUNK_KAFKA);
+    let pair = format!("{} {}", route.caller, route.target);
+    let trunk = trunk::establish(raw, kafka, &pair, redial(route, shared), shared).await?;
+    let dialled = within(&trunk, node);
+    *way = Slot::Trunk(trunk);
+    dialled.ok_or_else(|| Failure::Tls("the trunk takes no streams".into()))
+}
+
+fn within(trunk: &Dialed, node: Option<i32>) -> Option<Dialled> {
+    Some(Dialled {
+        stream: WanStream::Trunk(trunk.open(node)?),
+        kafka: trunk.kafka,
+        gateway: trunk.gateway,
+        svid_not_after: trunk.svid_not_after(),
+    })
+}
+
+fn plain(raw: Raw) -> Result<Dialled, Failure> {
+    Ok(Dialled {
+        kafka: raw.stream.get_ref().1.alpn_protocol() == Some(ALPN_KAFKA),
+        stream: WanStream::Session(Box::new(raw.stream)),
+        gateway: raw.gateway,
+        svid_not_after: raw.svid.not_after(),
+    })
+}
+
+/// Further lanes of the same trunk.
+fn redial(route: &Arc<Route>, shared: &Arc<Shared>) -> Dial {
+    let (route, shared) = (route.clone(), shared.clone());
+    Arc::new(move || {
+        let (route, shared) = (route.clone(), shared.clone());
+        Box::pin(async move {
+            let raw = connect(&route, None, &shared).await?;
+            match trunk::is_trunk(raw.stream.get_ref().1.alpn_protocol()) {
+                true => Ok(raw),
+                false => Err(Failure::Tls(
+                    "the other end knows no trunks any more".into(),
+                )),
+            }
+        })
+    })
+}
+
+/// Dials the route's gateway as its workload, and demands that the other end proves to be its
+/// target.
+async fn connect(route: &Route, node: Option<i32>, shared: &Shared) -> Result<Raw, Failure> {
     // Closed only with the proxy itself.
     let _turn = shared.dial_room.acquire().await;
     let (caller, callee) = (&route.caller, &route.target);
@@ -48,7 +125,13 @@ pub(crate) async fn dial(
     }
     let bundles = shared.identities().bundles.clone();
     let demand = Arc::new(callee.clone());
-    let side = client_side(&shared.provider, &svid, bundles, demand, &PROTOCOLS)
+    // A broker of its own is asked for by name only outside of trunks.
+    let protocols = if node.is_some() {
+        &SESSIONS[..]
+    } else {
+        &PROTOCOLS[..]
+    };
+    let side = client_side(&shared.provider, &svid, bundles, demand, protocols)
         .map_err(|error| Failure::Tls(error.to_string()))?;
     let (stream, address) = connect::connect(gateway, shared.limits.connect_time)
         .await
@@ -66,9 +149,9 @@ pub(crate) async fn dial(
         }
         Err(_) => return Err(Failure::SlowHandshake(gateway.clone())),
     };
-    Ok(Dialled {
+    Ok(Raw {
         stream: stream.into(),
         gateway: address,
-        svid_not_after: svid.not_after(),
+        svid,
     })
 }

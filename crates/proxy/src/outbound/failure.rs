@@ -9,7 +9,7 @@ use renkei_spiffe::{Refusal, SpiffeId};
 use rustls::AlertDescription;
 use time::OffsetDateTime;
 
-use crate::{connect::ConnectError, kafka, local_caller::CallerError};
+use crate::{connect::ConnectError, kafka, local_caller::CallerError, trunk::StreamRefused};
 
 /// Why a connection was not opened, or ended before it began.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(crate) enum Failure {
     Alert(AlertDescription),
     /// What passed was not the protocol of the service.
     Session(SessionError),
+    /// The callee's side did not take the connection, in its own words.
+    Refused(String),
     /// Any other failure of TLS.
     Tls(String),
 }
@@ -57,7 +59,7 @@ impl Failure {
     }
 
     /// The alert that an error stands for, if it does.
-    pub(super) fn from_alert(error: &io::Error) -> Option<Self> {
+    pub(crate) fn from_alert(error: &io::Error) -> Option<Self> {
         let tls = error
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -65,6 +67,12 @@ impl Failure {
             Some(rustls::Error::AlertReceived(alert)) => Some(Self::Alert(*alert)),
             _ => None,
         }
+    }
+
+    /// The callee's side's words, if it refused a stream of a trunk.
+    pub(super) fn from_stream(error: &io::Error) -> Option<Self> {
+        let inner = error.get_ref()?.downcast_ref::<StreamRefused>()?;
+        Some(Self::Refused(inner.0.clone()))
     }
 
     /// The session's complaint that an error stands for, if it does.
@@ -85,7 +93,7 @@ impl Failure {
             Self::SlowHandshake(_) => "handshake_timeout",
             Self::Peer(refusal) => refusal.label(),
             Self::NoSuchService => "no_such_service",
-            Self::Alert(AlertDescription::AccessDenied) => "peer_denied",
+            Self::Alert(AlertDescription::AccessDenied) | Self::Refused(_) => "peer_denied",
             Self::Alert(_) => "peer_refused",
             Self::Session(error) => error.label(),
             Self::Tls(_) => "tls",
@@ -113,6 +121,7 @@ impl Failure {
             Self::Peer(refusal) => format!("{to} did not prove its identity: {refusal}"),
             Self::NoSuchService => format!("{site} offers no service {to}"),
             Self::Alert(alert) => format!("{to} refused {from}: {}", meaning(*alert, caller)),
+            Self::Refused(reason) => format!("{to} refused {from}: {reason}"),
             Self::Session(error) => format!("Kafka between {from} and {to}: {error}"),
             Self::Tls(error) => format!("TLS with {to} failed: {error}"),
         }

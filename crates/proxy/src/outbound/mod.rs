@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{kafka::Brokers, listener, shared::Shared};
 
+pub(crate) use failure::Failure;
+
 /// The route of a listener, which may change while it listens.
 pub(crate) type Routes = Arc<ArcSwap<Route>>;
 

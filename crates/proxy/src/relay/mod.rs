@@ -15,25 +15,38 @@ use std::{
     io,
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use bytes::{Bytes, BytesMut};
 use pump::Pump;
 
+/// How much of a broken stream is read in search of the reason, and how long that may take.
+const LAST_BYTES: usize = 64 * 1024;
+const LAST_TIME: Duration = Duration::from_secs(1);
+
 /// A stream whose connection can be ended with a reset.
 pub trait Link: AsyncRead + AsyncWrite + Unpin {
     /// From now on, closing the connection sends a TCP reset in place of a clean end.
     fn arm_reset(&self);
+
+    /// The same for a connection that lost its right: what still waits is not sent either.
+    fn arm_cut(&self) {
+        self.arm_reset();
+    }
 }
 
 impl Link for tokio::net::TcpStream {
     fn arm_reset(&self) {
         // On an error the socket is gone already.
-        let _ = socket2::SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
+        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -67,6 +80,14 @@ impl Traffic {
     /// Bytes from the other site to the application.
     pub fn to_app(&self) -> u64 {
         self.to_app.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_to_wan(&self, count: usize) {
+        self.to_wan.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_to_app(&self, count: usize) {
+        self.to_app.fetch_add(count as u64, Ordering::Relaxed);
     }
 }
 
@@ -119,14 +140,49 @@ pub async fn relay<A: Link, W: Link>(
         () = cut.cancelled() => End::Cut,
         result = carry => match result {
             Ok(()) => End::Clean,
+            Err((side @ Side::Wan, error)) if is_of_the_system(&error) => {
+                let error = last_word(&mut wan).await.unwrap_or(error);
+                End::Broken { side, error }
+            }
             Err((side, error)) => End::Broken { side, error },
         },
     };
-    if !matches!(end, End::Clean) {
-        app.arm_reset();
-        wan.arm_reset();
+    match end {
+        End::Clean => {}
+        End::Broken { .. } => {
+            app.arm_reset();
+            wan.arm_reset();
+        }
+        End::Cut => {
+            app.arm_cut();
+            wan.arm_cut();
+        }
     }
     end
+}
+
+/// What a stream that broke while it was written to had still said: a peer that refuses sends an
+/// alert and closes at once, and what is on its way to it then fails first. A broken socket is
+/// readable to its end; the wait is for the runtime to notice.
+async fn last_word<W: Link>(wan: &mut W) -> Option<io::Error> {
+    let mut unwanted = vec![0; LAST_BYTES];
+    let mut unwanted = ReadBuf::new(&mut unwanted);
+    let said = poll_fn(|cx| {
+        loop {
+            let before = unwanted.filled().len();
+            match ready!(Pin::new(&mut *wan).poll_read(cx, &mut unwanted)) {
+                Ok(()) if unwanted.filled().len() > before => {}
+                Ok(()) => return Poll::Ready(None),
+                Err(error) => return Poll::Ready((!is_of_the_system(&error)).then_some(error)),
+            }
+        }
+    });
+    timeout(LAST_TIME, said).await.ok().flatten()
+}
+
+/// Of a socket, as opposed to TLS or a session.
+fn is_of_the_system(error: &io::Error) -> bool {
+    error.raw_os_error().is_some()
 }
 
 fn poll_both<A: Link, W: Link>(

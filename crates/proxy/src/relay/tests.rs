@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -118,4 +116,70 @@ async fn a_cut_resets_both_sides() {
         let error = stream.read(&mut [0; 1]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
+}
+
+/// A stream whose peer has sent a few bytes and an alert, and is gone; the runtime has not noticed
+/// yet.
+struct Refusing {
+    bytes: usize,
+    noticed: bool,
+}
+
+impl Link for Refusing {
+    fn arm_reset(&self) {}
+}
+
+impl AsyncRead for Refusing {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !std::mem::replace(&mut self.noticed, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.bytes == 0 {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "alert")));
+        }
+        self.bytes -= 1;
+        buf.put_slice(b"x");
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Refusing {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        _buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let broken_pipe = io::Error::from_raw_os_error(rustix::io::Errno::PIPE.raw_os_error());
+        Poll::Ready(Err(broken_pipe))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn the_alert_of_a_peer_that_has_closed_is_still_read() {
+    let (mut app, near) = pair().await;
+    app.write_all(b"hello").await.unwrap();
+    near.readable().await.unwrap();
+    let (cut, traffic) = (CancellationToken::new(), Traffic::default());
+    let wan = Refusing {
+        bytes: 10,
+        noticed: false,
+    };
+    let end = relay(near, wan, None, &traffic, &cut).await;
+    let End::Broken { side, error } = end else {
+        panic!("{end:?}");
+    };
+    assert_eq!((side, error.to_string()), (Side::Wan, "alert".to_owned()));
 }

@@ -1,8 +1,8 @@
 //! The site files of the demo: the paper's testbed, and a fifth site that nobody invited.
 
 use std::{
-    io,
-    net::{SocketAddr, TcpListener},
+    io::{self, Read},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -185,9 +185,15 @@ impl DemoSite {
     }
 }
 
-/// A loopback address that is free at this moment.
+/// A free loopback address that stays free: a connection left in TIME_WAIT keeps the kernel from
+/// giving the port to others, while a listener that asks for it gets it.
 pub(super) fn free_address(ip: &str) -> io::Result<SocketAddr> {
-    TcpListener::bind((ip, 0))?.local_addr()
+    let listener = TcpListener::bind((ip, 0))?;
+    let address = listener.local_addr()?;
+    let mut client = TcpStream::connect(address)?;
+    drop(listener.accept()?);
+    client.read_to_end(&mut Vec::new())?;
+    Ok(address)
 }
 
 #[cfg(test)]

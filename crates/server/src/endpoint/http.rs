@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
 };
 use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
@@ -97,8 +97,12 @@ fn answer(method: &Method, document: &Document) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // hyper leaves the body out of the answer to HEAD and keeps its length.
-    *response.body_mut() = Full::new(document.borrow().clone());
+    let document = document.borrow().clone();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(document.len()));
+    // Left out here: hyper would leave it out of HTTP/1 only.
+    if method != Method::HEAD {
+        *response.body_mut() = Full::new(document);
+    }
     response
 }
 

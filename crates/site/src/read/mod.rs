@@ -7,8 +7,10 @@
 mod fields;
 mod frame;
 mod listeners;
+mod methods;
 mod peers;
 mod services;
+mod topics;
 mod values;
 mod workloads;
 

@@ -7,7 +7,7 @@ use renkei_spiffe::SpiffeId;
 use super::{
     Context,
     fields::{Entry, Fields, Reader, Wrong},
-    linked_identity, remember, values,
+    linked_identity, methods, remember, topics, values,
 };
 use crate::{HostPort, Item, Protocol, Service, Site, node::Value, schema::keys, suggest};
 
@@ -22,7 +22,9 @@ pub(super) fn read(
     let Some(of) = of else { return services };
     for entry in reader.entries(of, EXAMPLE) {
         let id = service_id(reader, entry, context);
-        let fields = reader.fields(entry, keys::SERVICE, "{backends: [127.0.0.1:9092]}", later);
+        let fields = reader.fields(entry, keys::SERVICE, "{backends: [127.0.0.1:9092]}", |_| {
+            None
+        });
         let service = service(reader, entry.key, id, &fields, context);
         services.extend(service.map(|service| (service.name.clone(), service)));
     }
@@ -80,6 +82,8 @@ fn service(
     };
     let backends = backends(reader, fields);
     let allow = allow(reader, name, fields, context);
+    let methods = methods::read(reader, fields, protocol, &allow, context);
+    let topics = topics::read(reader, fields, protocol, &allow, context);
     let policy = match fields.get("policy") {
         Some(entry) => {
             remember(reader, Item::Policy(name.to_owned()), entry.value.place);
@@ -94,6 +98,8 @@ fn service(
         protocol,
         backends,
         allow,
+        methods,
+        topics,
         policy,
     })
 }
@@ -102,14 +108,11 @@ fn protocol(text: &str) -> Result<Protocol, Wrong> {
     match text {
         "tcp" => Ok(Protocol::Tcp),
         "kafka" => Ok(Protocol::Kafka),
-        "http" => Err(Wrong::new(
-            "protocol `http` is not supported by this version",
-            "write tcp: HTTP passes through it unchanged",
-        )),
+        "http" => Ok(Protocol::Http),
         other => {
-            let hint = match suggest::nearest(other, ["tcp", "kafka"]) {
+            let hint = match suggest::nearest(other, ["tcp", "http", "kafka"]) {
                 Some(meant) => format!("did you mean `{meant}`?"),
-                None => "write tcp or kafka".to_owned(),
+                None => "write tcp, http or kafka".to_owned(),
             };
             Err(Wrong::new(format!("unknown protocol {other:?}"), hint))
         }
@@ -168,13 +171,4 @@ fn allow(
         allow.push(id);
     }
     allow
-}
-
-fn later(key: &str) -> Option<Wrong> {
-    matches!(key, "topics" | "methods").then(|| {
-        Wrong::new(
-            format!("`{key}` is not supported by this version"),
-            "decide by caller, with `allow` or `policy`",
-        )
-    })
 }

@@ -1,0 +1,101 @@
+//! Bodies that are passed on, and the short ones that are answers of this side.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http_body_util::BodyExt;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tokio::time::timeout;
+
+use super::{headers, line::Held};
+
+/// How much of the body of a refused request is read, and for how long, so that the caller gets
+/// to read why.
+const UNWANTED_BYTES: usize = 1024 * 1024;
+const UNWANTED_TIME: Duration = Duration::from_secs(5);
+
+/// A body on its way.
+pub(super) struct Passing {
+    content: Content,
+    _held: Held,
+}
+
+enum Content {
+    Text(Option<Bytes>),
+    Stream(Incoming),
+}
+
+impl Passing {
+    pub(super) fn text(text: String, held: Held) -> Self {
+        let text = (!text.is_empty()).then(|| text.into());
+        Self {
+            content: Content::Text(text),
+            _held: held,
+        }
+    }
+
+    pub(super) fn stream(body: Incoming, held: Held) -> Self {
+        Self {
+            content: Content::Stream(body),
+            _held: held,
+        }
+    }
+}
+
+impl Body for Passing {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let stream = match &mut self.content {
+            Content::Text(text) => {
+                return Poll::Ready(text.take().map(|text| Ok(Frame::data(text))));
+            }
+            Content::Stream(stream) => stream,
+        };
+        let mut frame = ready!(Pin::new(stream).poll_frame(cx));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            headers::remove_claims(trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Text(text) => text.is_none(),
+            Content::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
+            Content::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+/// Reads what nobody wants, up to a bound. Beyond it the connection is closed.
+pub(super) fn discard(mut body: Passing) {
+    if body.is_end_stream() {
+        return;
+    }
+    let read = async move {
+        let mut count = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            count += frame.data_ref().map_or(0, Bytes::len);
+            if count > UNWANTED_BYTES {
+                return;
+            }
+        }
+    };
+    tokio::spawn(timeout(UNWANTED_TIME, read));
+}

@@ -1,0 +1,234 @@
+//! One caller's requests, one after the other.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{CONTENT_TYPE, EXPECT, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+};
+use renkei_policy::{Decision, Operation, RuleKind, ServicePolicy};
+use renkei_site::{Protocol, Service};
+
+use super::{
+    body::{self, Passing},
+    headers,
+    line::{Held, Progress},
+    target,
+    upstream::{self, NoResponse, Tunnel, Upstream},
+};
+use crate::{
+    decision,
+    flows::{Direction, Flow},
+    shared::Shared,
+};
+
+/// What lasts from one request to the next.
+pub(super) struct Session {
+    flow: Arc<Flow>,
+    /// The name of the service.
+    service: String,
+    shared: Arc<Shared>,
+    progress: Arc<Progress>,
+    upstream: tokio::sync::Mutex<Option<Upstream>>,
+    tunnel: Mutex<Option<Tunnel>>,
+}
+
+/// An answer of this side.
+struct Refusal {
+    status: StatusCode,
+    /// A short, stable name for the counters.
+    label: &'static str,
+    /// For the caller.
+    told: String,
+    /// For this side's people, who may know more.
+    sentence: String,
+}
+
+impl Session {
+    pub(super) fn new(
+        flow: Arc<Flow>,
+        service: String,
+        shared: Arc<Shared>,
+        progress: Arc<Progress>,
+    ) -> Self {
+        Self {
+            flow,
+            service,
+            shared,
+            progress,
+            upstream: tokio::sync::Mutex::new(None),
+            tunnel: Mutex::new(None),
+        }
+    }
+
+    /// The tunnel that the connection is to become, if it is.
+    pub(super) fn take_tunnel(&self) -> Option<Tunnel> {
+        let mut tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner);
+        tunnel.take()
+    }
+
+    /// Answers a request, by a backend or by itself.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Passing> {
+        let held = self.progress.hold();
+        let answered = match self.judge(&request) {
+            Ok(service) => self.forward(request, &service).await,
+            Err(refusal) => {
+                // Who waits to be told to go on will not be.
+                if !request.headers().contains_key(EXPECT) {
+                    body::discard(self.passing(request.into_body()));
+                }
+                Err(refusal)
+            }
+        };
+        match answered {
+            Ok(response) => response,
+            Err(refusal) => self.refuse(refusal, held),
+        }
+    }
+
+    /// Whether the request is allowed as things are now, and to which service it goes.
+    fn judge(&self, request: &Request<Incoming>) -> Result<Service, Refusal> {
+        let caller = &self.flow.pair.caller;
+        let path = target::path_of(request).map_err(|bad| Refusal {
+            status: StatusCode::BAD_REQUEST,
+            label: "bad_request",
+            told: bad.to_string(),
+            sentence: format!("{} sent a request that is refused: {bad}", caller.short()),
+        })?;
+        let (service, policy) = self.offered().ok_or_else(|| {
+            let sentence = format!("{} is no longer offered", self.flow.pair.callee.short());
+            Refusal {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                label: "no_policy",
+                told: sentence.clone(),
+                sentence,
+            }
+        })?;
+        let operation = Operation::Http {
+            method: request.method().as_str(),
+            path: &path,
+        };
+        let source = self.flow.remote.ip().to_canonical();
+        let decision = decision::decide(&policy, &service.id, caller, operation, source);
+        decision::log(caller, &service.id, operation, &decision, self.flow.id);
+        if decision.allowed {
+            return Ok(service);
+        }
+        Err(self.denied(operation, decision))
+    }
+
+    fn offered(&self) -> Option<(Service, Arc<ServicePolicy>)> {
+        let desired = self.shared.desired.load_full()?;
+        let service = desired.site.services.get(&self.service)?;
+        let policy = desired.policies.get(&self.service)?;
+        let is_same = service.id == self.flow.pair.callee && service.protocol == Protocol::Http;
+        is_same.then(|| (service.clone(), policy.clone()))
+    }
+
+    fn denied(&self, operation: Operation<'_>, decision: Decision) -> Refusal {
+        let (caller, callee) = (self.flow.pair.caller.short(), self.flow.pair.callee.short());
+        let form = match decision.kind {
+            RuleKind::Methods => "no rule in its methods allows that",
+            RuleKind::Policy => "its policy denies that",
+            RuleKind::AllowList | RuleKind::Default => "no rule allows that",
+        };
+        Refusal {
+            status: StatusCode::FORBIDDEN,
+            label: "request_denied",
+            told: format!("{caller} may not do {operation} at {callee}: {form}"),
+            sentence: decision.reason,
+        }
+    }
+
+    async fn forward(
+        &self,
+        mut request: Request<Incoming>,
+        service: &Service,
+    ) -> Result<Response<Passing>, Refusal> {
+        let websocket = headers::asks_for_websocket(&request);
+        let waits = request.headers().contains_key(EXPECT);
+        let caller = websocket.then(|| hyper::upgrade::on(&mut request));
+        headers::prepare_request(&mut request, &self.flow.pair.caller, websocket);
+        let request = request.map(|body| self.passing(body));
+        let mut kept = self.upstream.lock().await;
+        let sent = upstream::send(request, &mut kept, service, &self.shared).await;
+        let mut response = sent.map_err(|(error, unsent)| {
+            if let Some(unsent) = unsent.filter(|_| !waits) {
+                body::discard(unsent.into_body());
+            }
+            self.no_response(&error)
+        })?;
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        headers::prepare_response(&mut response, switched);
+        match caller {
+            Some(caller) if switched => {
+                let backend = hyper::upgrade::on(&mut response);
+                let held = self.progress.hold();
+                let mut tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner);
+                *tunnel = Some(Tunnel {
+                    caller,
+                    backend,
+                    held,
+                });
+            }
+            None if switched => return Err(self.unasked()),
+            _ => {}
+        }
+        Ok(response.map(|body| self.passing(body)))
+    }
+
+    fn passing(&self, body: Incoming) -> Passing {
+        Passing::stream(body, self.progress.hold())
+    }
+
+    fn no_response(&self, error: &NoResponse) -> Refusal {
+        let callee = self.flow.pair.callee.short();
+        let (label, told) = match error {
+            NoResponse::Unreachable(_) => (
+                "backend_unavailable",
+                format!("no backend of {callee} answers"),
+            ),
+            NoResponse::Broken { .. } => (
+                "backend_failed",
+                format!("a backend of {callee} gave no response"),
+            ),
+        };
+        Refusal {
+            status: StatusCode::BAD_GATEWAY,
+            label,
+            told,
+            sentence: error.to_string(),
+        }
+    }
+
+    fn unasked(&self) -> Refusal {
+        let callee = self.flow.pair.callee.short();
+        let sentence = format!("a backend of {callee} changed the protocol unasked");
+        Refusal {
+            status: StatusCode::BAD_GATEWAY,
+            label: "backend_failed",
+            told: sentence.clone(),
+            sentence,
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal, held: Held) -> Response<Passing> {
+        let Refusal {
+            status,
+            label,
+            told,
+            sentence,
+        } = refusal;
+        let caller = self.flow.pair.caller.short();
+        let refusals = &self.shared.refusals;
+        refusals.record(Direction::Inbound, &self.service, caller, label, sentence);
+        let mut response = Response::new(Passing::text(format!("{told}\n"), held));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(CONTENT_TYPE, text);
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+}

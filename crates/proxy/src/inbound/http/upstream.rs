@@ -1,0 +1,148 @@
+//! The connection of a session to a backend.
+
+use hyper::{Request, Response, body::Incoming, client::conn::http1, upgrade::Upgraded};
+use hyper_util::rt::TokioIo;
+use renkei_site::Service;
+use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinHandle};
+
+use super::{
+    MAX_HEAD,
+    body::Passing,
+    line::{Held, Line},
+};
+use crate::{
+    flows::Flow,
+    inbound::backend::Unreachable,
+    relay::{self, Traffic},
+    shared::Shared,
+};
+
+/// A connection that takes one request at a time.
+pub(super) struct Upstream {
+    sender: http1::SendRequest<Passing>,
+    task: JoinHandle<()>,
+}
+
+/// Why a backend has no response.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoResponse {
+    /// It was not reached; the request is unharmed.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// It broke off.
+    #[error("a backend of {service} gave no response: {error}")]
+    Broken {
+        /// Whose.
+        service: String,
+        /// What HTTP says.
+        error: hyper::Error,
+    },
+}
+
+impl Upstream {
+    async fn dial(service: &Service, shared: &Shared) -> Result<Self, NoResponse> {
+        let stream = shared.backends.connect(service, shared).await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_header_size(MAX_HEAD)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| broken(service, error))?;
+        let task = tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "a connection to a backend ended");
+            }
+        });
+        Ok(Self { sender, task })
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Sends a request over `kept`, or over a new connection where that is closed. What comes back
+/// with an error is the request, as far as it was not sent.
+pub(super) async fn send(
+    mut request: Request<Passing>,
+    kept: &mut Option<Upstream>,
+    service: &Service,
+    shared: &Shared,
+) -> Result<Response<Incoming>, (NoResponse, Option<Request<Passing>>)> {
+    loop {
+        let (mut upstream, is_new) = match kept.take() {
+            Some(upstream) => (upstream, false),
+            None => match Upstream::dial(service, shared).await {
+                Ok(upstream) => (upstream, true),
+                Err(error) => return Err((error, Some(request))),
+            },
+        };
+        if upstream.sender.ready().await.is_err() && !is_new {
+            continue;
+        }
+        match upstream.sender.try_send_request(request).await {
+            Ok(response) => {
+                *kept = Some(upstream);
+                return Ok(response);
+            }
+            Err(mut failed) => match failed.take_message() {
+                // It was closed while it was not in use.
+                Some(unsent) if !is_new => request = unsent,
+                unsent => return Err((broken(service, failed.into_error()), unsent)),
+            },
+        }
+    }
+}
+
+fn broken(service: &Service, error: hyper::Error) -> NoResponse {
+    NoResponse::Broken {
+        service: service.name.clone(),
+        error,
+    }
+}
+
+/// A connection that has become a tunnel.
+pub(super) struct Tunnel {
+    pub(super) caller: hyper::upgrade::OnUpgrade,
+    pub(super) backend: hyper::upgrade::OnUpgrade,
+    /// It may be quiet for as long as it likes.
+    pub(super) held: Held,
+}
+
+impl Tunnel {
+    /// Carries its bytes up to its end.
+    pub(super) async fn carry(self, flow: &Flow) {
+        let Self {
+            caller,
+            backend,
+            held: _held,
+        } = self;
+        let streams = async {
+            let (caller, backend) = tokio::try_join!(caller, backend).ok()?;
+            open(caller, backend).await
+        };
+        let streams = tokio::select! {
+            biased;
+            () = flow.cut_token().cancelled() => return,
+            streams = streams => streams,
+        };
+        if let Some((backend, caller)) = streams {
+            // The line counts its bytes itself.
+            let uncounted = Traffic::default();
+            let end = relay::relay(backend, caller, None, &uncounted, flow.cut_token()).await;
+            tracing::debug!(flow = flow.id, ?end, "a tunnel ended");
+        }
+    }
+}
+
+/// The streams below HTTP, with what was read ahead of them passed on.
+async fn open(caller: Upgraded, backend: Upgraded) -> Option<(TcpStream, Line)> {
+    let caller = caller.downcast::<TokioIo<Line>>().ok()?;
+    let backend = backend.downcast::<TokioIo<TcpStream>>().ok()?;
+    let (mut line, mut stream) = (caller.io.into_inner(), backend.io.into_inner());
+    stream.write_all(&caller.read_buf).await.ok()?;
+    line.write_all(&backend.read_buf).await.ok()?;
+    line.flush().await.ok()?;
+    Some((stream, line))
+}

@@ -1,0 +1,224 @@
+//! The callee's end: lanes that other sites dial, and the streams they open.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use renkei_runtime::drain::DrainGuard;
+use renkei_trunk::{Code, Event, Greeting, Hello, LaneId, Refusal, StreamId, Trunk, TrunkId};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc::UnboundedReceiver,
+    time::timeout,
+};
+use tokio_rustls::TlsStream;
+
+use super::{
+    TrunkStream, config,
+    driver::{Driver, LaneState, Waiting},
+    lane,
+};
+use crate::shared::Shared;
+
+/// Trunks that others have dialed, by their names.
+#[derive(Debug, Default)]
+pub(crate) struct Accepted(Mutex<HashMap<TrunkId, Arc<Driver>>>);
+
+/// Gives a stream that was opened to whoever admits it. `Err` is told to the opener.
+pub(crate) type Admit =
+    Arc<dyn Fn(TrunkStream, Option<i32>, DrainGuard) -> BoxFuture<'static, ()> + Send + Sync>;
+/// Decides about a stream before it is taken.
+pub(crate) type Decide = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Who dialled a lane, and what becomes of its streams.
+pub(crate) struct Caller {
+    /// Caller and callee: every lane of a trunk has the same.
+    pub(crate) pair: String,
+    pub(crate) decide: Decide,
+    pub(crate) admit: Admit,
+}
+
+/// Serves a verified connection as a lane, until it ends.
+pub(crate) async fn serve_lane(
+    mut stream: TlsStream<TcpStream>,
+    caller: Caller,
+    shared: &Arc<Shared>,
+) -> io::Result<()> {
+    let limit = shared.limits.handshake_time;
+    let greeted = timeout(limit, greet(&mut stream)).await;
+    let (hello, rest) = match greeted {
+        Ok(Ok(greeted)) => greeted,
+        Ok(Err(Lost::Refused(refusal))) => return refuse(stream, refusal).await,
+        Ok(Err(Lost::Io(error))) => return Err(error),
+        Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+    };
+    match join(&hello, caller, shared) {
+        Ok((driver, id)) => {
+            tracing::debug!(lane = id.number(), "a lane came");
+            lane::run(driver, id, stream, rest).await
+        }
+        Err(refusal) => refuse(stream, refusal).await,
+    }
+}
+
+enum Lost {
+    Refused(Refusal),
+    Io(io::Error),
+}
+
+async fn greet(stream: &mut TlsStream<TcpStream>) -> Result<(Hello, Bytes), Lost> {
+    let mut greeting = Greeting::new();
+    loop {
+        let mut input = BytesMut::with_capacity(4 * 1024);
+        let count = stream.read_buf(&mut input).await.map_err(Lost::Io)?;
+        if count == 0 {
+            return Err(Lost::Io(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let mut input = input.freeze();
+        if let Some(hello) = greeting.receive(&mut input).map_err(Lost::Refused)? {
+            return Ok((hello, input));
+        }
+    }
+}
+
+async fn refuse(mut stream: TlsStream<TcpStream>, refusal: Refusal) -> io::Result<()> {
+    let frame = refusal.frame();
+    stream.write_all(frame.header()).await?;
+    stream.write_all(frame.payload()).await?;
+    stream.shutdown().await
+}
+
+/// Finds or makes the trunk that the lane belongs to.
+fn join(
+    hello: &Hello,
+    caller: Caller,
+    shared: &Arc<Shared>,
+) -> Result<(Arc<Driver>, LaneId), Refusal> {
+    let mut known = shared
+        .accepted
+        .0
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if let Some(driver) = known.get(&hello.trunk) {
+        let driver = driver.clone();
+        let id = accept(&driver, hello, &caller.pair)?;
+        return Ok((driver, id));
+    }
+    let mut incarnation = [0; 8];
+    // Failing to get random bytes leaves 0, which the trunk makes 1.
+    let _ = shared.provider.secure_random.fill(&mut incarnation);
+    let now = std::time::Instant::now();
+    let pair = caller.pair.clone();
+    let trunk = Trunk::accept_trunk(
+        now,
+        config(&shared.limits),
+        hello,
+        &pair,
+        u64::from_be_bytes(incarnation),
+    )?;
+    let (driver, events) = Driver::start(trunk);
+    let id = accept(&driver, hello, &pair)?;
+    known.insert(hello.trunk, driver.clone());
+    tokio::spawn(manage(
+        hello.trunk,
+        driver.clone(),
+        events,
+        caller,
+        shared.clone(),
+    ));
+    Ok((driver, id))
+}
+
+fn accept(driver: &Arc<Driver>, hello: &Hello, pair: &str) -> Result<LaneId, Refusal> {
+    driver.with(|core, now| {
+        let id = core.trunk.accept_lane(now, hello, pair)?;
+        core.lanes.insert(id, LaneState::default());
+        Ok(id)
+    })
+}
+
+/// Follows the trunk until it is over.
+async fn manage(
+    id: TrunkId,
+    driver: Arc<Driver>,
+    mut events: UnboundedReceiver<Event>,
+    caller: Caller,
+    shared: Arc<Shared>,
+) {
+    let drain = shared.drain.clone();
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(Event::Opened { stream, target }) => {
+                    opened(&driver, stream, &target, &caller, &shared);
+                }
+                None | Some(Event::Closed(_)) => break,
+                Some(_) => {}
+            },
+            () = drain.signaled(), if !draining => {
+                draining = true;
+                driver.with(|core, _| core.trunk.go_away());
+            }
+        }
+    }
+    let mut known = shared
+        .accepted
+        .0
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    known.remove(&id);
+}
+
+fn opened(
+    driver: &Arc<Driver>,
+    id: StreamId,
+    target: &Bytes,
+    caller: &Caller,
+    shared: &Arc<Shared>,
+) {
+    let refuse = |code: Code, reason: &str| {
+        // An error means that it is over already.
+        driver.with(|core, _| core.trunk.refuse(id, code, reason).ok());
+    };
+    let node = match std::str::from_utf8(target).map(|text| (text, text.parse())) {
+        Ok(("", _)) => None,
+        Ok((_, Ok(node))) => Some(node),
+        _ => {
+            return refuse(
+                Code::UNREACHABLE,
+                "it does not understand where the stream goes",
+            );
+        }
+    };
+    if shared.drain.is_signaled() {
+        return refuse(Code::STOPPING, "its site is stopping");
+    }
+    let Ok(room) = shared.inbound_room.clone().try_acquire_owned() else {
+        return refuse(
+            Code::UNREACHABLE,
+            "its gateway carries as many connections as it may",
+        );
+    };
+    if let Err(reason) = (caller.decide)() {
+        return refuse(Code::REVOKED, &reason);
+    }
+    let taken = driver.with(|core, _| {
+        core.streams.insert(id, Waiting::default());
+        core.trunk.accept(id)
+    });
+    let stream = TrunkStream::new(driver.clone(), id);
+    if taken.is_err() {
+        return;
+    }
+    let admitted = (caller.admit)(stream, node, shared.drain.guard());
+    tokio::spawn(async move {
+        admitted.await;
+        drop(room);
+    });
+}

@@ -1,0 +1,437 @@
+//! The caller's end: a trunk for every caller, callee and gateway, and its lanes.
+//!
+//! A trunk starts with one lane. While every lane has bytes that TCP does not take, and the last
+//! lanes have brought more bytes a second, the lanes are doubled. Lanes that are not needed go.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use renkei_spiffe::X509Svid;
+use renkei_trunk::{Code, Event, LaneId, Trunk, TrunkId};
+use time::OffsetDateTime;
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, mpsc::UnboundedReceiver},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tokio_rustls::TlsStream;
+
+use super::{
+    MAX_LANES, TrunkStream, config,
+    driver::{Driver, LaneState},
+    lane,
+};
+use crate::{outbound::Failure, shared::Shared};
+
+/// How often a busy trunk is looked at.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+/// A trunk without streams is kept for the next ones this long.
+const IDLE: Duration = Duration::from_secs(60);
+/// Lanes that were not needed for this long go.
+const SPARE: Duration = Duration::from_secs(10);
+/// After growth that brought nothing, how long until the next attempt.
+const CONTENT: Duration = Duration::from_secs(5);
+/// Between attempts to dial when there is no lane.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// A connection that can become a lane.
+pub(crate) struct Raw {
+    pub(crate) stream: TlsStream<TcpStream>,
+    pub(crate) gateway: SocketAddr,
+    /// Whose end it was dialed with.
+    pub(crate) svid: Arc<X509Svid>,
+}
+
+/// Dials one more connection for the same caller and callee, with the caller's SVID of now.
+pub(crate) type Dial = Arc<dyn Fn() -> BoxFuture<'static, Result<Raw, Failure>> + Send + Sync>;
+
+/// The trunks of this side's callers, by caller, callee and gateway.
+#[derive(Debug, Default)]
+pub(crate) struct Trunks(Mutex<HashMap<String, Arc<tokio::sync::Mutex<Slot>>>>);
+
+/// What is known about the way from a caller to a callee.
+#[derive(Debug, Default)]
+pub(crate) enum Slot {
+    /// Nobody has dialed yet.
+    #[default]
+    Unknown,
+    /// The other end knows no trunks.
+    Plain,
+    /// There is a trunk.
+    Trunk(Dialed),
+}
+
+/// A trunk that was dialed.
+#[derive(Debug)]
+pub(crate) struct Dialed {
+    driver: Weak<Driver>,
+    used: Arc<Notify>,
+    /// The caller's SVID of the newest lanes.
+    svid: Arc<ArcSwap<X509Svid>>,
+    pub(crate) kafka: bool,
+    pub(crate) gateway: SocketAddr,
+}
+
+impl Trunks {
+    /// The way for a key, to be locked while a first connection is dialed.
+    pub(crate) fn slot(&self, key: &str) -> Arc<tokio::sync::Mutex<Slot>> {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.entry(key.to_owned()).or_default().clone()
+    }
+}
+
+impl Dialed {
+    /// When the SVID ends that the newest lanes were dialed with.
+    pub(crate) fn svid_not_after(&self) -> OffsetDateTime {
+        self.svid.load().not_after()
+    }
+
+    /// A stream of the trunk, unless it is over or takes none for now.
+    pub(crate) fn open(&self, node: Option<i32>) -> Option<TrunkStream> {
+        let driver = self.driver.upgrade()?;
+        let target = node.map_or(Bytes::new(), |node| Bytes::from(node.to_string()));
+        let id = driver.open(target).ok()?;
+        self.used.notify_one();
+        Some(TrunkStream::new(driver, id))
+    }
+}
+
+/// Makes a trunk out of its first lane.
+pub(crate) async fn establish(
+    raw: Raw,
+    kafka: bool,
+    pair: &str,
+    dial: Dial,
+    shared: &Arc<Shared>,
+) -> Result<Dialed, Failure> {
+    let mut id = [0; 16];
+    let random = &shared.provider.secure_random;
+    random
+        .fill(&mut id)
+        .map_err(|_| Failure::Tls("no random bytes".into()))?;
+    let trunk = Trunk::dial(
+        std::time::Instant::now(),
+        config(&shared.limits),
+        TrunkId(id),
+        pair,
+    );
+    let (driver, mut events) = Driver::start(trunk);
+    let Raw {
+        stream,
+        gateway,
+        svid,
+    } = raw;
+    let svid = Arc::new(ArcSwap::new(svid));
+    let mut lane = add_lane(&driver, pair, stream).map_err(Failure::Tls)?;
+    let ready = async {
+        loop {
+            tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    Some(Event::LaneReady(_)) => return Ok(()),
+                    Some(Event::LaneRefused(_, refusal)) => {
+                        return Err(Failure::Tls(refusal.to_string()));
+                    }
+                    Some(Event::Closed(reason)) => return Err(Failure::Tls(reason.to_string())),
+                    _ => {}
+                },
+                ended = &mut lane => return Err(match ended {
+                    Ok(Err(error)) => Failure::from_alert(&error)
+                        .unwrap_or_else(|| Failure::Tls(error.to_string())),
+                    _ => Failure::Tls("the connection ended at once".into()),
+                }),
+            }
+        }
+    };
+    timeout(shared.limits.handshake_time, ready)
+        .await
+        .map_err(|_| Failure::Tls("the other end does not greet".into()))??;
+    let used = Arc::new(Notify::new());
+    let manager = Manager {
+        driver: driver.clone(),
+        pair: pair.to_owned(),
+        dial,
+        used: used.clone(),
+        adding: Vec::new(),
+        svid: svid.clone(),
+        retired: Vec::new(),
+        growth: Growth::new(),
+    };
+    tokio::spawn(manager.run(events, shared.clone()));
+    Ok(Dialed {
+        driver: Arc::downgrade(&driver),
+        used,
+        svid,
+        kafka,
+        gateway,
+    })
+}
+
+fn add_lane(
+    driver: &Arc<Driver>,
+    pair: &str,
+    stream: TlsStream<TcpStream>,
+) -> Result<JoinHandle<std::io::Result<()>>, String> {
+    let id = driver
+        .with(|core, now| {
+            let id = core.trunk.add_lane(now, pair)?;
+            core.lanes.insert(id, LaneState::default());
+            Ok::<LaneId, renkei_trunk::LaneError>(id)
+        })
+        .map_err(|error| error.to_string())?;
+    Ok(tokio::spawn(lane::run(
+        driver.clone(),
+        id,
+        stream,
+        Bytes::new(),
+    )))
+}
+
+/// Keeps a trunk in lanes.
+struct Manager {
+    driver: Arc<Driver>,
+    pair: String,
+    dial: Dial,
+    used: Arc<Notify>,
+    adding: Vec<JoinHandle<Result<Raw, Failure>>>,
+    svid: Arc<ArcSwap<X509Svid>>,
+    /// Lanes to close once a lane with a newer SVID is ready.
+    retired: Vec<LaneId>,
+    growth: Growth,
+}
+
+impl Manager {
+    async fn run(mut self, mut events: UnboundedReceiver<Event>, shared: Arc<Shared>) {
+        let mut identities = shared.identities.clone();
+        let mut idle_since = Instant::now();
+        let mut suspended = false;
+        let mut retry = Instant::now();
+        loop {
+            let streams = self.driver.streams();
+            let busy = streams > 0 || !self.adding.is_empty();
+            if streams > 0 {
+                idle_since = Instant::now();
+            }
+            let draining = shared.drain.is_signaled();
+            if streams == 0 && (draining || idle_since.elapsed() > IDLE || suspended) {
+                break;
+            }
+            let wait = if busy { TICK } else { IDLE / 4 };
+            tokio::select! {
+                event = events.recv() => match event {
+                    None | Some(Event::Closed(_)) => return,
+                    Some(Event::Suspended { .. }) => {
+                        suspended = true;
+                        retry = Instant::now();
+                    }
+                    Some(Event::LaneReady(_)) => {
+                        suspended = false;
+                        self.close_retired();
+                    }
+                    Some(_) => {}
+                },
+                () = self.used.notified() => idle_since = Instant::now(),
+                () = shared.drain.signaled(), if !draining => {}
+                changed = identities.changed() => if changed.is_err() { break },
+                () = tokio::time::sleep(wait) => {}
+            }
+            self.take_dialed().await;
+            if suspended && self.adding.is_empty() && Instant::now() >= retry {
+                self.dial_more(1);
+                retry = Instant::now() + RETRY;
+            }
+            self.renew(&shared);
+            if !suspended {
+                self.resize();
+            }
+        }
+        self.close().await;
+    }
+
+    fn dial_more(&mut self, count: usize) {
+        for _ in 0..count {
+            self.adding.push(tokio::spawn((self.dial)()));
+        }
+    }
+
+    /// Makes lanes of the connections that have been dialed.
+    async fn take_dialed(&mut self) {
+        let mut waiting = Vec::new();
+        for dialing in std::mem::take(&mut self.adding) {
+            if !dialing.is_finished() {
+                waiting.push(dialing);
+                continue;
+            }
+            match dialing.await {
+                Ok(Ok(raw)) => {
+                    self.svid.store(raw.svid);
+                    if let Err(error) = add_lane(&self.driver, &self.pair, raw.stream) {
+                        tracing::debug!(error, "a dialed lane was not wanted any more");
+                    }
+                }
+                Ok(Err(failure)) => tracing::debug!(?failure, pair = self.pair, "no further lane"),
+                Err(_) => {}
+            }
+        }
+        self.adding = waiting;
+    }
+
+    /// Once the caller's SVID has been renewed, lanes dialed with the old one give way to one
+    /// with the new. The streams do not notice.
+    fn renew(&mut self, shared: &Shared) {
+        let used = self.svid.load_full();
+        let Some(now) = shared.svid(used.id()) else {
+            return;
+        };
+        if now.serial() != used.serial() && self.adding.is_empty() {
+            self.retired = self
+                .driver
+                .with(|core, _| core.lanes.keys().copied().collect());
+            self.dial_more(1);
+        }
+    }
+
+    fn close_retired(&mut self) {
+        let retired = std::mem::take(&mut self.retired);
+        self.driver.with(|core, now| {
+            for lane in retired {
+                core.trunk.close_lane(now, lane);
+            }
+        });
+        self.driver.wake_lanes();
+    }
+
+    fn resize(&mut self) {
+        let seen = self.driver.with(|core, _| {
+            let lanes = core.lanes.values();
+            Seen {
+                lanes: core.trunk.ready_lanes(),
+                limited: core.lanes.values().all(|lane| lane.stuck)
+                    && core.trunk.bytes_kept() > 128 * 1024,
+                written: lanes.map(|lane| lane.written).sum(),
+                newest: core.lanes.keys().next_back().copied(),
+            }
+        });
+        match self.growth.judge(&seen, self.adding.len(), MAX_LANES) {
+            Advice::Add(count) => {
+                tracing::debug!(
+                    count,
+                    lanes = seen.lanes,
+                    rate = self.growth.rate,
+                    "more lanes"
+                );
+                self.dial_more(count);
+            }
+            Advice::Close => {
+                if let Some(lane) = seen.newest {
+                    self.driver
+                        .with(|core, now| core.trunk.close_lane(now, lane));
+                    self.driver.wake_lanes();
+                }
+            }
+            Advice::Stay => {}
+        }
+    }
+
+    /// Lets the lanes take leave.
+    async fn close(self) {
+        self.driver.with(|core, now| {
+            for lane in core.lanes.keys().copied().collect::<Vec<_>>() {
+                core.trunk.close_lane(now, lane);
+            }
+        });
+        self.driver.wake_lanes();
+        let gone = async {
+            while self.driver.with(|core, _| !core.lanes.is_empty()) {
+                tokio::time::sleep(TICK / 10).await;
+            }
+        };
+        let _ = timeout(Duration::from_secs(1), gone).await;
+        self.driver
+            .with(|core, _| core.trunk.close(Code::STOPPING, "not needed any more"));
+    }
+}
+
+/// A look at a trunk.
+struct Seen {
+    lanes: usize,
+    /// Every lane has bytes that TCP does not take.
+    limited: bool,
+    written: u64,
+    newest: Option<LaneId>,
+}
+
+enum Advice {
+    Add(usize),
+    Close,
+    Stay,
+}
+
+/// Whether more lanes help, judged by what the last ones brought.
+struct Growth {
+    last: Instant,
+    written: u64,
+    /// Bytes a second before the last growth.
+    before: f64,
+    rate: f64,
+    grown: Option<Instant>,
+    content_until: Instant,
+    needed: Instant,
+}
+
+impl Growth {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            last: now,
+            written: 0,
+            before: 0.0,
+            rate: 0.0,
+            grown: None,
+            content_until: now,
+            needed: now,
+        }
+    }
+
+    fn judge(&mut self, seen: &Seen, adding: usize, most: usize) -> Advice {
+        let now = Instant::now();
+        let passed = now - self.last;
+        if passed < TICK {
+            return Advice::Stay;
+        }
+        let rate = seen.written.saturating_sub(self.written) as f64 / passed.as_secs_f64();
+        self.rate = 0.5 * self.rate + 0.5 * rate;
+        (self.last, self.written) = (now, seen.written);
+        if seen.limited {
+            self.needed = now;
+        }
+        if let Some(grown) = self.grown
+            && now - grown > 5 * TICK
+        {
+            self.grown = None;
+            if self.rate < self.before * 1.1 {
+                self.content_until = now + CONTENT;
+            }
+        }
+        if seen.limited && adding == 0 && self.grown.is_none() && now >= self.content_until {
+            let count = seen.lanes.max(1).min(most.saturating_sub(seen.lanes));
+            if count > 0 {
+                (self.grown, self.before) = (Some(now), self.rate);
+                return Advice::Add(count);
+            }
+        }
+        if seen.lanes > 1 && adding == 0 && now - self.needed > SPARE {
+            self.needed = now;
+            return Advice::Close;
+        }
+        Advice::Stay
+    }
+}

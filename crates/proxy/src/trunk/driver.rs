@@ -1,0 +1,289 @@
+//! The state machine of one trunk among tasks: lanes read and write it, streams wait on it, a
+//! manager hears of what concerns the trunk as a whole.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use renkei_trunk::{Code, Event, LaneId, ResetCause, StreamId, Trunk};
+use tokio::sync::{Notify, mpsc};
+
+/// How long the bytes before a reset have to arrive.
+const RESET_TIME: Duration = Duration::from_secs(1);
+
+/// How a stream is let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Release {
+    /// Both directions have ended.
+    Clean,
+    /// A reset behind what was written.
+    Reset,
+    /// A reset at once.
+    Cut,
+}
+
+/// How a stream ended before its time.
+#[derive(Debug, Clone)]
+pub(super) enum Fate {
+    /// The callee's side did not take it.
+    Refused(String),
+    /// It was cut.
+    Reset(ResetCause),
+}
+
+/// Who waits for a stream, and what has become of it.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) reader: Option<Waker>,
+    pub(super) writer: Option<Waker>,
+    pub(super) fate: Option<Fate>,
+    /// The peer takes no more bytes.
+    pub(super) stopped: bool,
+}
+
+impl Waiting {
+    fn wake(&mut self, wakers: &mut Vec<Waker>) {
+        wakers.extend(self.reader.take());
+        wakers.extend(self.writer.take());
+    }
+}
+
+/// What a lane's task is to do when it is idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LaneFate {
+    /// Flush, and close cleanly.
+    Close,
+    /// Drop the connection.
+    Drop,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LaneState {
+    /// Set while the lane has nothing to write.
+    pub(super) idle: Option<Waker>,
+    pub(super) fate: Option<LaneFate>,
+    /// Bytes taken from the trunk that TCP has not taken yet, as of the last look.
+    pub(super) stuck: bool,
+    pub(super) written: u64,
+}
+
+/// What is behind the lock.
+pub(super) struct Core {
+    pub(super) trunk: Trunk,
+    pub(super) streams: HashMap<StreamId, Waiting>,
+    pub(super) lanes: BTreeMap<LaneId, LaneState>,
+}
+
+/// One trunk, shared by its tasks.
+pub(crate) struct Driver {
+    core: Mutex<Core>,
+    news: mpsc::UnboundedSender<Event>,
+    /// The next timeout may be earlier than the timer believes.
+    timer: Notify,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Driver(..)")
+    }
+}
+
+impl Driver {
+    /// The driver, and the events that its manager follows.
+    pub(super) fn start(trunk: Trunk) -> (Arc<Self>, mpsc::UnboundedReceiver<Event>) {
+        let (news, events) = mpsc::unbounded_channel();
+        let core = Core {
+            trunk,
+            streams: HashMap::new(),
+            lanes: BTreeMap::new(),
+        };
+        let driver = Arc::new(Self {
+            core: Mutex::new(core),
+            news,
+            timer: Notify::new(),
+        });
+        tokio::spawn(keep_time(Arc::downgrade(&driver)));
+        (driver, events)
+    }
+
+    /// Does something to the trunk, then wakes whom it concerns.
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut Core, Instant) -> T) -> T {
+        let mut core = self.lock();
+        let before = core.trunk.next_timeout();
+        let result = act(&mut core, Instant::now());
+        let mut wakers = Vec::new();
+        core.dispatch(&self.news, &mut wakers);
+        core.wake_writer(&mut wakers);
+        let sooner = match (before, core.trunk.next_timeout()) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(before), Some(after)) => after < before,
+        };
+        drop(core);
+        wakers.into_iter().for_each(Waker::wake);
+        if sooner {
+            self.timer.notify_one();
+        }
+        result
+    }
+
+    /// Whether the trunk takes no streams any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.lock().trunk.closed().is_some()
+    }
+
+    /// Streams that live.
+    pub(super) fn streams(&self) -> usize {
+        self.lock().trunk.streams()
+    }
+
+    /// Opens a stream towards `target`.
+    pub(super) fn open(&self, target: Bytes) -> Result<StreamId, renkei_trunk::OpenError> {
+        self.with(|core, _| {
+            let id = core.trunk.open(target)?;
+            core.streams.insert(id, Waiting::default());
+            Ok(id)
+        })
+    }
+
+    /// Lets go of a stream that nobody holds any more.
+    pub(super) fn release(self: &Arc<Self>, id: StreamId, release: Release) {
+        // Errors mean that a direction is over already.
+        let waits = self.with(|core, _| {
+            core.streams.remove(&id);
+            if release == Release::Clean {
+                return false;
+            }
+            let _ = core.trunk.stop(id, Code::CANCELLED);
+            let waits = release == Release::Reset && core.trunk.undelivered(id) > 0;
+            if !waits {
+                let _ = core.trunk.reset(id, Code::CANCELLED);
+            }
+            waits
+        });
+        if waits {
+            tokio::spawn(reset_behind(self.clone(), id));
+        }
+    }
+
+    /// Every lane's task looks at the trunk again.
+    pub(super) fn wake_lanes(&self) {
+        let mut core = self.lock();
+        let wakers: Vec<_> = core
+            .lanes
+            .values_mut()
+            .filter_map(|lane| lane.idle.take())
+            .collect();
+        drop(core);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Core {
+    /// Hands out the trunk's events.
+    fn dispatch(&mut self, news: &mpsc::UnboundedSender<Event>, wakers: &mut Vec<Waker>) {
+        while let Some(event) = self.trunk.poll_event() {
+            match &event {
+                Event::Readable(id) => {
+                    let waiting = self.streams.get_mut(id);
+                    wakers.extend(waiting.and_then(|waiting| waiting.reader.take()));
+                    continue;
+                }
+                Event::Writable(id) | Event::Delivered(id) => {
+                    let waiting = self.streams.get_mut(id);
+                    wakers.extend(waiting.and_then(|waiting| waiting.writer.take()));
+                    continue;
+                }
+                Event::Reset(id, cause) => self.end(*id, Fate::Reset(*cause), wakers),
+                Event::Refused { stream, reason, .. } => {
+                    self.end(*stream, Fate::Refused(reason.clone()), wakers);
+                }
+                Event::Stopped(id, _) => {
+                    if let Some(waiting) = self.streams.get_mut(id) {
+                        waiting.stopped = true;
+                        waiting.wake(wakers);
+                    }
+                }
+                Event::LaneClosed(id) => self.end_lane(*id, LaneFate::Close, wakers),
+                Event::LaneDead(id) | Event::LaneRefused(id, _) => {
+                    self.end_lane(*id, LaneFate::Drop, wakers);
+                }
+                Event::Closed(_) => {
+                    for id in self.lanes.keys().copied().collect::<Vec<_>>() {
+                        self.end_lane(id, LaneFate::Close, wakers);
+                    }
+                }
+                _ => {}
+            }
+            // Without a manager the trunk is being let go.
+            let _ = news.send(event);
+        }
+    }
+
+    fn end(&mut self, id: StreamId, fate: Fate, wakers: &mut Vec<Waker>) {
+        if let Some(waiting) = self.streams.get_mut(&id) {
+            waiting.fate.get_or_insert(fate);
+            waiting.wake(wakers);
+        }
+    }
+
+    fn end_lane(&mut self, id: LaneId, fate: LaneFate, wakers: &mut Vec<Waker>) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.fate.get_or_insert(fate);
+            wakers.extend(lane.idle.take());
+        }
+    }
+
+    /// Wakes one idle lane that has something to write. A lane that leaves some wakes the next.
+    fn wake_writer(&mut self, wakers: &mut Vec<Waker>) {
+        let trunk = &self.trunk;
+        let idle = self
+            .lanes
+            .iter_mut()
+            .find(|(id, lane)| lane.idle.is_some() && trunk.has_output(**id));
+        wakers.extend(idle.and_then(|(_, lane)| lane.idle.take()));
+    }
+}
+
+/// A reset overtakes what was written before it, which over TCP would mostly still arrive: gives
+/// it a moment.
+async fn reset_behind(driver: Arc<Driver>, id: StreamId) {
+    let deadline = tokio::time::Instant::now() + RESET_TIME;
+    while driver.with(|core, _| core.trunk.undelivered(id)) > 0
+        && tokio::time::Instant::now() < deadline
+    {
+        tokio::time::sleep(RESET_TIME / 100).await;
+    }
+    driver.with(|core, _| core.trunk.reset(id, Code::CANCELLED).ok());
+}
+
+/// Calls the trunk when its time has come, until nobody holds it.
+async fn keep_time(driver: std::sync::Weak<Driver>) {
+    loop {
+        let Some(held) = driver.upgrade() else { return };
+        let next = held.lock().trunk.next_timeout();
+        let sleep = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => tokio::time::sleep(Duration::from_secs(60)).await,
+            }
+        };
+        tokio::select! {
+            () = held.timer.notified() => continue,
+            () = sleep => {}
+        }
+        if held.is_over() {
+            return;
+        }
+        held.with(|core, now| core.trunk.handle_timeout(now));
+        held.wake_lanes();
+    }
+}

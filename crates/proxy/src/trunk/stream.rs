@@ -1,0 +1,180 @@
+//! One application connection within a trunk.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use renkei_trunk::{Code, Read, ResetCause, StreamError, StreamId};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::driver::{Core, Driver, Fate, Release, Waiting};
+
+/// The most that one write hands to the trunk.
+const MOST: usize = 128 * 1024;
+
+/// Why the callee's side did not take a stream, in its own words.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct StreamRefused(pub(crate) String);
+
+/// A stream of a trunk. Dropped before both directions have ended, it is reset.
+#[derive(Debug)]
+pub(crate) struct TrunkStream {
+    driver: Arc<Driver>,
+    id: StreamId,
+    finished: bool,
+    read_all: bool,
+    reset: AtomicBool,
+    cut: AtomicBool,
+}
+
+impl TrunkStream {
+    pub(super) fn new(driver: Arc<Driver>, id: StreamId) -> Self {
+        Self {
+            driver,
+            id,
+            finished: false,
+            read_all: false,
+            reset: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+        }
+    }
+
+    /// Dropping it resets it, behind what was written.
+    pub(crate) fn arm_reset(&self) {
+        self.reset.store(true, Ordering::Relaxed);
+    }
+
+    /// Dropping it resets it at once.
+    pub(crate) fn arm_cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for TrunkStream {
+    fn drop(&mut self) {
+        let clean = self.finished && self.read_all && !self.reset.load(Ordering::Relaxed);
+        let release = match self.cut.load(Ordering::Relaxed) {
+            true => Release::Cut,
+            false if clean => Release::Clean,
+            false => Release::Reset,
+        };
+        self.driver.release(self.id, release);
+    }
+}
+
+fn broken(waiting: Option<&Waiting>) -> io::Error {
+    match waiting.and_then(|waiting| waiting.fate.as_ref()) {
+        Some(Fate::Refused(reason)) => io::Error::other(StreamRefused(reason.clone())),
+        Some(Fate::Reset(ResetCause::Peer(Code::REVOKED))) => {
+            io::Error::other(StreamRefused("the other site cut the connection".into()))
+        }
+        _ => io::ErrorKind::ConnectionReset.into(),
+    }
+}
+
+impl AsyncRead for TrunkStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let id = self.id;
+        let read = self.driver.with(|core, _| {
+            let waiting = core.streams.get_mut(&id);
+            if waiting
+                .as_ref()
+                .is_some_and(|waiting| waiting.fate.is_some())
+            {
+                return Poll::Ready(Err(broken(waiting.as_deref())));
+            }
+            match core.trunk.read(id, buf.remaining()) {
+                Ok(Read::Pending) => {
+                    if let Some(waiting) = waiting {
+                        waiting.reader = Some(cx.waker().clone());
+                    }
+                    Poll::Pending
+                }
+                Ok(read) => Poll::Ready(Ok(read)),
+                Err(_) => Poll::Ready(Err(broken(waiting.as_deref()))),
+            }
+        });
+        match std::task::ready!(read)? {
+            Read::Data(data) => buf.put_slice(&data),
+            Read::Finished | Read::Pending => self.read_all = true,
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for TrunkStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let id = self.id;
+        self.driver.with(|core, _| {
+            let Core { trunk, streams, .. } = core;
+            let Some(waiting) = streams.get_mut(&id) else {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            };
+            if waiting.fate.is_some() || waiting.stopped {
+                return Poll::Ready(Err(broken(Some(waiting))));
+            }
+            let room = match trunk.room(id) {
+                Ok(room) => usize::try_from(room).unwrap_or(usize::MAX),
+                Err(_) => return Poll::Ready(Err(broken(Some(waiting)))),
+            };
+            let part = buf.get(..buf.len().min(room).min(MOST)).unwrap_or_default();
+            if part.is_empty() {
+                // Asks to be told when there is room; takes nothing now.
+                let mut asked = Bytes::from_static(b"?");
+                return match trunk.write(id, &mut asked) {
+                    Ok(_) => {
+                        waiting.writer = Some(cx.waker().clone());
+                        Poll::Pending
+                    }
+                    Err(_) => Poll::Ready(Err(broken(Some(waiting)))),
+                };
+            }
+            let mut data = Bytes::copy_from_slice(part);
+            match trunk.write(id, &mut data) {
+                Ok(taken) => Poll::Ready(Ok(taken)),
+                Err(_) => Poll::Ready(Err(broken(Some(waiting)))),
+            }
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the other side has everything: until then the connection counts as open, so
+    /// that a process that ends waits for it.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (id, first) = (self.id, !self.finished);
+        self.finished = true;
+        self.driver.with(|core, _| {
+            let Core { trunk, streams, .. } = core;
+            if first && trunk.finish(id) == Err(StreamError::Unknown) {
+                return Poll::Ready(Err(broken(streams.get(&id))));
+            }
+            match streams.get_mut(&id) {
+                Some(waiting) if waiting.fate.is_some() => Poll::Ready(Err(broken(Some(waiting)))),
+                Some(waiting) if !trunk.delivered(id) => {
+                    waiting.writer = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+                _ => Poll::Ready(Ok(())),
+            }
+        })
+    }
+}

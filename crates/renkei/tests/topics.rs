@@ -1,0 +1,144 @@
+//! Topic rights as Kafka clients see them: two sites, a broker and client libraries that nobody
+//! here wrote.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod lab;
+
+use std::{
+    net::{SocketAddr, TcpStream},
+    process::Command,
+    time::Duration,
+};
+
+use lab::{SOON, Site, own_uid, run, said};
+use renkei_testkit::{Child, free_address, python, wait_for};
+use serde_json::{Value, json};
+
+const PROGRAM: &str = include_str!("programs/topics.py");
+const RIGHTS: &str =
+    "{produce: [weather], consume: [weath*], describe: [quakes], group: [readers]}";
+
+fn broker() -> (Child, SocketAddr) {
+    let tansu = std::env::var_os("RENKEI_TANSU")
+        .expect("RENKEI_TANSU names the Kafka broker of the tests; `scripts/test` installs it");
+    let address = free_address();
+    let mut command = Command::new(tansu);
+    command
+        .args(["broker", "--storage-engine", "memory://tansu/"])
+        .args(["--listener-url", &format!("tcp://{address}")])
+        .args(["--advertised-listener-url", &format!("tcp://{address}")])
+        .env("RUST_LOG", "warn");
+    let child = Child::start("the broker", &mut command);
+    wait_for("the broker listens", SOON, || {
+        TcpStream::connect(address).ok()
+    });
+    (child, address)
+}
+
+fn offer(hokkaido: &Site, osaka: &Site, broker: SocketAddr, rights: &str) {
+    hokkaido.write(&format!(
+        "{}services:\n  broker:\n    protocol: kafka\n    backends: [{broker}]\n    allow: \
+         [osaka.example/collector]\n    topics: {{osaka.example/collector: {rights}}}\n",
+        hokkaido.peers(&[osaka])
+    ));
+}
+
+/// Two sites: osaka's `collector` reaches hokkaido's broker at the address returned.
+fn sites(broker: SocketAddr) -> (Site, Site, SocketAddr) {
+    let (mut hokkaido, mut osaka) = (Site::new("hokkaido"), Site::new("osaka"));
+    let local = free_address();
+    offer(&hokkaido, &osaka, broker, RIGHTS);
+    osaka.write(&format!(
+        "{}workloads:\n  collector: {{selectors: [{}], uses: {{hokkaido.example/broker: {local}}}}}\n",
+        osaka.peers(&[&hokkaido]),
+        own_uid()
+    ));
+    hokkaido.start();
+    osaka.start();
+    hokkaido.wait_linked();
+    osaka.wait_linked();
+    (hokkaido, osaka, local)
+}
+
+#[test]
+fn clients_do_what_they_may_and_learn_what_they_may_not() {
+    let (_broker, address) = broker();
+    let (hokkaido, osaka, local) = sites(address);
+    let output = run(Command::new(python())
+        .args(["-c", PROGRAM])
+        .args([address.to_string(), local.to_string()]));
+    assert!(output.status.success(), "{}", said(&output));
+    let seen: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let topic = "TOPIC_AUTHORIZATION_FAILED";
+    assert_eq!(
+        seen["librdkafka"],
+        json!({
+            "delivered": {
+                "weather": "ok", "quakes": topic, "secret": topic,
+                "weather again": "ok", "numbered": "ok",
+            },
+            "listed": ["quakes", "weather"],
+            "hidden": topic,
+            "read": ["first", "second", "third", "fourth"],
+            "denied": {"quakes": topic, "secret": topic},
+            "again": "first",
+            "stranger": "GROUP_AUTHORIZATION_FAILED",
+            "transport": [],
+        })
+    );
+    let topic = "TopicAuthorizationFailedError";
+    assert_eq!(
+        seen["kafka_python"],
+        json!({
+            "delivered": {"weather": "ok", "quakes": topic, "secret": topic, "weather again": "ok"},
+            "listed": ["quakes", "weather"],
+            "denied": {"quakes": topic, "weather": "first"},
+            "stranger": "GroupAuthorizationFailedError",
+        })
+    );
+    told(&hokkaido);
+    changed(&hokkaido, &osaka, address, local);
+}
+
+/// Denials are counted, and told with their sentence; nothing else was refused.
+fn told(hokkaido: &Site) {
+    let status = hokkaido.status();
+    let counts = status["proxy"]["refused"].as_array().expect("counts");
+    let reasons: Vec<_> = counts.iter().map(|count| &count["reason"]).collect();
+    assert_eq!(reasons, ["topic_denied"], "{counts:?}");
+    let refusals = status["proxy"]["refusals"].as_array().expect("refusals");
+    for sentence in [
+        "osaka.example/collector may not produce to topic \"quakes\"",
+        "osaka.example/collector may not consume topic \"quakes\"",
+        "osaka.example/collector may not describe topic \"secret\"",
+        "osaka.example/collector may not use group \"others\"",
+    ] {
+        let told = refusals
+            .iter()
+            .any(|refusal| refusal["sentence"] == sentence);
+        assert!(told, "{sentence} is not among {refusals:#?}");
+    }
+    assert!(refusals.len() as u64 <= hokkaido.refused("topic_denied"));
+}
+
+/// Other rights cut the caller's connections: they hold for whatever comes after.
+fn changed(hokkaido: &Site, osaka: &Site, broker: SocketAddr, local: SocketAddr) {
+    let mut open = TcpStream::connect(local).expect("connected");
+    open.set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("timeout");
+    let versions = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+    std::io::Write::write_all(&mut open, &versions).expect("written");
+    std::io::Read::read_exact(&mut open, &mut [0; 8]).expect("an answer");
+    offer(hokkaido, osaka, broker, "{consume: [weather]}");
+    let applied = hokkaido.apply();
+    assert!(applied.status.success(), "{}", said(&applied));
+    assert!(said(&applied).contains("topics"), "{}", said(&applied));
+    let rest = std::io::Read::read_to_end(&mut open, &mut Vec::new());
+    assert!(rest.is_err(), "the connection is reset: {rest:?}");
+}
