@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -23,18 +24,42 @@ pub(crate) enum WanStream {
     Trunk(TrunkStream),
 }
 
+impl Link for TlsStream<TcpStream> {
+    fn arm_reset(&self) {
+        self.get_ref().0.arm_reset();
+    }
+}
+
 impl Link for WanStream {
     fn arm_reset(&self) {
         match self {
-            Self::Session(stream) => stream.get_ref().0.arm_reset(),
+            Self::Session(stream) => stream.arm_reset(),
             Self::Trunk(stream) => stream.arm_reset(),
         }
     }
 
     fn arm_cut(&self) {
         match self {
-            Self::Session(stream) => stream.get_ref().0.arm_reset(),
+            Self::Session(stream) => stream.arm_reset(),
             Self::Trunk(stream) => stream.arm_cut(),
+        }
+    }
+
+    fn poll_read_chunk(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Bytes>> {
+        match self {
+            Self::Session(stream) => stream.poll_read_chunk(cx, size),
+            Self::Trunk(stream) => stream.poll_read_chunk(cx, size),
+        }
+    }
+
+    fn poll_write_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunk: &mut Bytes,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Session(stream) => stream.poll_write_chunk(cx, chunk),
+            Self::Trunk(stream) => stream.poll_write_chunk(cx, chunk),
         }
     }
 }

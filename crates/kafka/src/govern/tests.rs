@@ -1168,6 +1168,38 @@ proptest! {
     }
 
     #[test]
+    fn nothing_passes_that_another_reader_takes_for_what_is_denied(
+        version in 3..=9_i16, at: prop::sample::Index, byte: u8, commits: bool,
+    ) {
+        let sent = match commits {
+            true => request(ApiKey::OffsetCommit, version, &commit("readers", &["quakes", "secret"])),
+            false => request(ApiKey::Produce, version, &produce(&["weather-1", "secret"])),
+        };
+        let mut frame = sent.to_vec();
+        let at = 8 + at.index(120.min(frame.len() - 8));
+        frame[at] = byte;
+        let Ok(mut seen) = Exchange::new(usize::MAX).send(&frame) else { return Ok(()) };
+        if seen.is_empty() || seen[4..6] != frame[4..6] {
+            return Ok(());
+        }
+        seen.advance(4);
+        let header = if commits { version >= 8 } else { version >= 9 };
+        let header = RequestHeader::decode(&mut seen, if header { 2 } else { 1 });
+        // A client id that is no text, for one.
+        if header.is_err() {
+            return Ok(());
+        }
+        let names: Vec<_> = match commits {
+            true => OffsetCommitRequest::decode(&mut seen, version)
+                .map(|request| request.topics.into_iter().map(|topic| topic.name).collect()),
+            false => ProduceRequest::decode(&mut seen, version)
+                .map(|request| request.topic_data.into_iter().map(|topic| topic.name).collect()),
+        }
+        .unwrap_or_default();
+        prop_assert!(names.iter().all(|name| &***name != "secret"), "{names:?}");
+    }
+
+    #[test]
     fn damaged_answers_never_panic(
         version in 4..=9_i16, at: prop::sample::Index, byte: u8, named: bool,
     ) {

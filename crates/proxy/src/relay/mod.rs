@@ -23,9 +23,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{io::poll_read_buf, sync::CancellationToken};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use pump::Pump;
 
 /// How much of a broken stream is read in search of the reason, and how long that may take.
@@ -40,6 +40,24 @@ pub trait Link: AsyncRead + AsyncWrite + Unpin {
     /// The same for a connection that lost its right: what still waits is not sent either.
     fn arm_cut(&self) {
         self.arm_reset();
+    }
+
+    /// Reads the next bytes, about `size` at most; none at the end.
+    fn poll_read_chunk(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Bytes>> {
+        let mut chunk = BytesMut::with_capacity(size);
+        ready!(poll_read_buf(Pin::new(self), cx, &mut chunk))?;
+        Poll::Ready(Ok(chunk.freeze()))
+    }
+
+    /// Writes the beginning of `chunk` and takes it off; says how much that was.
+    fn poll_write_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunk: &mut Bytes,
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(self).poll_write(cx, chunk))?;
+        chunk.advance(count);
+        Poll::Ready(Ok(count))
     }
 }
 
@@ -193,8 +211,8 @@ fn poll_both<A: Link, W: Link>(
     (outward, inward): &mut (Pump, Pump),
     traffic: &Traffic,
 ) -> Poll<Result<(), (Side, io::Error)>> {
-    let out = outward.poll(cx, Pin::new(app), Pin::new(wan), session, &traffic.to_wan)?;
-    let back = inward.poll(cx, Pin::new(wan), Pin::new(app), session, &traffic.to_app)?;
+    let out = outward.poll(cx, app, wan, session, &traffic.to_wan)?;
+    let back = inward.poll(cx, wan, app, session, &traffic.to_app)?;
     match (out, back) {
         (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
         _ => Poll::Pending,

@@ -8,11 +8,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use super::{Link, Session, Side};
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::io::poll_read_buf;
-
-use super::{Session, Side};
 
 /// What a quiet connection reads at once.
 const SMALL: usize = 16 * 1024;
@@ -54,23 +51,23 @@ impl Pump {
         }
     }
 
-    pub(super) fn poll<R: AsyncRead, W: AsyncWrite>(
+    pub(super) fn poll<R: Link, W: Link>(
         &mut self,
         cx: &mut Context<'_>,
-        mut reader: Pin<&mut R>,
-        mut writer: Pin<&mut W>,
+        reader: &mut R,
+        writer: &mut W,
         session: &mut Option<Box<dyn Session>>,
         carried: &AtomicU64,
     ) -> Poll<Result<(), Broken>> {
         let (from, to) = (self.from, self.from.other());
         for _ in 0..ROUNDS {
-            ready!(self.poll_send(cx, writer.as_mut(), carried)).map_err(|error| (to, error))?;
+            ready!(self.poll_send(cx, writer, carried)).map_err(|error| (to, error))?;
             if self.state != State::Carrying {
                 return self.poll_end(cx, writer).map_err(|error| (to, error));
             }
-            let received = match self.poll_receive(cx, reader.as_mut()) {
-                Poll::Ready(Ok(0)) => self.end(),
-                Poll::Ready(Ok(count)) => self.take(count, session),
+            let received = match reader.poll_read_chunk(cx, self.size) {
+                Poll::Ready(Ok(chunk)) if chunk.is_empty() => self.end(),
+                Poll::Ready(Ok(chunk)) => self.take(chunk, session),
                 Poll::Ready(Err(error)) => Err(error),
                 Poll::Pending => {
                     self.rest();
@@ -83,23 +80,18 @@ impl Pump {
         Poll::Pending
     }
 
-    fn poll_receive<R: AsyncRead>(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: Pin<&mut R>,
-    ) -> Poll<io::Result<usize>> {
-        self.received.reserve(self.size);
-        poll_read_buf(reader, cx, &mut self.received)
-    }
-
-    fn take(&mut self, count: usize, session: &mut Option<Box<dyn Session>>) -> io::Result<()> {
-        if count >= self.size {
+    fn take(&mut self, chunk: Bytes, session: &mut Option<Box<dyn Session>>) -> io::Result<()> {
+        if chunk.len() >= self.size {
             self.size = LARGE.min(self.size * 2);
         }
         let Some(session) = session else {
-            self.outgoing.push_back(self.received.split().freeze());
+            self.outgoing.push_back(chunk);
             return Ok(());
         };
+        match self.received.is_empty() {
+            true => self.received = chunk.into(),
+            false => self.received.extend_from_slice(&chunk),
+        }
         let mut out = Vec::new();
         let advanced = session.advance(self.from, &mut self.received, &mut out);
         self.outgoing.extend(out);
@@ -115,10 +107,10 @@ impl Pump {
         Ok(())
     }
 
-    fn poll_send<W: AsyncWrite>(
+    fn poll_send<W: Link>(
         &mut self,
         cx: &mut Context<'_>,
-        mut writer: Pin<&mut W>,
+        writer: &mut W,
         carried: &AtomicU64,
     ) -> Poll<io::Result<()>> {
         while let Some(next) = self.outgoing.front_mut() {
@@ -126,36 +118,31 @@ impl Pump {
                 self.outgoing.pop_front();
                 continue;
             }
-            let count = ready!(writer.as_mut().poll_write(cx, next))?;
+            let count = ready!(writer.poll_write_chunk(cx, next))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            next.advance(count);
             carried.fetch_add(count as u64, Ordering::Relaxed);
             self.unflushed = true;
         }
         Poll::Ready(Ok(()))
     }
 
-    fn poll_end<W: AsyncWrite>(
-        &mut self,
-        cx: &mut Context<'_>,
-        writer: Pin<&mut W>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_end<W: Link>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>> {
         if self.state == State::Ending {
-            ready!(writer.poll_shutdown(cx))?;
+            ready!(Pin::new(writer).poll_shutdown(cx))?;
             self.state = State::Ended;
         }
         Poll::Ready(Ok(()))
     }
 
-    fn poll_flush<W: AsyncWrite>(
+    fn poll_flush<W: Link>(
         &mut self,
         cx: &mut Context<'_>,
-        writer: Pin<&mut W>,
+        writer: &mut W,
     ) -> Poll<io::Result<()>> {
         if self.unflushed {
-            ready!(writer.poll_flush(cx))?;
+            ready!(Pin::new(writer).poll_flush(cx))?;
             self.unflushed = false;
         }
         Poll::Pending

@@ -80,22 +80,24 @@ fn broken(waiting: Option<&Waiting>) -> io::Error {
     }
 }
 
-impl AsyncRead for TrunkStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+impl TrunkStream {
+    /// The next bytes, without a copy; none at the end.
+    pub(crate) fn poll_read_chunk(
+        &mut self,
         cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+        size: usize,
+    ) -> Poll<io::Result<Bytes>> {
         let id = self.id;
         let read = self.driver.with(|core, _| {
-            let waiting = core.streams.get_mut(&id);
+            let Core { trunk, streams, .. } = core;
+            let waiting = streams.get_mut(&id);
             if waiting
                 .as_ref()
                 .is_some_and(|waiting| waiting.fate.is_some())
             {
                 return Poll::Ready(Err(broken(waiting.as_deref())));
             }
-            match core.trunk.read(id, buf.remaining()) {
+            match trunk.read(id, size) {
                 Ok(Read::Pending) => {
                     if let Some(waiting) = waiting {
                         waiting.reader = Some(cx.waker().clone());
@@ -106,19 +108,20 @@ impl AsyncRead for TrunkStream {
                 Err(_) => Poll::Ready(Err(broken(waiting.as_deref()))),
             }
         });
-        match std::task::ready!(read)? {
-            Read::Data(data) => buf.put_slice(&data),
-            Read::Finished | Read::Pending => self.read_all = true,
-        }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(match std::task::ready!(read)? {
+            Read::Data(data) => data,
+            Read::Finished | Read::Pending => {
+                self.read_all = true;
+                Bytes::new()
+            }
+        }))
     }
-}
 
-impl AsyncWrite for TrunkStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
+    /// Hands the beginning of `chunk` to the trunk, without a copy; says how much that was.
+    pub(crate) fn poll_write_chunk(
+        &mut self,
         cx: &mut Context<'_>,
-        buf: &[u8],
+        chunk: &mut Bytes,
     ) -> Poll<io::Result<usize>> {
         let id = self.id;
         self.driver.with(|core, _| {
@@ -129,28 +132,38 @@ impl AsyncWrite for TrunkStream {
             if waiting.fate.is_some() || waiting.stopped {
                 return Poll::Ready(Err(broken(Some(waiting))));
             }
-            let room = match trunk.room(id) {
-                Ok(room) => usize::try_from(room).unwrap_or(usize::MAX),
-                Err(_) => return Poll::Ready(Err(broken(Some(waiting)))),
-            };
-            let part = buf.get(..buf.len().min(room).min(MOST)).unwrap_or_default();
-            if part.is_empty() {
-                // Asks to be told when there is room; takes nothing now.
-                let mut asked = Bytes::from_static(b"?");
-                return match trunk.write(id, &mut asked) {
-                    Ok(_) => {
-                        waiting.writer = Some(cx.waker().clone());
-                        Poll::Pending
-                    }
-                    Err(_) => Poll::Ready(Err(broken(Some(waiting)))),
-                };
-            }
-            let mut data = Bytes::copy_from_slice(part);
-            match trunk.write(id, &mut data) {
+            match trunk.write(id, chunk) {
+                Ok(0) => {
+                    waiting.writer = Some(cx.waker().clone());
+                    Poll::Pending
+                }
                 Ok(taken) => Poll::Ready(Ok(taken)),
                 Err(_) => Poll::Ready(Err(broken(Some(waiting)))),
             }
         })
+    }
+}
+
+impl AsyncRead for TrunkStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let chunk = std::task::ready!(self.poll_read_chunk(cx, buf.remaining()))?;
+        buf.put_slice(&chunk);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for TrunkStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let part = buf.get(..buf.len().min(MOST)).unwrap_or_default();
+        self.poll_write_chunk(cx, &mut Bytes::copy_from_slice(part))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
