@@ -1,12 +1,17 @@
 //! Opening a stream from a local caller to a service of another site (or of this one): within
 //! the trunk that leads there, or in a TLS session of its own to peers that know no trunks.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use renkei_site::Site;
 use renkei_spiffe::client_side;
 use rustls_pki_types::ServerName;
 use time::OffsetDateTime;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::{Route, failure::Failure};
@@ -24,6 +29,9 @@ const PROTOCOLS: [&[u8]; 4] = [ALPN_TRUNK, ALPN_TRUNK_KAFKA, ALPN_KAFKA, ALPN_TC
 
 /// The same without trunks.
 const SESSIONS: [&[u8]; 2] = [ALPN_KAFKA, ALPN_TCP];
+
+/// A peer that knows no trunks is asked again after this long: it may have been upgraded.
+const PLAIN: Duration = Duration::from_secs(60);
 
 /// A stream to the callee, verified.
 #[derive(Debug)]
@@ -45,21 +53,28 @@ pub(crate) async fn dial(
     let slot = shared
         .trunks
         .slot(&format!("{} {} {gateway}", route.caller, route.target));
-    let mut way = slot.lock().await;
+    // Whoever holds it dials the first connection; behind a gateway that hangs, nobody waits for
+    // every one before him.
+    let patience = shared.limits.connect_time + shared.limits.handshake_time;
+    let mut way = timeout(patience, slot.lock())
+        .await
+        .map_err(|_| Failure::SlowHandshake(gateway.clone()))?;
     if let Slot::Trunk(trunk) = &*way {
         if let Some(dialled) = within(trunk, node) {
             return Ok(dialled);
         }
         *way = Slot::Unknown;
     }
-    if matches!(*way, Slot::Plain) {
+    if matches!(*way, Slot::Plain { since } if since.elapsed() < PLAIN) {
         drop(way);
         return plain(connect(route, node, shared).await?);
     }
     let raw = connect(route, None, shared).await?;
     let alpn = raw.stream.get_ref().1.alpn_protocol();
     if !trunk::is_trunk(alpn) {
-        *way = Slot::Plain;
+        *way = Slot::Plain {
+            since: Instant::now(),
+        };
         drop(way);
         return match node {
             None => plain(raw),
@@ -138,7 +153,7 @@ async fn connect(route: &Route, node: Option<i32>, shared: &Shared) -> Result<Ra
         .map_err(|error| Failure::Unreachable(gateway.clone(), error))?;
     keep_alive(&stream);
     let handshake = TlsConnector::from(side.config).connect(name, stream);
-    let stream = match tokio::time::timeout(shared.limits.handshake_time, handshake).await {
+    let stream = match timeout(shared.limits.handshake_time, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             return Err(Failure::of_handshake(

@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use tokio::{
     net::TcpStream,
     sync::{Notify, mpsc::UnboundedReceiver},
-    task::JoinHandle,
+    task::{JoinError, JoinHandle, JoinSet},
     time::{Instant, timeout},
 };
 use tokio_rustls::TlsStream;
@@ -27,6 +27,7 @@ use tokio_rustls::TlsStream;
 use super::{
     MAX_LANES, TrunkStream, config,
     driver::{Driver, LaneState},
+    growth::{Advice, Growth, Seen},
     lane,
 };
 use crate::{outbound::Failure, shared::Shared};
@@ -35,10 +36,6 @@ use crate::{outbound::Failure, shared::Shared};
 pub(super) const TICK: Duration = Duration::from_millis(100);
 /// A trunk without streams is kept for the next ones this long.
 const IDLE: Duration = Duration::from_secs(60);
-/// Lanes that were not needed for this long go.
-const SPARE: Duration = Duration::from_secs(10);
-/// After growth that brought nothing, how long until the next attempt.
-const CONTENT: Duration = Duration::from_secs(5);
 /// Between attempts to dial when there is no lane.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -64,7 +61,10 @@ pub(crate) enum Slot {
     #[default]
     Unknown,
     /// The other end knows no trunks.
-    Plain,
+    Plain {
+        /// When it was asked last.
+        since: std::time::Instant,
+    },
     /// There is a trunk.
     Trunk(Dialed),
 }
@@ -160,9 +160,10 @@ pub(crate) async fn establish(
         pair: pair.to_owned(),
         dial,
         used: used.clone(),
-        adding: Vec::new(),
+        adding: JoinSet::new(),
         svid: svid.clone(),
         retired: Vec::new(),
+        renewal: Instant::now(),
         growth: Growth::new(),
     };
     tokio::spawn(manager.run(events, shared.clone()));
@@ -201,10 +202,12 @@ struct Manager {
     pair: String,
     dial: Dial,
     used: Arc<Notify>,
-    adding: Vec<JoinHandle<Result<Raw, Failure>>>,
+    adding: JoinSet<Result<Raw, Failure>>,
     svid: Arc<ArcSwap<X509Svid>>,
     /// Lanes to close once a lane with a newer SVID is ready.
     retired: Vec<LaneId>,
+    /// When a lane with a newer SVID may be dialed again.
+    renewal: Instant,
     growth: Growth,
 }
 
@@ -221,7 +224,8 @@ impl Manager {
                 idle_since = Instant::now();
             }
             let draining = shared.drain.is_signaled();
-            if streams == 0 && (draining || idle_since.elapsed() > IDLE || suspended) {
+            let spare = draining || idle_since.elapsed() > IDLE || suspended;
+            if streams == 0 && spare && self.leave() {
                 break;
             }
             let wait = if busy { TICK } else { IDLE / 4 };
@@ -232,18 +236,20 @@ impl Manager {
                         suspended = true;
                         retry = Instant::now();
                     }
-                    Some(Event::LaneReady(_)) => {
+                    Some(Event::LaneReady(lane)) => {
                         suspended = false;
-                        self.close_retired();
+                        if !self.retired.contains(&lane) {
+                            self.close_retired();
+                        }
                     }
                     Some(_) => {}
                 },
+                Some(dialed) = self.adding.join_next() => self.take(dialed),
                 () = self.used.notified() => idle_since = Instant::now(),
                 () = shared.drain.signaled(), if !draining => {}
                 changed = identities.changed() => if changed.is_err() { break },
                 () = tokio::time::sleep(wait) => {}
             }
-            self.take_dialed().await;
             if suspended && self.adding.is_empty() && Instant::now() >= retry {
                 self.dial_more(1);
                 retry = Instant::now() + RETRY;
@@ -258,30 +264,20 @@ impl Manager {
 
     fn dial_more(&mut self, count: usize) {
         for _ in 0..count {
-            self.adding.push(tokio::spawn((self.dial)()));
+            self.adding.spawn((self.dial)());
         }
     }
 
-    /// Makes lanes of the connections that have been dialed.
-    async fn take_dialed(&mut self) {
-        let mut waiting = Vec::new();
-        for dialing in std::mem::take(&mut self.adding) {
-            if !dialing.is_finished() {
-                waiting.push(dialing);
-                continue;
-            }
-            match dialing.await {
-                Ok(Ok(raw)) => {
-                    self.svid.store(raw.svid);
-                    if let Err(error) = add_lane(&self.driver, &self.pair, raw.stream) {
-                        tracing::debug!(error, "a dialed lane was not wanted any more");
-                    }
-                }
-                Ok(Err(failure)) => tracing::debug!(?failure, pair = self.pair, "no further lane"),
-                Err(_) => {}
-            }
+    /// Makes a lane of a connection that has been dialed.
+    fn take(&self, dialed: Result<Result<Raw, Failure>, JoinError>) {
+        match dialed {
+            Ok(Ok(raw)) => match add_lane(&self.driver, &self.pair, raw.stream) {
+                Ok(_) => self.svid.store(raw.svid),
+                Err(error) => tracing::debug!(error, "a dialed lane was not wanted"),
+            },
+            Ok(Err(failure)) => tracing::debug!(?failure, pair = self.pair, "no further lane"),
+            Err(error) => tracing::debug!(%error, "no further lane"),
         }
-        self.adding = waiting;
     }
 
     /// Once the caller's SVID has been renewed, lanes dialed with the old one give way to one
@@ -291,12 +287,38 @@ impl Manager {
         let Some(now) = shared.svid(used.id()) else {
             return;
         };
-        if now.serial() != used.serial() && self.adding.is_empty() {
-            self.retired = self
-                .driver
-                .with(|core, _| core.lanes.keys().copied().collect());
-            self.dial_more(1);
+        let due = now.serial() != used.serial() || self.lost_renewal();
+        if !due || !self.adding.is_empty() || Instant::now() < self.renewal {
+            return;
         }
+        self.renewal = Instant::now() + RETRY;
+        let lanes = self.driver.with(|core, now| {
+            let lanes: Vec<_> = core.trunk.lanes().collect();
+            let full = lanes.len() >= MAX_LANES;
+            if full && core.trunk.ready_lanes() == lanes.len() {
+                // One goes first, to make room.
+                if let Some(lane) = lanes.first() {
+                    core.trunk.close_lane(now, *lane);
+                }
+            }
+            (!full).then_some(lanes)
+        });
+        match lanes {
+            Some(lanes) => {
+                self.retired = lanes;
+                self.dial_more(1);
+            }
+            None => self.driver.wake_lanes(),
+        }
+    }
+
+    /// Whether the lane that was to replace older ones is gone and they still serve.
+    fn lost_renewal(&self) -> bool {
+        let retired = &self.retired;
+        !retired.is_empty()
+            && self
+                .driver
+                .with(|core, _| core.trunk.lanes().all(|lane| retired.contains(&lane)))
     }
 
     fn close_retired(&mut self) {
@@ -341,6 +363,17 @@ impl Manager {
         }
     }
 
+    /// Takes no streams from now on, unless one has just been opened.
+    fn leave(&self) -> bool {
+        self.driver.with(|core, _| {
+            let unused = core.trunk.streams() == 0;
+            if unused {
+                core.trunk.go_away();
+            }
+            unused
+        })
+    }
+
     /// Lets the lanes take leave.
     async fn close(self) {
         self.driver.with(|core, now| {
@@ -357,81 +390,5 @@ impl Manager {
         let _ = timeout(Duration::from_secs(1), gone).await;
         self.driver
             .with(|core, _| core.trunk.close(Code::STOPPING, "not needed any more"));
-    }
-}
-
-/// A look at a trunk.
-struct Seen {
-    lanes: usize,
-    /// Every lane has bytes that TCP does not take.
-    limited: bool,
-    written: u64,
-    newest: Option<LaneId>,
-}
-
-enum Advice {
-    Add(usize),
-    Close,
-    Stay,
-}
-
-/// Whether more lanes help, judged by what the last ones brought.
-struct Growth {
-    last: Instant,
-    written: u64,
-    /// Bytes a second before the last growth.
-    before: f64,
-    rate: f64,
-    grown: Option<Instant>,
-    content_until: Instant,
-    needed: Instant,
-}
-
-impl Growth {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self {
-            last: now,
-            written: 0,
-            before: 0.0,
-            rate: 0.0,
-            grown: None,
-            content_until: now,
-            needed: now,
-        }
-    }
-
-    fn judge(&mut self, seen: &Seen, adding: usize, most: usize) -> Advice {
-        let now = Instant::now();
-        let passed = now - self.last;
-        if passed < TICK {
-            return Advice::Stay;
-        }
-        let rate = seen.written.saturating_sub(self.written) as f64 / passed.as_secs_f64();
-        self.rate = 0.5 * self.rate + 0.5 * rate;
-        (self.last, self.written) = (now, seen.written);
-        if seen.limited {
-            self.needed = now;
-        }
-        if let Some(grown) = self.grown
-            && now - grown > 5 * TICK
-        {
-            self.grown = None;
-            if self.rate < self.before * 1.1 {
-                self.content_until = now + CONTENT;
-            }
-        }
-        if seen.limited && adding == 0 && self.grown.is_none() && now >= self.content_until {
-            let count = seen.lanes.max(1).min(most.saturating_sub(seen.lanes));
-            if count > 0 {
-                (self.grown, self.before) = (Some(now), self.rate);
-                return Advice::Add(count);
-            }
-        }
-        if seen.lanes > 1 && adding == 0 && now - self.needed > SPARE {
-            self.needed = now;
-            return Advice::Close;
-        }
-        Advice::Stay
     }
 }

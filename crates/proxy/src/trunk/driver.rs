@@ -3,17 +3,20 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::Waker,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use renkei_trunk::{Code, Event, LaneId, ResetCause, StreamId, Trunk};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// How long the bytes before a reset have to arrive.
 const RESET_TIME: Duration = Duration::from_secs(1);
+
+/// When to look again at a trunk that waits for nothing.
+const LONG: Duration = Duration::from_secs(60);
 
 /// How a stream is let go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,8 @@ pub(super) struct LaneState {
     /// Set while the lane has nothing to write.
     pub(super) idle: Option<Waker>,
     pub(super) fate: Option<LaneFate>,
+    /// Gone once there is a fate, for a lane that waits for TCP and does not look.
+    pub(super) alive: Option<oneshot::Sender<()>>,
     /// Bytes taken from the trunk that TCP has not taken yet, as of the last look.
     pub(super) stuck: bool,
     pub(super) written: u64,
@@ -83,7 +88,13 @@ pub(crate) struct Driver {
     core: Mutex<Core>,
     news: mpsc::UnboundedSender<Event>,
     /// The next timeout may be earlier than the timer believes.
-    timer: Notify,
+    timer: Arc<Notify>,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.timer.notify_one();
+    }
 }
 
 impl std::fmt::Debug for Driver {
@@ -101,12 +112,13 @@ impl Driver {
             streams: HashMap::new(),
             lanes: BTreeMap::new(),
         };
+        let timer = Arc::new(Notify::new());
         let driver = Arc::new(Self {
             core: Mutex::new(core),
             news,
-            timer: Notify::new(),
+            timer: timer.clone(),
         });
-        tokio::spawn(keep_time(Arc::downgrade(&driver)));
+        tokio::spawn(keep_time(Arc::downgrade(&driver), timer));
         (driver, events)
     }
 
@@ -119,8 +131,9 @@ impl Driver {
         core.dispatch(&self.news, &mut wakers);
         core.wake_writer(&mut wakers);
         let sooner = match (before, core.trunk.next_timeout()) {
-            (_, None) => false,
-            (None, Some(_)) => true,
+            (None, None) => false,
+            // The trunk is over, and so is its timer.
+            (Some(_), None) | (None, Some(_)) => true,
             (Some(before), Some(after)) => after < before,
         };
         drop(core);
@@ -129,11 +142,6 @@ impl Driver {
             self.timer.notify_one();
         }
         result
-    }
-
-    /// Whether the trunk takes no streams any more.
-    pub(super) fn is_over(&self) -> bool {
-        self.lock().trunk.closed().is_some()
     }
 
     /// Streams that live.
@@ -238,6 +246,7 @@ impl Core {
     fn end_lane(&mut self, id: LaneId, fate: LaneFate, wakers: &mut Vec<Waker>) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.fate.get_or_insert(fate);
+            lane.alive = None;
             wakers.extend(lane.idle.take());
         }
     }
@@ -265,25 +274,28 @@ async fn reset_behind(driver: Arc<Driver>, id: StreamId) {
     driver.with(|core, _| core.trunk.reset(id, Code::CANCELLED).ok());
 }
 
-/// Calls the trunk when its time has come, until nobody holds it.
-async fn keep_time(driver: std::sync::Weak<Driver>) {
-    loop {
-        let Some(held) = driver.upgrade() else { return };
-        let next = held.lock().trunk.next_timeout();
-        let sleep = async {
-            match next {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => tokio::time::sleep(Duration::from_secs(60)).await,
-            }
-        };
+/// Calls the trunk when its time has come, until it is over or nobody holds it.
+async fn keep_time(driver: Weak<Driver>, timer: Arc<Notify>) {
+    while let Some(next) = next_timeout(&driver) {
         tokio::select! {
-            () = held.timer.notified() => continue,
-            () = sleep => {}
+            () = timer.notified() => continue,
+            () = tokio::time::sleep_until(next.into()) => {}
         }
-        if held.is_over() {
-            return;
-        }
+        let Some(held) = driver.upgrade() else { return };
         held.with(|core, now| core.trunk.handle_timeout(now));
         held.wake_lanes();
+    }
+}
+
+fn next_timeout(driver: &Weak<Driver>) -> Option<Instant> {
+    let driver = driver.upgrade()?;
+    let core = driver.lock();
+    match core.trunk.closed() {
+        Some(_) => None,
+        None => Some(
+            core.trunk
+                .next_timeout()
+                .unwrap_or_else(|| Instant::now() + LONG),
+        ),
     }
 }

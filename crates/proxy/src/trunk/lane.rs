@@ -7,11 +7,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use renkei_trunk::LaneId;
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::{io::AsyncWrite, net::TcpStream, sync::oneshot};
 use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
@@ -28,6 +29,8 @@ const FRAME: usize = 32 * 1024;
 const SLICES: usize = 16;
 /// Turns after which a lane lets others run.
 const ROUNDS: usize = 32;
+/// How long the connection of a lane that is over has to take what is left.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// Carries frames until the connection or the lane ends, then takes the lane out of the trunk.
 /// `first` was read behind the greeting.
@@ -45,8 +48,14 @@ pub(super) async fn run(
         unflushed: false,
         ending: None,
     };
+    let left = left(&driver, id);
     let ended = match lane.receive(first) {
-        Ok(()) => poll_fn(|cx| lane.poll(cx)).await,
+        Ok(()) => tokio::select! {
+            biased;
+            ended = poll_fn(|cx| lane.poll(cx)) => ended,
+            // TCP takes nothing any more.
+            () = left => Err(io::ErrorKind::TimedOut.into()),
+        },
         Err(error) => Err(error),
     };
     if ended.is_err() || lane.ending == Some(LaneFate::Drop) {
@@ -58,6 +67,21 @@ pub(super) async fn run(
     });
     driver.wake_lanes();
     ended
+}
+
+/// Ready some time after the lane's fate is known.
+fn left(driver: &Driver, id: LaneId) -> impl Future<Output = ()> + use<> {
+    let (alive, over) = oneshot::channel();
+    driver.with(|core, _| {
+        if let Some(lane) = core.lanes.get_mut(&id).filter(|lane| lane.fate.is_none()) {
+            lane.alive = Some(alive);
+        }
+    });
+    async move {
+        // Nothing is ever sent: the sender goes.
+        let _ = over.await;
+        tokio::time::sleep(LEAVE).await;
+    }
 }
 
 struct Lane {

@@ -15,6 +15,7 @@
 mod acceptor;
 mod dialer;
 mod driver;
+mod growth;
 mod lane;
 mod stream;
 

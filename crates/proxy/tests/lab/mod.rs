@@ -6,6 +6,8 @@
     reason = "every test file uses another part of it"
 )]
 
+pub mod middlebox;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use renkei_policy::{MethodRule, MethodRules, PathRule, ServicePolicy};

@@ -1,0 +1,518 @@
+//! Trunks through a middlebox that kills, refuses and stalls their lanes: what applications at
+//! both ends notice of it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod lab;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use lab::{
+    Lab, Node, assert_reset, backend, echo, eventually,
+    middlebox::{Middlebox, reset},
+    ping, within,
+};
+use renkei_proxy::Limits;
+use renkei_spiffe::{Identities, TrustDomain};
+use renkei_testkit::{TestAuthority, free_address};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    runtime::Runtime,
+};
+
+const MIB: usize = 1024 * 1024;
+const BOTH: &str = "osaka.example/collector, osaka.example/reader";
+
+/// Osaka reaches Hokkaido's gateway through a middlebox.
+struct Path {
+    lab: Lab,
+    middlebox: Middlebox,
+}
+
+impl Path {
+    async fn to(lab: Lab) -> Self {
+        let middlebox = Middlebox::start(lab.gateway).await;
+        Self { lab, middlebox }
+    }
+
+    fn osaka_text(&self) -> String {
+        let (real, between) = (self.lab.gateway, self.middlebox.address);
+        let text = self.lab.osaka_text();
+        text.replace(&real.to_string(), &between.to_string())
+    }
+
+    async fn osaka(&self, limits: Limits) -> Node {
+        let identities = self.lab.osaka_identities();
+        Node::start_with(&self.osaka_text(), identities, limits, None).await
+    }
+
+    async fn hokkaido(&self, limits: Limits) -> Node {
+        let text = self.lab.hokkaido_text("osaka.example/collector");
+        Node::start_with(&text, self.lab.hokkaido_identities(), limits, None).await
+    }
+
+    async fn sites(&self) -> (Node, Node) {
+        let limits = Limits::default();
+        (self.hokkaido(limits).await, self.osaka(limits).await)
+    }
+
+    /// Osaka with a second workload, the reader, at an address of its own.
+    async fn osaka_with_reader(&self, listen: std::net::SocketAddr) -> Node {
+        let uid = rustix::process::geteuid().as_raw();
+        let text = format!(
+            "{}  reader:\n    selectors: ['unix:uid:{uid}']\n    \
+             uses: {{hokkaido.example/broker: '{listen}'}}\n",
+            self.osaka_text(),
+        );
+        let mut identities = self.lab.osaka_identities();
+        let reader = lab::svid(self.lab.osaka_ca.issue("/reader"));
+        identities.svids.insert(reader.id().clone(), reader);
+        Node::start(&text, identities).await
+    }
+}
+
+/// A process of its own, which can be ended at once.
+struct Process(Option<Runtime>);
+
+impl Process {
+    async fn start(text: String, identities: Identities) -> (Self, Node) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let node = runtime.spawn(async move { Node::start(&text, identities).await });
+        let node = node.await.unwrap();
+        (Self(Some(runtime)), node)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Bytes of which no part is like another.
+fn bytes(count: usize) -> Arc<Vec<u8>> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut all = Vec::with_capacity(count);
+    while all.len() < count {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        all.extend_from_slice(&state.to_le_bytes());
+    }
+    all.truncate(count);
+    Arc::new(all)
+}
+
+/// Sends everything to an echo, ends, and compares what comes back; `got` counts on the way.
+async fn exchange(app: TcpStream, sent: Arc<Vec<u8>>, got: Arc<AtomicUsize>) {
+    let (mut read, mut write) = app.into_split();
+    let sending = tokio::spawn({
+        let sent = sent.clone();
+        async move {
+            write.write_all(&sent).await.expect("no reset");
+            write.shutdown().await.expect("no reset");
+        }
+    });
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let count = within(read.read(&mut buffer)).await.expect("no reset");
+        let before = got.fetch_add(count, Ordering::Relaxed);
+        if count == 0 {
+            break;
+        }
+        assert!(
+            sent[before..before + count] == buffer[..count],
+            "bytes {before} to {} are others",
+            before + count
+        );
+    }
+    assert_eq!(got.load(Ordering::Relaxed), sent.len());
+    sending.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_of_a_pair_share_one_lane() {
+    let path = Path::to(Lab::new(&[echo().await])).await;
+    let (hokkaido, osaka) = path.sites().await;
+    for n in 0..50 {
+        ping(
+            &mut path.lab.connect().await,
+            format!("hello {n}").as_bytes(),
+        )
+        .await;
+    }
+    assert_eq!((path.middlebox.accepted(), path.middlebox.open()), (1, 1));
+    eventually("all closed", || {
+        (osaka.open() + hokkaido.open() == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_while_lanes_are_killed_at_random() {
+    let path = Path::to(Lab::new(&[echo().await])).await;
+    let (hokkaido, osaka) = path.sites().await;
+    let transfer = exchange(path.lab.connect().await, bytes(64 * MIB), Arc::default());
+    let mut transfer = tokio::spawn(transfer);
+    let mut killed = 0;
+    loop {
+        tokio::select! {
+            done = &mut transfer => break done.unwrap(),
+            () = tokio::time::sleep(Duration::from_millis(100)) => {
+                killed += usize::from(path.middlebox.kill_one());
+            }
+        }
+    }
+    assert!(killed > 0);
+    for node in [&hokkaido, &osaka] {
+        let totals = node.proxy.status().await.totals;
+        assert_eq!(totals[0].totals.connections, 1);
+    }
+    assert_eq!(osaka.reasons(), Vec::<&str>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_goes_on_where_it_was_when_the_path_comes_back() {
+    let path = Path::to(Lab::new(&[echo().await])).await;
+    let _sites = path.sites().await;
+    let (sent, got) = (bytes(64 * MIB), Arc::new(AtomicUsize::new(0)));
+    let transfer = exchange(path.lab.connect().await, sent.clone(), got.clone());
+    let transfer = tokio::spawn(transfer);
+    eventually("a part", || {
+        (got.load(Ordering::Relaxed) > 4 * MIB).then_some(())
+    })
+    .await;
+    path.middlebox.refuse(true);
+    path.middlebox.kill_all();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(got.load(Ordering::Relaxed) < sent.len());
+    assert!(!transfer.is_finished());
+    path.middlebox.refuse(false);
+    transfer.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_grace_time_both_applications_are_reset() {
+    let (address, mut connections) = backend().await;
+    let path = Path::to(Lab::new(&[address])).await;
+    let limits = Limits {
+        grace: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let (hokkaido, osaka) = (path.hokkaido(limits).await, path.osaka(limits).await);
+    let mut app = path.lab.connect().await;
+    let mut service = within(connections.recv()).await.unwrap();
+    app.write_all(b"hello").await.unwrap();
+    within(service.read_exact(&mut [0; 5])).await.unwrap();
+    path.middlebox.refuse(true);
+    path.middlebox.kill_all();
+    assert_reset(&mut app).await;
+    assert_reset(&mut service).await;
+    eventually("no flows", || {
+        (osaka.open() + hokkaido.open() == 0).then_some(())
+    })
+    .await;
+    // Another trunk serves what comes later.
+    path.middlebox.refuse(false);
+    let _app = path.lab.connect().await;
+    within(connections.recv()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_and_resets_keep_their_meaning() {
+    let (address, mut connections) = backend().await;
+    let path = Path::to(Lab::new(&[address])).await;
+    let (hokkaido, osaka) = path.sites().await;
+    // Each side ends first once; the other can still talk.
+    for caller_first in [true, false] {
+        let app = path.lab.connect().await;
+        let service = within(connections.recv()).await.unwrap();
+        let (mut first, mut second) = match caller_first {
+            true => (app, service),
+            false => (service, app),
+        };
+        first.write_all(b"question").await.unwrap();
+        first.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        within(second.read_to_end(&mut heard)).await.unwrap();
+        assert_eq!(heard, b"question");
+        second.write_all(b"answer").await.unwrap();
+        drop(second);
+        heard.clear();
+        within(first.read_to_end(&mut heard)).await.unwrap();
+        assert_eq!(heard, b"answer");
+    }
+    for caller_resets in [true, false] {
+        let app = path.lab.connect().await;
+        let service = within(connections.recv()).await.unwrap();
+        let (resets, mut other) = match caller_resets {
+            true => (app, service),
+            false => (service, app),
+        };
+        reset(resets);
+        assert_reset(&mut other).await;
+    }
+    // Not a byte either way.
+    let mut app = path.lab.connect().await;
+    app.shutdown().await.unwrap();
+    let mut service = within(connections.recv()).await.unwrap();
+    assert_eq!(within(service.read(&mut [0])).await.unwrap(), 0);
+    drop(service);
+    assert_eq!(within(app.read(&mut [0])).await.unwrap(), 0);
+    eventually("no flows", || {
+        (osaka.open() + hokkaido.open() == 0).then_some(())
+    })
+    .await;
+    assert_eq!(path.middlebox.accepted(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_short_connections_leave_nothing() {
+    let path = Arc::new(Path::to(Lab::new(&[echo().await])).await);
+    let (hokkaido, osaka) = path.sites().await;
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..8 {
+        let path = path.clone();
+        callers.spawn(async move {
+            for n in 0..250 {
+                let mut app = path.lab.connect().await;
+                match n % 3 {
+                    0 => ping(&mut app, format!("{caller} {n}").as_bytes()).await,
+                    1 => reset(app),
+                    _ => drop(app),
+                }
+            }
+        });
+    }
+    while let Some(ended) = callers.join_next().await {
+        ended.unwrap();
+    }
+    eventually("no flows", || {
+        (osaka.open() + hokkaido.open() == 0).then_some(())
+    })
+    .await;
+    // A trunk takes leave in a drain only once it has no streams.
+    osaka.drain.begin();
+    eventually("no lanes", || (path.middlebox.open() == 0).then_some(())).await;
+    assert_eq!(osaka.drain.wait(Duration::from_secs(5)).await.left, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withdrawn_rule_cuts_the_streams_of_its_caller_only() {
+    let path = Path::to(Lab::new(&[echo().await])).await;
+    let listen = free_address();
+    let text = path.lab.hokkaido_text(BOTH);
+    let hokkaido = Node::start(&text, path.lab.hokkaido_identities()).await;
+    let osaka = path.osaka_with_reader(listen).await;
+    let mut collector = path.lab.connect().await;
+    ping(&mut collector, b"one").await;
+    let mut readers = Vec::new();
+    for _ in 0..3 {
+        let mut reader = TcpStream::connect(listen).await.unwrap();
+        ping(&mut reader, b"two").await;
+        readers.push(reader);
+    }
+    let fewer = path.lab.hokkaido_text("osaka.example/collector");
+    assert_eq!(hokkaido.apply(&fewer).await.unwrap().cut, 3);
+    for mut reader in readers {
+        assert_reset(&mut reader).await;
+    }
+    ping(&mut collector, b"still here").await;
+    ping(&mut path.lab.connect().await, b"and new ones").await;
+
+    // The reader's trunk is warm; what it asks for now is refused, and its own side knows why.
+    let mut refused = TcpStream::connect(listen).await.unwrap();
+    assert_reset(&mut refused).await;
+    let what = "its policy does not allow this caller";
+    let sentence = eventually("the refusal's reason", || {
+        let refusals = osaka.proxy.refusals().last().into_iter();
+        let mut denied = refusals.filter(|refusal| refusal.reason == "peer_denied");
+        denied.find_map(|refusal| refusal.sentence.contains(what).then_some(refusal.sentence))
+    })
+    .await;
+    assert_eq!(
+        sentence,
+        format!("hokkaido.example/broker refused osaka.example/reader: {what}")
+    );
+    let reason = hokkaido.refusal("not_allowed").await;
+    assert!(reason.contains("osaka.example/reader"), "{reason}");
+    assert_eq!(path.middlebox.accepted(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withdrawn_bundle_cuts_the_streams_of_its_site_only() {
+    let path = Path::to(Lab::new(&[echo().await])).await;
+    let (nagoya_ca, listen) = (TestAuthority::new("nagoya.example"), free_address());
+    let text = path
+        .lab
+        .hokkaido_text("osaka.example/collector, nagoya.example/collector")
+        .replace("peers: {", "peers: {nagoya.example: {bundle: n.json}, ");
+    let trusts = [&path.lab.osaka_ca, &nagoya_ca];
+    let identities = lab::identities(&path.lab.hokkaido_ca, &["/broker"], &trusts);
+    let hokkaido = Node::start(&text, identities).await;
+    let _osaka = path.osaka(Limits::default()).await;
+    let text = path
+        .osaka_text()
+        .replace("osaka", "nagoya")
+        .replace(&path.lab.listen.to_string(), &listen.to_string());
+    let identities = lab::identities(&nagoya_ca, &["/collector"], &[&path.lab.hokkaido_ca]);
+    let _nagoya = Node::start(&text, identities).await;
+    let mut gone = path.lab.connect().await;
+    let mut stays = TcpStream::connect(listen).await.unwrap();
+    ping(&mut gone, b"one").await;
+    ping(&mut stays, b"two").await;
+    hokkaido.identities.send_modify(|all| {
+        let bundles = &mut Arc::make_mut(all).bundles;
+        Arc::make_mut(bundles).remove(&TrustDomain::parse("osaka.example").unwrap());
+    });
+    assert_reset(&mut gone).await;
+    ping(&mut stays, b"still here").await;
+    // The lane is still there; it leads nowhere any more.
+    path.lab.assert_refused().await;
+    hokkaido.refusal("unknown_trust_domain").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_take_each_new_svid_and_no_byte_is_lost() {
+    let path = Path::to(Lab::new(&[echo().await])).await;
+    let (_hokkaido, osaka) = path.sites().await;
+    let mut app = path.lab.connect().await;
+    ping(&mut app, b"the first lane has the first SVID").await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let load = tokio::spawn(keep_talking(app, stop.clone()));
+    let now = time::OffsetDateTime::now_utc()
+        .replace_nanosecond(0)
+        .unwrap();
+    let mut until = now;
+    for n in 1..=8 {
+        until = now + Duration::from_secs(600 + n);
+        let renewed = lab::svid(path.lab.osaka_ca.issue_between("/collector", now, until));
+        osaka.identities.send_modify(|all| {
+            let svids = &mut Arc::make_mut(all).svids;
+            svids.insert(renewed.id().clone(), renewed);
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let mut app = path.lab.connect().await;
+    ping(&mut app, b"new").await;
+    let flows = osaka.proxy.status().await.flows;
+    assert!(
+        flows.iter().any(|flow| flow.svid_not_after == until),
+        "{flows:?}"
+    );
+    stop.cancel();
+    assert!(load.await.unwrap() > 8 * MIB);
+    assert!(path.middlebox.accepted() > 8);
+    eventually("old lanes closed", || {
+        (path.middlebox.open() <= 1).then_some(())
+    })
+    .await;
+    ping(&mut app, b"still here").await;
+}
+
+/// Numbers to an echo and back, until told to stop; says how many bytes.
+async fn keep_talking(app: TcpStream, stop: tokio_util::sync::CancellationToken) -> usize {
+    const BLOCK: usize = 64 * 1024;
+    let (mut read, mut write) = app.into_split();
+    let sending = tokio::spawn(async move {
+        let mut sent = 0;
+        while !stop.is_cancelled() {
+            write
+                .write_all(&[(sent % 251) as u8; BLOCK])
+                .await
+                .expect("no reset");
+            sent += 1;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        sent
+    });
+    let (mut block, mut came) = (vec![0; BLOCK], 0);
+    while within(read.read_exact(&mut block)).await.is_ok() {
+        assert!(block == [(came % 251) as u8; BLOCK], "block {came}");
+        came += 1;
+    }
+    assert_eq!(sending.await.unwrap(), came);
+    came * BLOCK
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_gateway_resets_what_it_does_not_know_and_serves_the_rest() {
+    let path = Path::to(Lab::new(&[echo().await])).await;
+    let text = path.lab.hokkaido_text("osaka.example/collector");
+    let first = Process::start(text.clone(), path.lab.hokkaido_identities()).await;
+    let _osaka = path.osaka(Limits::default()).await;
+    let mut old = path.lab.connect().await;
+    ping(&mut old, b"hello").await;
+    let gateway = path.lab.gateway;
+    drop(first);
+    eventually("gone", || {
+        std::net::TcpStream::connect(gateway).is_err().then_some(())
+    })
+    .await;
+    let _second = Process::start(text, path.lab.hokkaido_identities()).await;
+    assert_reset(&mut old).await;
+    ping(&mut path.lab.connect().await, b"new").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_waits_for_what_closed_applications_have_sent() {
+    let (address, mut connections) = backend().await;
+    let path = Path::to(Lab::new(&[address])).await;
+    let _hokkaido = path.hokkaido(Limits::default()).await;
+    let (process, osaka) = Process::start(path.osaka_text(), path.lab.osaka_identities()).await;
+    let mut app = path.lab.connect().await;
+    let mut service = within(connections.recv()).await.unwrap();
+    path.middlebox.stall(true);
+    let sent = bytes(2 * MIB);
+    within(app.write_all(&sent)).await.unwrap();
+    drop(app);
+    osaka.drain.begin();
+    let reading = tokio::spawn(async move {
+        let mut heard = Vec::new();
+        within(service.read_to_end(&mut heard)).await.map(|_| heard)
+    });
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(osaka.open(), 1, "it still has bytes to deliver");
+        path.middlebox.stall(false);
+    };
+    let (drained, ()) = tokio::join!(osaka.drain.wait(Duration::from_secs(20)), release);
+    // The process ends as soon as it may.
+    drop((osaka, process));
+    assert_eq!(drained.left, 0);
+    assert!(reading.await.unwrap().unwrap() == *sent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_that_stalls_is_given_up_with_its_connection() {
+    let path = Path::to(Lab::new(&[echo().await])).await;
+    let (_hokkaido, _osaka) = path.sites().await;
+    let mut app = path.lab.connect().await;
+    ping(&mut app, b"hello").await;
+    path.middlebox.stall(true);
+    exchange(app, bytes(32 * MIB), Arc::default()).await;
+    // The connections that stalled, at which TCP still waits, are gone too.
+    eventually("stalled ones closed", || {
+        (path.middlebox.stalled() == 0).then_some(())
+    })
+    .await;
+}
