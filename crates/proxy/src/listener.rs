@@ -57,8 +57,7 @@ pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                // An error means that the connection is gone, which the next step will notice.
-                let _ = stream.set_nodelay(true);
+                settle(&stream, peer);
                 return (stream, peer);
             }
             Err(error) if is_of_one_connection(&error) => {}
@@ -78,6 +77,17 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+/// The settings of every connection. Within one machine there is no path whose pace could be
+/// found out: algorithms that pace (BBR) cost a timer for every few segments there, so those
+/// connections get the one that every kernel has and allows.
+pub(crate) fn settle(stream: &TcpStream, peer: SocketAddr) {
+    // Errors mean that the connection is gone, which the next step will notice.
+    let _ = stream.set_nodelay(true);
+    if peer.ip().to_canonical().is_loopback() {
+        let _ = socket2::SockRef::from(stream).set_tcp_congestion(b"reno");
+    }
 }
 
 /// Notices within about two minutes that the other end of a quiet connection is gone, and keeps

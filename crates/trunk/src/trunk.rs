@@ -23,9 +23,11 @@ use crate::stream::Stream;
 
 /// Separate pieces held for reassembly in all streams: twice what a peer may have in flight,
 /// and twice that again.
-pub(crate) const MAX_PIECES: usize = 64 * 1024;
+pub(crate) const MAX_PIECES: usize = 128 * 1024;
+/// Bytes held beyond which new pieces are copied, so that memory they share is bounded.
+pub(crate) const MAX_SHARED: u64 = 16 << 20;
 /// DATA frames without an acknowledgement in all streams.
-pub(crate) const MAX_FRAMES: usize = 16 * 1024;
+pub(crate) const MAX_FRAMES: usize = 32 * 1024;
 /// Frames waiting for a lane beyond which the peer does not do its part.
 pub(crate) const MAX_CONTROL: usize = 128 * 1024;
 /// Bytes any stream may keep even when the trunk's send buffer is full.
@@ -225,6 +227,12 @@ impl Trunk {
     #[must_use]
     pub fn ready_lanes(&self) -> usize {
         self.lanes.values().filter(|lane| lane.ready()).count()
+    }
+
+    /// Whether the lane carries new bytes.
+    #[must_use]
+    pub fn carries(&self, lane: LaneId) -> bool {
+        self.lanes.get(&lane).is_some_and(Lane::ready)
     }
 
     /// The round trip of the lane's last PING.

@@ -150,7 +150,7 @@ fn bytes_in_too_many_pieces_are_refused_before_they_cost_memory() {
         }
         sent += 1;
     };
-    assert_eq!((violation, sent), (Violation::Fragments, 65_536));
+    assert_eq!((violation, sent), (Violation::Fragments, 131_072));
 }
 
 #[test]

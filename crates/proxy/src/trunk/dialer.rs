@@ -1,7 +1,7 @@
 //! The caller's end: a trunk for every caller, callee and gateway, and its lanes.
 //!
-//! A trunk starts with one lane. While every lane has bytes that TCP does not take, and the last
-//! lanes have brought more bytes a second, the lanes are doubled. Lanes that are not needed go.
+//! A trunk starts with one lane. While buffers hold its lanes back and more of them bring more
+//! bytes a second, lanes are added ([`Gauge`]). Lanes that are not needed go.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use renkei_spiffe::X509Svid;
-use renkei_trunk::{Code, Event, LaneId, Trunk, TrunkId};
+use renkei_trunk::{Code, Event, LaneAdvice, LaneId, Trunk, TrunkId};
 use time::OffsetDateTime;
 use tokio::{
     net::TcpStream,
@@ -27,8 +27,8 @@ use tokio_rustls::TlsStream;
 use super::{
     MAX_LANES, TrunkStream, config,
     driver::{Driver, LaneState},
-    growth::{Advice, Growth, Seen},
-    lane,
+    gauge::Gauge,
+    lane::{self, Wire},
 };
 use crate::{outbound::Failure, shared::Shared};
 
@@ -164,7 +164,7 @@ pub(crate) async fn establish(
         svid: svid.clone(),
         retired: Vec::new(),
         renewal: Instant::now(),
-        growth: Growth::new(),
+        gauge: Gauge::new(),
     };
     tokio::spawn(manager.run(events, shared.clone()));
     Ok(Dialed {
@@ -181,17 +181,18 @@ fn add_lane(
     pair: &str,
     stream: TlsStream<TcpStream>,
 ) -> Result<JoinHandle<std::io::Result<()>>, String> {
+    let wire = Wire::new(stream).map_err(|error| error.to_string())?;
     let id = driver
         .with(|core, now| {
             let id = core.trunk.add_lane(now, pair)?;
-            core.lanes.insert(id, LaneState::default());
+            core.lanes.insert(id, LaneState::new(wire.outlet.clone()));
             Ok::<LaneId, renkei_trunk::LaneError>(id)
         })
         .map_err(|error| error.to_string())?;
     Ok(tokio::spawn(lane::run(
         driver.clone(),
         id,
-        stream,
+        wire,
         Bytes::new(),
     )))
 }
@@ -208,7 +209,7 @@ struct Manager {
     retired: Vec<LaneId>,
     /// When a lane with a newer SVID may be dialed again.
     renewal: Instant,
-    growth: Growth,
+    gauge: Gauge,
 }
 
 impl Manager {
@@ -281,13 +282,13 @@ impl Manager {
     }
 
     /// Once the caller's SVID has been renewed, lanes dialed with the old one give way to one
-    /// with the new. The streams do not notice.
+    /// with the new; so do lanes whose keys are worn. The streams do not notice.
     fn renew(&mut self, shared: &Shared) {
         let used = self.svid.load_full();
         let Some(now) = shared.svid(used.id()) else {
             return;
         };
-        let due = now.serial() != used.serial() || self.lost_renewal();
+        let due = now.serial() != used.serial() || self.lost_renewal() || self.worn();
         if !due || !self.adding.is_empty() || Instant::now() < self.renewal {
             return;
         }
@@ -318,7 +319,17 @@ impl Manager {
         !retired.is_empty()
             && self
                 .driver
-                .with(|core, _| core.trunk.lanes().all(|lane| retired.contains(&lane)))
+                .act(|core, _| core.trunk.lanes().all(|lane| retired.contains(&lane)))
+    }
+
+    fn worn(&self) -> bool {
+        let retired = &self.retired;
+        self.driver.act(|core, _| {
+            let worn = |(id, lane): (&LaneId, &LaneState)| {
+                lane.worn && core.trunk.carries(*id) && !retired.contains(id)
+            };
+            core.lanes.iter().any(worn)
+        })
     }
 
     fn close_retired(&mut self) {
@@ -331,35 +342,23 @@ impl Manager {
         self.driver.wake_lanes();
     }
 
+    /// Adds lanes when those there are are held back, and lets spare ones go.
     fn resize(&mut self) {
-        let seen = self.driver.with(|core, _| {
-            let lanes = core.lanes.values();
-            Seen {
-                lanes: core.trunk.ready_lanes(),
-                limited: core.lanes.values().all(|lane| lane.stuck)
-                    && core.trunk.bytes_kept() > 128 * 1024,
-                written: lanes.map(|lane| lane.written).sum(),
-                newest: core.lanes.keys().next_back().copied(),
+        let Some(advice) = self.gauge.advise(&self.driver) else {
+            return;
+        };
+        match advice {
+            LaneAdvice::Grow(count) if self.adding.is_empty() => self.dial_more(count),
+            LaneAdvice::Shrink(count) => {
+                self.driver.with(|core, now| {
+                    let newest: Vec<_> = core.lanes.keys().rev().take(count).copied().collect();
+                    for lane in newest {
+                        core.trunk.close_lane(now, lane);
+                    }
+                });
+                self.driver.wake_lanes();
             }
-        });
-        match self.growth.judge(&seen, self.adding.len(), MAX_LANES) {
-            Advice::Add(count) => {
-                tracing::debug!(
-                    count,
-                    lanes = seen.lanes,
-                    rate = self.growth.rate,
-                    "more lanes"
-                );
-                self.dial_more(count);
-            }
-            Advice::Close => {
-                if let Some(lane) = seen.newest {
-                    self.driver
-                        .with(|core, now| core.trunk.close_lane(now, lane));
-                    self.driver.wake_lanes();
-                }
-            }
-            Advice::Stay => {}
+            LaneAdvice::Grow(_) | LaneAdvice::Keep => {}
         }
     }
 

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use renkei_trunk::{Code, Event, LaneId, ResetCause, StreamId, Trunk};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::outlet::{Outlet, Pushed};
+
 /// How long the bytes before a reset have to arrive.
 const RESET_TIME: Duration = Duration::from_secs(1);
 
@@ -64,16 +66,33 @@ pub(super) enum LaneFate {
     Drop,
 }
 
-#[derive(Debug, Default)]
 pub(super) struct LaneState {
-    /// Set while the lane has nothing to write.
-    pub(super) idle: Option<Waker>,
+    pub(super) outlet: Arc<Outlet>,
+    /// Its task, while the lane rests: it has nothing to write, and nobody is about to see
+    /// whether it has.
+    resting: Option<Waker>,
     pub(super) fate: Option<LaneFate>,
+    /// Its keys have sealed so much that another should take its place.
+    pub(super) worn: bool,
     /// Gone once there is a fate, for a lane that waits for TCP and does not look.
     pub(super) alive: Option<oneshot::Sender<()>>,
-    /// Bytes taken from the trunk that TCP has not taken yet, as of the last look.
-    pub(super) stuck: bool,
-    pub(super) written: u64,
+}
+
+impl LaneState {
+    pub(super) fn new(outlet: Arc<Outlet>) -> Self {
+        Self {
+            outlet,
+            resting: None,
+            fate: None,
+            worn: false,
+            alive: None,
+        }
+    }
+
+    /// The lane has nothing to write; its task is woken for the next.
+    pub(super) fn rest(&mut self, task: &Waker) {
+        self.resting = Some(task.clone());
+    }
 }
 
 /// What is behind the lock.
@@ -122,14 +141,45 @@ impl Driver {
         (driver, events)
     }
 
-    /// Does something to the trunk, then wakes whom it concerns.
+    /// Does something to the trunk, wakes whom it concerns, and sends what there is to send.
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut Core, Instant) -> T) -> T {
+        let result = self.act(act);
+        let rested = self.lock().writer();
+        if let Some((id, outlet, task)) = rested {
+            self.push(id, &outlet, task);
+        }
+        result
+    }
+
+    /// Lets a lane that rested send what the trunk has for it.
+    fn push(&self, id: LaneId, outlet: &Outlet, task: Waker) {
+        match outlet.push(self, id, &task) {
+            Ok(Pushed::Dry(None)) => {}
+            Ok(Pushed::Blocked | Pushed::More) => {
+                task.wake();
+                self.wake_writer();
+            }
+            // A lane's end is its task's business.
+            Ok(Pushed::Busy | Pushed::Dry(Some(_))) | Err(_) => task.wake(),
+        }
+    }
+
+    /// Wakes one lane that rests and has something to write.
+    pub(super) fn wake_writer(&self) {
+        let rested = self.lock().writer();
+        if let Some((.., task)) = rested {
+            task.wake();
+        }
+    }
+
+    /// Does something to the trunk, then wakes the streams that it concerns. What there is to
+    /// send is the caller's business.
+    pub(super) fn act<T>(&self, act: impl FnOnce(&mut Core, Instant) -> T) -> T {
         let mut core = self.lock();
         let before = core.trunk.next_timeout();
         let result = act(&mut core, Instant::now());
         let mut wakers = Vec::new();
         core.dispatch(&self.news, &mut wakers);
-        core.wake_writer(&mut wakers);
         let sooner = match (before, core.trunk.next_timeout()) {
             (None, None) => false,
             // The trunk is over, and so is its timer.
@@ -184,7 +234,7 @@ impl Driver {
         let wakers: Vec<_> = core
             .lanes
             .values_mut()
-            .filter_map(|lane| lane.idle.take())
+            .filter_map(|lane| lane.resting.take())
             .collect();
         drop(core);
         wakers.into_iter().for_each(Waker::wake);
@@ -247,18 +297,17 @@ impl Core {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.fate.get_or_insert(fate);
             lane.alive = None;
-            wakers.extend(lane.idle.take());
+            wakers.extend(lane.resting.take());
         }
     }
 
-    /// Wakes one idle lane that has something to write. A lane that leaves some wakes the next.
-    fn wake_writer(&mut self, wakers: &mut Vec<Waker>) {
+    /// A lane that rests and has something to write; it rests no more.
+    fn writer(&mut self) -> Option<(LaneId, Arc<Outlet>, Waker)> {
         let trunk = &self.trunk;
-        let idle = self
-            .lanes
-            .iter_mut()
-            .find(|(id, lane)| lane.idle.is_some() && trunk.has_output(**id));
-        wakers.extend(idle.and_then(|(_, lane)| lane.idle.take()));
+        let mut lanes = self.lanes.iter_mut();
+        let (id, lane) =
+            lanes.find(|(id, lane)| lane.resting.is_some() && trunk.has_output(**id))?;
+        Some((*id, lane.outlet.clone(), lane.resting.take()?))
     }
 }
 

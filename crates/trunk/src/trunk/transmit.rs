@@ -148,6 +148,7 @@ impl Trunk {
             if let Some(chunk) = chunk.flatten() {
                 Schedule::sent(&mut stream.turn, chunk.data.len());
                 self.outgoing.sent += chunk.data.len() as u64;
+                self.review_writers(id);
                 return Some((id, chunk));
             }
             self.outgoing.blocked |= stream.send.sendable();
