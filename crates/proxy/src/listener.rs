@@ -91,8 +91,11 @@ pub(crate) fn settle(stream: &TcpStream, peer: SocketAddr) {
 }
 
 /// Notices within about two minutes that the other end of a quiet connection is gone, and keeps
-/// middleboxes from forgetting it. Quiet connections live on.
-pub(crate) fn keep_alive(stream: &TcpStream) {
+/// middleboxes from forgetting it. Quiet connections live on. On one machine no end is silent.
+pub(crate) fn keep_alive(stream: &TcpStream, peer: SocketAddr) {
+    if peer.ip().to_canonical().is_loopback() {
+        return;
+    }
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
         .with_interval(Duration::from_secs(15))

@@ -8,13 +8,15 @@
 //! ```text
 //!             most lanes pressed               once the new lanes are up to speed
 //!   Steady ───────────────────────► Trial(goodput before) ──┬─ 10 % more: Steady, may grow again
-//!     ▲  │ long unpressed and                               │
+//!     ▲  │ long unpressed and                               ├─ lossy: the same
 //!     │  └ little to carry: Shrink(1)                       └─ else: Shrink(added), Plateau
 //!     └──────────── after HOLD intervals ───────── Plateau ◄─┘
 //! ```
 //!
-//! Growing doubles the lanes; when all are held back on a long path, it makes four of each, so
-//! that sixteen are reached in two trials. On a short path a receiver that does not keep up looks
+//! Growing doubles the lanes; when all are held back, or lose segments, it makes four of each, so
+//! that sixteen are reached in two trials. Windows that losses keep small are the clearest case
+//! for more of them, and goodput that jumps with every loss proves nothing against it. On a short
+//! path a receiver that does not keep up looks
 //! as full buffers do, and lanes are not grown: no buffer holds back a stream there.
 
 use std::{collections::VecDeque, time::Duration};
@@ -47,11 +49,17 @@ pub struct LaneSample {
     pub notsent: u64,
     /// `tcpi_rtt` at the end of the interval.
     pub round_trip: Duration,
+    /// The difference of `tcpi_total_retrans`.
+    pub retransmitted: u64,
 }
 
 impl LaneSample {
     fn held_back(&self, interval: Duration) -> bool {
         self.sndbuf_limited + self.rwnd_limited >= interval / 4
+    }
+
+    fn lossy(&self, _interval: Duration) -> bool {
+        self.retransmitted > 0
     }
 
     fn pressed(&self, interval: Duration) -> bool {
@@ -78,6 +86,8 @@ enum State {
         added: usize,
         /// Intervals until it is judged.
         intervals: u32,
+        /// Segments were lost meanwhile.
+        lossy: bool,
     },
     Plateau {
         intervals: u32,
@@ -125,12 +135,13 @@ impl LaneAdvisor {
         if pressed > 0 {
             self.capacity = self.capacity.max(goodput);
         }
-        if let Some(advice) = self.judge(goodput, lanes) {
+        let lossy = count(LaneSample::lossy) > 0;
+        if let Some(advice) = self.judge(goodput, lanes, lossy) {
             return advice;
         }
         if self.state == State::Steady && pressed * 2 > lanes && lanes < self.max_lanes {
-            let all = count(LaneSample::held_back) == lanes;
-            let wanted = if all { lanes * 3 } else { lanes };
+            let sure = count(LaneSample::held_back) == lanes || lossy;
+            let wanted = if sure { lanes * 3 } else { lanes };
             let added = wanted.min(self.max_lanes - lanes);
             let slowest = samples.iter().map(|sample| sample.round_trip).max();
             let settling = slowest.unwrap_or_default() * SETTLE_TRIPS;
@@ -138,6 +149,7 @@ impl LaneAdvisor {
                 before: goodput,
                 added,
                 intervals: intervals(settling, interval).max(SETTLE),
+                lossy,
             };
             self.recent.clear();
             return LaneAdvice::Grow(added);
@@ -162,7 +174,7 @@ impl LaneAdvisor {
     }
 
     /// Moves a trial or a plateau on; `None` when other rules may speak.
-    fn judge(&mut self, goodput: f64, lanes: usize) -> Option<LaneAdvice> {
+    fn judge(&mut self, goodput: f64, lanes: usize, lossy: bool) -> Option<LaneAdvice> {
         match self.state {
             State::Steady => None,
             State::Plateau { intervals } if intervals >= HOLD => {
@@ -179,15 +191,17 @@ impl LaneAdvisor {
                 before,
                 added,
                 intervals,
+                lossy: earlier,
             } if intervals > 0 => {
                 self.state = State::Trial {
                     before,
                     added,
                     intervals: intervals - 1,
+                    lossy: earlier || lossy,
                 };
                 Some(LaneAdvice::Keep)
             }
-            State::Trial { before, .. } if goodput >= before * 1.1 => {
+            State::Trial { before, lossy, .. } if lossy || goodput >= before * 1.1 => {
                 self.state = State::Steady;
                 None
             }
@@ -258,6 +272,24 @@ mod tests {
             (1..=4).contains(&lanes),
             "{lanes} lanes for a path that two fill"
         );
+    }
+
+    #[test]
+    fn losses_are_met_with_lanes_even_when_goodput_jumps() {
+        let (mut advisor, mut lanes) = (LaneAdvisor::new(16), 1);
+        for round in 0..30u64 {
+            let sample = LaneSample {
+                goodput: 1_000_000 / (round % 3 + 1) / lanes as u64,
+                notsent: 2 * UNSENT,
+                round_trip: Duration::from_millis(23),
+                retransmitted: round % 2,
+                ..Default::default()
+            };
+            if let LaneAdvice::Grow(n) = advisor.advise(INTERVAL, &vec![sample; lanes]) {
+                lanes += n;
+            }
+        }
+        assert_eq!(lanes, 16);
     }
 
     #[test]

@@ -53,6 +53,10 @@ pub struct Trunk {
     acks: VecDeque<StreamId>,
     /// Streams with something to acknowledge at the deadline.
     delayed: Vec<StreamId>,
+    /// The last ACKs of streams that are over, which may wait as long.
+    owed: VecDeque<Frame>,
+    /// When bytes came last.
+    heard: Instant,
     ack_deadline: Option<Instant>,
     outgoing: Outgoing,
     incoming: Incoming,
@@ -172,6 +176,8 @@ impl Trunk {
             control: VecDeque::new(),
             acks: VecDeque::new(),
             delayed: Vec::new(),
+            owed: VecDeque::new(),
+            heard: now,
             ack_deadline: None,
             outgoing: Outgoing::new(theirs),
             incoming: Incoming::new(&config.limits),

@@ -47,7 +47,8 @@ impl Pump {
             received: BytesMut::new(),
             outgoing: VecDeque::new(),
             size: SMALL,
-            unflushed: false,
+            // A stream that opens is told of even before its first byte.
+            unflushed: true,
         }
     }
 

@@ -211,11 +211,12 @@ fn opened(
     if let Err(reason) = (caller.decide)() {
         return refuse(Code::REVOKED, &reason);
     }
-    let taken = driver.with(|core, _| {
+    // The answer goes with the first bytes, or with the next acknowledgement.
+    let taken = driver.act(|core, _| {
         core.streams.insert(id, Waiting::default());
         core.trunk.accept(id)
     });
-    let stream = TrunkStream::new(driver.clone(), id);
+    let stream = TrunkStream::accepted(driver.clone(), id);
     if taken.is_err() {
         return;
     }

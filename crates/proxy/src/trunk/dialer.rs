@@ -6,7 +6,10 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -47,6 +50,36 @@ pub(crate) struct Raw {
     pub(crate) svid: Arc<X509Svid>,
 }
 
+/// Tells the manager of a trunk that streams are opened, without waking it for each.
+#[derive(Debug, Default)]
+struct Use {
+    opened: AtomicBool,
+    dozing: AtomicBool,
+    wake: Notify,
+}
+
+impl Use {
+    fn note(&self) {
+        self.opened.store(true, Ordering::SeqCst);
+        if self.dozing.swap(false, Ordering::SeqCst) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether streams were opened since the last call.
+    fn taken(&self) -> bool {
+        self.opened.swap(false, Ordering::SeqCst)
+    }
+
+    /// From now on the manager wants to be woken by the next stream.
+    fn doze(&self) {
+        self.dozing.store(true, Ordering::SeqCst);
+        if self.opened.load(Ordering::SeqCst) {
+            self.wake.notify_one();
+        }
+    }
+}
+
 /// Dials one more connection for the same caller and callee, with the caller's SVID of now.
 pub(crate) type Dial = Arc<dyn Fn() -> BoxFuture<'static, Result<Raw, Failure>> + Send + Sync>;
 
@@ -73,7 +106,7 @@ pub(crate) enum Slot {
 #[derive(Debug)]
 pub(crate) struct Dialed {
     driver: Weak<Driver>,
-    used: Arc<Notify>,
+    used: Arc<Use>,
     /// The caller's SVID of the newest lanes.
     svid: Arc<ArcSwap<X509Svid>>,
     pub(crate) kafka: bool,
@@ -99,8 +132,8 @@ impl Dialed {
         let driver = self.driver.upgrade()?;
         let target = node.map_or(Bytes::new(), |node| Bytes::from(node.to_string()));
         let id = driver.open(target).ok()?;
-        self.used.notify_one();
-        Some(TrunkStream::new(driver, id))
+        self.used.note();
+        Some(TrunkStream::opened(driver, id))
     }
 }
 
@@ -154,7 +187,7 @@ pub(crate) async fn establish(
     timeout(shared.limits.handshake_time, ready)
         .await
         .map_err(|_| Failure::Tls("the other end does not greet".into()))??;
-    let used = Arc::new(Notify::new());
+    let used = Arc::new(Use::default());
     let manager = Manager {
         driver: driver.clone(),
         pair: pair.to_owned(),
@@ -202,7 +235,7 @@ struct Manager {
     driver: Arc<Driver>,
     pair: String,
     dial: Dial,
-    used: Arc<Notify>,
+    used: Arc<Use>,
     adding: JoinSet<Result<Raw, Failure>>,
     svid: Arc<ArcSwap<X509Svid>>,
     /// Lanes to close once a lane with a newer SVID is ready.
@@ -220,8 +253,9 @@ impl Manager {
         let mut retry = Instant::now();
         loop {
             let streams = self.driver.streams();
-            let busy = streams > 0 || !self.adding.is_empty();
-            if streams > 0 {
+            let used = self.used.taken() || streams > 0;
+            let busy = used || !self.adding.is_empty();
+            if used {
                 idle_since = Instant::now();
             }
             let draining = shared.drain.is_signaled();
@@ -229,7 +263,12 @@ impl Manager {
             if streams == 0 && spare && self.leave() {
                 break;
             }
-            let wait = if busy { TICK } else { IDLE / 4 };
+            let wait = if busy {
+                TICK
+            } else {
+                self.used.doze();
+                IDLE / 4
+            };
             tokio::select! {
                 event = events.recv() => match event {
                     None | Some(Event::Closed(_)) => return,
@@ -246,7 +285,7 @@ impl Manager {
                     Some(_) => {}
                 },
                 Some(dialed) = self.adding.join_next() => self.take(dialed),
-                () = self.used.notified() => idle_since = Instant::now(),
+                () = self.used.wake.notified() => {}
                 () = shared.drain.signaled(), if !draining => {}
                 changed = identities.changed() => if changed.is_err() { break },
                 () = tokio::time::sleep(wait) => {}

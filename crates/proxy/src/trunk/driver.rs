@@ -100,6 +100,8 @@ pub(super) struct Core {
     pub(super) trunk: Trunk,
     pub(super) streams: HashMap<StreamId, Waiting>,
     pub(super) lanes: BTreeMap<LaneId, LaneState>,
+    /// When the timer will look again; nothing while it is about to look.
+    armed: Option<Instant>,
 }
 
 /// One trunk, shared by its tasks.
@@ -130,6 +132,7 @@ impl Driver {
             trunk,
             streams: HashMap::new(),
             lanes: BTreeMap::new(),
+            armed: None,
         };
         let timer = Arc::new(Notify::new());
         let driver = Arc::new(Self {
@@ -176,16 +179,15 @@ impl Driver {
     /// send is the caller's business.
     pub(super) fn act<T>(&self, act: impl FnOnce(&mut Core, Instant) -> T) -> T {
         let mut core = self.lock();
-        let before = core.trunk.next_timeout();
         let result = act(&mut core, Instant::now());
         let mut wakers = Vec::new();
         core.dispatch(&self.news, &mut wakers);
-        let sooner = match (before, core.trunk.next_timeout()) {
-            (None, None) => false,
-            // The trunk is over, and so is its timer.
-            (Some(_), None) | (None, Some(_)) => true,
-            (Some(before), Some(after)) => after < before,
-        };
+        // Without a next timeout the trunk is over, and so is its timer.
+        let next = core.trunk.next_timeout();
+        let sooner = next.is_none_or(|next| core.armed.is_some_and(|armed| next < armed));
+        if sooner {
+            core.armed = None;
+        }
         drop(core);
         wakers.into_iter().for_each(Waker::wake);
         if sooner {
@@ -199,9 +201,10 @@ impl Driver {
         self.lock().trunk.streams()
     }
 
-    /// Opens a stream towards `target`.
+    /// Opens a stream towards `target`. The other end learns of it with the first bytes, or when
+    /// there are none yet with the first flush.
     pub(super) fn open(&self, target: Bytes) -> Result<StreamId, renkei_trunk::OpenError> {
-        self.with(|core, _| {
+        self.act(|core, _| {
             let id = core.trunk.open(target)?;
             core.streams.insert(id, Waiting::default());
             Ok(id)
@@ -281,8 +284,10 @@ impl Core {
                 }
                 _ => {}
             }
-            // Without a manager the trunk is being let go.
-            let _ = news.send(event);
+            if concerns_the_trunk(&event) {
+                // Without a manager the trunk is being let go.
+                let _ = news.send(event);
+            }
         }
     }
 
@@ -309,6 +314,18 @@ impl Core {
             lanes.find(|(id, lane)| lane.resting.is_some() && trunk.has_output(**id))?;
         Some((*id, lane.outlet.clone(), lane.resting.take()?))
     }
+}
+
+/// Whether the manager has something to do; streams learn of their own events by being woken.
+fn concerns_the_trunk(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::LaneReady(_)
+            | Event::LaneRefused(..)
+            | Event::Suspended { .. }
+            | Event::Opened { .. }
+            | Event::Closed(_)
+    )
 }
 
 /// A reset overtakes what was written before it, which over TCP would mostly still arrive: gives
@@ -338,13 +355,11 @@ async fn keep_time(driver: Weak<Driver>, timer: Arc<Notify>) {
 
 fn next_timeout(driver: &Weak<Driver>) -> Option<Instant> {
     let driver = driver.upgrade()?;
-    let core = driver.lock();
-    match core.trunk.closed() {
-        Some(_) => None,
-        None => Some(
-            core.trunk
-                .next_timeout()
-                .unwrap_or_else(|| Instant::now() + LONG),
-        ),
+    let mut core = driver.lock();
+    if core.trunk.closed().is_some() {
+        return None;
     }
+    let next = core.trunk.next_timeout();
+    core.armed = Some(next.unwrap_or_else(|| Instant::now() + LONG));
+    core.armed
 }

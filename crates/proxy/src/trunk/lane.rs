@@ -29,6 +29,8 @@ use super::{
 const READ: usize = 8 * WHOLE;
 /// What a quiet lane reads at once.
 const LITTLE: usize = 8 * 1024;
+/// Bytes that TCP takes before it has sent those that it has.
+const UNSENT: u32 = 128 * 1024;
 /// Turns after which a lane lets others run.
 const ROUNDS: usize = 32;
 /// How long the connection of a lane that is over has to take what is left.
@@ -54,6 +56,9 @@ impl Wire {
             }
         };
         let (sealer, opener) = record::take_over(connection).map_err(invalid)?;
+        // What waits in the trunk can still be overtaken. An error means that the connection is
+        // gone, which the first use will notice.
+        let _ = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT);
         let (read, write) = tcp.into_split();
         Ok(Self {
             outlet: Arc::new(Outlet::new(write, sealer)),

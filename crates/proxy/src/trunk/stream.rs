@@ -30,6 +30,8 @@ pub(crate) struct StreamRefused(pub(crate) String);
 pub(crate) struct TrunkStream {
     driver: Arc<Driver>,
     id: StreamId,
+    /// The other end has not been told of it for certain.
+    unannounced: bool,
     finished: bool,
     read_all: bool,
     reset: AtomicBool,
@@ -37,10 +39,19 @@ pub(crate) struct TrunkStream {
 }
 
 impl TrunkStream {
-    pub(super) fn new(driver: Arc<Driver>, id: StreamId) -> Self {
+    /// One that was opened here, and that nobody has been told of.
+    pub(super) fn opened(driver: Arc<Driver>, id: StreamId) -> Self {
+        let mut stream = Self::accepted(driver, id);
+        stream.unannounced = true;
+        stream
+    }
+
+    /// One that the other end has opened.
+    pub(super) fn accepted(driver: Arc<Driver>, id: StreamId) -> Self {
         Self {
             driver,
             id,
+            unannounced: false,
             finished: false,
             read_all: false,
             reset: AtomicBool::new(false),
@@ -185,7 +196,11 @@ impl AsyncWrite for TrunkStream {
         self.poll_write_chunks(cx, &mut VecDeque::from([Bytes::copy_from_slice(part)]))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// What was written is on its way; the first time, so is the word that there is a stream.
+    fn poll_flush(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.unannounced) {
+            self.driver.with(|_, _| ());
+        }
         Poll::Ready(Ok(()))
     }
 

@@ -11,6 +11,7 @@ const SIZE: usize = 512;
 
 /// Where fields stand in `struct tcp_info` (include/uapi/linux/tcp.h), which only grows at its end.
 const RTT: usize = 68;
+const TOTAL_RETRANS: usize = 100;
 const BYTES_ACKED: usize = 120;
 const NOTSENT_BYTES: usize = 144;
 const RWND_LIMITED: usize = 176;
@@ -24,6 +25,7 @@ pub(super) struct TcpInfo {
     rwnd_limited: Duration,
     sndbuf_limited: Duration,
     round_trip: Duration,
+    retransmitted: u64,
 }
 
 impl TcpInfo {
@@ -38,6 +40,7 @@ impl TcpInfo {
             rwnd_limited: Duration::from_micros(number(info, RWND_LIMITED)?),
             sndbuf_limited: Duration::from_micros(number(info, SNDBUF_LIMITED)?),
             round_trip: Duration::from_micros(u64::from(short(info, RTT)?)),
+            retransmitted: u64::from(short(info, TOTAL_RETRANS)?),
         })
     }
 
@@ -49,6 +52,7 @@ impl TcpInfo {
             rwnd_limited: self.rwnd_limited.saturating_sub(earlier.rwnd_limited),
             notsent: self.notsent,
             round_trip: self.round_trip,
+            retransmitted: self.retransmitted.saturating_sub(earlier.retransmitted),
         }
     }
 }

@@ -206,13 +206,11 @@ impl ReceiveHalf {
         self.position() > self.acknowledged
     }
 
-    /// Whether an ACK must not wait: many bytes, the end, or the peer needs window.
+    /// Whether an ACK must not wait: many bytes, or the peer needs window. That of an end may
+    /// wait: nobody is held up by it, and those of many streams go together.
     pub(crate) fn ack_is_urgent(&mut self) -> bool {
-        let position = self.position();
         let threshold = (self.window / 8).clamp(8 * 1024, 512 * 1024);
-        let ended = self.final_size.is_some_and(|size| position > size);
-        (position > self.acknowledged && (ended || position - self.acknowledged >= threshold))
-            || self.window_is_urgent()
+        self.position().saturating_sub(self.acknowledged) >= threshold || self.window_is_urgent()
     }
 
     fn window_is_urgent(&mut self) -> bool {

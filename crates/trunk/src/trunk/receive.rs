@@ -50,6 +50,7 @@ impl Trunk {
         mut input: Bytes,
         memory: usize,
     ) -> Result<(), Violation> {
+        self.heard = now;
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.heard(now);
         }
