@@ -37,6 +37,7 @@ pub(super) struct Done {
     seconds: f64,
     proxies: f64,
     broker: f64,
+    client: f64,
 }
 
 impl Done {
@@ -54,6 +55,10 @@ impl Done {
 
     pub(super) fn broker_cores(self) -> f64 {
         self.broker / self.seconds
+    }
+
+    pub(super) fn client_cores(self) -> f64 {
+        self.client / self.seconds
     }
 }
 
@@ -96,6 +101,7 @@ impl<'a> Client<'a> {
         struct Answer {
             records: f64,
             seconds: f64,
+            cpu: f64,
         }
         let mut command = self.place.command(Side::A, &self.python);
         command
@@ -115,6 +121,7 @@ impl<'a> Client<'a> {
             seconds: answer.seconds,
             proxies: pair.cpu_seconds()? - proxies,
             broker: broker.cpu_seconds()? - own,
+            client: answer.cpu,
         })
     }
 }

@@ -29,7 +29,8 @@ pub(crate) const ABOUT: About = About {
     title: "Kafka",
     method: "A broker (tansu, records in memory) at one side, unmodified clients at the other: \
              over loopback, and across 23 ms in profile 2021. confluent-kafka's producer (acks=1, \
-             its own batching) and consumer, records of 1 KiB that do not compress, one partition; \
+             its own batching) and consumer (fetch.wait.max.ms=10: tansu waits for a part of that \
+             although it has records), records of 1 KiB that do not compress, one partition; \
              buffers=java: with the socket buffers that the Java client asks for by default (128 \
              KiB to send, 32 and 64 KiB to receive). client=sinetstream: SINETStream's writer, \
              which waits for each record, with consistency AT_LEAST_ONCE (tansu answers what its \
@@ -37,8 +38,8 @@ pub(crate) const ABOUT: About = About {
              Every run has a fresh broker. Direct, it advertises its own address; behind Envoy, \
              two TCP proxies with mutual TLS 1.3, it advertises the near Envoy's, as an operator \
              would have to set it; behind Renkei (protocol: kafka) it keeps its own address, and \
-             the proxies rewrite it in every response. Cores of the broker say where it, and not \
-             the path, is the limit: it handles one request of a connection after the other.",
+             the proxies rewrite it in every response. Cores of broker and client: where they, and \
+             not the path, are the limit. tansu takes one request of a connection after the other.",
     drawn: &[PRODUCED, CONSUMED, RECORDS],
 };
 
@@ -47,11 +48,13 @@ const CONSUMED: Metric = Metric("consumed", "MB/s");
 const RECORDS: Metric = Metric("records, one after the other", "1/s");
 const PRODUCING: Costs = Costs {
     proxies: Metric("producing, cpu of both proxies", "s/GB"),
-    broker: Metric("producing, the broker", "cores"),
+    broker: Metric("producing, broker", "cores"),
+    client: Metric("producing, client", "cores"),
 };
 const CONSUMING: Costs = Costs {
     proxies: Metric("consuming, cpu of both proxies", "s/GB"),
-    broker: Metric("consuming, the broker", "cores"),
+    broker: Metric("consuming, broker", "cores"),
+    client: Metric("consuming, client", "cores"),
 };
 const SYSTEMS: [System; 3] = [System::Direct, System::Renkei, System::Envoy];
 
@@ -60,6 +63,7 @@ const SYSTEMS: [System; 3] = [System::Direct, System::Renkei, System::Envoy];
 struct Costs {
     proxies: Metric,
     broker: Metric,
+    client: Metric,
 }
 
 /// Takes the measurement.
@@ -165,6 +169,7 @@ fn one(
             done.megabytes_per_second()
         ));
         series.push(case, system, costs.broker, done.broker_cores());
+        series.push(case, system, costs.client, done.client_cores());
         if pair.has_proxies() {
             series.push(
                 case,
