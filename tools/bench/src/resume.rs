@@ -4,7 +4,7 @@
 use std::{
     io::{self, Read, Write},
     net::{TcpListener, TcpStream},
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     thread::{Scope, sleep},
     time::{Duration, Instant},
 };
@@ -36,6 +36,7 @@ pub(crate) const ABOUT: About = About {
 
 const WHOLE: Metric = Metric("whole", "of 1");
 const TIME: Metric = Metric("time", "s");
+const RESETS: Metric = Metric("connections reset", "");
 const SYSTEMS: [System; 3] = [System::Direct, System::Renkei, System::Envoy];
 const BLOCK: usize = 1 << 20;
 const BLOCKS: usize = 1000;
@@ -65,7 +66,14 @@ pub(crate) fn measure(choice: &Choice) -> Result<Series, BenchError> {
                     .map_err(fault)?;
                 let port = listener.local_addr().map_err(fault)?.port();
                 let pair = Pair::start(system, Place::Wan(&wan), Backend::on_side_b(port))?;
-                let (whole, time) = one(&wan, &pair, &listener, disturbance)?;
+                let Ended {
+                    whole,
+                    time,
+                    resets,
+                } = one(&wan, &pair, &listener, disturbance)?;
+                if disturbance == Disturbance::Resets {
+                    series.push(case, system.name(), RESETS, resets.into());
+                }
                 tell(&format!(
                     "{case}: run {run} of {}, {}: {} after {:.1} s",
                     choice.runs,
@@ -83,17 +91,25 @@ pub(crate) fn measure(choice: &Choice) -> Result<Series, BenchError> {
     Ok(series)
 }
 
-/// One transfer: whether it arrived whole, and how long it took.
+/// How a transfer ended.
+struct Ended {
+    whole: bool,
+    time: Duration,
+    /// Connections that were reset meanwhile.
+    resets: u32,
+}
+
+/// One transfer.
 fn one(
     wan: &Wan,
     pair: &Pair,
     listener: &TcpListener,
     disturbance: Disturbance,
-) -> Result<(bool, Duration), BenchError> {
-    let ended = AtomicBool::new(false);
+) -> Result<Ended, BenchError> {
+    let (ended, resets) = (AtomicBool::new(false), AtomicU32::new(0));
     let start = Instant::now();
     let ended_as = std::thread::scope(|scope| {
-        disturb(scope, wan, pair, disturbance, &ended);
+        disturb(scope, wan, pair, disturbance, (&ended, &resets));
         let receiver = scope.spawn(|| receive(listener));
         let stream = wan.inside(Side::A, || TcpStream::connect(pair.address))?;
         let sent = stream.and_then(send);
@@ -105,9 +121,22 @@ fn one(
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the receiver panicked")));
         ended.store(true, Relaxed);
-        let whole = matches!((sent, received), (Ok(sent), Ok(got)) if sent == got)
-            && no_more(listener).map_err(fault)?;
-        Ok::<_, BenchError>((whole, start.elapsed()))
+        let whole = match (sent, received) {
+            (Ok(sent), Ok(got)) => sent == got && no_more(listener).map_err(fault)?,
+            (sent, received) => {
+                for (what, error) in [("sent", sent.err()), ("received", received.err())] {
+                    if let Some(error) = error {
+                        tell(&format!("not all was {what}: {error}"));
+                    }
+                }
+                false
+            }
+        };
+        Ok::<_, BenchError>(Ended {
+            whole,
+            time: start.elapsed(),
+            resets: resets.load(Relaxed),
+        })
     })?;
     wan.cut(Duration::ZERO);
     Ok(ended_as)
@@ -119,7 +148,7 @@ fn disturb<'scope>(
     wan: &'scope Wan,
     pair: &'scope Pair,
     disturbance: Disturbance,
-    ended: &'scope AtomicBool,
+    (ended, resets): (&'scope AtomicBool, &'scope AtomicU32),
 ) {
     scope.spawn(move || {
         let mut seconds = 0;
@@ -127,7 +156,9 @@ fn disturb<'scope>(
             sleep(Duration::from_millis(1000));
             seconds += 1;
             let done = match disturbance {
-                Disturbance::Resets => wan.reset_one(pair.between.port()).map(drop),
+                Disturbance::Resets => wan.reset_one(pair.between.port()).map(|reset| {
+                    resets.fetch_add(reset.into(), Relaxed);
+                }),
                 Disturbance::Cut if seconds == 1 => {
                     wan.cut(Duration::from_secs(10));
                     Ok(())
