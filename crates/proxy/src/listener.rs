@@ -24,6 +24,20 @@ pub struct ListenFault {
     pub error: io::Error,
 }
 
+impl ListenFault {
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self.error.kind() {
+            io::ErrorKind::AddrInUse => "`ss -ltnp` shows which program listens there",
+            io::ErrorKind::AddrNotAvailable => "`ip address` shows which addresses there are",
+            io::ErrorKind::PermissionDenied => {
+                "choose a port from 1024 on, or give the program CAP_NET_BIND_SERVICE"
+            }
+            _ => "choose another address",
+        }
+    }
+}
+
 fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "another program already listens there".to_owned(),

@@ -64,6 +64,15 @@ pub struct ApplyError {
     pub faults: Vec<ListenFault>,
 }
 
+impl ApplyError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        let mut hints: Vec<&str> = self.faults.iter().map(ListenFault::hint).collect();
+        hints.dedup();
+        hints.join("; ")
+    }
+}
+
 /// The data plane of one site.
 #[derive(Debug)]
 pub struct Proxy {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     cli::{self, Output},
-    load::{LoadError, load},
+    load::load,
     output,
 };
 
@@ -17,16 +17,12 @@ pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
         output::print_json(&renkei_site::schema())?;
         return Ok(ExitCode::SUCCESS);
     }
-    match (load(&args.file), form) {
-        (Ok(loaded), Output::Text) => output::print(&overview(&loaded.site)),
-        (Ok(loaded), Output::Json) => {
+    let loaded = load(&args.file)?;
+    match form {
+        Output::Text => output::print(&overview(&loaded.site)),
+        Output::Json => {
             output::print_json(&json!({"ok": true, "config_lines": loaded.config_lines}))?;
         }
-        (Err(LoadError::Faulty(faults)), Output::Json) => {
-            output::print_json(&json!({"ok": false, "faults": faults}))?;
-            return Ok(ExitCode::from(2));
-        }
-        (Err(error), _) => return Err(error.into()),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -36,8 +36,9 @@ pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
         error,
     })?;
     let mut site = renkei_site::parse(&name, &text).map_err(LoadError::Faulty)?;
-    let folder = file.parent().unwrap_or(Path::new("."));
-    site.resolve_paths(folder);
+    // The same paths whether the file was named from here or, later, by its full path.
+    let whole = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    site.resolve_paths(whole.parent().unwrap_or(Path::new(".")));
     let mut faults = site.faults();
     let mut policies = BTreeMap::new();
     for (name, service) in &site.services {

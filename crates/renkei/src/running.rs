@@ -39,7 +39,17 @@ pub(crate) enum ApplyError {
     #[error("{0}: this change needs a restart")]
     NeedsRestart(&'static str),
     #[error("{0}")]
-    Proxy(renkei_proxy::ApplyError),
+    Listen(String),
+}
+
+impl ApplyError {
+    /// For the log, where the text of the file is not shown: each fault with its place and hint.
+    fn in_full(&self) -> String {
+        match self {
+            Self::Load(LoadError::Faulty(faults)) => faults.to_lines(),
+            other => other.to_string(),
+        }
+    }
 }
 
 impl Running {
@@ -56,7 +66,8 @@ impl Running {
             site: site.clone(),
             policies,
         };
-        self.proxy.apply(desired).await.map_err(ApplyError::Proxy)?;
+        let applied = self.proxy.apply(desired).await;
+        applied.map_err(|error| ApplyError::Listen(with_places(&site, &error)))?;
         self.site.send_replace(site);
         Ok(changes)
     }
@@ -67,7 +78,7 @@ impl Running {
             (&Method::GET, "/status") => Ok(self.status().await),
             (&Method::POST, "/apply") => self.apply().await.map_or_else(
                 |error| {
-                    tracing::warn!(%error, "the site file was not applied");
+                    tracing::warn!(error = error.in_full(), "the site file was not applied");
                     Err(refused(&error))
                 },
                 |changes| {
@@ -117,6 +128,15 @@ impl Running {
         }
         status
     }
+}
+
+/// Each address that cannot be listened on, after its place in the site file.
+pub(crate) fn with_places(site: &Site, error: &renkei_proxy::ApplyError) -> String {
+    let line = |fault: &renkei_proxy::ListenFault| {
+        let place = site.place(&fault.item);
+        format!("{}:{}:{}: {fault}", site.file(), place.line, place.column)
+    };
+    error.faults.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn refused(error: &ApplyError) -> ControlError {

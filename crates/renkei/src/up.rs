@@ -24,7 +24,7 @@ use crate::{
     identity::{Inputs, Plane},
     load::{Loaded, load},
     place, provider,
-    running::{Running, absolute},
+    running::{Running, absolute, with_places},
 };
 
 /// Where metrics and health are served unless said otherwise.
@@ -147,13 +147,8 @@ async fn start(
             policies,
         })
         .await
-        .map_err(|error| {
-            miette!(
-                help = "is another program listening there? `ss -ltnp` tells",
-                "{error}"
-            )
-        })?;
-    tracing::info!(site = site.name, trust_domain = %site.trust_domain, "the site is up");
+        .map_err(|error| miette!(help = error.hint(), "{}", with_places(&site, &error)))?;
+    tracing::info!(site = site.name, trust_domain = %site.trust_domain, "every listener is open");
     Ok(Running {
         file: absolute(&args.site.file),
         site: sender,
@@ -226,6 +221,7 @@ async fn until_terminated(running: &Running, signals: &mut Signals, notifier: Op
     };
     let ready = async {
         running.readiness.wait_ready().await;
+        tracing::info!("the site is ready: every listener is open and every identity is there");
         if let Some(notifier) = notifier {
             told(notifier.ready("serving"));
         }

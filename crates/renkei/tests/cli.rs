@@ -210,3 +210,81 @@ fn completions_name_the_commands() {
         assert!(script.contains("explain"), "{shell}");
     }
 }
+
+#[test]
+fn a_failure_is_json_too_when_json_is_asked_for() {
+    let site = Site::new("osaka");
+    let json = |command: &mut std::process::Command| {
+        let output = run(command.args(["--output", "json"]));
+        assert_eq!(output.stderr, b"", "{}", said(&output));
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(value["ok"], false, "{value}");
+        (output.status.code(), value)
+    };
+    let (code, stopped) = json(site.command(&["status"]));
+    assert_eq!(code, Some(1));
+    assert!(
+        stopped["error"]
+            .to_string()
+            .contains("no Renkei is running")
+    );
+    assert!(
+        stopped["hint"].to_string().contains("renkei up"),
+        "{stopped}"
+    );
+    let (code, missing) = json(renkei().args(["check", "nowhere.yaml"]));
+    assert_eq!(code, Some(2));
+    assert!(missing["error"].to_string().contains("nowhere.yaml"));
+    site.write("nonsense: 1\n");
+    for command in ["check", "apply", "up"] {
+        let (code, faulty) = json(renkei().arg(command).arg(site.file()));
+        assert_eq!(code, Some(2), "{command}");
+        assert_eq!(faulty["faults"][0]["line"], 5, "{command}: {faulty}");
+    }
+}
+
+#[test]
+fn paths_and_commands_in_messages_stay_whole() {
+    let site = Site::new("osaka");
+    let deep = site.path(&"a-long-name/".repeat(12));
+    std::fs::write(site.path("a-long-name"), "in the way").expect("file");
+    let failed = run(renkei()
+        .arg("up")
+        .arg(site.file())
+        .arg("--state")
+        .arg(&deep));
+    assert!(
+        said(&failed).contains(&*deep.to_string_lossy()),
+        "{}",
+        said(&failed)
+    );
+}
+
+#[test]
+fn a_bundle_of_a_new_ca_is_told_from_one_that_a_site_uses() {
+    let site = Site::new("osaka");
+    let show = || run(site.command(&["bundle", "show", "--output", "json"]));
+    let first = String::from_utf8_lossy(&show().stderr).into_owned();
+    let state = site.state().display().to_string();
+    assert!(
+        first.contains("made the CA of osaka.example in") && first.contains(&state),
+        "{first}"
+    );
+    assert_eq!(show().stderr, b"");
+    let odd = run(site.command(&["bundle", "show", "--peer", "not a name"]));
+    assert_eq!(odd.status.code(), Some(2), "{}", said(&odd));
+}
+
+#[test]
+fn svid_show_says_what_is_missing() {
+    let show = |words: &[&str]| {
+        let mut command = renkei();
+        command.env_remove("SPIFFE_ENDPOINT_SOCKET");
+        let shown = run(command.args(["svid", "show"]).args(words));
+        assert_eq!(shown.status.code(), Some(1));
+        said(&shown)
+    };
+    assert!(show(&[]).contains("SPIFFE_ENDPOINT_SOCKET"));
+    assert!(show(&["--socket", "/nowhere"]).contains("is the site running?"));
+    assert!(show(&["--socket", "tcp://127.0.0.1:1"]).contains("is a unix socket"));
+}
