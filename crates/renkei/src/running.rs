@@ -8,7 +8,7 @@ use std::{
 
 use http::{Method, StatusCode};
 use renkei_proxy::{Desired, Proxy};
-use renkei_runtime::{control::ControlError, readiness::Readiness};
+use renkei_runtime::{control::ControlError, readiness::Readiness, telemetry::ConfigMetrics};
 use renkei_site::{Changes, Site, diff};
 use renkei_spiffe::TrustDomain;
 use serde_json::{Value, json};
@@ -27,6 +27,7 @@ pub(crate) struct Running {
     pub(crate) plane: Plane,
     pub(crate) proxy: Proxy,
     pub(crate) readiness: Readiness,
+    pub(crate) config: ConfigMetrics,
     /// One apply at a time.
     pub(crate) applying: Mutex<()>,
 }
@@ -78,10 +79,12 @@ impl Running {
             (&Method::GET, "/status") => Ok(self.status().await),
             (&Method::POST, "/apply") => self.apply().await.map_or_else(
                 |error| {
+                    self.config.refused();
                     tracing::warn!(error = error.in_full(), "the site file was not applied");
                     Err(refused(&error))
                 },
                 |changes| {
+                    self.config.applied();
                     tracing::info!(changes = %changes.to_string().trim_end().replace('\n', "; "), "applied the site file");
                     Ok(json!({"changes": changes, "text": changes.to_string()}))
                 },

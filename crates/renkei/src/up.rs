@@ -12,7 +12,7 @@ use renkei_runtime::{
     signals::{Request, Signals},
     state_folder::StateFolder,
     systemd::Notifier,
-    telemetry::Metrics,
+    telemetry::{ConfigMetrics, Metrics},
 };
 use renkei_site::Site;
 use renkei_spiffe::{Identities, SpiffeId};
@@ -140,7 +140,11 @@ async fn start(
         limits: renkei_proxy::Limits::default(),
         ready: readiness.condition("proxy"),
     });
-    metrics.register(|registry| proxy.register(registry));
+    let ends = Box::new(renkei_agent::SvidEnds(plane.identities()));
+    metrics.register(|registry| {
+        registry.register_collector(ends);
+        proxy.register(registry);
+    });
     proxy
         .apply(Desired {
             site: site.clone(),
@@ -149,12 +153,15 @@ async fn start(
         .await
         .map_err(|error| miette!(help = error.hint(), "{}", with_places(&site, &error)))?;
     tracing::info!(site = site.name, trust_domain = %site.trust_domain, "every listener is open");
+    let config = metrics.register(ConfigMetrics::register);
+    config.applied();
     Ok(Running {
         file: absolute(&args.site.file),
         site: sender,
         plane,
         proxy,
         readiness: readiness.clone(),
+        config,
         applying: Mutex::new(()),
     })
 }
