@@ -21,7 +21,18 @@ pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
     match form {
         Output::Text => output::print(&overview(&loaded.site)),
         Output::Json => {
-            output::print_json(&json!({"ok": true, "config_lines": loaded.config_lines}))?;
+            let site = &loaded.site;
+            output::print_json(&json!({
+                "ok": true,
+                "config_lines": loaded.config_lines,
+                "site": site.name,
+                "trust_domain": site.trust_domain,
+                "gateway": site.gateway,
+                "services": site.services,
+                "workloads": site.workloads,
+                "peers": site.peers,
+                "lifetimes": site.lifetimes,
+            }))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -60,6 +60,21 @@ fn a_good_file_is_summed_up() {
     ] {
         assert!(text.contains(part), "no {part:?} in:\n{text}");
     }
+    let json = run(renkei()
+        .args(["check", "--output", "json"])
+        .arg(site.file()));
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(json["ok"], true);
+    for (place, value) in [
+        (
+            "/services/archive/allow/0",
+            "spiffe://hokkaido.example/reader",
+        ),
+        ("/workloads/collector/uses/0/listen", "127.0.0.1:19092"),
+        ("/peers/hokkaido.example/gateway", "127.0.0.1:18443"),
+    ] {
+        assert_eq!(json.pointer(place).expect(place), value, "{json}");
+    }
 }
 
 #[test]
@@ -106,6 +121,19 @@ fn a_missing_site_file_is_named() {
         "{}",
         said(&checked)
     );
+}
+
+#[test]
+fn what_is_no_site_file_is_refused_at_once() {
+    for (file, part) in [
+        ("/dev/zero", "more than 1048576 bytes"),
+        ("/proc/self/exe", "UTF-8"),
+        ("/", "name the file"),
+    ] {
+        let checked = run(renkei().args(["check", file]));
+        assert_eq!(checked.status.code(), Some(2), "{file}");
+        assert!(said(&checked).contains(part), "{file}: {}", said(&checked));
+    }
 }
 
 #[test]
