@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     Desired, Elsewhere, Limits, ProxyStatus,
     flows::Flows,
-    inbound::{Backends, Gateway},
+    inbound::{Backends, Gateway, Turns},
     kafka::{BrokerTables, Denials, PortFile},
     listener::{self, ListenFault},
     metrics::FlowMetrics,
@@ -118,7 +118,7 @@ impl Proxy {
             trunks: Trunks::default(),
             accepted: Accepted::default(),
             inbound_room: room(limits.connections),
-            handshake_room: room(limits.handshakes),
+            turns: Turns::new(limits.handshakes),
             dial_room: room(limits.dials),
         });
         tokio::spawn(follow_identities(
