@@ -12,7 +12,7 @@ mod lab;
 use std::{path::Path, process::Command, sync::Mutex, time::Duration};
 
 use lab::{renkei, run, said};
-use renkei_testkit::{Child, python, wait_for};
+use renkei_testkit::{Child, free_address, python, wait_for};
 use serde_json::Value;
 
 /// One demo at a time: each keeps a small machine busy.
@@ -178,4 +178,22 @@ fn the_last_words_of_a_broker_that_ends_are_shown() {
             said(&ended)
         );
     }
+}
+
+#[test]
+fn a_broker_of_the_users_own_serves_both_sites() {
+    let tansu = std::env::var_os("RENKEI_TANSU").expect("RENKEI_TANSU");
+    let address = free_address();
+    let mut broker = Command::new(tansu);
+    broker.args(["broker", "--storage-engine", "memory://tansu/"]);
+    for option in ["--listener-url", "--advertised-listener-url"] {
+        broker.arg(option).arg(format!("tcp://{address}"));
+    }
+    let mut broker = Child::start("the user's broker", broker.env("RUST_LOG", "warn"));
+    wait_for("the broker listens", Duration::from_secs(30), || {
+        std::net::TcpStream::connect(address).ok()
+    });
+    let report = play(&["--seconds", "5", "--broker", &address.to_string()]);
+    assert_eq!(report["delivered"], report["sent"], "{report}");
+    assert!(broker.is_running(), "it is not the demo's to end");
 }
