@@ -99,8 +99,8 @@ pub(crate) struct Up {
     /// Take identities from another SPIFFE Workload API, such as unix:///run/spire/agent.sock.
     #[arg(long, value_name = "SOCKET")]
     pub(crate) workload_api: Option<String>,
-    /// Socket on which this site serves the SPIFFE Workload API. Default: workload.sock in the
-    /// state folder's `public` folder.
+    /// Socket on which this site serves the SPIFFE Workload API. Default: workload.sock in
+    /// $RUNTIME_DIRECTORY under systemd, else in the folder STATE.public beside the state folder.
     #[arg(long, value_name = "PATH")]
     pub(crate) workload_socket: Option<PathBuf>,
     /// How long connections may go on after SIGTERM.
@@ -221,7 +221,7 @@ refused for the right reason.
 `scripts/demo` installs the broker and the Python packages, and sets RENKEI_PYTHON and \
 RENKEI_TANSU.")]
 pub(crate) struct Demo {
-    /// How long the sources write.
+    /// How long the sources write, 5 to 86400.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=86_400))]
     pub(crate) seconds: u64,
     /// Kafka broker to use instead of starting one; once for both sites, or twice: Hokkaido's and

@@ -367,22 +367,13 @@ fn listeners(status: &Document) -> String {
 }
 
 fn flows(status: &Document) -> String {
-    let mut table = output::table(&[
-        "DIRECTION",
-        "FROM",
-        "TO",
-        "OPEN",
-        "CONNECTIONS",
-        "SENT",
-        "RECEIVED",
-    ]);
+    let mut table = output::table(&["WAY", "FROM", "TO", "OPEN", "SENT", "RECEIVED"]);
     for total in &status.proxy.totals {
         table.add_row([
-            total.direction.clone(),
+            total.direction.trim_end_matches("bound").to_owned(),
             total.caller.short(),
             total.callee.short(),
-            total.open.to_string(),
-            total.connections.to_string(),
+            format!("{} of {}", total.open, total.connections),
             output::bytes(total.bytes_sent),
             output::bytes(total.bytes_received),
         ]);
@@ -391,19 +382,21 @@ fn flows(status: &Document) -> String {
 }
 
 fn refusals(status: &Document) -> String {
-    let mut table = output::table(&["REFUSED", "DIRECTION", "PEER", "SERVICE", "WHY"]);
-    for refusal in status.proxy.refusals.iter().take(10) {
-        table.add_row([
-            output::since(refusal.time),
-            refusal.direction.clone(),
-            refusal.peer.clone(),
-            refusal.service.clone(),
-            refusal.sentence.clone(),
-        ]);
+    let last = &status.proxy.refusals;
+    if last.is_empty() {
+        return String::new();
     }
     let in_all = status.refused_in_all();
-    output::section(
-        &format!("Refusals ({in_all} in all, the last ones)"),
-        &table,
-    )
+    let line = |refusal: &Refusal| {
+        output::paragraph(&format!(
+            " {}, {}, {} to {}: {}",
+            output::since(refusal.time),
+            refusal.direction,
+            refusal.peer,
+            refusal.service,
+            refusal.sentence
+        ))
+    };
+    let lines: String = last.iter().take(10).map(line).collect();
+    format!("\nRefusals ({in_all} in all, the last ones)\n{lines}")
 }

@@ -62,6 +62,9 @@ fn who_is_not_allowed_is_refused_and_the_callee_says_why() {
     assert!(got.as_ref().map_or(true, Vec::is_empty), "{got:?}");
     let sentence = hokkaido.sentence("not_allowed");
     assert!(sentence.contains("osaka.example/collector"), "{sentence}");
+    let told = said(&run(hokkaido.command(&["status"])));
+    let line = "inbound, osaka.example/collector to echo: ";
+    assert!(told.contains(&format!("{line}{sentence}")), "{told}");
     let theirs = osaka.sentence("peer_denied");
     assert!(theirs.contains("hokkaido.example/echo"), "{theirs}");
     assert!(hokkaido.process().is_running());
