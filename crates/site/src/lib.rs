@@ -16,6 +16,7 @@ mod lifetime;
 mod method;
 mod node;
 mod place;
+mod reach;
 mod read;
 mod schema;
 mod selector;
@@ -29,6 +30,7 @@ pub use fault::{Fault, Faults};
 pub use lifetime::Lifetimes;
 pub use method::{MethodRule, PathRule};
 pub use place::{Item, Place};
+pub use reach::{BundleWay, own_address};
 pub use schema::schema;
 pub use selector::{Selector, SelectorError, UnixSelector};
 pub use site::{

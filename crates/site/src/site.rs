@@ -1,7 +1,7 @@
 //! The desired state of a site, as the roles follow it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -37,6 +37,8 @@ pub struct Site {
     pub bundle_endpoint: Option<BundleEndpoint>,
     /// Sites that this one is linked with.
     pub peers: BTreeMap<TrustDomain, Peer>,
+    /// Peers that accept no connections: this site is the hub through which others reach them.
+    pub relays: BTreeSet<TrustDomain>,
     /// What this site offers, by name.
     pub services: BTreeMap<String, Service>,
     /// What runs at this site and calls others, by name.
@@ -51,10 +53,12 @@ pub struct Site {
 /// Where other sites reach this one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Gateway {
-    /// The address that the gateway binds.
-    pub listen: SocketAddr,
-    /// The address that other sites dial.
+    /// The address that the gateway binds; nothing if the hub alone leads here.
+    pub listen: Option<SocketAddr>,
+    /// The address that other sites dial: with `via`, the hub's.
     pub advertise: HostPort,
+    /// The peer that is the hub through which others reach this site.
+    pub via: Option<TrustDomain>,
 }
 
 /// A bundle endpoint of profile https_web.

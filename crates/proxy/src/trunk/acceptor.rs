@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 use super::{
-    TrunkStream, config,
+    TrunkStream, Watch, Way, config,
     driver::{Driver, LaneState, Waiting},
     lane::{self, Wire},
 };
@@ -41,6 +41,8 @@ pub(crate) struct Caller {
     pub(crate) pair: String,
     pub(crate) decide: Decide,
     pub(crate) admit: Admit,
+    /// Hears of the trunk as a whole.
+    pub(crate) watch: Option<Watch>,
 }
 
 /// Serves a verified connection as a lane, until it ends.
@@ -157,7 +159,7 @@ async fn manage(
     let mut draining = false;
     loop {
         tokio::select! {
-            event = events.recv() => match event {
+            event = told(&mut events, &driver, caller.watch.as_ref()) => match event {
                 Some(Event::Opened { stream, target }) => {
                     opened(&driver, stream, &target, &caller, &shared);
                 }
@@ -176,6 +178,19 @@ async fn manage(
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     known.remove(&id);
+}
+
+/// The next event, once the watcher has heard of it.
+async fn told(
+    events: &mut UnboundedReceiver<Event>,
+    driver: &Arc<Driver>,
+    watch: Option<&Watch>,
+) -> Option<Event> {
+    let event = events.recv().await;
+    if let (Some(watch), Some(event)) = (watch, &event) {
+        watch(&Way::of(driver), event);
+    }
+    event
 }
 
 fn opened(

@@ -28,7 +28,7 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 use super::{
-    MAX_LANES, TrunkStream, config,
+    MAX_LANES, TrunkStream, Watch, Way, config,
     driver::{Driver, LaneState},
     gauge::Gauge,
     lane::{self, Wire},
@@ -105,7 +105,7 @@ pub(crate) enum Slot {
 /// A trunk that was dialed.
 #[derive(Debug)]
 pub(crate) struct Dialed {
-    driver: Weak<Driver>,
+    pub(super) driver: Weak<Driver>,
     used: Arc<Use>,
     /// The caller's SVID of the newest lanes.
     svid: Arc<ArcSwap<X509Svid>>,
@@ -137,12 +137,12 @@ impl Dialed {
     }
 }
 
-/// Makes a trunk out of its first lane.
+/// Makes a trunk out of its first lane. With a `watch` it is kept even while it carries nothing.
 pub(crate) async fn establish(
     raw: Raw,
     kafka: bool,
     pair: &str,
-    dial: Dial,
+    (dial, watch): (Dial, Option<Watch>),
     shared: &Arc<Shared>,
 ) -> Result<Dialed, Failure> {
     let mut id = [0; 16];
@@ -169,7 +169,12 @@ pub(crate) async fn establish(
             tokio::select! {
                 biased;
                 event = events.recv() => match event {
-                    Some(Event::LaneReady(_)) => return Ok(()),
+                    Some(event @ Event::LaneReady(_)) => {
+                        if let Some(watch) = &watch {
+                            watch(&Way::of(&driver), &event);
+                        }
+                        return Ok(());
+                    }
                     Some(Event::LaneRefused(_, refusal)) => {
                         return Err(Failure::Tls(refusal.to_string()));
                     }
@@ -198,6 +203,7 @@ pub(crate) async fn establish(
         retired: Vec::new(),
         renewal: Instant::now(),
         gauge: Gauge::new(),
+        watch,
     };
     tokio::spawn(manager.run(events, shared.clone()));
     Ok(Dialed {
@@ -243,6 +249,7 @@ struct Manager {
     /// When a lane with a newer SVID may be dialed again.
     renewal: Instant,
     gauge: Gauge,
+    watch: Option<Watch>,
 }
 
 impl Manager {
@@ -259,7 +266,8 @@ impl Manager {
                 idle_since = Instant::now();
             }
             let draining = shared.drain.is_signaled();
-            let spare = draining || idle_since.elapsed() > IDLE || suspended;
+            let idle = self.watch.is_none() && idle_since.elapsed() > IDLE;
+            let spare = draining || idle || suspended;
             if streams == 0 && spare && self.leave() {
                 break;
             }
@@ -270,7 +278,7 @@ impl Manager {
                 IDLE / 4
             };
             tokio::select! {
-                event = events.recv() => match event {
+                event = events.recv() => match self.told(event) {
                     None | Some(Event::Closed(_)) => return,
                     Some(Event::Suspended { .. }) => {
                         suspended = true;
@@ -300,6 +308,13 @@ impl Manager {
             }
         }
         self.close().await;
+    }
+
+    fn told(&self, event: Option<Event>) -> Option<Event> {
+        if let (Some(watch), Some(event)) = (&self.watch, &event) {
+            watch(&Way::of(&self.driver), event);
+        }
+        event
     }
 
     fn dial_more(&mut self, count: usize) {

@@ -11,8 +11,9 @@ use http::{
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use renkei_site::BundleWay;
 use renkei_spiffe::MAX_DOCUMENT_BYTES;
-use rustls::ClientConfig;
+use rustls::{AlertDescription, ClientConfig};
 use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -37,7 +38,7 @@ pub enum FetchError {
         source: io::Error,
     },
     /// TLS failed, for example by an untrusted certificate.
-    #[error("the TLS handshake with {host} failed: {source}")]
+    #[error("the TLS handshake with {host} failed: {source}{hint}", hint = name_hint(source))]
     Handshake {
         /// Host and port.
         host: String,
@@ -68,6 +69,19 @@ impl FetchError {
     }
 }
 
+/// What a hub says when it has no way to the site.
+fn name_hint(error: &io::Error) -> &'static str {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::AlertReceived(AlertDescription::UnrecognisedName)) => {
+            "; a hub answers so while the peer is not linked to it"
+        }
+        _ => "",
+    }
+}
+
 fn redirect_hint(status: StatusCode) -> &'static str {
     if status.is_redirection() {
         "; redirects are not followed, so give the final URL in the site file"
@@ -76,21 +90,26 @@ fn redirect_hint(status: StatusCode) -> &'static str {
     }
 }
 
-/// Fetches the document at `url`, verified as `tls` says. `limit` is the time from the name lookup
-/// to the last byte.
+/// Fetches the document at `url`, verified as `tls` says, by another way than the URL's own if
+/// there is one. `limit` is the time from the name lookup to the last byte.
 pub(super) async fn get(
     url: &Url,
+    way: Option<&BundleWay>,
     tls: Arc<ClientConfig>,
     limit: Duration,
 ) -> Result<Bytes, FetchError> {
-    match timeout(limit, exchange(url, tls)).await {
+    match timeout(limit, exchange(url, way, tls)).await {
         Ok(result) => result,
         Err(_) => Err(FetchError::Timeout(limit)),
     }
 }
 
-async fn exchange(url: &Url, tls: Arc<ClientConfig>) -> Result<Bytes, FetchError> {
-    let stream = connect(url, tls).await?;
+async fn exchange(
+    url: &Url,
+    way: Option<&BundleWay>,
+    tls: Arc<ClientConfig>,
+) -> Result<Bytes, FetchError> {
+    let stream = connect(url, way, tls).await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES)
@@ -113,24 +132,27 @@ async fn exchange(url: &Url, tls: Arc<ClientConfig>) -> Result<Bytes, FetchError
     }
 }
 
-async fn connect(url: &Url, tls: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, FetchError> {
+async fn connect(
+    url: &Url,
+    way: Option<&BundleWay>,
+    tls: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, FetchError> {
     let no_host = || FetchError::NoHost(url.clone());
     let port = url.port_or_known_default().ok_or_else(no_host)?;
-    let (tcp, name) = match url.host().ok_or_else(no_host)? {
-        Host::Domain(name) => (
-            TcpStream::connect((name, port)).await,
+    let (to, name) = match (way, url.host().ok_or_else(no_host)?) {
+        (Some(way), _) => (
+            way.dial.to_string(),
+            ServerName::try_from(way.name.clone()).map_err(|_| no_host())?,
+        ),
+        (None, Host::Domain(name)) => (
+            format!("{name}:{port}"),
             ServerName::try_from(name.to_owned()).map_err(|_| no_host())?,
         ),
-        Host::Ipv4(ip) => (
-            TcpStream::connect((ip, port)).await,
-            ServerName::from(IpAddr::from(ip)),
-        ),
-        Host::Ipv6(ip) => (
-            TcpStream::connect((ip, port)).await,
-            ServerName::from(IpAddr::from(ip)),
-        ),
+        (None, Host::Ipv4(ip)) => (format!("{ip}:{port}"), ServerName::from(IpAddr::from(ip))),
+        (None, Host::Ipv6(ip)) => (format!("[{ip}]:{port}"), ServerName::from(IpAddr::from(ip))),
     };
-    let host = || format!("{}:{port}", url.host_str().unwrap_or_default());
+    let host = || to.clone();
+    let tcp = TcpStream::connect(&to).await;
     let tcp = tcp.map_err(|source| FetchError::Connect {
         host: host(),
         source,

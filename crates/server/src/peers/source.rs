@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use renkei_site::BundleWay;
 use renkei_spiffe::{
     Bundle, BundleSet, DocumentError, MAX_DOCUMENT_BYTES, Refusal, SpiffeId, TrustDomain,
     anonymous_client_side,
@@ -149,7 +150,7 @@ impl Fetcher {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
-        Ok(fetch::get(url, Arc::new(config), self.limit).await?)
+        Ok(fetch::get(url, None, Arc::new(config), self.limit).await?)
     }
 
     /// The profile https_spiffe (SPIFFE_Federation 5.2.2): the endpoint has an SVID that the last
@@ -157,12 +158,13 @@ impl Fetcher {
     pub(super) async fn spiffe(
         &self,
         url: &Url,
+        way: Option<&BundleWay>,
         endpoint: &SpiffeId,
         trusted: Arc<BundleSet>,
     ) -> Result<Bytes, PeerFetchError> {
         let authorizer = Arc::new(endpoint.clone());
         let side = anonymous_client_side(&self.provider, trusted, authorizer, ALPN)?;
-        let error = match fetch::get(url, side.config, self.limit).await {
+        let error = match fetch::get(url, way, side.config, self.limit).await {
             Ok(document) => return Ok(document),
             Err(error) => error,
         };

@@ -6,6 +6,7 @@
 
 mod fields;
 mod frame;
+mod hub;
 mod listeners;
 mod methods;
 mod peers;
@@ -90,20 +91,24 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
     };
     let fields = reader.fields(of, keys::SITE, "", later);
     let frame = frame::read(&mut reader, &fields);
-    let own = frame.trust_domain;
-    let (peers, mut known) = peers::read(&mut reader, fields.get("peers"), own.as_ref());
+    let own = frame.trust_domain.as_ref();
+    let (peers, mut known) = peers::read(&mut reader, fields.get("peers"), own);
     known.incomplete |= names(Some(of)).contains("federation");
+    let relays = fields.get("relays");
+    let relays = hub::relays(&mut reader, relays, &frame, &peers, &mut known);
+    let gateway = hub::gateway(&mut reader, &frame, &peers, &known);
     let offered = fields.get("services");
     let context = Context {
-        own,
+        own: frame.trust_domain,
         peers: known,
         services: names(offered),
     };
     let services = services::read(&mut reader, offered, &context);
-    services::need_gateway(&mut reader, offered, fields.get("gateway").is_some());
+    services::need_gateway(&mut reader, offered, frame.has_gateway);
     let workloads = workloads::read(&mut reader, fields.get("workloads"), &context);
-    let (gateway, bundle_endpoint) = (frame.gateway, frame.bundle_endpoint);
-    let shared = (gateway.as_ref(), bundle_endpoint.as_ref(), frame.admin);
+    let bundle_endpoint = frame.bundle_endpoint;
+    let listen = frame.gateway.as_ref().and_then(|written| written.listen);
+    let shared = (listen, bundle_endpoint.as_ref(), frame.admin);
     listeners::no_two_alike(&mut reader, shared, &workloads);
 
     let server_id = context.own.as_ref().and_then(server_id);
@@ -122,6 +127,7 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
         gateway,
         bundle_endpoint,
         peers,
+        relays,
         services,
         workloads,
         lifetimes: frame.lifetimes,
