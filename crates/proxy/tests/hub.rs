@@ -136,23 +136,22 @@ async fn what_crosses_the_hub_is_ciphertext() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hub_that_changes_a_byte_changes_nothing_that_arrives() {
     let three = Three::new(echo().await).await;
-    let (_hokkaido, _osaka, kyushu) = three.sites(impatient()).await;
+    let _sites = three.sites(impatient()).await;
     // In the middle of a transfer: the lane breaks, and what was lost goes again by another.
     three.tap.there.flip(700_000);
     let sent = bytes(2 * MIB);
     let hash: [u8; 32] = Sha256::digest(&sent).into();
     assert_eq!(within(exchange(three.connect().await, sent)).await, hash);
     assert!(three.tap.accepted() > 1);
-    drop(kyushu);
     // In the handshake: there is no session at all.
     for (there, back) in [(300, lab::tap::NEVER), (lab::tap::NEVER, 300)] {
+        let three = Three::new(echo().await).await;
         three.tap.there.flip(there);
         three.tap.back.flip(back);
-        let kyushu = three.kyushu(impatient()).await;
+        let (_hokkaido, osaka, kyushu) = three.sites(impatient()).await;
         three.assert_refused().await;
-        assert_eq!(kyushu.open(), 0);
+        assert_eq!((kyushu.open(), osaka.open()), (0, 0));
         assert!(!kyushu.reasons().is_empty());
-        drop(kyushu);
     }
 }
 
@@ -348,7 +347,7 @@ async fn withdrawn_relaying_ends_what_it_carried() {
     Arc::make_mut(&mut without.bundles)
         .remove(three.hokkaido_ca.trust_domain().parse().as_ref().unwrap());
     osaka.identities.send(Arc::new(without)).unwrap();
-    unlinked(&osaka, "which is not a peer of this site").await;
+    unlinked(&osaka, "the bundle of hokkaido.example is not known").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -395,4 +394,63 @@ async fn a_restarted_hub_is_found_again() {
         runtime.shutdown_background();
         unlinked(&osaka, "").await;
     }
+}
+
+/// The greeting of a caller who asks for `name`.
+fn greeting(name: &str) -> Vec<u8> {
+    let config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let name = name.to_owned().try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut greeting = Vec::new();
+    client.write_tls(&mut greeting).unwrap();
+    greeting
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn greetings_are_passed_on_whole_however_they_come() {
+    let three = Three::new(echo().await).await;
+    let (hokkaido, osaka, _kyushu) = three.sites(Limits::default()).await;
+    for name in ["store.osaka.example", "Store.OSAKA.example"] {
+        let mut caller = TcpStream::connect(three.gateway).await.unwrap();
+        caller.set_nodelay(true).unwrap();
+        for piece in greeting(name).chunks(100) {
+            caller.write_all(piece).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let mut first = [0];
+        within(caller.read_exact(&mut first)).await.unwrap();
+        assert_eq!(first, [0x16], "Osaka's part of a handshake");
+    }
+    // Any other name of the trust domain is for its bundle endpoint.
+    let mut reader = TcpStream::connect(three.gateway).await.unwrap();
+    reader.write_all(&greeting("osaka.example")).await.unwrap();
+    let mut heard = [0; 9];
+    within(reader.read_exact(&mut heard)).await.unwrap();
+    assert_eq!(&heard, b"elsewhere");
+    assert_eq!(hub_of(&osaka).await.link.connections, 3);
+    // A name of nobody is for the hub's own.
+    let mut reader = TcpStream::connect(three.gateway).await.unwrap();
+    let name = greeting("store.tokyo.example");
+    reader.write_all(&name).await.unwrap();
+    within(reader.read_exact(&mut heard)).await.unwrap();
+    assert_eq!(&heard, b"elsewhere");
+    // What is no greeting gets nowhere.
+    let mut endless = name.clone();
+    endless[3..5].copy_from_slice(&[0xff, 0xff]);
+    for bad in [b"GET / HTTP/1.1\r\n".to_vec(), vec![0x16; 200_000], endless] {
+        let mut caller = TcpStream::connect(three.gateway).await.unwrap();
+        let _ = caller.write_all(&bad).await;
+        let mut heard = Vec::new();
+        let _ = within(caller.read_to_end(&mut heard)).await;
+        assert!(
+            heard.len() < 10 && heard.first() != Some(&0x16),
+            "{heard:?}"
+        );
+    }
+    assert_eq!(hub_of(&osaka).await.link.connections, 3);
+    assert!(hokkaido.reasons().contains(&"bad_handshake"));
 }

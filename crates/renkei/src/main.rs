@@ -11,6 +11,7 @@ mod demo;
 mod explain;
 mod failure;
 mod identity;
+mod links;
 mod load;
 mod output;
 mod place;

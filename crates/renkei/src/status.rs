@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 
 use crate::{
     cli::{Output, SiteArgs},
+    links,
     load::load,
     output, place,
 };
@@ -39,6 +40,8 @@ pub(crate) struct Proxy {
     pub(crate) refusals: Vec<Refusal>,
     pub(crate) refused: Vec<RefusalCount>,
     pub(crate) gateway: Option<SocketAddr>,
+    pub(crate) hub: Option<links::Hub>,
+    pub(crate) relays: Vec<links::Relayed>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -290,6 +293,7 @@ fn text(status: &Document) -> String {
     text + &identities(status)
         + &authorities(status)
         + &peers(status)
+        + &links::section(&status.proxy)
         + &listeners(status)
         + &flows(status)
         + &refusals(status)

@@ -29,15 +29,17 @@ impl Site {
     }
 
     /// The site that this one relays for and that a server name belongs to: the trust domain
-    /// itself, for its bundle endpoint, or a name within it. Compared without regard to case.
+    /// itself, for its bundle endpoint, or a name within it. Of several that lie within each
+    /// other, this site's own among them, the innermost. Compared without regard to case.
     pub fn relayed_by_sni(&self, sni: &str) -> Option<&TrustDomain> {
         let sni = sni.to_ascii_lowercase();
         let within = |name: &&TrustDomain| {
             let rest = sni.strip_suffix(name.as_str());
             rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
-        let found = self.relays.iter().filter(within);
-        found.max_by_key(|name| name.as_str().len())
+        let all = self.relays.iter().chain([&self.trust_domain]);
+        let found = all.filter(within).max_by_key(|name| name.as_str().len());
+        found.filter(|name| **name != self.trust_domain)
     }
 
     /// How the bundle endpoint of a peer is reached, if its URL leads to the gateway that the

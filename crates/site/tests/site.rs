@@ -371,4 +371,10 @@ fn names_within_a_relayed_trust_domain_are_told_from_others() {
         let name = site.relayed_by_sni(sni).map(TrustDomain::as_str);
         assert_eq!(name, found, "{sni}");
     }
+    // What lies within the hub's own trust domain is the hub's.
+    let text = RELAYS.replace("hokkaido.example\ngateway", "hub.osaka.example\ngateway");
+    let site = parse("site.yaml", &text).unwrap();
+    assert_eq!(site.relayed_by_sni("hub.osaka.example"), None);
+    assert_eq!(site.relayed_by_sni("a.hub.osaka.example"), None);
+    assert!(site.relayed_by_sni("a.osaka.example").is_some());
 }

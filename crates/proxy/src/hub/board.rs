@@ -31,6 +31,8 @@ pub(super) struct State {
     /// The same moment, for measuring.
     pub(super) at: Instant,
     pub(super) reason: Option<String>,
+    /// There has been a link before.
+    ever: bool,
 }
 
 impl Board {
@@ -64,13 +66,20 @@ impl Board {
     pub(super) fn lost(&self, reason: &str) {
         let mut state = self.locked();
         if state.linked {
-            *state = State::new(false, Some(reason));
+            *state = State {
+                ever: true,
+                ..State::new(false, Some(reason))
+            };
         } else if state.reason.as_deref() != Some(reason) {
             state.reason = Some(reason.to_owned());
         } else {
             return;
         }
-        tracing::warn!(peer = self.name, reason, "not linked");
+        match state.ever {
+            true => tracing::warn!(peer = self.name, reason, "not linked"),
+            // At the start something is always still to come.
+            false => tracing::info!(peer = self.name, reason, "not linked yet"),
+        }
     }
 
     /// Counts a connection, until what is returned is dropped.
@@ -100,6 +109,7 @@ impl State {
             since: OffsetDateTime::now_utc(),
             at: Instant::now(),
             reason: reason.map(str::to_owned),
+            ever: linked,
         }
     }
 }

@@ -160,8 +160,22 @@ impl Keeper {
         pause / 2 + pause * u32::from(random) / 512
     }
 
+    /// What has still to come before there can be a link.
+    fn awaited(&self) -> Option<String> {
+        let (own, hub) = (&self.target.own, self.target.hub.trust_domain());
+        let identities = self.shared.identities();
+        if !identities.svids.contains_key(own) {
+            return Some(format!("{} has no identity yet", own.short()));
+        }
+        let known = identities.bundles.get(hub).is_some();
+        (!known).then(|| format!("the bundle of {hub} is not known"))
+    }
+
     /// One link, from dialling to its end; says why it ended.
     async fn serve(&self) -> String {
+        if let Some(awaited) = self.awaited() {
+            return awaited;
+        }
         let dial = self.dial();
         let raw = match dial().await {
             Ok(raw) => raw,
@@ -192,13 +206,11 @@ impl Keeper {
                     Some((way, event)) => self.follow(&way, event, hub, &cut, &mut why),
                     None => return why,
                 },
-                changed = identities.changed() => {
-                    let bundles = identities.borrow_and_update().bundles.clone();
-                    let hub = self.target.hub.trust_domain();
-                    if changed.is_err() || bundles.get(hub).is_none() {
-                        return format!("the bundle of {hub} is not known any more");
-                    }
-                }
+                changed = identities.changed() => match self.awaited() {
+                    Some(awaited) => return awaited,
+                    None if changed.is_err() => return "the process is ending".to_owned(),
+                    None => {}
+                },
                 () = &mut leave => return "this site is stopping".to_owned(),
             }
         }
