@@ -210,9 +210,17 @@ fn set_readiness(ready: &Condition, shared: &Shared) {
         .workloads
         .values()
         .filter(|workload| !workload.uses.is_empty());
+    let site = &desired.site;
+    let hub = site
+        .gateway
+        .as_ref()
+        .and_then(|gateway| gateway.via.as_ref());
+    // Both ends of a link are servers.
+    let server = (hub.is_some() || !site.relays.is_empty()).then_some(&site.server_id);
     let needed = callers
         .map(|workload| &workload.id)
-        .chain(desired.site.services.values().map(|service| &service.id));
+        .chain(site.services.values().map(|service| &service.id))
+        .chain(server);
     let missing: Vec<_> = needed
         .filter(|id| !identities.svids.contains_key(id))
         .map(|id| id.short())

@@ -21,14 +21,14 @@ use lab::{
     within,
 };
 use renkei_proxy::{HubStatus, Limits};
-use renkei_spiffe::{BundleSet, server_side};
+use renkei_spiffe::{BundleSet, client_side, server_side};
 use renkei_testkit::TestAuthority;
 use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 const MIB: usize = 1024 * 1024;
 
@@ -105,6 +105,16 @@ async fn a_site_that_listens_nowhere_is_reached_through_its_hub() {
     let flow = osaka.proxy.status().await.flows.remove(0);
     assert_eq!(flow.caller, id("kyushu.example/collector"));
     assert_eq!(flow.remote, three.link.address);
+    let mut registry = prometheus_client::registry::Registry::default();
+    hokkaido.proxy.register(&mut registry);
+    let mut metrics = String::new();
+    prometheus_client::encoding::text::encode(&mut metrics, &registry).unwrap();
+    for line in [
+        "renkei_link_up{peer=\"osaka.example\",role=\"site\"} 1",
+        "renkei_link_connections_total{peer=\"osaka.example\",role=\"site\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
     // Workloads at the hub reach the site too.
     let mut forwarder = TcpStream::connect(three.hub_listen).await.unwrap();
     ping(&mut forwarder, b"from the hub's own site").await;
@@ -453,4 +463,76 @@ async fn greetings_are_passed_on_whole_however_they_come() {
     }
     assert_eq!(hub_of(&osaka).await.link.connections, 3);
     assert!(hokkaido.reasons().contains(&"bad_handshake"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_knows_no_trunks_has_a_session_of_its_own() {
+    let three = Three::new(echo().await).await;
+    let (_hokkaido, osaka, _kyushu) = three.sites(Limits::default()).await;
+    let own = svid(three.kyushu_ca.issue("/collector"));
+    let bundles: BundleSet = [lab::bundle(&three.osaka_ca)].into_iter().collect();
+    let callee = Arc::new(id("osaka.example/store"));
+    let side = client_side(&provider(), &own, Arc::new(bundles), callee, &[]).unwrap();
+    let tcp = TcpStream::connect(three.gateway).await.unwrap();
+    let name = "store.osaka.example".try_into().unwrap();
+    let mut tls = TlsConnector::from(side.config)
+        .connect(name, tcp)
+        .await
+        .unwrap();
+    tls.write_all(b"no trunk").await.unwrap();
+    tls.shutdown().await.unwrap();
+    let mut heard = Vec::new();
+    within(tls.read_to_end(&mut heard)).await.unwrap();
+    assert_eq!(heard, b"no trunk");
+    // Cut short, it is a reset for the service's side, and no clean end.
+    eventually("closed", || (osaka.open() == 0).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_has_gone_silent_is_dialled_again() {
+    let three = Three::new(echo().await).await;
+    let _sites = three.sites(Limits::default()).await;
+    let mut app = three.connect().await;
+    ping(&mut app, b"before").await;
+    // As a firewall does that has forgotten the connection.
+    three.link.stall(true);
+    ping(&mut app, b"after").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_stops_lets_its_connections_end() {
+    let three = Three::new(echo().await).await;
+    let (hokkaido, osaka, kyushu) = three.sites(Limits::default()).await;
+    let mut app = three.connect().await;
+    ping(&mut app, b"before").await;
+    osaka.drain.begin();
+    ping(&mut app, b"while it stops").await;
+    app.write_all(b"last").await.unwrap();
+    app.shutdown().await.unwrap();
+    let left = tokio::spawn(async move { osaka.drain.wait(Duration::from_secs(20)).await.left });
+    let mut heard = Vec::new();
+    within(app.read_to_end(&mut heard)).await.unwrap();
+    assert_eq!(heard, b"last");
+    assert_eq!(left.await.unwrap(), 0);
+    three.assert_refused().await;
+    drop(kyushu);
+    // Nor does a hub wait for what carries nothing.
+    let asked = Instant::now();
+    assert_eq!(hokkaido.drain.wait(Duration::from_secs(20)).await.left, 0);
+    assert!(asked.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_that_stops_does_not_wait_for_quiet_lanes() {
+    let three = Three::new(echo().await).await;
+    let (hokkaido, _osaka, _kyushu) = three.sites(Limits::default()).await;
+    let mut app = three.connect().await;
+    ping(&mut app, b"one").await;
+    let asked = Instant::now();
+    assert_eq!(hokkaido.drain.wait(Duration::from_secs(20)).await.left, 0);
+    assert!(
+        asked.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        asked.elapsed()
+    );
 }
