@@ -278,15 +278,19 @@ async fn who_is_not_under_relays_is_refused_and_told_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_outlives_every_connection_of_the_link() {
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .init();
     let three = Three::new(echo().await).await;
     let (_hokkaido, osaka, kyushu) = three.sites(Limits::default()).await;
     let sent = bytes(48 * MIB);
     let hash: [u8; 32] = Sha256::digest(&sent).into();
     let transfer = tokio::spawn(exchange(three.connect().await, sent));
     let mut killed = 0;
-    while !transfer.is_finished() && killed < 8 {
+    for round in 0..8 {
         tokio::time::sleep(Duration::from_millis(150)).await;
-        if killed == 4 {
+        if round == 4 {
             three.link.refuse(true);
             three.link.kill_all();
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -402,6 +406,7 @@ async fn a_restarted_hub_is_found_again() {
         linked(&hokkaido, &osaka).await;
         ping(&mut three.connect().await, b"through this hub").await;
         runtime.shutdown_background();
+        drop(hokkaido);
         unlinked(&osaka, "").await;
     }
 }
