@@ -22,7 +22,7 @@ use lab::{
 };
 use renkei_proxy::{HubStatus, Limits};
 use renkei_spiffe::{BundleSet, client_side, server_side};
-use renkei_testkit::TestAuthority;
+use renkei_testkit::{TestAuthority, free_address};
 use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -491,6 +491,52 @@ async fn a_caller_that_knows_no_trunks_has_a_session_of_its_own() {
     assert_eq!(heard, b"no trunk");
     // Cut short, it is a reset for the service's side, and no clean end.
     eventually("closed", || (osaka.open() == 0).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_with_a_hub_still_reaches_itself_and_may_listen_too() {
+    let three = Three::new(echo().await).await;
+    let hokkaido = three.hokkaido().await;
+    let (own, direct, listen) = (free_address(), free_address(), free_address());
+    let uid = rustix::process::geteuid().as_raw();
+    let local = format!(
+        "workloads:\n  local: {{selectors: ['unix:uid:{uid}'], uses: {{store: '{own}'}}}}\n"
+    );
+    let text = three.osaka_text(true) + &local;
+    let text = text.replace(
+        "kyushu.example/collector,",
+        "kyushu.example/collector, local,",
+    );
+    let mut identities = three.osaka_identities();
+    let svid = svid(three.osaka_ca.issue("/local"));
+    identities.svids.insert(svid.id().clone(), svid);
+    let osaka = Node::start(&text, identities).await;
+    linked(&hokkaido, &osaka).await;
+    let _kyushu = three.kyushu(Limits::default()).await;
+    let mut through = three.connect().await;
+    let mut inside = TcpStream::connect(own).await.unwrap();
+    ping(&mut through, b"through the hub").await;
+    ping(&mut inside, b"within the site").await;
+    // The hub goes on while the gateway moves to an address of its own.
+    let text = text.replace("{via:", &format!("{{listen: '{listen}', via:"));
+    osaka.apply(&text).await.unwrap();
+    assert_eq!(osaka.proxy.status().await.gateway, Some(listen));
+    ping(&mut through, b"still").await;
+    ping(&mut inside, b"as well").await;
+    ping(&mut three.connect().await, b"and anew").await;
+    let near = three.kyushu_text();
+    let near = near.replace(&three.tap.address.to_string(), &listen.to_string());
+    let near = near.replace(&three.listen.to_string(), &direct.to_string());
+    let trusts = [&three.osaka_ca];
+    let identities = lab::identities(&three.kyushu_ca, &["/collector"], &trusts);
+    let _near = Node::start(&near, identities).await;
+    let before = three.tap.accepted();
+    ping(
+        &mut TcpStream::connect(direct).await.unwrap(),
+        b"without the hub",
+    )
+    .await;
+    assert_eq!(three.tap.accepted(), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
