@@ -24,7 +24,7 @@ pub(crate) struct Link {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Hub {
     hub: TrustDomain,
-    gateway: String,
+    gateway: Option<String>,
     #[serde(flatten)]
     link: Link,
 }
@@ -61,7 +61,7 @@ pub(crate) fn section(status: &status::Proxy) -> String {
     let mut table = output::table(&head);
     let hub = status.hub.iter().map(|hub| {
         let name = format!("to the hub {}", hub.hub);
-        (name, hub.gateway.clone(), &hub.link)
+        (name, hub.gateway.clone().unwrap_or_default(), &hub.link)
     });
     let relayed = status.relays.iter().map(|relayed| {
         let name = format!("from {}", relayed.site);

@@ -16,6 +16,15 @@ pub struct BundleWay {
 }
 
 impl Site {
+    /// The address that other sites dial to reach this one: the hub's, if it has one.
+    pub fn advertised(&self) -> Option<&HostPort> {
+        let gateway = self.gateway.as_ref()?;
+        match &gateway.via {
+            Some(hub) => self.peers.get(hub)?.gateway.as_ref(),
+            None => gateway.advertise.as_ref(),
+        }
+    }
+
     /// Where the gateway of a peer is dialled. A site that this one relays for is reached through
     /// this site's own gateway.
     pub fn gateway_of(&self, peer: &TrustDomain) -> Option<HostPort> {
@@ -50,7 +59,7 @@ impl Site {
             return None;
         };
         let advertised = match self.relays.contains(&peer.trust_domain) {
-            true => &self.gateway.as_ref()?.advertise,
+            true => self.advertised()?,
             false => peer.gateway.as_ref()?,
         };
         let host = match url.host()? {

@@ -32,19 +32,19 @@ const LAST_BYTES: Duration = Duration::from_millis(500);
 pub(crate) struct Target {
     own: SpiffeId,
     hub: SpiffeId,
-    gateway: HostPort,
+    /// Nothing while the site does not know it.
+    gateway: Option<HostPort>,
 }
 
 impl Target {
     /// The hub of a site, if it has one.
     pub(crate) fn of(site: &Site) -> Option<Self> {
-        let gateway = site.gateway.as_ref()?;
+        let via = site.gateway.as_ref()?.via.clone()?;
         let own = site.server_id.clone();
-        let hub = SpiffeId::with_path(gateway.via.clone()?, own.path()).ok()?;
         Some(Self {
+            gateway: site.gateway_of(&via),
+            hub: SpiffeId::with_path(via, own.path()).ok()?,
             own,
-            hub,
-            gateway: gateway.advertise.clone(),
         })
     }
 
@@ -53,8 +53,8 @@ impl Target {
         self.hub.trust_domain().as_str()
     }
 
-    pub(crate) fn gateway(&self) -> &HostPort {
-        &self.gateway
+    pub(crate) fn gateway(&self) -> Option<&HostPort> {
+        self.gateway.as_ref()
     }
 
     /// Why there is no link, in the words of one.
@@ -65,10 +65,7 @@ impl Target {
                 format!("{hub} relays for sites under `relays` in its file only")
             }
             Failure::Alert(AlertDescription::NoApplicationProtocol) => {
-                format!(
-                    "{hub} is no hub: its gateway at {} knows no links",
-                    self.gateway
-                )
+                format!("{hub} is no hub: its gateway knows no links")
             }
             other => other.sentence(&self.own, &self.hub),
         }
@@ -167,8 +164,11 @@ impl Keeper {
         if !identities.svids.contains_key(own) {
             return Some(format!("{} has no identity yet", own.short()));
         }
-        let known = identities.bundles.get(hub).is_some();
-        (!known).then(|| format!("the bundle of {hub} is not known"))
+        if identities.bundles.get(hub).is_none() {
+            return Some(format!("the bundle of {hub} is not known"));
+        }
+        let unknown = self.target.gateway.is_none();
+        unknown.then(|| format!("the gateway of {hub} is not known"))
     }
 
     /// One link, from dialling to its end; says why it ended.
@@ -287,14 +287,10 @@ impl Keeper {
         Arc::new(move || {
             let (target, board, shared) = (target.clone(), board.clone(), shared.clone());
             Box::pin(async move {
-                let dialled = outbound::dial_peer(
-                    (&target.own, &target.hub),
-                    target.hub(),
-                    &target.gateway,
-                    &[ALPN_RELAY],
-                    &shared,
-                )
-                .await;
+                let pair = (&target.own, &target.hub);
+                let gateway = target.gateway.as_ref().ok_or(Failure::NoGateway)?;
+                let alpn: &[&[u8]] = &[ALPN_RELAY];
+                let dialled = outbound::dial_peer(pair, target.hub(), gateway, alpn, &shared).await;
                 if let Err(failure) = &dialled
                     && !board.state().linked
                 {

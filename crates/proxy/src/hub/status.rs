@@ -41,8 +41,8 @@ pub struct LinkStatus {
 pub struct HubStatus {
     /// Its trust domain.
     pub hub: String,
-    /// The address that is dialled.
-    pub gateway: String,
+    /// The address that is dialled, once it is known.
+    pub gateway: Option<String>,
     /// The link to it.
     #[serde(flatten)]
     pub link: LinkStatus,
@@ -77,7 +77,7 @@ impl From<&Link> for HubStatus {
     fn from(link: &Link) -> Self {
         Self {
             hub: link.target.hub().to_owned(),
-            gateway: link.target.gateway().to_string(),
+            gateway: link.target.gateway().map(ToString::to_string),
             link: LinkStatus::from(&*link.board),
         }
     }

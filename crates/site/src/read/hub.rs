@@ -102,7 +102,7 @@ fn no_peer(reader: &mut Reader, place: Place, name: &TrustDomain, known: &Known)
     reader.fault(place, format!("{name} is not a peer"), hint);
 }
 
-/// The gateway as roles follow it: a hub's address is found under `peers`.
+/// The gateway as roles follow it. A hub must be known here, with the address of its gateway.
 pub(super) fn gateway(
     reader: &mut Reader,
     frame: &Frame,
@@ -110,26 +110,18 @@ pub(super) fn gateway(
     known: &Known,
 ) -> Option<Gateway> {
     let written = frame.gateway.as_ref()?;
-    let (advertise, via) = match &written.via {
-        None => (written.advertise.clone()?, None),
-        Some((name, place)) => {
-            if !known.contains(name) || frame.trust_domain.as_ref() == Some(name) {
-                no_peer(reader, *place, name, known);
-                return None;
-            }
-            let hub = peers.get(name)?;
-            let Some(gateway) = &hub.gateway else {
-                let message = format!("{name} has no gateway here, so it cannot be the hub");
-                let hint = format!("add `gateway: HOST:PORT` to `{name}` in `peers`");
-                reader.fault(*place, message, hint);
-                return None;
-            };
-            (gateway.clone(), Some(name.clone()))
+    if let Some((name, place)) = &written.via {
+        if !known.contains(name) || frame.trust_domain.as_ref() == Some(name) {
+            no_peer(reader, *place, name, known);
+        } else if peers.get(name).is_some_and(|hub| hub.gateway.is_none()) {
+            let message = format!("{name} has no gateway here, so it cannot be the hub");
+            let hint = format!("add `gateway: HOST:PORT` to `{name}` in `peers`");
+            reader.fault(*place, message, hint);
         }
-    };
+    }
     Some(Gateway {
         listen: written.listen,
-        advertise,
-        via,
+        advertise: written.advertise.clone(),
+        via: written.via.as_ref().map(|(name, _)| name.clone()),
     })
 }
