@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -20,10 +21,15 @@ use tokio_rustls::TlsStream;
 
 use super::{
     TrunkStream, Watch, Way, config,
+    dialer::TICK,
     driver::{Driver, LaneState, Waiting},
+    gauge::Gauge,
     lane::{self, Wire},
 };
 use crate::shared::Shared;
+
+/// How often a trunk without streams is looked at; a stream that opens is told of.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Trunks that others have dialed, by their names.
 #[derive(Debug, Default)]
@@ -157,7 +163,18 @@ async fn manage(
 ) {
     let drain = shared.drain.clone();
     let mut draining = false;
+    let (mut gauge, mut asked) = (Gauge::new(), 1);
     loop {
+        let wait = match driver.streams() {
+            0 => QUIET,
+            _ => {
+                let wanted = gauge.wanted(&driver);
+                if std::mem::replace(&mut asked, wanted) != wanted {
+                    driver.with(|core, _| core.trunk.want_lanes(wanted));
+                }
+                TICK
+            }
+        };
         tokio::select! {
             event = told(&mut events, &driver, caller.watch.as_ref()) => match event {
                 Some(Event::Opened { stream, target }) => {
@@ -170,6 +187,7 @@ async fn manage(
                 draining = true;
                 driver.with(|core, _| core.trunk.go_away());
             }
+            () = tokio::time::sleep(wait) => {}
         }
     }
     let mut known = shared

@@ -1,7 +1,8 @@
 //! The caller's end: a trunk for every caller, callee and gateway, and its lanes.
 //!
 //! A trunk starts with one lane. While buffers hold its lanes back and more of them bring more
-//! bytes a second, lanes are added ([`Gauge`]). Lanes that are not needed go.
+//! bytes a second, lanes are added ([`Gauge`]), and so they are when the other end asks for them,
+//! which cannot dial. Lanes that are not needed go.
 
 use std::{
     collections::HashMap,
@@ -17,7 +18,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use renkei_spiffe::X509Svid;
-use renkei_trunk::{Code, Event, LaneAdvice, LaneId, Trunk, TrunkId};
+use renkei_trunk::{Code, Event, LaneId, Trunk, TrunkId};
 use time::OffsetDateTime;
 use tokio::{
     net::TcpStream,
@@ -39,6 +40,8 @@ use crate::{outbound::Failure, shared::Shared};
 pub(super) const TICK: Duration = Duration::from_millis(100);
 /// A trunk without streams is kept for the next ones this long.
 const IDLE: Duration = Duration::from_secs(60);
+/// Between attempts to add lanes when one could not be had and there are others.
+const SCARCE: Duration = Duration::from_secs(5);
 /// Between attempts to dial when there is no lane.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -203,6 +206,8 @@ pub(crate) async fn establish(
         retired: Vec::new(),
         renewal: Instant::now(),
         gauge: Gauge::new(),
+        wanted_there: 1,
+        growth: Instant::now(),
         watch,
     };
     tokio::spawn(manager.run(events, shared.clone()));
@@ -249,6 +254,10 @@ struct Manager {
     /// When a lane with a newer SVID may be dialed again.
     renewal: Instant,
     gauge: Gauge,
+    /// How many lanes the other end wants.
+    wanted_there: usize,
+    /// When lanes may be added again, after one could not be had.
+    growth: Instant,
     watch: Option<Watch>,
 }
 
@@ -290,6 +299,7 @@ impl Manager {
                             self.close_retired();
                         }
                     }
+                    Some(Event::LanesWanted(lanes)) => self.wanted_there = lanes,
                     Some(_) => {}
                 },
                 Some(dialed) = self.adding.join_next() => self.take(dialed),
@@ -324,14 +334,18 @@ impl Manager {
     }
 
     /// Makes a lane of a connection that has been dialed.
-    fn take(&self, dialed: Result<Result<Raw, Failure>, JoinError>) {
-        match dialed {
-            Ok(Ok(raw)) => match add_lane(&self.driver, &self.pair, raw.stream) {
-                Ok(_) => self.svid.store(raw.svid),
-                Err(error) => tracing::debug!(error, "a dialed lane was not wanted"),
-            },
-            Ok(Err(failure)) => tracing::debug!(?failure, pair = self.pair, "no further lane"),
-            Err(error) => tracing::debug!(%error, "no further lane"),
+    fn take(&mut self, dialed: Result<Result<Raw, Failure>, JoinError>) {
+        let added = match dialed {
+            Ok(Ok(raw)) => {
+                let svid = raw.svid;
+                add_lane(&self.driver, &self.pair, raw.stream).map(|_| self.svid.store(svid))
+            }
+            Ok(Err(failure)) => Err(format!("{failure:?}")),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(reason) = added {
+            tracing::debug!(reason, pair = self.pair, "no further lane");
+            self.growth = Instant::now() + SCARCE;
         }
     }
 
@@ -396,24 +410,27 @@ impl Manager {
         self.driver.wake_lanes();
     }
 
-    /// Adds lanes when those there are are held back, and lets spare ones go.
+    /// Sees that there are as many lanes as the two ends want.
     fn resize(&mut self) {
-        let Some(advice) = self.gauge.advise(&self.driver) else {
-            return;
-        };
-        match advice {
-            LaneAdvice::Grow(count) if self.adding.is_empty() => self.dial_more(count),
-            LaneAdvice::Shrink(count) => {
-                self.driver.with(|core, now| {
-                    let newest: Vec<_> = core.lanes.keys().rev().take(count).copied().collect();
-                    for lane in newest {
-                        core.trunk.close_lane(now, lane);
-                    }
-                });
-                self.driver.wake_lanes();
-            }
-            LaneAdvice::Grow(_) | LaneAdvice::Keep => {}
+        let wanted = self.gauge.wanted(&self.driver).max(self.wanted_there);
+        let wanted = wanted.min(MAX_LANES);
+        let lanes = self.driver.act(|core, _| core.trunk.ready_lanes());
+        if lanes < wanted && self.adding.is_empty() && Instant::now() >= self.growth {
+            self.dial_more(wanted - lanes);
+        } else if lanes > wanted && self.retired.is_empty() {
+            self.close_newest(lanes - wanted);
         }
+    }
+
+    fn close_newest(&self, count: usize) {
+        self.driver.with(|core, now| {
+            let carrying = |id: &&LaneId| core.trunk.carries(**id);
+            let newest = core.lanes.keys().rev().filter(carrying).take(count);
+            for lane in newest.copied().collect::<Vec<_>>() {
+                core.trunk.close_lane(now, lane);
+            }
+        });
+        self.driver.wake_lanes();
     }
 
     /// Takes no streams from now on, unless one has just been opened.
