@@ -325,6 +325,7 @@ fn concerns_the_trunk(event: &Event) -> bool {
             | Event::LanesWanted(_)
             | Event::Suspended { .. }
             | Event::Opened { .. }
+            | Event::GoingAway
             | Event::Closed(_)
     )
 }
