@@ -8,6 +8,7 @@
 //! - [`control`]: commands to a running process over a unix socket that only its user may open.
 //! - [`signals`], [`systemd`]: what the system tells the process, and what it tells the system.
 //! - [`state_folder`]: a private folder for keys and databases.
+//! - [`memory`]: how much of it the process may have.
 //!
 //! This crate knows no role: it never issues, attests, proxies or decides.
 
@@ -15,6 +16,7 @@ pub mod admin;
 pub mod control;
 pub mod drain;
 mod http1;
+pub mod memory;
 pub mod process;
 pub mod readiness;
 pub mod signals;
