@@ -239,6 +239,33 @@ async fn a_withdrawn_rule_cuts_the_streams_of_its_caller_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_fills_the_process_loses_its_trunk_and_others_keep_theirs() {
+    let (address, mut connections) = backend().await;
+    let path = Path::to(Lab::new(&[address])).await;
+    let listen = free_address();
+    let limits = Limits {
+        memory: 4 * MIB as u64,
+        ..Limits::default()
+    };
+    let (text, identities) = (path.lab.hokkaido_text(BOTH), path.lab.hokkaido_identities());
+    let _hokkaido = Node::start_with(&text, identities, limits, None).await;
+    let _osaka = path.osaka_with_reader(listen).await;
+    let mut reader = TcpStream::connect(listen).await.unwrap();
+    reader.write_all(b"one").await.unwrap();
+    let mut service = within(connections.recv()).await.unwrap();
+    within(service.read_exact(&mut [0; 3])).await.unwrap();
+    // Nobody reads what the collector sends.
+    let mut hog = path.lab.connect().await;
+    let flood = vec![7; 16 * MIB];
+    let flooded = within(hog.write_all(&flood)).await;
+    if flooded.is_ok() {
+        assert_reset(&mut hog).await;
+    }
+    reader.write_all(b"two").await.unwrap();
+    within(service.read_exact(&mut [0; 3])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_withdrawn_bundle_cuts_the_streams_of_its_site_only() {
     let path = Path::to(Lab::new(&[echo().await])).await;
     let (nagoya_ca, listen) = (TestAuthority::new("nagoya.example"), free_address());
