@@ -101,6 +101,20 @@ fn bytes_cross_whole_through_loss_and_a_cut() {
 }
 
 #[test]
+fn bytes_cross_whole_through_jitter_and_bursts_of_losses() {
+    let wan = wan(Path {
+        jitter: RTT / 20,
+        burst: Some(4.0),
+        ..Path::new(RTT / 4).with_loss(2e-3)
+    });
+    transfer(&wan, 6).expect("TCP repairs what is lost");
+    let seen = wan.statistics();
+    assert!(seen.lost > 3, "bursts of losses: {seen:?}");
+    let (_, least) = ping(&wan, 10);
+    assert!((10.0..30.0).contains(&least), "{least} ms for 10 to 14");
+}
+
+#[test]
 fn a_cut_path_carries_nothing_and_heals() {
     let wan = wan(Path::new(RTT / 4));
     wan.cut(Duration::from_secs(60));
