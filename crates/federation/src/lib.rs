@@ -29,6 +29,7 @@ pub use federation::{Federation, KeySet, Witnesses};
 pub use key::{Digest, KeyError, PublicKey, SigningKey};
 pub use log::{CheckpointError, SignedCheckpoint};
 pub use members::{Local, Member, Reason, Verified, members};
+pub use renkei_spiffe::TrustDomain;
 pub use statement::{
     Admission, AdmissionStatus, BundleStatement, Endorsement, SiteRoot, Statement, StatementError,
     Withdrawal,

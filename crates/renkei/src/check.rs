@@ -86,6 +86,7 @@ fn overview(site: &Site) -> String {
             BundleSource::File(file) => file.display().to_string(),
             BundleSource::HttpsWeb { url, .. } => format!("{url} (https_web)"),
             BundleSource::HttpsSpiffe { url, .. } => format!("{url} (https_spiffe)"),
+            BundleSource::Federation => "the federation".to_owned(),
         };
         let gateway = peer
             .gateway

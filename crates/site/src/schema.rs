@@ -21,6 +21,9 @@ pub(crate) mod keys {
         "gateway",
         "bundle_endpoint",
         "peers",
+        "federation",
+        "deny",
+        "admit",
         "services",
         "workloads",
         "lifetimes",
@@ -63,6 +66,17 @@ mod written {
         bundle_endpoint: Option<BundleEndpoint>,
         /// The sites that this one is linked with, by trust domain.
         peers: Option<BTreeMap<String, Peer>>,
+        /// The federation file. Its members are linked with this site like peers, without being
+        /// named here; each reaches nothing until a service allows it.
+        #[schemars(example = &"intercloud.yaml")]
+        federation: Option<String>,
+        /// With `federation`: trust domains that are never members for this site, whoever says so.
+        #[schemars(example = vec!("kyushu.example"))]
+        deny: Option<Vec<String>>,
+        /// With `federation`: the members and their identities (64 hexadecimal digits), decided
+        /// here; the registrar is then not asked.
+        #[schemars(example = serde_json::json!({"tokyo.example": "6d0c..."}))]
+        admit: Option<BTreeMap<String, String>>,
         /// What the site offers, by name. A name is a DNS label.
         services: Option<BTreeMap<String, Service>>,
         /// What runs at the site, by name.

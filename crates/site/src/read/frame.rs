@@ -13,16 +13,16 @@ use crate::{BundleEndpoint, Gateway, Host, HostPort, Item, Lifetimes, schema::ke
 const DAY: Duration = Duration::from_hours(24);
 
 /// The site itself, as far as it could be read.
-pub(super) struct Frame {
-    pub(super) site_name: Option<String>,
-    pub(super) trust_domain: Option<TrustDomain>,
-    pub(super) gateway: Option<Gateway>,
-    pub(super) bundle_endpoint: Option<BundleEndpoint>,
-    pub(super) lifetimes: Lifetimes,
-    pub(super) admin: Option<SocketAddr>,
+pub(crate) struct Frame {
+    pub(crate) site_name: Option<String>,
+    pub(crate) trust_domain: Option<TrustDomain>,
+    pub(crate) gateway: Option<Gateway>,
+    pub(crate) bundle_endpoint: Option<BundleEndpoint>,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) admin: Option<SocketAddr>,
 }
 
-pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Frame {
+pub(crate) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Frame {
     let site_name = required(reader, fields, "site", "osaka", values::site_name);
     let trust_domain = trust_domain(reader, fields);
     let gateway = fields.get("gateway").and_then(|of| gateway(reader, of));
@@ -41,12 +41,12 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Frame {
     }
 }
 
-pub(super) fn no_later_keys(_: &str) -> Option<Wrong> {
+pub(crate) fn no_later_keys(_: &str) -> Option<Wrong> {
     None
 }
 
 /// A field that must be there.
-pub(super) fn required<T>(
+pub(crate) fn required<T>(
     reader: &mut Reader,
     fields: &Fields<'_>,
     key: &str,
