@@ -112,6 +112,11 @@ impl View {
         self.tree.size()
     }
 
+    /// The root that the log had when it had `size` entries, if so many were seen.
+    pub fn root_at(&self, size: u64) -> Option<crate::log::Root> {
+        self.tree.root_at(size)
+    }
+
     /// The state that trust is decided by.
     pub fn state(&self) -> &State {
         &self.state
@@ -280,6 +285,12 @@ impl Extension {
             .newest
             .as_ref()
             .map_or(0, |newest| newest.root().size)
+    }
+
+    /// The size of the largest tree that was offered, which may be smaller than what is known.
+    pub fn offered(&self) -> u64 {
+        let sizes = self.offered.iter().map(|one| one.root().size);
+        sizes.max().unwrap_or(0)
     }
 
     /// Takes the next entry.

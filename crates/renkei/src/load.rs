@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use renkei_policy::{MethodRule, MethodRules, PathRule, RegoModule, ServicePolicy};
-use renkei_site::{Faults, Item, Service, Site};
+use renkei_site::{Faults, FederationFile, Item, Service, Site};
 use renkei_spiffe::SpiffeId;
 
 /// A Rego file of more bytes than this is refused unread.
@@ -23,6 +23,9 @@ pub(crate) enum LoadError {
     #[error("cannot read the site file {file}: {error}")]
     #[diagnostic(help("name the file on the command line, as in `renkei up site.yaml`"))]
     Unreadable { file: String, error: std::io::Error },
+    #[error("cannot read the federation file {file}: {error}")]
+    #[diagnostic(help("it is handed out by whoever founded the federation"))]
+    NoFederation { file: String, error: std::io::Error },
     #[error(transparent)]
     #[diagnostic(transparent)]
     Faulty(Faults),
@@ -30,15 +33,26 @@ pub(crate) enum LoadError {
 
 /// Reads and checks the site file and every policy it names. All faults come at once.
 pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
-    let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|error| LoadError::Unreadable {
-        file: name.clone(),
-        error,
-    })?;
-    let mut site = renkei_site::parse(&name, &text).map_err(LoadError::Faulty)?;
+    let text = read(file)?;
+    let mut site = load_site_of(file, &text)?;
     let folder = file.parent().unwrap_or(Path::new("."));
     site.resolve_paths(folder);
     let mut faults = site.faults();
+    let place = site.place(&Item::Federation);
+    if let Some(federation) = &mut site.federation {
+        match load_federation(&federation.path) {
+            Ok(file) => federation.file = Some(Arc::new(file)),
+            // Its own faults, in its own text.
+            Err(LoadError::Faulty(inner)) if faults.is_empty() => {
+                return Err(LoadError::Faulty(inner));
+            }
+            Err(error) => {
+                let hint = "the federation file is handed out by whoever founded the federation; \
+                            the path is relative to the site file";
+                faults.push(place, error.to_string(), hint);
+            }
+        }
+    }
     let mut policies = BTreeMap::new();
     for (name, service) in &site.services {
         match policy_of(service) {
@@ -57,6 +71,34 @@ pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
         policies,
         config_lines,
     })
+}
+
+/// Reads and checks the site file alone, without the files that it names.
+pub(crate) fn load_site(file: &Path) -> Result<Site, LoadError> {
+    load_site_of(file, &read(file)?)
+}
+
+fn load_site_of(file: &Path, text: &str) -> Result<Site, LoadError> {
+    renkei_site::parse(&file.display().to_string(), text).map_err(LoadError::Faulty)
+}
+
+fn read(file: &Path) -> Result<String, LoadError> {
+    std::fs::read_to_string(file).map_err(|error| LoadError::Unreadable {
+        file: file.display().to_string(),
+        error,
+    })
+}
+
+/// Reads and checks a federation file.
+pub(crate) fn load_federation(file: &Path) -> Result<FederationFile, LoadError> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|error| LoadError::NoFederation {
+        file: name.clone(),
+        error,
+    })?;
+    let mut read = renkei_site::parse_federation(&name, &text).map_err(LoadError::Faulty)?;
+    read.resolve_paths(file.parent().unwrap_or(Path::new(".")));
+    Ok(read)
 }
 
 /// The decision maker of a service, or a message with its hint.

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 
 use crate::{
     cli::{Output, SiteArgs},
+    federation::Seen,
     load::load,
     output, place,
 };
@@ -85,6 +86,8 @@ pub(crate) struct Server {
     pub(crate) peers: Vec<Peer>,
     #[serde(default)]
     pub(crate) authorities: Vec<Authority>,
+    #[serde(default)]
+    pub(crate) federation: Option<Seen>,
     #[serde(default)]
     pub(crate) error: Option<String>,
 }
@@ -248,6 +251,7 @@ fn text(status: &Document) -> String {
     text + &identities(status)
         + &authorities(status)
         + &peers(status)
+        + &federation(status)
         + &listeners(status)
         + &flows(status)
         + &refusals(status)
@@ -292,6 +296,26 @@ fn peers(status: &Document) -> String {
         ]);
     }
     output::section("Peers", &table)
+}
+
+/// Who of the federation counts stands among the peers; here is the rest.
+fn federation(status: &Document) -> String {
+    let servers = status.server.iter();
+    let mut text = String::new();
+    for seen in servers.filter_map(|server| server.federation.as_ref()) {
+        let mut table = output::table(&["NOT A PEER", "WHY"]);
+        for member in seen.members.iter().filter(|member| !member.counts) {
+            table.add_row([
+                member.trust_domain.to_string(),
+                member.reason.clone().unwrap_or_default(),
+            ]);
+        }
+        for alarm in &seen.alarms {
+            table.add_row(["ALARM", alarm]);
+        }
+        text += &output::section(&format!("Federation {}", seen.name), &table);
+    }
+    text
 }
 
 fn listeners(status: &Document) -> String {

@@ -1,6 +1,6 @@
 //! One site as the log knows it: from its genesis, version by version, to its newest bundle.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use renkei_spiffe::{Bundle, TrustDomain};
 
@@ -9,6 +9,8 @@ use crate::{BundleStatement, Digest, Envelope, PublicKey, SiteRoot, Withdrawal};
 
 /// A sequence that jumps by more was made by somebody who wants to leave no number behind.
 const MAX_JUMP: u64 = 1_000_000;
+/// So many statements of a site are remembered for the site itself to recognise.
+const REMEMBERED: usize = 16;
 const MAX_ENDORSEMENTS: usize = 1_000;
 
 /// The newest bundle statement that was accepted.
@@ -35,6 +37,8 @@ pub struct Chain {
     pub head: Digest,
     /// The newest bundle.
     pub bundle: Option<Accepted>,
+    /// Where its last bundle statements are, and their digests.
+    pub recent: VecDeque<(u64, Digest)>,
     /// The site's own end.
     pub withdrawn: Option<Withdrawal>,
     /// Whom it has endorsed.
@@ -50,6 +54,7 @@ impl Chain {
             root: root.clone(),
             head: envelope.digest(),
             bundle: None,
+            recent: VecDeque::new(),
             withdrawn: None,
             endorsed: BTreeSet::new(),
         })
@@ -100,6 +105,10 @@ impl Chain {
         let document = statement.bundle.to_string();
         let bundle = Bundle::parse_document(statement.trust_domain.clone(), document.as_bytes())?;
         self.judge_bundle(statement, &bundle)?;
+        if self.recent.len() == REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((index, envelope.digest()));
         self.bundle = Some(Accepted {
             statement: statement.clone(),
             bundle,
