@@ -8,6 +8,8 @@
 mod folder;
 mod log;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use folder::FolderError;
 pub use log::{CosignError, Log, Placed, SubmitError};

@@ -244,6 +244,92 @@ fn said(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
 mod tests {
     use super::*;
 
+    use renkei_federation::{Federation, KeySet, SigningKey, Witnesses};
+    use time::Duration as Span;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn ask(address: std::net::SocketAddr, request: &[u8]) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        // The server may answer, and close, before it has read everything.
+        let _ = stream.write_all(request).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    async fn served() -> (tempfile::TempDir, std::net::SocketAddr) {
+        let folder = tempfile::tempdir().unwrap();
+        let key = SigningKey::from_seed(&[1; 32]).unwrap();
+        let federation = Federation {
+            origin: "federation.example/intercloud".to_owned(),
+            log_key: key.public(),
+            registrar: KeySet {
+                keys: vec![],
+                threshold: 1,
+            },
+            witnesses: Witnesses {
+                quorum: 1,
+                keys: [].into(),
+            },
+        };
+        let now = OffsetDateTime::now_utc();
+        let log = Log::open(folder.path(), Arc::new(federation), key, Span::SECOND, now);
+        let registry = Registry::new(log.unwrap(), folder.path());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { registry.serve(listener, CancellationToken::new()).await });
+        (folder, address)
+    }
+
+    fn post(body: &[u8]) -> Vec<u8> {
+        let length = body.len();
+        let head =
+            format!("POST /statements HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        [head.as_bytes(), body].concat()
+    }
+
+    #[tokio::test]
+    async fn files_are_served_and_nothing_else_of_the_folder_or_the_disk() {
+        let (_folder, address) = served().await;
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
+        let pending = ask(address, &get("/pending")).await;
+        assert!(
+            pending.contains("200 OK") && pending.contains("federation.example"),
+            "{pending}"
+        );
+        for closed in [
+            "/checkpoint",
+            "/.lock",
+            "/tile/../.lock",
+            "/tile/0/%2e%2e/x",
+            "/",
+        ] {
+            let answer = ask(address, &get(closed)).await;
+            assert!(answer.contains("404"), "{closed}: {answer}");
+        }
+        let put = ask(
+            address,
+            b"PUT /pending HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+        );
+        assert!(put.await.contains("405"));
+    }
+
+    #[tokio::test]
+    async fn what_is_handed_in_is_bounded_in_size_and_number() {
+        let (_folder, address) = served().await;
+        let rubbish = ask(address, &post(b"{}")).await;
+        assert!(rubbish.contains("400"), "{rubbish}");
+        let long = ask(address, &post(&vec![b'x'; 100_000])).await;
+        assert!(long.contains("413") || long.is_empty(), "{long}");
+        let mut refused = false;
+        for _ in 0..200 {
+            refused |= ask(address, &post(b"{}")).await.contains("429");
+        }
+        assert!(refused, "two hundred in a row");
+        let pending = ask(address, b"GET /pending HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(pending.contains("200 OK"), "reading goes on");
+    }
+
     #[test]
     fn only_paths_of_tiles_lead_to_files() {
         for good in [

@@ -12,6 +12,8 @@ mod own;
 mod say;
 mod source;
 mod status;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod witness;
 
