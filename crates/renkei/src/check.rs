@@ -95,6 +95,16 @@ fn overview(site: &Site) -> String {
         peers.add_row([peer.trust_domain.to_string(), bundle, gateway]);
     }
     text.push_str(&output::section("Peers", &peers));
+    let federated = site.federation.as_ref();
+    if let Some(file) = federated.and_then(|it| it.file.as_ref()) {
+        text.push_str(&format!(
+            "\nIts federation is {}: {} witnesses, {} of which make a quorum, read at {}\n",
+            file.name,
+            file.witnesses.len(),
+            file.quorum,
+            list(&file.mirrors)
+        ));
+    }
     text
 }
 

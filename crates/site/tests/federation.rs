@@ -1,10 +1,6 @@
 //! The federation file, and the keys of a site file that go with it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test may panic"
-)]
+#![expect(clippy::panic, reason = "a test may panic")]
 
 use renkei_site::{BundleSource, HostPort, Mirror, diff, parse, parse_federation};
 use renkei_spiffe::TrustDomain;
