@@ -10,7 +10,14 @@ use serde_json::{Map, Value};
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
     serde_json::from_slice::<Strict>(bytes)
         .map(|strict| strict.0)
-        .map_err(|error| error.to_string())
+        .map_err(|error| told(&error))
+}
+
+/// What the parser says, without control characters: it repeats what it has read, and people see
+/// it on their terminals.
+pub(crate) fn told(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 struct Strict(Value);
@@ -103,5 +110,15 @@ mod tests {
         for bad in ["", "{", "{} {}", "nan", &deep] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad:.20}");
         }
+    }
+
+    #[test]
+    fn what_is_told_of_a_fault_obeys_no_terminal() {
+        let wrong = serde_json::from_str::<crate::Statement>(r#"{"kind":"\u001b[2J\n"}"#);
+        let told = told(&wrong.unwrap_err());
+        assert!(
+            told.contains("[2J") && !told.contains(char::is_control),
+            "{told}"
+        );
     }
 }

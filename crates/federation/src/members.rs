@@ -133,10 +133,13 @@ pub fn members(state: &State, local: &Local, now: OffsetDateTime) -> BTreeMap<Tr
             entries.map(|(name, word)| (name, word.genesis)).collect()
         }
     };
+    let mut endorsers = endorsers(state);
     let member = |(name, genesis): (&TrustDomain, Digest)| Member {
         trust_domain: name.clone(),
         genesis,
-        endorsed_by: endorsers(state, name, genesis),
+        endorsed_by: endorsers
+            .remove(&(name.clone(), genesis))
+            .unwrap_or_default(),
         standing: standing(state, local, name, genesis, now),
     };
     let members = named.into_iter().map(member);
@@ -145,13 +148,16 @@ pub fn members(state: &State, local: &Local, now: OffsetDateTime) -> BTreeMap<Tr
         .collect()
 }
 
-fn endorsers(state: &State, name: &TrustDomain, genesis: Digest) -> BTreeSet<TrustDomain> {
-    let newcomer = (name.clone(), genesis);
-    let chains = state.chains();
-    let endorsing = chains.filter(|(_, chain)| chain.endorsed.contains(&newcomer));
-    endorsing
-        .map(|(_, chain)| chain.root.trust_domain.clone())
-        .collect()
+/// Who has endorsed whom.
+fn endorsers(state: &State) -> BTreeMap<(TrustDomain, Digest), BTreeSet<TrustDomain>> {
+    let mut endorsers: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for (_, chain) in state.chains() {
+        for newcomer in &chain.endorsed {
+            let by = endorsers.entry(newcomer.clone()).or_default();
+            by.insert(chain.root.trust_domain.clone());
+        }
+    }
+    endorsers
 }
 
 /// Rule by rule, the first that fails is the reason.

@@ -81,11 +81,11 @@ pub struct View {
     newest: Option<SignedCheckpoint>,
     basis: Option<Basis>,
     /// As of the basis.
-    counted: State,
+    counted: Arc<State>,
     /// The entries after the basis.
     ahead: VecDeque<Vec<u8>>,
     /// The same, and what reduces trust among the entries ahead.
-    state: State,
+    state: Arc<State>,
 }
 
 impl View {
@@ -96,9 +96,9 @@ impl View {
             tree: Tree::default(),
             newest: None,
             basis: None,
-            counted: State::default(),
+            counted: Arc::default(),
             ahead: VecDeque::new(),
-            state: State::default(),
+            state: Arc::default(),
         }
     }
 
@@ -221,7 +221,7 @@ impl View {
             let Some(entry) = self.ahead.pop_front() else {
                 return;
             };
-            self.counted.apply(&self.federation, index, &entry);
+            Arc::make_mut(&mut self.counted).apply(&self.federation, index, &entry);
         }
     }
 
@@ -233,7 +233,8 @@ impl View {
                 && envelope.statement().reduces_trust()
             {
                 // One that does not count is refused, and told of, when witnesses have seen it.
-                let _ = self.state.judge(&self.federation, index, &envelope);
+                let state = Arc::make_mut(&mut self.state);
+                let _ = state.judge(&self.federation, index, &envelope);
             }
         }
     }

@@ -319,6 +319,25 @@ fn sites_that_know_only_the_federation_file_link_and_a_newcomer_costs_the_others
     assert_eq!(seen["members"].as_array().map(Vec::len), Some(4), "{seen}");
 }
 
+/// A statement that a site did not make, signed with its online key.
+fn speak_with_the_key_of(site: &Site) -> PathBuf {
+    let folder = site.state().join("federation");
+    let mut files = std::fs::read_dir(&folder).expect("folder").flatten();
+    let online = files.find(|file| file.file_name().to_string_lossy().starts_with("online-"));
+    let key = read_key(&online.expect("online key").path()).expect("key");
+    let said = std::fs::read(folder.join("bundle.json")).expect("statement");
+    let said = Envelope::parse(&said).expect("statement");
+    let Statement::Bundle(mut bundle) = said.statement().clone() else {
+        panic!("not a bundle");
+    };
+    bundle.sequence += 1;
+    bundle.gateways = vec!["127.0.0.1:1".to_owned()];
+    let stolen = Envelope::sign(Statement::Bundle(bundle), &[&key]).expect("signed");
+    let file = site.path("stolen.json");
+    std::fs::write(&file, stolen.to_bytes()).expect("written");
+    file
+}
+
 #[test]
 fn a_rotated_ca_a_new_online_key_and_a_withdrawal_reach_the_others() {
     let (founded, sites, local) = three_sites_with("{ca: 40s, x509_svid: 10s");
@@ -339,6 +358,18 @@ fn a_rotated_ca_a_new_online_key_and_a_withdrawal_reach_the_others() {
     );
     exchange_soon(local, b"under another CA");
 
+    // A thief of Kyushu's online key speaks in its name; Kyushu notices, and has the last word.
+    let stolen = speak_with_the_key_of(kyushu);
+    let submitted = run(renkei()
+        .args(["federation", "submit"])
+        .arg(founded.file())
+        .arg(&stolen));
+    assert!(submitted.status.success(), "{}", said(&submitted));
+    wait_for("kyushu raises the alarm", ROUNDS, || {
+        let alarms = federation(kyushu)["alarms"].to_string();
+        alarms.contains("not made here").then_some(())
+    });
+
     let root = kyushu.path("root");
     let root = root.to_str().expect("UTF-8");
     let words = [
@@ -354,6 +385,11 @@ fn a_rotated_ca_a_new_online_key_and_a_withdrawal_reach_the_others() {
     wait_for("the new site root of kyushu counts", ROUNDS, || {
         let kyushu = member(osaka, "kyushu.example")?;
         (kyushu["counts"] == true && kyushu["root_version"] == 2).then_some(())
+    });
+
+    wait_for("the alarm is over", ROUNDS, || {
+        let alarms = federation(kyushu)["alarms"].as_array().map(Vec::len);
+        (alarms == Some(0)).then_some(())
     });
 
     let identity = join(kyushu)["identity"]

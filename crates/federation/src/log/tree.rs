@@ -2,7 +2,7 @@
 //! tlog-tiles). Whoever has replayed the log has every hash, so consistency with any earlier
 //! checkpoint is a comparison of roots.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use tlog_tiles::{EMPTY_HASH, Error, Hash, HashReader, Tile};
 
@@ -40,12 +40,12 @@ pub struct File {
     pub bytes: Vec<u8>,
 }
 
-/// The tree over the entries that were seen.
+/// The tree over the entries that were seen. A copy shares the hashes until one of both grows.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     size: u64,
     /// Every hash of a complete subtree, in the order of [`tlog_tiles::stored_hash_index`].
-    hashes: Hashes,
+    hashes: Arc<Hashes>,
     /// The entries of bundles that are not full, or full and not in files yet, as in the files.
     open: BTreeMap<u64, Vec<u8>>,
     /// Up to where the files have been taken.
@@ -76,10 +76,10 @@ impl Tree {
         let Ok(length) = u16::try_from(entry.len()) else {
             return false;
         };
-        let Ok(hashes) = tlog_tiles::stored_hashes(self.size, entry, &self.hashes) else {
+        let Ok(hashes) = tlog_tiles::stored_hashes(self.size, entry, &*self.hashes) else {
             return false;
         };
-        self.hashes.0.extend(hashes);
+        Arc::make_mut(&mut self.hashes).0.extend(hashes);
         let bundle = self.open.entry(self.size / WIDTH).or_default();
         bundle.extend(length.to_be_bytes());
         bundle.extend(entry);
@@ -100,7 +100,7 @@ impl Tree {
         if size > self.size {
             return None;
         }
-        let hash = tlog_tiles::tree_hash(size, &self.hashes).ok()?;
+        let hash = tlog_tiles::tree_hash(size, &*self.hashes).ok()?;
         Some(Root { size, hash })
     }
 
@@ -111,7 +111,7 @@ impl Tree {
         for tile in Tile::new_tiles(HEIGHT, self.in_files, self.size) {
             let (level, index, width) = (tile.level(), tile.level_index(), tile.width());
             let name = numbered(index, u64::from(width));
-            if let Ok(bytes) = tile.read_data(&self.hashes) {
+            if let Ok(bytes) = tile.read_data(&*self.hashes) {
                 let path = format!("tile/{level}/{name}");
                 files.push(File { path, bytes });
             }

@@ -37,7 +37,7 @@ pub struct Chain {
     pub head: Digest,
     /// The newest bundle.
     pub bundle: Option<Accepted>,
-    /// Where its last bundle statements are, and their digests.
+    /// Where its last bundle statements under this version are, and their digests.
     pub recent: VecDeque<(u64, Digest)>,
     /// The site's own end.
     pub withdrawn: Option<Withdrawal>,
@@ -77,6 +77,8 @@ impl Chain {
         }
         self.root = root.clone();
         self.head = envelope.digest();
+        // Whoever made a new version by hand has looked at what was said before.
+        self.recent.clear();
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use renkei_spiffe::TrustDomain;
 pub use chain::{Accepted, Chain};
 pub use refusal::Refusal;
 
-use crate::{Admission, Digest, Envelope, Federation, Statement};
+use crate::{Admission, Digest, Envelope, Federation, SiteRoot, Statement};
 
 /// More identities than any federation has; a registry that logs more is not one's friend.
 const MAX_IDENTITIES: usize = 100_000;
@@ -38,6 +38,8 @@ pub struct Refused {
 pub struct State {
     /// Every identity, by the digest of its genesis.
     chains: BTreeMap<Digest, Chain>,
+    /// The genesis of every current version, by that version's digest.
+    heads: BTreeMap<Digest, Digest>,
     /// The registrar's last word on each name.
     admissions: BTreeMap<TrustDomain, Admission>,
     refused: VecDeque<Refused>,
@@ -66,7 +68,7 @@ impl State {
         match envelope.statement() {
             Statement::SiteRoot(root) => match root.prev {
                 None => self.begin(envelope, root),
-                Some(head) => self.by_head(head)?.follow(envelope, root),
+                Some(head) => self.follow(head, envelope, root),
             },
             Statement::Bundle(bundle) => {
                 let chain = self.chain_of(&bundle.trust_domain, bundle.genesis)?;
@@ -88,7 +90,7 @@ impl State {
         }
     }
 
-    fn begin(&mut self, envelope: &Envelope, root: &crate::SiteRoot) -> Result<(), Refusal> {
+    fn begin(&mut self, envelope: &Envelope, root: &SiteRoot) -> Result<(), Refusal> {
         let genesis = envelope.digest();
         if self.chains.contains_key(&genesis) {
             return Err(Refusal::Repeated);
@@ -97,14 +99,22 @@ impl State {
             return Err(Refusal::TooMany("identities"));
         }
         self.chains.insert(genesis, Chain::begin(envelope, root)?);
+        self.heads.insert(genesis, genesis);
         Ok(())
     }
 
-    fn by_head(&mut self, head: Digest) -> Result<&mut Chain, Refusal> {
-        let mut chains = self.chains.values_mut();
-        chains
-            .find(|chain| chain.head == head)
-            .ok_or(Refusal::NotTheNext)
+    fn follow(
+        &mut self,
+        head: Digest,
+        envelope: &Envelope,
+        root: &SiteRoot,
+    ) -> Result<(), Refusal> {
+        let genesis = *self.heads.get(&head).ok_or(Refusal::NotTheNext)?;
+        let chain = self.chains.get_mut(&genesis).ok_or(Refusal::NotTheNext)?;
+        chain.follow(envelope, root)?;
+        self.heads.remove(&head);
+        self.heads.insert(envelope.digest(), genesis);
+        Ok(())
     }
 
     /// The chain of an identity, under its own name only.

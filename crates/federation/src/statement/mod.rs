@@ -52,7 +52,7 @@ impl Statement {
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, StatementError> {
         let value = json::parse(payload).map_err(StatementError::Json)?;
         let statement: Self = serde_json::from_value(value)
-            .map_err(|error| StatementError::Json(error.to_string()))?;
+            .map_err(|error| StatementError::Json(json::told(&error)))?;
         statement.check()?;
         Ok(statement)
     }
@@ -60,7 +60,7 @@ impl Statement {
     /// The bytes to sign.
     pub(crate) fn to_payload(&self) -> Result<Vec<u8>, StatementError> {
         self.check()?;
-        serde_json::to_vec(self).map_err(|error| StatementError::Json(error.to_string()))
+        serde_json::to_vec(self).map_err(|error| StatementError::Json(json::told(&error)))
     }
 
     fn check(&self) -> Result<(), StatementError> {

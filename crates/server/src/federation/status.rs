@@ -127,7 +127,7 @@ impl LogStatus {
             entry: refused.index,
             kind: refused.kind,
             trust_domain: refused.trust_domain.clone(),
-            reason: refused.reason.to_string(),
+            reason: plain(&refused.reason.to_string()),
         });
         let witnessed_at = basis.map(|basis| basis.witnessed_at);
         Self {
@@ -141,6 +141,11 @@ impl LogStatus {
             refused_in_all: view.state().refused_in_all(),
         }
     }
+}
+
+/// What strangers have logged is repeated without characters that a terminal would obey.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(500).collect()
 }
 
 fn rfc3339(time: &OffsetDateTime) -> Option<String> {
