@@ -13,7 +13,11 @@ use std::{collections::VecDeque, sync::Arc};
 
 use time::{Duration, OffsetDateTime};
 
-use crate::{CheckpointError, Envelope, Federation, SignedCheckpoint, log::Tree, replay::State};
+use crate::{
+    CheckpointError, Envelope, Federation, SignedCheckpoint,
+    log::Tree,
+    replay::{Refusal, State},
+};
 
 /// A checkpoint whose quorum is older says nothing about today.
 pub const FRESHNESS: Duration = Duration::hours(24);
@@ -125,6 +129,19 @@ impl View {
     /// The largest checkpoint seen: what a witness cosigns.
     pub fn newest(&self) -> Option<&SignedCheckpoint> {
         self.newest.as_ref()
+    }
+
+    /// Lets a statement that reduces trust act on sight, however it came here, until the view is
+    /// extended the next time. `Ok(false)` when it is not of that kind.
+    pub fn heed(&mut self, envelope: &Envelope) -> Result<bool, Refusal> {
+        if !envelope.statement().reduces_trust() {
+            return Ok(false);
+        }
+        let index = self.tree.size();
+        let state = Arc::make_mut(&mut self.state);
+        state
+            .judge(&self.federation, index, envelope)
+            .map(|()| true)
     }
 
     /// The newest checkpoint with a quorum.

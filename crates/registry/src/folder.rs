@@ -15,6 +15,8 @@ use renkei_federation::{
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 /// The newest checkpoint; what witnesses read.
 pub(crate) const PENDING: &str = "pending";
+/// Statements that were taken and are in no checkpoint yet, in the form of a file of entries.
+const QUEUE: &str = ".queue";
 /// Entries of a full bundle.
 const WIDTH: u64 = 256;
 
@@ -101,6 +103,24 @@ impl Folder {
             entries.extend(bundle.into_iter().take(wanted).map(<[u8]>::to_vec));
         }
         Ok(entries)
+    }
+
+    /// Keeps what was taken, so that a promise outlives a crash.
+    pub(crate) fn keep_queue(&self, queue: &[Vec<u8>]) -> Result<(), FolderError> {
+        let mut bytes = Vec::new();
+        for entry in queue {
+            let length = u16::try_from(entry.len()).unwrap_or(u16::MAX);
+            bytes.extend(length.to_be_bytes());
+            bytes.extend(entry);
+        }
+        self.put(QUEUE, &bytes)
+    }
+
+    pub(crate) fn queue(&self) -> Result<Vec<Vec<u8>>, FolderError> {
+        let damaged = || FolderError::Damaged(self.path.join(QUEUE));
+        let bytes = self.read(QUEUE, MAX_BUNDLE_BYTES)?.unwrap_or_default();
+        let entries = read_bundle(&bytes).ok_or_else(damaged)?;
+        Ok(entries.into_iter().map(<[u8]>::to_vec).collect())
     }
 
     fn read(&self, name: &str, most: usize) -> Result<Option<Vec<u8>>, FolderError> {

@@ -20,7 +20,7 @@ use time::{Duration, OffsetDateTime};
 use crate::folder::{CHECKPOINT, Folder, FolderError, PENDING};
 
 /// Statements that wait for the next checkpoint, at most.
-const MAX_QUEUE: usize = 10_000;
+const MAX_QUEUE: usize = 256;
 
 /// Why a statement was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +133,7 @@ impl Log {
             Some(pending) => log.restore(pending)?,
             None => log.folder.put(PENDING, log.pending.to_text().as_bytes())?,
         }
+        log.restore_queue()?;
         Ok(log)
     }
 
@@ -148,6 +149,26 @@ impl Log {
         }
         self.pending = pending;
         Ok(())
+    }
+
+    /// What was taken before a crash. What no longer counts, or was signed for, is let go.
+    fn restore_queue(&mut self) -> Result<(), FolderError> {
+        for entry in self.folder.queue()? {
+            let Ok(envelope) = Envelope::parse(&entry) else {
+                continue;
+            };
+            let index = self.next_index();
+            let counts = self.state.judge(&self.federation, index, &envelope).is_ok();
+            if counts && self.seen.insert(Digest::of(&entry)) {
+                self.queue.push(entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn next_index(&self) -> u64 {
+        let waiting = u64::try_from(self.queue.len()).unwrap_or(u64::MAX);
+        self.tree.size().saturating_add(waiting)
     }
 
     /// How many entries are signed for.
@@ -168,14 +189,14 @@ impl Log {
             return Err(SubmitError::Busy);
         }
         self.is_admitted(&envelope)?;
-        let waiting = u64::try_from(self.queue.len()).unwrap_or(u64::MAX);
-        let index = self.tree.size().saturating_add(waiting);
+        let index = self.next_index();
         self.state.judge(&self.federation, index, &envelope)?;
         let statement = envelope.statement();
         let about = statement.trust_domain();
         tracing::info!(kind = statement.kind(), trust_domain = %about, index, "took a statement");
         self.seen.insert(digest);
         self.queue.push(entry);
+        self.folder.keep_queue(&self.queue)?;
         self.tick(now)?;
         Ok(Placed { known: false })
     }
@@ -237,6 +258,7 @@ impl Log {
         // The note last: until it is there, the folder holds the tree before.
         self.folder.write(&self.tree.take_files())?;
         self.folder.put(PENDING, pending.to_text().as_bytes())?;
+        self.folder.keep_queue(&self.queue)?;
         self.pending = pending;
         self.cut_at = now;
         Ok(())

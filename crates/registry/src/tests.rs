@@ -203,9 +203,19 @@ fn the_log_goes_on_after_a_restart_and_a_damaged_folder_is_refused() {
                 .unwrap()
                 .known
         );
-        log.submit(&genesis.to_bytes(), LATER).unwrap();
+        log.submit(&genesis.to_bytes(), NOW).unwrap();
+        assert_eq!(size(folder, "pending"), Some(1), "it waits");
+    }
+    {
+        let mut log = open(folder).unwrap();
+        assert!(
+            log.submit(&genesis.to_bytes(), NOW).unwrap().known,
+            "a promise is kept"
+        );
+        log.tick(LATER).unwrap();
         assert_eq!(size(folder, "pending"), Some(2));
     }
+    assert_eq!(open(folder).unwrap().size(), 2);
     std::fs::write(folder.join("tile/entries/000.p/2"), [0, 1, 7, 0, 1, 7]).unwrap();
     let damaged = open(folder).err().unwrap();
     assert!(damaged.to_string().contains("from a mirror"), "{damaged}");

@@ -434,6 +434,25 @@ fn a_registry_that_is_gone_old_forging_or_of_two_tongues_changes_nothing() {
         fault.contains("cannot connect").then_some(())
     });
 
+    // The registrar's word reaches who is told, without any registry.
+    let word = founded.path("suspended.json");
+    let identity = member(osaka, "kyushu.example").expect("member")["identity"].clone();
+    let word = word.to_str().expect("UTF-8");
+    let words = [identity.as_str().expect("identity"), "--out", word];
+    founded.registrar("suspend", &sites[2], &words);
+    let mut heed = renkei();
+    heed.args(["federation", "heed", word, "--site"]);
+    heed.arg(osaka.file()).arg("--state").arg(osaka.state());
+    let heeded = run(&mut heed);
+    assert!(heeded.status.success(), "{}", said(&heeded));
+    wait_for("osaka heeds it", SOON, || {
+        let kyushu = member(osaka, "kyushu.example")?;
+        kyushu["reason"]
+            .as_str()?
+            .contains("suspended")
+            .then_some(())
+    });
+
     // It comes back and forges: with its own key, in the name of Hokkaido.
     founded.copy("forged");
     let evil = new_key(&renkei_provider()).expect("key");

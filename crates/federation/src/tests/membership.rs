@@ -167,6 +167,27 @@ fn what_reduces_trust_acts_before_witnesses_have_seen_it_and_nothing_else_does()
 }
 
 #[test]
+fn what_reduces_trust_acts_on_sight_however_it_came() {
+    let (osaka, tokyo) = sites();
+    let world = World::with(&[&osaka, &tokyo]);
+    let mut view = world.sync(&world.view()).unwrap();
+    assert_eq!(view.heed(&osaka.bundle(2)), Ok(false));
+    assert!(view.heed(&osaka.withdrawal(&[&tokyo.recovery()])).is_err());
+    assert_eq!(view.heed(&osaka.withdrawal(&[&osaka.recovery()])), Ok(true));
+    let suspended = tokyo.admission_at(AdmissionStatus::Suspended, NOW);
+    assert_eq!(view.heed(&suspended), Ok(true));
+    let now = members(view.state(), &Local::default(), NOW);
+    assert!(now.values().all(|member| member.standing.is_err()));
+    // An old suspension does not undo a newer admission.
+    let mut world = World::with(&[&osaka, &tokyo]);
+    let said = |minutes| NOW - Duration::minutes(minutes);
+    world.log(&tokyo.admission_at(AdmissionStatus::Admitted, said(1)));
+    let mut view = world.sync(&world.view()).unwrap();
+    let old = tokyo.admission_at(AdmissionStatus::Suspended, said(2));
+    assert!(view.heed(&old).is_err());
+}
+
+#[test]
 fn endorsements_are_told_and_decide_nothing() {
     let (osaka, tokyo) = sites();
     let mut world = World::with(&[&osaka]);

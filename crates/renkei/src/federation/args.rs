@@ -48,6 +48,9 @@ pub(crate) enum Federation {
     Withdraw(Withdraw),
     /// Hand signed statements in at the registry.
     Submit(Submit),
+    /// Heed a withdrawal, suspension or removal that reached this site beside the log, for example
+    /// because the registry hides it.
+    Heed(Heed),
     /// Show the federation as the running site sees it: who counts, and why the others do not.
     Status(SiteArgs),
     /// Replay a log without a running site, from a mirror, a registry or a stick.
@@ -226,6 +229,20 @@ pub(crate) struct Submit {
     /// Files with a signed statement each.
     #[arg(required = true)]
     pub(crate) statements: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It acts within a minute, at this site alone, if it is signed by whom it has to be. A statement that \
+would add trust is refused: such statements count through the log.")]
+pub(crate) struct Heed {
+    /// A file with the signed statement, as `--out` writes it.
+    pub(crate) statement: PathBuf,
+    /// The site file.
+    #[arg(long = "site", value_name = "SITE.yaml", default_value = "site.yaml")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) state: StateArg,
 }
 
 #[derive(Debug, Args)]

@@ -34,6 +34,7 @@ pub(crate) async fn run(command: Federation, form: Output) -> miette::Result<Exi
         Federation::Endorse(args) => speak::endorse(&args, form).await,
         Federation::Withdraw(args) => speak::withdraw(&args, form).await,
         Federation::Submit(args) => speak::submit(&args, form).await,
+        Federation::Heed(args) => site::heed(&args, form),
         Federation::Status(args) => look::status(&args, form).await,
         Federation::Verify(args) => look::verify(&args, form).await,
     }

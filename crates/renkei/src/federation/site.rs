@@ -11,7 +11,7 @@ use renkei_server::federation::{Own, new_key, read_key, witness_key, write_key};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
-use super::args::{Join, Renew};
+use super::args::{Heed, Join, Renew};
 use crate::{
     cli::{Output, SiteArgs},
     load::load_site,
@@ -137,6 +137,26 @@ pub(super) fn renew(args: &Renew, form: Output) -> miette::Result<ExitCode> {
         Output::Text => output::print(&format!(
             "{}: version {} of the site root; the running site hands it in within a minute.\n",
             site.trust_domain, next.version
+        )),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn heed(args: &Heed, form: Output) -> miette::Result<ExitCode> {
+    let site = load_site(&args.file)?;
+    let state = place::state_folder(args.state.folder.as_deref(), &site.name);
+    let name = || args.statement.display().to_string();
+    let bytes = std::fs::read(&args.statement)
+        .into_diagnostic()
+        .wrap_err_with(name)?;
+    let kept = renkei_server::federation::heed(&state, &bytes);
+    let kept = kept.into_diagnostic().wrap_err_with(name)?;
+    match form {
+        Output::Json => output::print_json(&json!({"kept": kept}))?,
+        Output::Text => output::print(&format!(
+            "{} will heed it within a minute; it is kept as {}.\n",
+            site.trust_domain,
+            kept.display()
         )),
     }
     Ok(ExitCode::SUCCESS)

@@ -64,7 +64,18 @@ impl Following {
             watch: Watch::default(),
         };
         following.look_for_proof();
+        following.heed();
         following
+    }
+
+    /// Withdrawals and suspensions that reached this site beside the log.
+    fn heed(&mut self) {
+        for (path, envelope) in super::heed::kept(&self.state) {
+            // One that the log has by now, or that is overtaken, says nothing new.
+            if let Err(reason) = self.view.heed(&envelope) {
+                tracing::debug!(file = %path.display(), %reason, "a statement is not heeded");
+            }
+        }
     }
 
     pub(super) fn is_of(&self, file: &FederationFile) -> bool {
@@ -92,6 +103,11 @@ impl Following {
 
     /// Reads every mirror, so that they can be compared; each as far as it verifies.
     pub(super) async fn read_mirrors(&mut self, inputs: &Inputs) {
+        self.read_each(inputs).await;
+        self.heed();
+    }
+
+    async fn read_each(&mut self, inputs: &Inputs) {
         self.look_for_proof();
         let wanted = self.file.mirrors.clone();
         self.mirrors.retain(|mirror, _| wanted.contains(mirror));

@@ -7,6 +7,7 @@
 
 mod copy;
 mod follow;
+mod heed;
 mod key_file;
 mod own;
 mod say;
@@ -32,6 +33,7 @@ use rustls::crypto::CryptoProvider;
 use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 
+pub use heed::{HeedError, heed};
 pub use key_file::{KeyFileError, new_key, read_key, write_key};
 pub use own::{Own, OwnError};
 pub use source::{MirrorError, Source};
