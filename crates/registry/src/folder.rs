@@ -2,14 +2,15 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use renkei_federation::{
     CheckpointError,
-    log::{self, MAX_BUNDLE_BYTES, MAX_NOTE_BYTES, bundle_path, read_bundle},
+    log::{self, MAX_BUNDLE_BYTES, MAX_NOTE_BYTES, WIDTH, bundle_path, read_bundle},
 };
+use renkei_runtime::state_folder::read_bounded;
 
 /// The newest checkpoint with a quorum of witnesses; what sites and mirrors read.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
@@ -17,8 +18,6 @@ pub(crate) const CHECKPOINT: &str = "checkpoint";
 pub(crate) const PENDING: &str = "pending";
 /// Statements that were taken and are in no checkpoint yet, in the form of a file of entries.
 const QUEUE: &str = ".queue";
-/// Entries of a full bundle.
-const WIDTH: u64 = 256;
 
 /// Why a folder cannot be the log's.
 #[derive(Debug, thiserror::Error)]
@@ -156,21 +155,5 @@ impl Folder {
             fs::rename(&temporary, &path)
         })();
         written.map_err(|source| FolderError::Io { path, source })
-    }
-}
-
-/// Reads a file of at most `most` bytes.
-pub(crate) fn read_bounded(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let limit = u64::try_from(most).unwrap_or(u64::MAX);
-    let mut bytes = Vec::new();
-    let read = File::open(path)?
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)?;
-    match read > most {
-        true => Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            "longer than such a file can be",
-        )),
-        false => Ok(bytes),
     }
 }

@@ -21,13 +21,16 @@ use renkei_federation::{
     MAX_ENVELOPE_BYTES,
     log::{MAX_BUNDLE_BYTES, MAX_NOTE_BYTES},
 };
-use renkei_runtime::http1::{self, Client, Limits};
+use renkei_runtime::{
+    http1::{self, Client, Limits},
+    state_folder::read_bounded,
+};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    folder::{CHECKPOINT, PENDING, read_bounded},
+    folder::{CHECKPOINT, PENDING},
     log::{CosignError, Log, SubmitError},
 };
 

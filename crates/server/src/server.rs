@@ -350,6 +350,13 @@ impl Inner {
             kind: entry.kind,
             selectors: entry.selectors,
         });
+        let federation = self.federator.status();
+        let mut peers = self.peers.status();
+        let mirrors = federation.iter().flat_map(|federation| &federation.mirrors);
+        let read = mirrors.filter_map(|mirror| mirror.last_success).max();
+        for peer in peers.iter_mut().filter(|p| p.profile == "federation") {
+            peer.last_success = read;
+        }
         Ok(ServerStatus {
             trust_domain: self.trust_domain.clone(),
             bundle_sequence: bundle.sequence.unwrap_or_default(),
@@ -357,8 +364,8 @@ impl Inner {
             authorities: authorities.collect(),
             entries: entries.collect(),
             valid_svids: self.store.valid_svids((self.clock)()).await?,
-            peers: self.peers.status(),
-            federation: self.federator.status(),
+            peers,
+            federation,
             bundle_endpoint: self.web.status(),
         })
     }

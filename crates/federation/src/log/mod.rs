@@ -7,4 +7,4 @@ mod tree;
 
 pub use checkpoint::{CheckpointError, SignedCheckpoint};
 pub use note::{MAX_NOTE_BYTES, NoteError};
-pub use tree::{File, MAX_BUNDLE_BYTES, Root, Tree, bundle_path, read_bundle};
+pub use tree::{File, MAX_BUNDLE_BYTES, Root, Tree, WIDTH, bundle_path, read_bundle};

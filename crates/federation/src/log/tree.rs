@@ -9,7 +9,7 @@ use tlog_tiles::{EMPTY_HASH, Error, Hash, HashReader, Tile};
 use crate::envelope::MAX_ENVELOPE_BYTES;
 
 /// Entries of a full bundle, and hashes of a full tile.
-const WIDTH: u64 = 256;
+pub const WIDTH: u64 = 256;
 const HEIGHT: u8 = 8;
 /// The largest file of entries.
 pub const MAX_BUNDLE_BYTES: usize = 256 * (2 + MAX_ENVELOPE_BYTES);

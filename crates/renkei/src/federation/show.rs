@@ -82,7 +82,8 @@ impl Seen {
             ),
             None => "no quorum of witnesses has seen any".to_owned(),
         };
-        let stale = if self.stale { "; older than 24 h" } else { "" };
+        let old = self.stale && self.witnessed_at.is_some();
+        let stale = if old { "; older than 24 h" } else { "" };
         let _ = writeln!(text, "{} entries; {seen}{stale}", self.entries);
         if let Some(identity) = &self.identity {
             let _ = writeln!(text, "this site is {identity}");

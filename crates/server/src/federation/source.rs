@@ -1,14 +1,15 @@
 //! Reading a mirror of the log, and handing something in at the registry. What comes is believed
 //! only as far as it verifies, so any transport will do.
 
-use std::{fs::File, io, io::Read, path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
 use renkei_federation::{
     UpdateError, View,
-    log::{MAX_BUNDLE_BYTES, MAX_NOTE_BYTES, bundle_path, read_bundle},
+    log::{MAX_BUNDLE_BYTES, MAX_NOTE_BYTES, WIDTH, bundle_path, read_bundle},
 };
+use renkei_runtime::state_folder::read_bounded;
 use renkei_site::Mirror;
 use rustls::{ClientConfig, crypto::CryptoProvider};
 use time::OffsetDateTime;
@@ -22,8 +23,6 @@ use crate::{
 
 /// For one file, from the name lookup to the last byte.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Entries of a full bundle.
-const WIDTH: u64 = 256;
 
 /// Why a mirror could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -219,15 +218,5 @@ fn refused(answer: &Answer) -> MirrorError {
     MirrorError::Refused {
         status: answer.status,
         text: text.collect(),
-    }
-}
-
-fn read_bounded(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::new();
-    let read = File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    match read > most {
-        true => Err(io::ErrorKind::FileTooLarge.into()),
-        false => Ok(bytes),
     }
 }

@@ -192,12 +192,9 @@ impl Peers {
                 context.bundles.remove(name);
                 continue;
             };
-            let now = (context.clock)();
-            context.metrics.fetched(name, now);
             context.states.update(name, |status| {
                 status.sequence = member.bundle.sequence;
                 status.authorities = member.bundle.x509_authorities.len();
-                status.last_success = Some(now);
             });
             context.bundles.put(member.bundle.clone());
         }
