@@ -91,7 +91,6 @@ pub struct Log {
     seen: HashSet<Digest>,
     queue: Vec<Vec<u8>>,
     pending: SignedCheckpoint,
-    published: Option<SignedCheckpoint>,
     cut_at: OffsetDateTime,
 }
 
@@ -105,17 +104,13 @@ impl Log {
         now: OffsetDateTime,
     ) -> Result<Self, FolderError> {
         let folder = Folder::open(folder)?;
-        let note = |name: &str| -> Result<Option<SignedCheckpoint>, FolderError> {
-            let Some(bytes) = folder.note(name)? else {
-                return Ok(None);
-            };
-            let read = SignedCheckpoint::parse(&bytes, &federation);
-            read.map(Some).map_err(|source| FolderError::Checkpoint {
-                path: folder.path().join(name),
-                source,
-            })
-        };
-        let (pending, published) = (note(PENDING)?, note(CHECKPOINT)?);
+        let pending = folder.note(PENDING)?;
+        let pending = pending.map(|bytes| SignedCheckpoint::parse(&bytes, &federation));
+        let pending = pending.transpose();
+        let pending = pending.map_err(|source| FolderError::Checkpoint {
+            path: folder.path().join(PENDING),
+            source,
+        })?;
         let mut log = Self {
             pending: SignedCheckpoint::sign(&federation.origin, Tree::default().root(), &key),
             federation,
@@ -125,7 +120,6 @@ impl Log {
             state: State::default(),
             seen: HashSet::new(),
             queue: Vec::new(),
-            published,
             cut_at: now,
             folder,
         };
@@ -233,7 +227,6 @@ impl Log {
         self.folder.put(PENDING, text.as_bytes())?;
         if self.is_witnessed(now) {
             self.folder.put(CHECKPOINT, text.as_bytes())?;
-            self.published = Some(self.pending.clone());
         }
         self.tick(now)?;
         Ok(())

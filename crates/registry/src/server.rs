@@ -35,7 +35,7 @@ use crate::{
 };
 
 const LIMITS: Limits = Limits {
-    connections: 512,
+    connections: 128,
     head_time: Duration::from_secs(5),
     time: Duration::from_secs(60),
 };
@@ -139,7 +139,7 @@ impl Registry {
 
     fn may_hand_in(&self, request: &Request<Incoming>) -> bool {
         let client = request.extensions().get::<Client>();
-        client.is_none_or(|Client(from)| self.0.rate.check_key(&from.ip().to_canonical()).is_ok())
+        client.is_none_or(|Client(from)| self.0.rate.check_key(&network(from.ip())).is_ok())
     }
 
     async fn take_statement(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -215,6 +215,17 @@ impl Registry {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
         response
+    }
+}
+
+/// Whoever has one address of IPv6 has a /64 of them.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => {
+            let prefix = ip.to_bits() & !u128::from(u64::MAX);
+            IpAddr::V6(prefix.into())
+        }
+        v4 => v4,
     }
 }
 
@@ -331,6 +342,15 @@ mod tests {
         assert!(refused, "two hundred in a row");
         let pending = ask(address, b"GET /pending HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert!(pending.contains("200 OK"), "reading goes on");
+    }
+
+    #[test]
+    fn addresses_of_one_network_share_their_rate() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 
     #[test]

@@ -527,6 +527,47 @@ fn a_registry_that_is_gone_old_forging_or_of_two_tongues_changes_nothing() {
     exchange_soon(local, b"traffic goes on all the same");
 }
 
+#[test]
+fn a_site_without_an_authority_of_its_own_is_told_that_it_cannot_be_a_member() {
+    let site = Site::new("osaka");
+    let founded = Founded::by(&[&site]);
+    site.write(&founded.line());
+    let mut up = renkei();
+    up.arg("up")
+        .arg(site.file())
+        .arg("--state")
+        .arg(site.state());
+    up.args(["--admin", "none", "--workload-api", "unix:///nowhere"]);
+    let ended = run(&mut up);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(
+        said(&ended).contains("`federation` needs"),
+        "{}",
+        said(&ended)
+    );
+    let checked = said(&run(renkei().arg("check").arg(site.file())));
+    assert!(
+        checked.contains("Its federation is intercloud"),
+        "{checked}"
+    );
+    std::fs::write(founded.file(), "federation: intercloud\n").expect("written");
+    let faulty = run(renkei().arg("check").arg(site.file()));
+    assert_eq!(faulty.status.code(), Some(2));
+    assert!(
+        said(&faulty).contains("`log_key` is missing"),
+        "{}",
+        said(&faulty)
+    );
+    std::fs::remove_file(founded.file()).expect("removed");
+    let missing = run(renkei().arg("check").arg(site.file()));
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(
+        said(&missing).contains("cannot read the federation file"),
+        "{}",
+        said(&missing)
+    );
+}
+
 fn renkei_provider() -> rustls::crypto::CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
 }
