@@ -178,7 +178,7 @@ impl View {
             .flatten()
             .collect();
         for one in &offered {
-            self.is_not_another_history(one)?;
+            self.compare(one)?;
         }
         let mut basis = self.basis.clone();
         for one in &offered {
@@ -195,8 +195,9 @@ impl View {
         Ok(Extension { next, offered })
     }
 
-    /// Every root up to here is known, so two histories show at once.
-    fn is_not_another_history(&self, offered: &SignedCheckpoint) -> Result<(), UpdateError> {
+    /// Compares with a checkpoint that somebody else has seen. Every root up to here is known, so
+    /// two histories show at once; of a larger tree nothing can be said yet.
+    pub fn compare(&self, offered: &SignedCheckpoint) -> Result<(), UpdateError> {
         let root = offered.root();
         let same = self.tree.root_at(root.size).is_none_or(|ours| ours == root);
         match &self.newest {

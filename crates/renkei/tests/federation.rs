@@ -528,6 +528,40 @@ fn a_registry_that_is_gone_old_forging_or_of_two_tongues_changes_nothing() {
 }
 
 #[test]
+fn a_history_for_one_site_alone_is_found_by_asking_the_others() {
+    let (founded, sites, local) = three_sites();
+    let [_, osaka, kyushu] = &sites;
+    // Osaka reads a mirror where the log goes on otherwise than for the rest.
+    founded.copy("split");
+    founded.tamper("split", |entries| entries.push(b"{}".to_vec()));
+    let file = std::fs::read_to_string(founded.file()).expect("federation file");
+    let mirrors = file.find("mirrors:").expect("mirrors");
+    let only = format!(
+        "{}mirrors: [{}]\n",
+        &file[..mirrors],
+        founded.path("split").display()
+    );
+    std::fs::write(founded.path("osaka.yaml"), only).expect("written");
+    let site = std::fs::read_to_string(osaka.file()).expect("site file");
+    let site = site.replace("intercloud.yaml", "osaka.yaml");
+    std::fs::write(osaka.file(), site).expect("site file");
+    let applied = osaka.apply();
+    assert!(applied.status.success(), "{}", said(&applied));
+    // The rest see Kyushu's news instead.
+    let news = format!(
+        "services:\n  news: {{backends: [127.0.0.1:9]}}\n{}",
+        founded.line()
+    );
+    kyushu.write(&news);
+    assert!(kyushu.apply().status.success());
+    wait_for("osaka hears of it", ROUNDS, || {
+        let alarms = federation(osaka)["alarms"].to_string();
+        alarms.contains("two histories").then_some(())
+    });
+    exchange_soon(local, b"traffic goes on");
+}
+
+#[test]
 fn a_site_without_an_authority_of_its_own_is_told_that_it_cannot_be_a_member() {
     let site = Site::new("osaka");
     let founded = Founded::by(&[&site]);

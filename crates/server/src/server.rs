@@ -109,10 +109,12 @@ impl Server {
         store.replace_entries(&entries(&now_site), now).await?;
         let bundles = Arc::new(Bundles::new());
         let document = watch::Sender::new(Bytes::new());
+        let checkpoint = watch::Sender::new(Bytes::new());
         let endpoint = SpiffeEndpoint::new(
             now_site.server_id.clone(),
             provider.clone(),
             document.subscribe(),
+            checkpoint.subscribe(),
         );
         let web = WebEndpoints::open(&now_site, provider.clone(), document.subscribe()).await?;
         let federator = federation::Inputs {
@@ -121,6 +123,7 @@ impl Server {
             metrics: metrics.clone(),
             clock: clock.clone(),
             document: document.subscribe(),
+            checkpoint,
         };
         let federator = Federator::open(&now_site, federator).await;
         let peers = Peers::open(

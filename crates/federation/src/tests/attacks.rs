@@ -3,7 +3,10 @@
 use time::Duration;
 
 use super::world::{NOW, Site, World, key, sign, td};
-use crate::{Admission, AdmissionStatus, Envelope, Local, Reason, Statement, UpdateError, members};
+use crate::{
+    Admission, AdmissionStatus, Envelope, Local, Reason, SignedCheckpoint, Statement, UpdateError,
+    members,
+};
 
 fn osaka() -> Site {
     Site::new("osaka.example", 100)
@@ -227,6 +230,11 @@ fn two_histories_are_proof_and_stop_everything() {
     };
     assert_eq!(fork.ours.as_bytes(), honest.checkpoint(4));
     assert_eq!(fork.theirs.as_bytes(), split.checkpoint(4));
+    // Somebody else's checkpoint alone is proof, whatever its witnesses.
+    let theirs = SignedCheckpoint::parse(&split.checkpoint(0), &split.federation).unwrap();
+    assert!(matches!(view.compare(&theirs), Err(UpdateError::Fork(_))));
+    let ours = SignedCheckpoint::parse(&honest.checkpoint(0), &honest.federation).unwrap();
+    assert_eq!(view.compare(&ours), Ok(()));
     // Larger than what was seen: the entries do not add up, and a replay from the beginning
     // proves why.
     split.log(&evil.bundle(1));

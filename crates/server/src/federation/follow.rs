@@ -8,8 +8,8 @@ use renkei_site::{FederationFile, Mirror, Site};
 use time::OffsetDateTime;
 
 use super::{
-    FederationStatus, Inputs, LogStatus, MemberStatus, MirrorError, MirrorStatus, Own, Source,
-    anchors, copy::Copy, watch::Watch,
+    FederationStatus, Inputs, LogStatus, MemberStatus, Members, MirrorError, MirrorStatus, Own,
+    Source, anchors, copy::Copy, gossip::Gossip, watch::Watch,
 };
 
 /// A federation that is followed.
@@ -23,6 +23,7 @@ pub(super) struct Following {
     /// Proof of two histories: nothing is taken any more.
     halted: Option<String>,
     watch: Watch,
+    gossip: Gossip,
 }
 
 impl Following {
@@ -62,6 +63,7 @@ impl Following {
             mirrors: BTreeMap::new(),
             halted: None,
             watch: Watch::default(),
+            gossip: Gossip::default(),
         };
         following.look_for_proof();
         following.heed();
@@ -177,6 +179,22 @@ impl Following {
         }
     }
 
+    /// The newest checkpoint, as a note; empty when there is none.
+    pub(super) fn newest(&self) -> Bytes {
+        let newest = self.view.newest();
+        newest.map_or_else(Bytes::new, |newest| newest.to_text().into())
+    }
+
+    /// Compares with what a few other members have seen.
+    pub(super) async fn ask_members(&mut self, members: &Members, inputs: &Inputs) {
+        if self.halted.is_some() {
+            return;
+        }
+        if let Some(fork) = self.gossip.ask(members, &self.view, inputs).await {
+            self.halt(&fork);
+        }
+    }
+
     fn halt(&mut self, fork: &Fork) {
         if let Err(error) = self.copy.keep_proof(fork) {
             tracing::error!(%error, "the proof of two histories could not be kept");
@@ -213,7 +231,8 @@ impl Following {
     ) -> FederationStatus {
         let mirrors = self.file.mirrors.iter();
         let own = Own::open(&self.state, &self.own_name).ok().flatten();
-        let alarms = self.halted.iter().cloned().chain(self.watch.alarms());
+        let alarms = self.halted.iter().cloned();
+        let alarms = alarms.chain(self.watch.alarms()).chain(self.gossip.alarm());
         FederationStatus {
             name: self.file.name.clone(),
             origin: self.file.origin.clone(),

@@ -7,6 +7,7 @@
 
 mod copy;
 mod follow;
+mod gossip;
 mod heed;
 mod key_file;
 mod own;
@@ -69,6 +70,8 @@ pub(crate) struct Inputs {
     pub(crate) clock: Clock,
     /// The own bundle document.
     pub(crate) document: channel::Receiver<Bytes>,
+    /// Where the newest checkpoint is put for others to compare.
+    pub(crate) checkpoint: channel::Sender<Bytes>,
 }
 
 /// Follows the federation that the site file names, if it names one.
@@ -138,6 +141,8 @@ impl Federator {
         if let Some(following) = following.as_mut() {
             let document = self.inputs.document.borrow().clone();
             following.read_mirrors(&self.inputs).await;
+            let members = self.members.borrow().clone();
+            following.ask_members(&members, &self.inputs).await;
             // What is known now counts now; what follows may wait for others.
             self.publish(site, following);
             following.speak(site, &document, &self.inputs).await;
@@ -157,6 +162,7 @@ impl Federator {
             (None, None) => return,
             (None, Some(_)) => {
                 *following = None;
+                self.inputs.checkpoint.send_replace(Bytes::new());
                 self.show(Members::default(), None);
                 return;
             }
@@ -184,6 +190,8 @@ impl Federator {
             };
             Some((member.trust_domain, peer))
         });
+        let newest = following.newest();
+        self.inputs.checkpoint.send_replace(newest);
         self.show(Arc::new(peers.collect()), Some(status));
     }
 
