@@ -14,7 +14,7 @@ pub use renkei_runtime::process;
 pub mod workload_api;
 
 pub use agent::{Agent, AgentStatus, WorkloadStatus};
-pub use metrics::{AgentMetrics, Denial};
+pub use metrics::{AgentMetrics, Denial, SvidEnds};
 
 #[cfg(test)]
 mod testing;

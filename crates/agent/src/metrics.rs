@@ -1,12 +1,20 @@
 //! What the agent counts.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{
+        MetricType,
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+    },
     registry::Registry,
 };
+use renkei_spiffe::Identities;
+use tokio::sync::watch;
 
 /// Why a caller got nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,12 +91,8 @@ impl AgentMetrics {
             connections,
             self.connections.clone(),
         );
-        let subscribers = "Open Workload API streams";
-        registry.register(
-            "workload_api_subscribers",
-            subscribers,
-            self.subscribers.clone(),
-        );
+        let streams = "Open Workload API streams";
+        registry.register("workload_api_streams", streams, self.subscribers.clone());
     }
 
     pub(crate) fn issued(&self, is_renewal: bool) {
@@ -142,6 +146,24 @@ impl AgentMetrics {
             .map(count)
             .filter(|(_, count)| *count > 0)
             .collect()
+    }
+}
+
+/// When each SVID of this process ends, whoever issued it; read when asked for.
+#[derive(Debug)]
+pub struct SvidEnds(pub watch::Receiver<Arc<Identities>>);
+
+impl Collector for SvidEnds {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let name = "renkei_svid_end_timestamp_seconds";
+        let help = "When the X.509-SVID ends, in seconds since 1970.";
+        let mut family = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let identities = self.0.borrow().clone();
+        identities.svids.iter().try_for_each(|(id, svid)| {
+            let labels = [("spiffe_id", id.to_string())];
+            let end = ConstGauge::new(svid.not_after().unix_timestamp());
+            end.encode(family.encode_family(&labels)?)
+        })
     }
 }
 

@@ -5,6 +5,8 @@ use std::{io, net::SocketAddr, time::Duration};
 use renkei_site::{Host, HostPort};
 use tokio::{net::TcpStream, time::timeout};
 
+use crate::listener::settle;
+
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
 
@@ -47,8 +49,7 @@ pub(crate) async fn connect(
     for address in resolve(to, limit).await? {
         match timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                // An error means that the connection is gone, which the first use will notice.
-                let _ = stream.set_nodelay(true);
+                settle(&stream, address);
                 return Ok((stream, address));
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Limits {
     /// Open connections in each direction; more wait to be accepted.
     pub connections: usize,
-    /// TLS handshakes under way at the gateway; more wait to be accepted.
+    /// TLS handshakes under way at the gateway, of which one address has a quarter; more wait.
     pub handshakes: usize,
     /// Connections being opened to other sites; more wait their turn.
     pub dials: usize,
@@ -23,7 +23,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 16_384,
-            handshakes: 512,
+            handshakes: 1_024,
             dials: 256,
             handshake_time: Duration::from_secs(10),
             connect_time: Duration::from_secs(5),

@@ -24,6 +24,20 @@ pub struct ListenFault {
     pub error: io::Error,
 }
 
+impl ListenFault {
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self.error.kind() {
+            io::ErrorKind::AddrInUse => "`ss -ltnp` shows which program listens there",
+            io::ErrorKind::AddrNotAvailable => "`ip address` shows which addresses there are",
+            io::ErrorKind::PermissionDenied => {
+                "choose a port from 1024 on, or give the program CAP_NET_BIND_SERVICE"
+            }
+            _ => "choose another address",
+        }
+    }
+}
+
 fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "another program already listens there".to_owned(),
@@ -57,8 +71,7 @@ pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                // An error means that the connection is gone, which the next step will notice.
-                let _ = stream.set_nodelay(true);
+                settle(&stream, peer);
                 return (stream, peer);
             }
             Err(error) if is_of_one_connection(&error) => {}
@@ -80,9 +93,23 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// The settings of every connection. Within one machine there is no path whose pace could be
+/// found out: algorithms that pace (BBR) cost a timer for every few segments there, so those
+/// connections get the one that every kernel has and allows.
+pub(crate) fn settle(stream: &TcpStream, peer: SocketAddr) {
+    // Errors mean that the connection is gone, which the next step will notice.
+    let _ = stream.set_nodelay(true);
+    if peer.ip().to_canonical().is_loopback() {
+        let _ = socket2::SockRef::from(stream).set_tcp_congestion(b"reno");
+    }
+}
+
 /// Notices within about two minutes that the other end of a quiet connection is gone, and keeps
-/// middleboxes from forgetting it. Quiet connections live on.
-pub(crate) fn keep_alive(stream: &TcpStream) {
+/// middleboxes from forgetting it. Quiet connections live on. On one machine no end is silent.
+pub(crate) fn keep_alive(stream: &TcpStream, peer: SocketAddr) {
+    if peer.ip().to_canonical().is_loopback() {
+        return;
+    }
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
         .with_interval(Duration::from_secs(15))

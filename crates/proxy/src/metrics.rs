@@ -26,20 +26,20 @@ impl Collector for FlowMetrics {
                 ConstCounter::new(value(totals)).encode(family.encode_family(&labels)?)
             })
         };
-        counter("renkei_flows", "Connections opened", |totals| {
+        counter("renkei_flows", "Connections opened.", |totals| {
             totals.connections
         })?;
         counter(
             "renkei_flow_sent_bytes",
-            "Bytes to the other site",
+            "Bytes to the other site.",
             |totals| totals.bytes_sent,
         )?;
         counter(
             "renkei_flow_received_bytes",
-            "Bytes from the other site",
+            "Bytes from the other site.",
             |totals| totals.bytes_received,
         )?;
-        let help = "Connections open now";
+        let help = "Connections open now.";
         let mut family =
             encoder.encode_descriptor("renkei_flows_open", help, None, MetricType::Gauge)?;
         totals.iter().try_for_each(|(pair, totals)| {

@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     Desired, Elsewhere, Limits, ProxyStatus,
     flows::Flows,
-    inbound::{Backends, Gateway},
+    inbound::{Backends, Gateway, Turns},
     kafka::{BrokerTables, Denials, PortFile},
     listener::{self, ListenFault},
     metrics::FlowMetrics,
@@ -64,6 +64,15 @@ pub struct ApplyError {
     pub faults: Vec<ListenFault>,
 }
 
+impl ApplyError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        let mut hints: Vec<&str> = self.faults.iter().map(ListenFault::hint).collect();
+        hints.dedup();
+        hints.join("; ")
+    }
+}
+
 /// The data plane of one site.
 #[derive(Debug)]
 pub struct Proxy {
@@ -109,7 +118,7 @@ impl Proxy {
             trunks: Trunks::default(),
             accepted: Accepted::default(),
             inbound_room: room(limits.connections),
-            handshake_room: room(limits.handshakes),
+            turns: Turns::new(limits.handshakes),
             dial_room: room(limits.dials),
         });
         tokio::spawn(follow_identities(

@@ -1,8 +1,10 @@
-//! Connections that were refused: counted, logged with one sentence, the last ones kept.
+//! Connections that were refused: counted, logged with one sentence, the last ones kept. A flood of
+//! them is counted whole and logged in part.
 
 use std::{
     collections::VecDeque,
     sync::{Mutex, PoisonError},
+    time::Instant,
 };
 
 use prometheus_client::{
@@ -10,6 +12,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
+use renkei_runtime::telemetry::LineBudget;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -56,12 +59,18 @@ struct Labels {
     reason: &'static str,
 }
 
+#[derive(Debug, Default)]
+struct Counted {
+    count: u64,
+    lines: LineBudget,
+}
+
 /// All refusals of a proxy.
 #[derive(Debug, Default)]
 pub struct Refusals {
     counters: Family<Labels, Counter>,
     /// What `counters` holds, for reading back.
-    counted: Mutex<std::collections::BTreeMap<Labels, u64>>,
+    counted: Mutex<std::collections::BTreeMap<Labels, Counted>>,
     last: Mutex<VecDeque<RefusalRecord>>,
 }
 
@@ -81,14 +90,20 @@ impl Refusals {
         sentence: impl Into<String>,
     ) {
         let (service, peer, sentence) = (service.to_owned(), peer.into(), sentence.into());
-        tracing::warn!(
-            direction = direction.label(),
-            service,
-            peer,
-            reason,
-            "refused: {sentence}"
-        );
-        self.count(direction, &service, reason);
+        let line = self.count_with(direction, &service, reason, |lines| {
+            lines.take(Instant::now())
+        });
+        if let Some(left_out @ 1..) = line {
+            tracing::warn!(
+                reason,
+                service,
+                "{left_out} more were refused, and not logged"
+            );
+        }
+        if line.is_some() {
+            let direction = direction.label();
+            tracing::warn!(direction, service, peer, reason, "refused: {sentence}");
+        }
         let time = OffsetDateTime::now_utc();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.truncate(KEPT - 1);
@@ -104,6 +119,16 @@ impl Refusals {
 
     /// Counts a refusal of which nothing is told.
     pub(crate) fn count(&self, direction: Direction, service: &str, reason: &'static str) {
+        self.count_with(direction, service, reason, |_| ());
+    }
+
+    fn count_with<T>(
+        &self,
+        direction: Direction,
+        service: &str,
+        reason: &'static str,
+        then: impl FnOnce(&mut LineBudget) -> T,
+    ) -> T {
         let labels = Labels {
             direction: direction.label(),
             service: service.to_owned(),
@@ -111,7 +136,9 @@ impl Refusals {
         };
         self.counters.get_or_create(&labels).inc();
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        *counted.entry(labels).or_default() += 1;
+        let entry = counted.entry(labels).or_default();
+        entry.count += 1;
+        then(&mut entry.lines)
     }
 
     /// The last ones, newest first.
@@ -127,11 +154,11 @@ impl Refusals {
     /// How many of each.
     pub fn counts(&self) -> Vec<RefusalCount> {
         let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = |(labels, count): (&Labels, &u64)| RefusalCount {
+        let count = |(labels, counted): (&Labels, &Counted)| RefusalCount {
             direction: labels.direction,
             service: labels.service.clone(),
             reason: labels.reason,
-            count: *count,
+            count: counted.count,
         };
         counted.iter().map(count).collect()
     }

@@ -18,7 +18,7 @@ use tokio_rustls::server::StartHandshake;
 use crate::{
     Limits,
     flows::Flows,
-    inbound::Backends,
+    inbound::{Backends, Turns},
     kafka::{BrokerTables, Denials, PortFile},
     refusals::Refusals,
     trunk::{Accepted, Trunks},
@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     pub(crate) trunks: Trunks,
     pub(crate) accepted: Accepted,
     pub(crate) inbound_room: Arc<Semaphore>,
-    pub(crate) handshake_room: Arc<Semaphore>,
+    pub(crate) turns: Turns,
     pub(crate) dial_room: Arc<Semaphore>,
 }
 

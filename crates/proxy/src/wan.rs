@@ -1,6 +1,7 @@
 //! The stream between two sites: within a trunk, or a TLS session of its own.
 
 use std::{
+    collections::VecDeque,
     io,
     pin::Pin,
     task::{Context, Poll},
@@ -45,21 +46,26 @@ impl Link for WanStream {
         }
     }
 
-    fn poll_read_chunk(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Bytes>> {
+    fn poll_read_chunks(
+        &mut self,
+        cx: &mut Context<'_>,
+        size: usize,
+        chunks: &mut VecDeque<Bytes>,
+    ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Session(stream) => stream.poll_read_chunk(cx, size),
-            Self::Trunk(stream) => stream.poll_read_chunk(cx, size),
+            Self::Session(stream) => stream.poll_read_chunks(cx, size, chunks),
+            Self::Trunk(stream) => stream.poll_read_chunks(cx, size, chunks),
         }
     }
 
-    fn poll_write_chunk(
+    fn poll_write_chunks(
         &mut self,
         cx: &mut Context<'_>,
-        chunk: &mut Bytes,
+        chunks: &mut VecDeque<Bytes>,
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Session(stream) => stream.poll_write_chunk(cx, chunk),
-            Self::Trunk(stream) => stream.poll_write_chunk(cx, chunk),
+            Self::Session(stream) => stream.poll_write_chunks(cx, chunks),
+            Self::Trunk(stream) => stream.poll_write_chunks(cx, chunks),
         }
     }
 }

@@ -290,6 +290,28 @@ async fn peers_that_say_nothing_make_room_for_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_is_slow_keeps_only_itself_waiting() {
+    let lab = Lab::new(&[echo().await]);
+    let limits = renkei_proxy::Limits {
+        handshakes: 8,
+        handshake_time: std::time::Duration::from_secs(60),
+        ..Default::default()
+    };
+    let text = lab.hokkaido_text("osaka.example/collector");
+    let _hokkaido = Node::start_with(&text, lab.hokkaido_identities(), limits, None).await;
+    let mut slow = Vec::new();
+    for _ in 0..100 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 77], 0).into()).unwrap();
+        slow.push(socket.connect(lab.gateway).await.unwrap());
+    }
+    let caller = svid(lab.osaka_ca.issue("/collector"));
+    let answer = call(&lab, with_svid(&lab, &caller), "broker.hokkaido.example").await;
+    assert_eq!(answer.unwrap(), "hello");
+    drop(slow);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_identity_that_was_not_renewed_is_not_used() {
     let lab = Lab::new(&[echo().await]);
     let _hokkaido = lab.hokkaido().await;

@@ -21,7 +21,8 @@ use std::{
 
 use lab::{
     Lab, Node, assert_reset, backend, echo, eventually,
-    middlebox::{Middlebox, reset},
+    middlebox::reset,
+    path::{MIB, Path, bytes, exchange},
     ping, within,
 };
 use renkei_proxy::Limits;
@@ -33,56 +34,7 @@ use tokio::{
     runtime::Runtime,
 };
 
-const MIB: usize = 1024 * 1024;
 const BOTH: &str = "osaka.example/collector, osaka.example/reader";
-
-/// Osaka reaches Hokkaido's gateway through a middlebox.
-struct Path {
-    lab: Lab,
-    middlebox: Middlebox,
-}
-
-impl Path {
-    async fn to(lab: Lab) -> Self {
-        let middlebox = Middlebox::start(lab.gateway).await;
-        Self { lab, middlebox }
-    }
-
-    fn osaka_text(&self) -> String {
-        let (real, between) = (self.lab.gateway, self.middlebox.address);
-        let text = self.lab.osaka_text();
-        text.replace(&real.to_string(), &between.to_string())
-    }
-
-    async fn osaka(&self, limits: Limits) -> Node {
-        let identities = self.lab.osaka_identities();
-        Node::start_with(&self.osaka_text(), identities, limits, None).await
-    }
-
-    async fn hokkaido(&self, limits: Limits) -> Node {
-        let text = self.lab.hokkaido_text("osaka.example/collector");
-        Node::start_with(&text, self.lab.hokkaido_identities(), limits, None).await
-    }
-
-    async fn sites(&self) -> (Node, Node) {
-        let limits = Limits::default();
-        (self.hokkaido(limits).await, self.osaka(limits).await)
-    }
-
-    /// Osaka with a second workload, the reader, at an address of its own.
-    async fn osaka_with_reader(&self, listen: std::net::SocketAddr) -> Node {
-        let uid = rustix::process::geteuid().as_raw();
-        let text = format!(
-            "{}  reader:\n    selectors: ['unix:uid:{uid}']\n    \
-             uses: {{hokkaido.example/broker: '{listen}'}}\n",
-            self.osaka_text(),
-        );
-        let mut identities = self.lab.osaka_identities();
-        let reader = lab::svid(self.lab.osaka_ca.issue("/reader"));
-        identities.svids.insert(reader.id().clone(), reader);
-        Node::start(&text, identities).await
-    }
-}
 
 /// A process of its own, which can be ended at once.
 struct Process(Option<Runtime>);
@@ -106,47 +58,6 @@ impl Drop for Process {
             runtime.shutdown_background();
         }
     }
-}
-
-/// Bytes of which no part is like another.
-fn bytes(count: usize) -> Arc<Vec<u8>> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut all = Vec::with_capacity(count);
-    while all.len() < count {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        all.extend_from_slice(&state.to_le_bytes());
-    }
-    all.truncate(count);
-    Arc::new(all)
-}
-
-/// Sends everything to an echo, ends, and compares what comes back; `got` counts on the way.
-async fn exchange(app: TcpStream, sent: Arc<Vec<u8>>, got: Arc<AtomicUsize>) {
-    let (mut read, mut write) = app.into_split();
-    let sending = tokio::spawn({
-        let sent = sent.clone();
-        async move {
-            write.write_all(&sent).await.expect("no reset");
-            write.shutdown().await.expect("no reset");
-        }
-    });
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let count = within(read.read(&mut buffer)).await.expect("no reset");
-        let before = got.fetch_add(count, Ordering::Relaxed);
-        if count == 0 {
-            break;
-        }
-        assert!(
-            sent[before..before + count] == buffer[..count],
-            "bytes {before} to {} are others",
-            before + count
-        );
-    }
-    assert_eq!(got.load(Ordering::Relaxed), sent.len());
-    sending.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -286,37 +197,6 @@ async fn ends_and_resets_keep_their_meaning() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_short_connections_leave_nothing() {
-    let path = Arc::new(Path::to(Lab::new(&[echo().await])).await);
-    let (hokkaido, osaka) = path.sites().await;
-    let mut callers = tokio::task::JoinSet::new();
-    for caller in 0..8 {
-        let path = path.clone();
-        callers.spawn(async move {
-            for n in 0..250 {
-                let mut app = path.lab.connect().await;
-                match n % 3 {
-                    0 => ping(&mut app, format!("{caller} {n}").as_bytes()).await,
-                    1 => reset(app),
-                    _ => drop(app),
-                }
-            }
-        });
-    }
-    while let Some(ended) = callers.join_next().await {
-        ended.unwrap();
-    }
-    eventually("no flows", || {
-        (osaka.open() + hokkaido.open() == 0).then_some(())
-    })
-    .await;
-    // A trunk takes leave in a drain only once it has no streams.
-    osaka.drain.begin();
-    eventually("no lanes", || (path.middlebox.open() == 0).then_some(())).await;
-    assert_eq!(osaka.drain.wait(Duration::from_secs(5)).await.left, 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_withdrawn_rule_cuts_the_streams_of_its_caller_only() {
     let path = Path::to(Lab::new(&[echo().await])).await;
     let listen = free_address();
@@ -389,69 +269,6 @@ async fn a_withdrawn_bundle_cuts_the_streams_of_its_site_only() {
     // The lane is still there; it leads nowhere any more.
     path.lab.assert_refused().await;
     hokkaido.refusal("unknown_trust_domain").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lanes_take_each_new_svid_and_no_byte_is_lost() {
-    let path = Path::to(Lab::new(&[echo().await])).await;
-    let (_hokkaido, osaka) = path.sites().await;
-    let mut app = path.lab.connect().await;
-    ping(&mut app, b"the first lane has the first SVID").await;
-    let stop = tokio_util::sync::CancellationToken::new();
-    let load = tokio::spawn(keep_talking(app, stop.clone()));
-    let now = time::OffsetDateTime::now_utc()
-        .replace_nanosecond(0)
-        .unwrap();
-    let mut until = now;
-    for n in 1..=8 {
-        until = now + Duration::from_secs(600 + n);
-        let renewed = lab::svid(path.lab.osaka_ca.issue_between("/collector", now, until));
-        osaka.identities.send_modify(|all| {
-            let svids = &mut Arc::make_mut(all).svids;
-            svids.insert(renewed.id().clone(), renewed);
-        });
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    let mut app = path.lab.connect().await;
-    ping(&mut app, b"new").await;
-    let flows = osaka.proxy.status().await.flows;
-    assert!(
-        flows.iter().any(|flow| flow.svid_not_after == until),
-        "{flows:?}"
-    );
-    stop.cancel();
-    assert!(load.await.unwrap() > 8 * MIB);
-    assert!(path.middlebox.accepted() > 8);
-    eventually("old lanes closed", || {
-        (path.middlebox.open() <= 1).then_some(())
-    })
-    .await;
-    ping(&mut app, b"still here").await;
-}
-
-/// Numbers to an echo and back, until told to stop; says how many bytes.
-async fn keep_talking(app: TcpStream, stop: tokio_util::sync::CancellationToken) -> usize {
-    const BLOCK: usize = 64 * 1024;
-    let (mut read, mut write) = app.into_split();
-    let sending = tokio::spawn(async move {
-        let mut sent = 0;
-        while !stop.is_cancelled() {
-            write
-                .write_all(&[(sent % 251) as u8; BLOCK])
-                .await
-                .expect("no reset");
-            sent += 1;
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        sent
-    });
-    let (mut block, mut came) = (vec![0; BLOCK], 0);
-    while within(read.read_exact(&mut block)).await.is_ok() {
-        assert!(block == [(came % 251) as u8; BLOCK], "block {came}");
-        came += 1;
-    }
-    assert_eq!(sending.await.unwrap(), came);
-    came * BLOCK
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -43,9 +43,9 @@ pub(crate) async fn show(args: &BundleShow, form: Output) -> miette::Result<Exit
         Output::Text => {
             let name = match &args.peer {
                 Some(peer) => peer.clone(),
-                None => load(&args.site.file)?.site.trust_domain.to_string(),
+                None => load(&args.site.file)?.site.trust_domain.clone(),
             };
-            output::print(&text(&name, &document)?);
+            output::print(&text(name, &document)?);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -54,7 +54,8 @@ pub(crate) async fn show(args: &BundleShow, form: Output) -> miette::Result<Exit
 /// From the state folder of a site that does not run; its CA is made when there is none yet.
 async fn own_at_rest(args: &BundleShow, state: &std::path::Path) -> miette::Result<String> {
     let site = load(&args.site.file)?.site;
-    let (_keep, receiver) = watch::channel(site);
+    let (_keep, receiver) = watch::channel(site.clone());
+    let is_new = !state.join("renkei.db").exists();
     let server = Server::open(ServerSettings {
         state: state.to_owned(),
         site: receiver,
@@ -67,12 +68,19 @@ async fn own_at_rest(args: &BundleShow, state: &std::path::Path) -> miette::Resu
     .wrap_err("the site's authority cannot be opened")?;
     let document = server.bundle_document();
     server.close().await;
+    if is_new {
+        // A wrong `--state` would otherwise hand out a bundle that no site ever uses.
+        let trust_domain = &site.trust_domain;
+        output::note(&format!(
+            "made the CA of {trust_domain} in {}",
+            state.display()
+        ));
+    }
     Ok(document)
 }
 
-fn text(name: &str, document: &str) -> miette::Result<String> {
-    let trust_domain = TrustDomain::parse(name).into_diagnostic()?;
-    let bundle = Bundle::parse_document(trust_domain, document.as_bytes()).into_diagnostic()?;
+fn text(name: TrustDomain, document: &str) -> miette::Result<String> {
+    let bundle = Bundle::parse_document(name.clone(), document.as_bytes()).into_diagnostic()?;
     let mut table = output::table(&["AUTHORITY (SHA-256)", "EXPIRES"]);
     for der in &bundle.x509_authorities {
         let print: String = Sha256::digest(der)

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     cli::{self, Output},
-    load::{LoadError, load},
+    load::load,
     output,
 };
 
@@ -17,16 +17,24 @@ pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
         output::print_json(&renkei_site::schema())?;
         return Ok(ExitCode::SUCCESS);
     }
-    match (load(&args.file), form) {
-        (Ok(loaded), Output::Text) => output::print(&overview(&loaded.site)),
-        (Ok(loaded), Output::Json) => {
-            output::print_json(&json!({"ok": true, "config_lines": loaded.config_lines}))?;
+    let loaded = load(&args.file)?;
+    match form {
+        Output::Text => output::print(&overview(&loaded.site)),
+        Output::Json => {
+            let site = &loaded.site;
+            output::print_json(&json!({
+                "ok": true,
+                "config_lines": loaded.config_lines,
+                "site": site.name,
+                "trust_domain": site.trust_domain,
+                "gateway": site.gateway,
+                "services": site.services,
+                "workloads": site.workloads,
+                "peers": site.peers,
+                "federation": federation(site),
+                "lifetimes": site.lifetimes,
+            }))?;
         }
-        (Err(LoadError::Faulty(faults)), Output::Json) => {
-            output::print_json(&json!({"ok": false, "faults": faults}))?;
-            return Ok(ExitCode::from(2));
-        }
-        (Err(error), _) => return Err(error.into()),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -106,6 +114,27 @@ fn overview(site: &Site) -> String {
         ));
     }
     text
+}
+
+/// The federation as programs are told of it; null without one.
+fn federation(site: &Site) -> serde_json::Value {
+    let Some((federated, file)) = site
+        .federation
+        .as_ref()
+        .and_then(|it| Some((it, it.file.as_ref()?)))
+    else {
+        return serde_json::Value::Null;
+    };
+    let witnesses: Vec<_> = file.witnesses.keys().collect();
+    json!({
+        "file": federated.path,
+        "name": file.name,
+        "quorum": file.quorum,
+        "witnesses": witnesses,
+        "mirrors": file.mirrors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "deny": federated.deny,
+        "admit": federated.admit,
+    })
 }
 
 fn list(items: &[impl ToString]) -> String {

@@ -1,8 +1,9 @@
 //! The command line: what can be said, and the help that teaches it.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use renkei_spiffe::TrustDomain;
 
 use crate::federation::{Federation, Registry};
 
@@ -105,13 +106,13 @@ pub(crate) struct Up {
     /// Take identities from another SPIFFE Workload API, such as unix:///run/spire/agent.sock.
     #[arg(long, value_name = "SOCKET")]
     pub(crate) workload_api: Option<String>,
-    /// Socket on which this site serves the SPIFFE Workload API. Default: workload.sock in the
-    /// state folder's `public` folder.
+    /// Socket on which this site serves the SPIFFE Workload API. Default: workload.sock in
+    /// $RUNTIME_DIRECTORY under systemd, else in the folder STATE.public beside the state folder.
     #[arg(long, value_name = "PATH")]
     pub(crate) workload_socket: Option<PathBuf>,
     /// How long connections may go on after SIGTERM.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
-    pub(crate) drain: std::time::Duration,
+    pub(crate) drain: Duration,
     /// Form of the log lines on standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
@@ -188,9 +189,10 @@ pub(crate) enum Svid {
 
 #[derive(Debug, Args)]
 pub(crate) struct SvidShow {
-    /// The Workload API, such as unix:///run/renkei/workload.sock.
+    /// The Workload API, such as unix:///run/renkei/osaka/workload.sock; `renkei status` shows a
+    /// site's.
     #[arg(long, value_name = "SOCKET", env = "SPIFFE_ENDPOINT_SOCKET")]
-    pub(crate) socket: String,
+    pub(crate) socket: Option<String>,
     /// Write svid.pem, key.pem and bundle.pem (mode 0600) into this folder.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) write: Option<PathBuf>,
@@ -211,8 +213,8 @@ pub(crate) struct BundleShow {
     #[command(flatten)]
     pub(crate) site: SiteArgs,
     /// A peer's trust domain, instead of the site's own.
-    #[arg(long, value_name = "TRUST-DOMAIN")]
-    pub(crate) peer: Option<String>,
+    #[arg(long, value_name = "TRUST-DOMAIN", value_parser = TrustDomain::parse)]
+    pub(crate) peer: Option<TrustDomain>,
 }
 
 #[derive(Debug, Args)]
@@ -226,19 +228,19 @@ refused for the right reason.
 `scripts/demo` installs the broker and the Python packages, and sets RENKEI_PYTHON and \
 RENKEI_TANSU.")]
 pub(crate) struct Demo {
-    /// How long the sources write.
+    /// How long the sources write, 5 to 86400.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=86_400))]
     pub(crate) seconds: u64,
     /// Kafka broker to use instead of starting one; once for both sites, or twice: Hokkaido's and
     /// Tokyo's.
-    #[arg(long, value_name = "HOST:PORT", num_args = 1)]
+    #[arg(long, value_name = "HOST:PORT", num_args = 1, value_parser = broker)]
     pub(crate) broker: Vec<String>,
     /// Records per second of each source, at most.
     #[arg(long, default_value_t = 50)]
     pub(crate) rate: u32,
-    /// Life of the SVIDs.
-    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = humantime::parse_duration)]
-    pub(crate) svid_life: std::time::Duration,
+    /// Life of the SVIDs: 5s to 5m.
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = svid_life)]
+    pub(crate) svid_life: Duration,
     /// Kill this site with SIGKILL in the middle of the run, and start it again.
     #[arg(long, value_name = "SITE", value_parser = ["hokkaido", "tokyo", "osaka", "kyushu"])]
     pub(crate) kill: Option<String>,
@@ -261,4 +263,21 @@ pub(crate) struct Demo {
         default_value = "tansu"
     )]
     pub(crate) tansu: PathBuf,
+}
+
+/// An address as the site file takes it.
+fn broker(text: &str) -> Result<String, String> {
+    match renkei_site::HostPort::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// An intruder waits until an SVID has ended, so a long life is a long demo.
+fn svid_life(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(life) if (5..=300).contains(&life.as_secs()) && life.subsec_nanos() == 0 => Ok(life),
+        Ok(_) => Err("expected whole seconds from 5s to 5m".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }

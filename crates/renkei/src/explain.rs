@@ -267,6 +267,7 @@ impl Steps<'_> {
             .map_or(String::new(), |error| format!(" (last fetch: {error})"));
         match known.authorities {
             0 => self.push(Some(false), format!("its bundle is not known yet{fault}")),
+            1 => self.push(Some(true), format!("its bundle has one authority{fault}")),
             count => self.push(
                 Some(true),
                 format!("its bundle has {count} authorities{fault}"),

@@ -12,10 +12,10 @@ use renkei_agent::{
 use renkei_runtime::telemetry::Metrics;
 use renkei_server::{Server, ServerMetrics, ServerSettings, SignError, federation::Members};
 use renkei_site::Site;
-use renkei_spiffe::{Identities, SpiffeId};
+use renkei_spiffe::{Identities, SpiffeId, X509Svid};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -117,7 +117,13 @@ impl Plane {
             }
             Self::Foreign { socket, source } => {
                 let status = source.status.borrow().clone();
-                json!({"workload_api": {"socket": socket, "status": status}})
+                let identities = source.identities.borrow().clone();
+                json!({"workload_api": {
+                    "socket": socket,
+                    "status": status,
+                    "svids": identities.svids.values().map(svid).collect::<Vec<_>>(),
+                    "trust_domains": identities.bundles.iter().map(|b| &b.trust_domain).collect::<Vec<_>>(),
+                }})
             }
         }
     }
@@ -129,6 +135,11 @@ impl Plane {
             server.close().await;
         }
     }
+}
+
+fn svid(svid: &Arc<X509Svid>) -> Value {
+    let not_after = svid.not_after().format(&Rfc3339).unwrap_or_default();
+    json!({"id": svid.id(), "serial": svid.serial(), "not_after": not_after})
 }
 
 /// The agent asks the server of the same process.

@@ -1,6 +1,12 @@
 //! Reading a site file together with the files it names, into everything a site runs by.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    sync::Arc,
+};
 
 use renkei_policy::{MethodRule, MethodRules, PathRule, RegoModule, ServicePolicy};
 use renkei_site::{Faults, FederationFile, Item, Service, Site};
@@ -21,11 +27,15 @@ pub(crate) struct Loaded {
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub(crate) enum LoadError {
     #[error("cannot read the site file {file}: {error}")]
-    #[diagnostic(help("name the file on the command line, as in `renkei up site.yaml`"))]
-    Unreadable { file: String, error: std::io::Error },
+    #[diagnostic(help("{}", .hint))]
+    Unreadable {
+        file: String,
+        error: io::Error,
+        hint: &'static str,
+    },
     #[error("cannot read the federation file {file}: {error}")]
     #[diagnostic(help("it is handed out by whoever founded the federation"))]
-    NoFederation { file: String, error: std::io::Error },
+    NoFederation { file: String, error: io::Error },
     #[error(transparent)]
     #[diagnostic(transparent)]
     Faulty(Faults),
@@ -35,8 +45,9 @@ pub(crate) enum LoadError {
 pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
     let text = read(file)?;
     let mut site = load_site_of(file, &text)?;
-    let folder = file.parent().unwrap_or(Path::new("."));
-    site.resolve_paths(folder);
+    // The same paths whether the file was named from here or, later, by its full path.
+    let whole = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    site.resolve_paths(whole.parent().unwrap_or(Path::new(".")));
     let mut faults = site.faults();
     let place = site.place(&Item::Federation);
     if let Some(federation) = &mut site.federation {
@@ -83,8 +94,15 @@ fn load_site_of(file: &Path, text: &str) -> Result<Site, LoadError> {
 }
 
 fn read(file: &Path) -> Result<String, LoadError> {
-    std::fs::read_to_string(file).map_err(|error| LoadError::Unreadable {
+    read_text(file, renkei_site::MAX_TEXT as u64).map_err(|error| LoadError::Unreadable {
         file: file.display().to_string(),
+        hint: match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::IsADirectory => {
+                "name the file on the command line, as in `renkei up site.yaml`"
+            }
+            io::ErrorKind::PermissionDenied => "the user who runs Renkei must be able to read it",
+            _ => "a site file is a text of a few lines, in UTF-8",
+        },
         error,
     })
 }
@@ -92,7 +110,8 @@ fn read(file: &Path) -> Result<String, LoadError> {
 /// Reads and checks a federation file.
 pub(crate) fn load_federation(file: &Path) -> Result<FederationFile, LoadError> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|error| LoadError::NoFederation {
+    let text = read_text(file, renkei_site::MAX_TEXT as u64);
+    let text = text.map_err(|error| LoadError::NoFederation {
         file: name.clone(),
         error,
     })?;
@@ -127,19 +146,13 @@ fn method_rules(methods: &BTreeMap<SpiffeId, Vec<renkei_site::MethodRule>>) -> M
 
 fn read_rego(file: &Path) -> Result<RegoModule, (String, String)> {
     let name = file.display().to_string();
-    let unreadable = |error: std::io::Error| {
+    let unreadable = |error: io::Error| {
         (
             format!("the policy {name} cannot be read: {error}"),
             "the path is relative to the site file".to_owned(),
         )
     };
-    let size = std::fs::metadata(file).map_err(unreadable)?.len();
-    if size > MAX_POLICY_BYTES {
-        let message =
-            format!("the policy {name} has {size} bytes; at most {MAX_POLICY_BYTES} are read");
-        return Err((message, String::new()));
-    }
-    let text = std::fs::read_to_string(file).map_err(unreadable)?;
+    let text = read_text(file, MAX_POLICY_BYTES).map_err(unreadable)?;
     RegoModule::compile(&name, &text).map_err(|error| {
         (
             format!("the policy does not compile: {error}"),
@@ -147,6 +160,19 @@ fn read_rego(file: &Path) -> Result<RegoModule, (String, String)> {
                 .to_owned(),
         )
     })
+}
+
+/// A file's text. What has no end, such as a device, is given up at the limit.
+fn read_text(file: &Path, limit: u64) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(file)?
+        .take(limit + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
+        let message = format!("it has more than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

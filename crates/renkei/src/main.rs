@@ -9,6 +9,7 @@ mod check;
 mod cli;
 mod demo;
 mod explain;
+mod failure;
 mod federation;
 mod identity;
 mod load;
@@ -36,22 +37,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli) {
-        Ok(code) => code,
-        Err(report) => {
-            use std::io::Write;
-            let _ = writeln!(std::io::stderr(), "{report:?}");
-            ExitCode::from(exit_status(&report))
-        }
-    }
-}
-
-/// 2 when the site file is at fault, 1 for everything else.
-fn exit_status(report: &miette::Report) -> u8 {
-    match report.downcast_ref::<load::LoadError>() {
-        Some(_) => 2,
-        None => 1,
-    }
+    failure::render_for_people();
+    let form = cli.output;
+    run(cli).unwrap_or_else(|report| failure::tell(&report, form))
 }
 
 fn run(cli: Cli) -> miette::Result<ExitCode> {

@@ -12,6 +12,11 @@ pub(crate) fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Tells people something beside the result, on standard error.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Prints a value as JSON, with a line end.
 pub(crate) fn print_json(value: &impl Serialize) -> miette::Result<()> {
     let text = serde_json::to_string_pretty(value)
@@ -35,6 +40,20 @@ pub(crate) fn table(header: &[&str]) -> Table {
             .map(|name| Cell::new(name).add_attribute(Attribute::Dim)),
     );
     table
+}
+
+/// A paragraph as wide as the terminal allows, its later lines set in.
+pub(crate) fn paragraph(text: &str) -> String {
+    let width = match crossterm::terminal::size() {
+        Ok((width, _)) if std::io::stdout().is_terminal() => usize::from(width),
+        _ => usize::MAX,
+    };
+    let form = textwrap::Options::new(width)
+        .subsequent_indent("  ")
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .break_words(false);
+    textwrap::fill(text, form) + "\n"
 }
 
 /// A heading and the table under it; nothing at all when the table is empty.

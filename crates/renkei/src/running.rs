@@ -10,7 +10,7 @@ use std::{
 use http::{Method, StatusCode};
 use renkei_policy::ServicePolicy;
 use renkei_proxy::{Desired, Proxy};
-use renkei_runtime::{control::ControlError, readiness::Readiness};
+use renkei_runtime::{control::ControlError, readiness::Readiness, telemetry::ConfigMetrics};
 use renkei_server::federation::Members;
 use renkei_site::{Changes, Site, diff};
 use renkei_spiffe::TrustDomain;
@@ -30,6 +30,7 @@ pub(crate) struct Running {
     pub(crate) plane: Plane,
     pub(crate) proxy: Proxy,
     pub(crate) readiness: Readiness,
+    pub(crate) config: ConfigMetrics,
     /// What the file said when it was applied last, without the members of a federation. One
     /// change at a time.
     pub(crate) applied: Mutex<Applied>,
@@ -65,7 +66,17 @@ pub(crate) enum ApplyError {
     #[error("{NO_AUTHORITY}")]
     NoAuthority,
     #[error("{0}")]
-    Proxy(renkei_proxy::ApplyError),
+    Listen(String),
+}
+
+impl ApplyError {
+    /// For the log, where the text of the file is not shown: each fault with its place and hint.
+    fn in_full(&self) -> String {
+        match self {
+            Self::Load(LoadError::Faulty(faults)) => faults.to_lines(),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// With `--workload-api` the bundles are another agent's.
@@ -96,7 +107,8 @@ impl Running {
         let members = members.map(|members| members.borrow().clone());
         let desired = applied.with(&members.unwrap_or_default());
         let site = desired.site.clone();
-        self.proxy.apply(desired).await.map_err(ApplyError::Proxy)?;
+        let opened = self.proxy.apply(desired).await;
+        opened.map_err(|error| ApplyError::Listen(with_places(&site, &error)))?;
         self.site.send_replace(site);
         Ok(())
     }
@@ -119,10 +131,12 @@ impl Running {
             (&Method::GET, "/status") => Ok(self.status().await),
             (&Method::POST, "/apply") => self.apply().await.map_or_else(
                 |error| {
-                    tracing::warn!(%error, "the site file was not applied");
+                    self.config.refused();
+                    tracing::warn!(error = error.in_full(), "the site file was not applied");
                     Err(refused(&error))
                 },
                 |changes| {
+                    self.config.applied();
                     tracing::info!(changes = %changes.to_string().trim_end().replace('\n', "; "), "applied the site file");
                     Ok(json!({"changes": changes, "text": changes.to_string()}))
                 },
@@ -169,6 +183,15 @@ impl Running {
         }
         status
     }
+}
+
+/// Each address that cannot be listened on, after its place in the site file.
+pub(crate) fn with_places(site: &Site, error: &renkei_proxy::ApplyError) -> String {
+    let line = |fault: &renkei_proxy::ListenFault| {
+        let place = site.place(&fault.item);
+        format!("{}:{}:{}: {fault}", site.file(), place.line, place.column)
+    };
+    error.faults.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn refused(error: &ApplyError) -> ControlError {

@@ -30,7 +30,7 @@ pub(crate) struct Document {
     #[serde(default)]
     pub(crate) agent: Option<Agent>,
     #[serde(default)]
-    pub(crate) workload_api: Option<Value>,
+    pub(crate) workload_api: Option<WorkloadApi>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -115,6 +115,53 @@ pub(crate) struct Authority {
 pub(crate) struct Agent {
     pub(crate) svids: Vec<Identity>,
     pub(crate) socket: std::path::PathBuf,
+}
+
+/// Another agent's Workload API, where the identities come from.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct WorkloadApi {
+    pub(crate) socket: String,
+    pub(crate) status: WorkloadApiStatus,
+    #[serde(default)]
+    pub(crate) svids: Vec<ForeignSvid>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct WorkloadApiStatus {
+    pub(crate) connected: bool,
+    pub(crate) updates: u64,
+    pub(crate) last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ForeignSvid {
+    pub(crate) id: SpiffeId,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) not_after: OffsetDateTime,
+}
+
+impl std::fmt::Display for WorkloadApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let WorkloadApiStatus {
+            connected,
+            updates,
+            last_error,
+        } = &self.status;
+        let link = if *connected {
+            "connected"
+        } else {
+            "not connected"
+        };
+        write!(
+            f,
+            "identities from {}: {link}, {updates} updates",
+            self.socket
+        )?;
+        match last_error {
+            Some(error) => write!(f, "; {error}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// An SVID of this site.
@@ -232,12 +279,7 @@ fn text(status: &Document) -> String {
         .agent
         .iter()
         .map(|agent| format!("Workload API at {}", agent.socket.display()))
-        .chain(
-            status
-                .workload_api
-                .iter()
-                .map(|api| format!("identities from {api}")),
-        )
+        .chain(status.workload_api.iter().map(ToString::to_string))
         .chain(
             status
                 .server
@@ -265,6 +307,15 @@ fn identities(status: &Document) -> String {
             svid.not_after.map_or("none yet".into(), output::until),
             svid.renewals.to_string(),
             svid.last_error.clone().unwrap_or_default(),
+        ]);
+    }
+    for svid in status.workload_api.iter().flat_map(|api| &api.svids) {
+        let expires = output::until(svid.not_after);
+        table.add_row([
+            svid.id.short(),
+            expires,
+            "by the agent".into(),
+            String::new(),
         ]);
     }
     output::section("Identities", &table)
@@ -340,22 +391,13 @@ fn listeners(status: &Document) -> String {
 }
 
 fn flows(status: &Document) -> String {
-    let mut table = output::table(&[
-        "DIRECTION",
-        "FROM",
-        "TO",
-        "OPEN",
-        "CONNECTIONS",
-        "SENT",
-        "RECEIVED",
-    ]);
+    let mut table = output::table(&["WAY", "FROM", "TO", "OPEN", "SENT", "RECEIVED"]);
     for total in &status.proxy.totals {
         table.add_row([
-            total.direction.clone(),
+            total.direction.trim_end_matches("bound").to_owned(),
             total.caller.short(),
             total.callee.short(),
-            total.open.to_string(),
-            total.connections.to_string(),
+            format!("{} of {}", total.open, total.connections),
             output::bytes(total.bytes_sent),
             output::bytes(total.bytes_received),
         ]);
@@ -364,19 +406,21 @@ fn flows(status: &Document) -> String {
 }
 
 fn refusals(status: &Document) -> String {
-    let mut table = output::table(&["REFUSED", "DIRECTION", "PEER", "SERVICE", "WHY"]);
-    for refusal in status.proxy.refusals.iter().take(10) {
-        table.add_row([
-            output::since(refusal.time),
-            refusal.direction.clone(),
-            refusal.peer.clone(),
-            refusal.service.clone(),
-            refusal.sentence.clone(),
-        ]);
+    let last = &status.proxy.refusals;
+    if last.is_empty() {
+        return String::new();
     }
     let in_all = status.refused_in_all();
-    output::section(
-        &format!("Refusals ({in_all} in all, the last ones)"),
-        &table,
-    )
+    let line = |refusal: &Refusal| {
+        output::paragraph(&format!(
+            " {}, {}, {} to {}: {}",
+            output::since(refusal.time),
+            refusal.direction,
+            refusal.peer,
+            refusal.service,
+            refusal.sentence
+        ))
+    };
+    let lines: String = last.iter().take(10).map(line).collect();
+    format!("\nRefusals ({in_all} in all, the last ones)\n{lines}")
 }

@@ -17,16 +17,16 @@ use crate::{
 
 /// Fetches once and prints; with `--write` also puts PEM files into a folder.
 pub(crate) async fn show(args: &cli::SvidShow, form: Output) -> miette::Result<ExitCode> {
-    let update = client::fetch(&args.socket, &provider())
+    let socket = args.socket.as_deref().ok_or_else(|| {
+        miette!(
+            help = "name it with --socket or in SPIFFE_ENDPOINT_SOCKET; `renkei status` shows a \
+                site's",
+            "no Workload API is named"
+        )
+    })?;
+    let update = client::fetch(socket, &provider())
         .await
-        .map_err(|error| {
-            miette!(
-                help = "the process must match the selectors of a workload in the site file; \
-                    `renkei status` on the site lists them",
-                "no X.509-SVID from {}: {error}",
-                args.socket
-            )
-        })?;
+        .map_err(|error| miette!(help = error.hint(), "no X.509-SVID from {socket}: {error}"))?;
     if let Some(folder) = &args.write {
         write(&update, folder)?;
     }

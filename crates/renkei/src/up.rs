@@ -12,7 +12,7 @@ use renkei_runtime::{
     signals::{Request, Signals},
     state_folder::StateFolder,
     systemd::Notifier,
-    telemetry::Metrics,
+    telemetry::{ConfigMetrics, Metrics},
 };
 use renkei_site::Site;
 use renkei_spiffe::{Identities, SpiffeId};
@@ -24,7 +24,7 @@ use crate::{
     identity::{Inputs, Plane},
     load::{Loaded, load},
     place, provider,
-    running::{Applied, NO_AUTHORITY, Running, absolute},
+    running::{Applied, NO_AUTHORITY, Running, absolute, with_places},
 };
 
 /// Where metrics and health are served unless said otherwise.
@@ -146,7 +146,11 @@ async fn start(
         limits: renkei_proxy::Limits::default(),
         ready: readiness.condition("proxy"),
     });
-    metrics.register(|registry| proxy.register(registry));
+    let ends = Box::new(renkei_agent::SvidEnds(plane.identities()));
+    metrics.register(|registry| {
+        registry.register_collector(ends);
+        proxy.register(registry);
+    });
     let applied = Applied {
         site: site.clone(),
         policies,
@@ -155,19 +159,20 @@ async fn start(
     let members = plane.members().map(|members| members.borrow().clone());
     let desired = applied.with(&members.unwrap_or_default());
     sender.send_replace(desired.site.clone());
-    proxy.apply(desired).await.map_err(|error| {
-        miette!(
-            help = "is another program listening there? `ss -ltnp` tells",
-            "{error}"
-        )
-    })?;
-    tracing::info!(site = site.name, trust_domain = %site.trust_domain, "the site is up");
+    proxy
+        .apply(desired)
+        .await
+        .map_err(|error| miette!(help = error.hint(), "{}", with_places(&site, &error)))?;
+    tracing::info!(site = site.name, trust_domain = %site.trust_domain, "every listener is open");
+    let config = metrics.register(ConfigMetrics::register);
+    config.applied();
     Ok(Running {
         file: absolute(&args.site.file),
         site: sender,
         plane,
         proxy,
         readiness: readiness.clone(),
+        config,
         applied: Mutex::new(applied),
     })
 }
@@ -240,6 +245,7 @@ async fn until_terminated(running: &Running, signals: &mut Signals, notifier: Op
     };
     let ready = async {
         running.readiness.wait_ready().await;
+        tracing::info!("the site is ready: every listener is open and every identity is there");
         if let Some(notifier) = notifier {
             told(notifier.ready("serving"));
         }

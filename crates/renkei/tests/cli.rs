@@ -62,6 +62,21 @@ fn a_good_file_is_summed_up() {
     ] {
         assert!(text.contains(part), "no {part:?} in:\n{text}");
     }
+    let json = run(renkei()
+        .args(["check", "--output", "json"])
+        .arg(site.file()));
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(json["ok"], true);
+    for (place, value) in [
+        (
+            "/services/archive/allow/0",
+            "spiffe://hokkaido.example/reader",
+        ),
+        ("/workloads/collector/uses/0/listen", "127.0.0.1:19092"),
+        ("/peers/hokkaido.example/gateway", "127.0.0.1:18443"),
+    ] {
+        assert_eq!(json.pointer(place).expect(place), value, "{json}");
+    }
 }
 
 #[test]
@@ -108,6 +123,19 @@ fn a_missing_site_file_is_named() {
         "{}",
         said(&checked)
     );
+}
+
+#[test]
+fn what_is_no_site_file_is_refused_at_once() {
+    for (file, part) in [
+        ("/dev/zero", "more than 1048576 bytes"),
+        ("/proc/self/exe", "UTF-8"),
+        ("/", "name the file"),
+    ] {
+        let checked = run(renkei().args(["check", file]));
+        assert_eq!(checked.status.code(), Some(2), "{file}");
+        assert!(said(&checked).contains(part), "{file}: {}", said(&checked));
+    }
 }
 
 #[test]
@@ -211,4 +239,82 @@ fn completions_name_the_commands() {
         let script = said(&run(renkei().args(["completions", shell])));
         assert!(script.contains("explain"), "{shell}");
     }
+}
+
+#[test]
+fn a_failure_is_json_too_when_json_is_asked_for() {
+    let site = Site::new("osaka");
+    let json = |command: &mut std::process::Command| {
+        let output = run(command.args(["--output", "json"]));
+        assert_eq!(output.stderr, b"", "{}", said(&output));
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(value["ok"], false, "{value}");
+        (output.status.code(), value)
+    };
+    let (code, stopped) = json(site.command(&["status"]));
+    assert_eq!(code, Some(1));
+    assert!(
+        stopped["error"]
+            .to_string()
+            .contains("no Renkei is running")
+    );
+    assert!(
+        stopped["hint"].to_string().contains("renkei up"),
+        "{stopped}"
+    );
+    let (code, missing) = json(renkei().args(["check", "nowhere.yaml"]));
+    assert_eq!(code, Some(2));
+    assert!(missing["error"].to_string().contains("nowhere.yaml"));
+    site.write("nonsense: 1\n");
+    for command in ["check", "apply", "up"] {
+        let (code, faulty) = json(renkei().arg(command).arg(site.file()));
+        assert_eq!(code, Some(2), "{command}");
+        assert_eq!(faulty["faults"][0]["line"], 5, "{command}: {faulty}");
+    }
+}
+
+#[test]
+fn paths_and_commands_in_messages_stay_whole() {
+    let site = Site::new("osaka");
+    let deep = site.path(&"a-long-name/".repeat(12));
+    std::fs::write(site.path("a-long-name"), "in the way").expect("file");
+    let failed = run(renkei()
+        .arg("up")
+        .arg(site.file())
+        .arg("--state")
+        .arg(&deep));
+    assert!(
+        said(&failed).contains(&*deep.to_string_lossy()),
+        "{}",
+        said(&failed)
+    );
+}
+
+#[test]
+fn a_bundle_of_a_new_ca_is_told_from_one_that_a_site_uses() {
+    let site = Site::new("osaka");
+    let show = || run(site.command(&["bundle", "show", "--output", "json"]));
+    let first = String::from_utf8_lossy(&show().stderr).into_owned();
+    let state = site.state().display().to_string();
+    assert!(
+        first.contains("made the CA of osaka.example in") && first.contains(&state),
+        "{first}"
+    );
+    assert_eq!(show().stderr, b"");
+    let odd = run(site.command(&["bundle", "show", "--peer", "not a name"]));
+    assert_eq!(odd.status.code(), Some(2), "{}", said(&odd));
+}
+
+#[test]
+fn svid_show_says_what_is_missing() {
+    let show = |words: &[&str]| {
+        let mut command = renkei();
+        command.env_remove("SPIFFE_ENDPOINT_SOCKET");
+        let shown = run(command.args(["svid", "show"]).args(words));
+        assert_eq!(shown.status.code(), Some(1));
+        said(&shown)
+    };
+    assert!(show(&[]).contains("SPIFFE_ENDPOINT_SOCKET"));
+    assert!(show(&["--socket", "/nowhere"]).contains("is the site running?"));
+    assert!(show(&["--socket", "tcp://127.0.0.1:1"]).contains("is a unix socket"));
 }

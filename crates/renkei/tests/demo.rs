@@ -12,7 +12,7 @@ mod lab;
 use std::{path::Path, process::Command, sync::Mutex, time::Duration};
 
 use lab::{renkei, run, said};
-use renkei_testkit::{Child, python, wait_for};
+use renkei_testkit::{Child, free_address, python, wait_for};
 use serde_json::Value;
 
 /// One demo at a time: each keeps a small machine busy.
@@ -57,7 +57,8 @@ fn left_behind(folder: &Path) -> Vec<String> {
 
 #[test]
 fn every_record_arrives_and_every_intruder_is_refused() {
-    let report = play(&["--seconds", "12"]);
+    // Shorter than the last intruder has to wait: it must be reported all the same.
+    let report = play(&["--seconds", "5"]);
     assert_eq!(report["sites"], 4);
     assert_eq!(report["lost"], 0);
     assert_eq!(report["corrupted"], 0);
@@ -84,6 +85,7 @@ fn every_record_arrives_and_every_intruder_is_refused() {
             "{intruder}: {report}"
         );
     }
+    assert_eq!(report["attempts"].as_array().map(Vec::len), Some(6));
     if rustix::process::geteuid().is_root() {
         assert!(
             report["refused"]["other_user"]
@@ -134,4 +136,64 @@ fn a_missing_broker_program_is_named_with_a_way_out() {
         "{}",
         said(&ended)
     );
+}
+
+#[test]
+fn a_wrong_option_is_refused_before_anything_starts() {
+    for (options, code, part) in [
+        (&["--broker", "nonsense"][..], 2, "HOST:PORT"),
+        (&["--svid-life", "1s"], 2, "from 5s to 5m"),
+        (
+            &["--broker", "a:1", "--broker", "b:2", "--broker", "c:3"],
+            1,
+            "--broker is given 3 times",
+        ),
+    ] {
+        let ended = run(renkei().arg("demo").args(options));
+        assert_eq!(ended.status.code(), Some(code), "{}", said(&ended));
+        assert!(said(&ended).contains(part), "{}", said(&ended));
+    }
+}
+
+#[test]
+fn the_last_words_of_a_broker_that_ends_are_shown() {
+    use std::os::unix::fs::PermissionsExt;
+    let _turn = TURN.lock();
+    let folder = tempfile::tempdir().expect("folder");
+    let broker = folder.path().join("broker");
+    let program = "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\necho no room for the log\nexit 3\n";
+    std::fs::write(&broker, program).expect("program");
+    std::fs::set_permissions(&broker, std::fs::Permissions::from_mode(0o755)).expect("mode");
+    let mut demo = renkei();
+    demo.arg("demo").arg("--python").arg(python());
+    let ended = run(demo.arg("--tansu").arg(&broker));
+    assert_eq!(ended.status.code(), Some(1));
+    for part in [
+        "hokkaido's broker ended: exit status: 3",
+        "no room for the log",
+    ] {
+        assert!(
+            said(&ended).contains(part),
+            "no {part:?} in:\n{}",
+            said(&ended)
+        );
+    }
+}
+
+#[test]
+fn a_broker_of_the_users_own_serves_both_sites() {
+    let tansu = std::env::var_os("RENKEI_TANSU").expect("RENKEI_TANSU");
+    let address = free_address();
+    let mut broker = Command::new(tansu);
+    broker.args(["broker", "--storage-engine", "memory://tansu/"]);
+    for option in ["--listener-url", "--advertised-listener-url"] {
+        broker.arg(option).arg(format!("tcp://{address}"));
+    }
+    let mut broker = Child::start("the user's broker", broker.env("RUST_LOG", "warn"));
+    wait_for("the broker listens", Duration::from_secs(30), || {
+        std::net::TcpStream::connect(address).ok()
+    });
+    let report = play(&["--seconds", "5", "--broker", &address.to_string()]);
+    assert_eq!(report["delivered"], report["sent"], "{report}");
+    assert!(broker.is_running(), "it is not the demo's to end");
 }

@@ -584,6 +584,11 @@ fn a_site_without_an_authority_of_its_own_is_told_that_it_cannot_be_a_member() {
         checked.contains("Its federation is intercloud"),
         "{checked}"
     );
+    let checked = run(renkei()
+        .args(["check", "--output", "json"])
+        .arg(site.file()));
+    let checked: Value = serde_json::from_slice(&checked.stdout).expect("JSON");
+    assert_eq!(checked["federation"]["witnesses"][0], "osaka.example");
     std::fs::write(founded.file(), "federation: intercloud\n").expect("written");
     let faulty = run(renkei().arg("check").arg(site.file()));
     assert_eq!(faulty.status.code(), Some(2));

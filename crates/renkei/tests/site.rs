@@ -62,6 +62,9 @@ fn who_is_not_allowed_is_refused_and_the_callee_says_why() {
     assert!(got.as_ref().map_or(true, Vec::is_empty), "{got:?}");
     let sentence = hokkaido.sentence("not_allowed");
     assert!(sentence.contains("osaka.example/collector"), "{sentence}");
+    let told = said(&run(hokkaido.command(&["status"])));
+    let line = "inbound, osaka.example/collector to echo: ";
+    assert!(told.contains(&format!("{line}{sentence}")), "{told}");
     let theirs = osaka.sentence("peer_denied");
     assert!(theirs.contains("hokkaido.example/echo"), "{theirs}");
     assert!(hokkaido.process().is_running());
@@ -145,6 +148,32 @@ fn a_hangup_applies_the_file_too() {
     site.write(&text);
     site.process().signal("HUP");
     exchange_soon(local, b"within one site");
+    site.write(&(text.clone() + "servces: {}\n"));
+    site.process().signal("HUP");
+    let place = format!("{}:", site.file().display());
+    wait_for("the log says where the fault is", SOON, || {
+        let log = site.process().output();
+        let line = log.lines().find(|line| line.contains("was not applied"))?;
+        assert!(
+            line.contains(&place) && line.contains("did you mean"),
+            "{line}"
+        );
+        Some(())
+    });
+    exchange_soon(local, b"as before");
+}
+
+#[test]
+fn a_file_named_from_its_own_folder_is_the_same_file_at_every_apply() {
+    let (hokkaido, mut osaka) = (Site::new("hokkaido"), Site::new("osaka"));
+    osaka.write(&caller(&osaka, &hokkaido, free_address()));
+    let mut up = renkei();
+    up.args(["up", "site.yaml", "--state", "state", "--admin", "none"])
+        .current_dir(osaka.folder.path());
+    osaka.process = Some(Child::start("osaka", &mut up));
+    wait_for("the site serves", SOON, || osaka.try_status());
+    let applied = osaka.apply();
+    assert_eq!(said(&applied), "Nothing has changed.\n");
 }
 
 #[test]
@@ -300,11 +329,13 @@ fn a_port_in_use_is_named() {
         .args(["--admin", "none"]);
     let ended = run(&mut up);
     assert_eq!(ended.status.code(), Some(1));
-    assert!(
-        said(&ended).contains(&site.gateway.to_string()),
-        "{}",
-        said(&ended)
-    );
+    for part in [&*site.gateway.to_string(), "site.yaml:3:", "ss -ltnp"] {
+        assert!(
+            said(&ended).contains(part),
+            "no {part:?} in {}",
+            said(&ended)
+        );
+    }
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! What the process tells: logs to standard error, metrics in a registry.
 
+mod config;
+mod line_budget;
 mod logs;
 mod metrics;
 mod process;
 
+pub use config::ConfigMetrics;
+pub use line_budget::LineBudget;
 pub use logs::{LogFormat, TelemetryError, init};
 pub use metrics::Metrics;

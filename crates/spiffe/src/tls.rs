@@ -122,6 +122,8 @@ pub fn server_side(
         )));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    // Trunks take the records over once the handshake is done.
+    config.enable_secret_extraction = true;
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Ok(ServerSide {
         config: Arc::new(config),
@@ -175,6 +177,7 @@ pub fn anonymous_client_side(
 
 fn finish_client(mut config: ClientConfig, alpn: &[&[u8]]) -> Arc<ClientConfig> {
     config.resumption = Resumption::disabled();
+    config.enable_secret_extraction = true;
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Arc::new(config)
 }

@@ -37,7 +37,7 @@ pub enum Fault {
 /// A leaf with its key.
 #[derive(Debug, Clone)]
 pub struct Issued {
-    /// Leaf first, DER. The CA itself is not in it.
+    /// Leaf first, then an intermediate CA if it has one, DER. The root is not in it.
     pub chain: Vec<CertificateDer<'static>>,
     /// PKCS#8 DER.
     pub key_pkcs8: Vec<u8>,
@@ -47,30 +47,34 @@ pub struct Issued {
     pub key_pem: String,
 }
 
-/// A self-signed CA.
+/// A CA: self-signed, or below one that is.
 #[derive(Debug)]
 pub struct TestAuthority {
     trust_domain: String,
     issuer: CertifiedIssuer<'static, KeyPair>,
+    is_root: bool,
 }
 
 impl TestAuthority {
     /// A CA with a fresh key, valid for a day.
     pub fn new(trust_domain: &str) -> Self {
-        let mut params = CertificateParams::default();
-        let mut name = DistinguishedName::new();
-        name.push(DnType::CommonName, format!("{trust_domain} test CA"));
-        params.distinguished_name = name;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.subject_alt_names = vec![uri(&format!("spiffe://{trust_domain}"))];
-        params.not_before = OffsetDateTime::now_utc() - Duration::days(1);
-        params.not_after = OffsetDateTime::now_utc() + Duration::days(1);
         let key = KeyPair::generate().expect("key");
-        let issuer = CertifiedIssuer::self_signed(params, key).expect("self-signed CA");
+        let params = ca(trust_domain, "test CA");
         Self {
             trust_domain: trust_domain.to_owned(),
-            issuer,
+            issuer: CertifiedIssuer::self_signed(params, key).expect("self-signed CA"),
+            is_root: true,
+        }
+    }
+
+    /// A CA below this one, as a SPIRE server has with an upstream authority.
+    pub fn intermediate(&self) -> Self {
+        let key = KeyPair::generate().expect("key");
+        let params = ca(&self.trust_domain, "intermediate test CA");
+        Self {
+            trust_domain: self.trust_domain.clone(),
+            issuer: CertifiedIssuer::signed_by(params, key, &self.issuer).expect("signed CA"),
+            is_root: false,
         }
     }
 
@@ -162,13 +166,31 @@ impl TestAuthority {
     fn sign(&self, params: CertificateParams) -> Issued {
         let key = KeyPair::generate().expect("key");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed leaf");
+        let mut chain = vec![certificate.der().clone()];
+        if !self.is_root {
+            chain.push(self.certificate());
+        }
         Issued {
-            chain: vec![certificate.der().clone()],
+            chain,
             key_pkcs8: key.serialize_der(),
             certificate_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
         }
     }
+}
+
+fn ca(trust_domain: &str, name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("{trust_domain} {name}"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.subject_alt_names = vec![uri(&format!("spiffe://{trust_domain}"))];
+    params.not_before = OffsetDateTime::now_utc() - Duration::days(1);
+    params.not_after = OffsetDateTime::now_utc() + Duration::days(1);
+    params
 }
 
 fn uri(text: &str) -> SanType {

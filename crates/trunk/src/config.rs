@@ -56,6 +56,9 @@ pub struct Config {
     pub stream_window_max: u64,
     /// Bytes written by the application that the trunk keeps, unsent or unacknowledged.
     pub send_buffer: usize,
+    /// Bytes of one stream that no lane has had: with more of them its application waits, and
+    /// they wait in its own socket rather than here.
+    pub ahead: u64,
     /// Lanes at once.
     pub max_lanes: usize,
     /// A lane that is silent for this long is asked whether it lives.
@@ -80,6 +83,7 @@ impl Default for Config {
             },
             stream_window_max: 32 << 20,
             send_buffer: 64 << 20,
+            ahead: 512 * 1024,
             max_lanes: 16,
             keep_alive: Duration::from_secs(15),
             probe: Duration::from_secs(2),
@@ -98,6 +102,7 @@ impl Config {
             .stream_window_max
             .clamp(self.limits.stream_window, most);
         self.max_lanes = self.max_lanes.max(1);
+        self.ahead = self.ahead.max(LEAST.stream_window);
         self
     }
 }

@@ -45,8 +45,8 @@
 //!   or the stream ends with a reset: never with a clean end that is not the writer's.
 //! - Memory is bounded: [`Trunk::bytes_held`] by the trunk window, in at most 65,536 pieces, for at
 //!   most the streams granted; [`Trunk::bytes_kept`] by [`Trunk::most_kept`]. Lengths are checked
-//!   before anything is allocated. Pieces that share a read buffer are at least a quarter of it;
-//!   smaller ones are copied, so what is pinned is at most four times what is held.
+//!   before anything is allocated. Pieces that share a read buffer are at least a tenth of it;
+//!   smaller ones, and all while 16 MiB are held, are copied.
 //! - A stream that is over at both ends leaves nothing behind.
 //! - The peer is hostile: what it sends leads to an event, silence, or a [`Violation`].
 

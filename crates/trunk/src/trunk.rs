@@ -23,9 +23,11 @@ use crate::stream::Stream;
 
 /// Separate pieces held for reassembly in all streams: twice what a peer may have in flight,
 /// and twice that again.
-pub(crate) const MAX_PIECES: usize = 64 * 1024;
+pub(crate) const MAX_PIECES: usize = 128 * 1024;
+/// Bytes held beyond which new pieces are copied, so that memory they share is bounded.
+pub(crate) const MAX_SHARED: u64 = 16 << 20;
 /// DATA frames without an acknowledgement in all streams.
-pub(crate) const MAX_FRAMES: usize = 16 * 1024;
+pub(crate) const MAX_FRAMES: usize = 32 * 1024;
 /// Frames waiting for a lane beyond which the peer does not do its part.
 pub(crate) const MAX_CONTROL: usize = 128 * 1024;
 /// Bytes any stream may keep even when the trunk's send buffer is full.
@@ -51,6 +53,10 @@ pub struct Trunk {
     acks: VecDeque<StreamId>,
     /// Streams with something to acknowledge at the deadline.
     delayed: Vec<StreamId>,
+    /// The last ACKs of streams that are over, which may wait as long.
+    owed: VecDeque<Frame>,
+    /// When bytes came last.
+    heard: Instant,
     ack_deadline: Option<Instant>,
     outgoing: Outgoing,
     incoming: Incoming,
@@ -170,6 +176,8 @@ impl Trunk {
             control: VecDeque::new(),
             acks: VecDeque::new(),
             delayed: Vec::new(),
+            owed: VecDeque::new(),
+            heard: now,
             ack_deadline: None,
             outgoing: Outgoing::new(theirs),
             incoming: Incoming::new(&config.limits),
@@ -225,6 +233,12 @@ impl Trunk {
     #[must_use]
     pub fn ready_lanes(&self) -> usize {
         self.lanes.values().filter(|lane| lane.ready()).count()
+    }
+
+    /// Whether the lane carries new bytes.
+    #[must_use]
+    pub fn carries(&self, lane: LaneId) -> bool {
+        self.lanes.get(&lane).is_some_and(Lane::ready)
     }
 
     /// The round trip of the lane's last PING.

@@ -28,6 +28,7 @@ use simulation::direct::Pair;
 fn config() -> Config {
     let mut config = Config {
         send_buffer: 256 << 20,
+        ahead: 64 << 20,
         ..Config::default()
     };
     config.limits.stream_window = 16 << 20;

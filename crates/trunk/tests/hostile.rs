@@ -150,7 +150,7 @@ fn bytes_in_too_many_pieces_are_refused_before_they_cost_memory() {
         }
         sent += 1;
     };
-    assert_eq!((violation, sent), (Violation::Fragments, 65_536));
+    assert_eq!((violation, sent), (Violation::Fragments, 131_072));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn late_frames_of_a_stream_that_is_over_are_ignored() {
     for side in [DIALER, ACCEPTOR] {
         assert!(pair.read(side, id).1);
     }
-    pair.shuttle();
+    pair.pass(Config::default().ack_delay);
     let (lane, now) = (pair.lanes[0], pair.now);
     for frame in [
         data(0, 0, 100, false),

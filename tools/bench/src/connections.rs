@@ -8,9 +8,10 @@ use std::{
 };
 
 use crate::{
+    choice::Choice,
     error::BenchError,
     load,
-    pair::{Backend, Pair, System},
+    pair::{Backend, Pair, Protocol, System},
     place::Place,
     process::READY,
     report::About,
@@ -25,10 +26,12 @@ pub(crate) const ABOUT: About = About {
     method: "Over loopback, direct and through two proxies with mutual TLS 1.3 between them. \
              Connections: each sends a byte, waits for its echo, and is closed; one client, then \
              sixteen at once. Round trips: a byte and its echo on one open connection; `added` is \
-             the same percentile minus the direct one of the same run. Memory: growth of the \
+             the same percentile minus the direct one of the same run. Both are taken in slices \
+             of at most 250 ms, the systems in turns. Proxies resume TLS sessions as they do by \
+             default, and all have carried connections before. Memory: growth of the \
              resident memory of both fresh proxies by 1,000 idle connections, each of which has \
              carried a byte there and back, divided by 1,000.",
-    drawn: RATE.0,
+    drawn: &[RATE, TRIP[0].2, MEMORY],
 };
 
 const RATE: Metric = Metric("new connections", "1/s");
@@ -65,16 +68,23 @@ const MEMORY_SYSTEMS: [System; 4] = [
     System::Nginx,
     System::Haproxy,
 ];
-/// Connections of a run, altogether.
-const OPENED: usize = 1600;
 const CLIENTS: [usize; 2] = [1, 16];
-const TRIPS: usize = 5000;
+/// A run goes through the systems so many times, each for a slice.
+const SLICES: usize = 10;
+/// A slice of opening connections, in time.
+const SLICE: Duration = Duration::from_millis(250);
+/// And in connections: each leaves a port that cannot be used for a while.
+const SLICE_MOST: usize = 400;
+/// Round trips of a slice.
+const TRIPS: usize = 500;
+const TRIP_CASE: &str = "open connection";
 const IDLE: usize = 1000;
+const IDLE_CASE: &str = "idle=1000";
 /// Idle connections hold two descriptors here and two in each proxy.
 const DESCRIPTORS: u64 = 16_384;
 
 /// Takes the measurement.
-pub(crate) fn measure(runs: u32) -> Result<Series, BenchError> {
+pub(crate) fn measure(choice: &Choice) -> Result<Series, BenchError> {
     raise_descriptor_limit();
     let mut series = Series::new(ABOUT.name);
     let service = load::echo(Ipv4Addr::LOCALHOST).map_err(|error| BenchError::Load {
@@ -84,34 +94,52 @@ pub(crate) fn measure(runs: u32) -> Result<Series, BenchError> {
     let backend = Backend {
         outside: service,
         inside: service,
+        protocol: Protocol::Tcp,
     };
-    let pairs: Vec<Pair> = SYSTEMS
+    speeds(&mut series, choice, backend)?;
+    if choice.takes(IDLE_CASE) {
+        for run in 1..=choice.runs {
+            for system in choice.systems(&MEMORY_SYSTEMS) {
+                memory(&mut series, &start(system, backend)?)?;
+            }
+            tell(&format!(
+                "connections: run {run} of {}, memory",
+                choice.runs
+            ));
+        }
+    }
+    Ok(series)
+}
+
+/// New connections and round trips through pairs that stay.
+fn speeds(series: &mut Series, choice: &Choice, backend: Backend) -> Result<(), BenchError> {
+    let opening_case = |clients: usize| format!("clients={clients}");
+    let clients: Vec<usize> = CLIENTS
+        .into_iter()
+        .filter(|clients| choice.takes(&opening_case(*clients)))
+        .collect();
+    let trips = choice.takes(TRIP_CASE);
+    if clients.is_empty() && !trips {
+        return Ok(());
+    }
+    let pairs: Vec<Pair> = choice
+        .systems(&SYSTEMS)
         .into_iter()
         .map(|system| start(system, backend))
         .collect::<Result<_, _>>()?;
-    for run in 1..=runs {
-        for clients in CLIENTS {
-            for pair in &pairs {
-                opening(&mut series, pair, clients)?;
-            }
+    for run in 1..=choice.runs {
+        for clients in clients.iter().copied() {
+            opening(series, &opening_case(clients), &pairs, clients)?;
         }
-        let mut direct = Vec::new();
-        for pair in &pairs {
-            round_trips(&mut series, pair, &mut direct)?;
+        if trips {
+            round_trips(series, &pairs)?;
         }
         tell(&format!(
-            "connections: run {run} of {runs}, rates and round trips"
+            "connections: run {run} of {}, rates and round trips",
+            choice.runs
         ));
     }
-    drop(pairs);
-    for run in 1..=runs {
-        for system in MEMORY_SYSTEMS {
-            let pair = start(system, backend)?;
-            memory(&mut series, &pair)?;
-        }
-        tell(&format!("connections: run {run} of {runs}, memory"));
-    }
-    Ok(series)
+    Ok(())
 }
 
 /// Starts a pair and waits until a byte passes.
@@ -127,27 +155,56 @@ fn start(system: System, backend: Backend) -> Result<Pair, BenchError> {
     Ok(pair)
 }
 
-fn opening(series: &mut Series, pair: &Pair, clients: usize) -> Result<(), BenchError> {
-    let (rate, mut times) = load::connections(pair.address, clients, OPENED / clients)
-        .map_err(|error| fault(pair, error))?;
-    let (case, system) = (format!("clients={clients}"), pair.system.name());
-    series.push(&case, system, RATE, rate);
-    for (share, metric) in OPEN {
-        series.push(&case, system, metric, load::percentile(&mut times, share));
+/// Short connections, in slices by turns.
+fn opening(
+    series: &mut Series,
+    case: &str,
+    pairs: &[Pair],
+    clients: usize,
+) -> Result<(), BenchError> {
+    let mut all: Vec<(Duration, Vec<Duration>)> = vec![Default::default(); pairs.len()];
+    for _ in 0..SLICES {
+        for (pair, (spent, times)) in pairs.iter().zip(&mut all) {
+            let (took, slice) = load::connections(pair.address, clients, SLICE, SLICE_MOST)
+                .map_err(|error| fault(pair, error))?;
+            *spent += took;
+            times.extend(slice);
+        }
+    }
+    for (pair, (spent, mut times)) in pairs.iter().zip(all) {
+        let system = pair.system.name();
+        let rate = times.len() as f64 / spent.as_secs_f64();
+        series.push(case, system, RATE, rate);
+        for (share, metric) in OPEN {
+            series.push(case, system, metric, load::percentile(&mut times, share));
+        }
     }
     Ok(())
 }
 
-/// `direct` holds the direct percentiles of this run once the direct system was measured.
-fn round_trips(series: &mut Series, pair: &Pair, direct: &mut Vec<f64>) -> Result<(), BenchError> {
-    let mut times = load::round_trips(pair.address, TRIPS).map_err(|error| fault(pair, error))?;
-    let system = pair.system.name();
-    for (index, (share, whole, added)) in TRIP.into_iter().enumerate() {
-        let value = load::percentile(&mut times, share);
-        series.push("open connection", system, whole, value);
-        match direct.get(index) {
-            Some(direct) => series.push("open connection", system, added, value - direct),
-            None => direct.push(value),
+/// Round trips on one open connection of each pair, in slices by turns.
+fn round_trips(series: &mut Series, pairs: &[Pair]) -> Result<(), BenchError> {
+    let mut all = Vec::new();
+    for pair in pairs {
+        let stream = load::open(pair.address).map_err(|error| fault(pair, error))?;
+        all.push((pair, stream, Vec::new()));
+    }
+    for _ in 0..SLICES {
+        for (pair, stream, times) in &mut all {
+            let slice = load::round_trips(stream, TRIPS).map_err(|error| fault(pair, error))?;
+            times.extend(slice);
+        }
+    }
+    for (share, whole, added) in TRIP {
+        let mut direct = None;
+        for (pair, _, times) in &mut all {
+            let (system, value) = (pair.system, load::percentile(times, share));
+            series.push(TRIP_CASE, system.name(), whole, value);
+            if system == System::Direct {
+                direct = Some(value);
+            } else if let Some(direct) = direct {
+                series.push(TRIP_CASE, system.name(), added, value - direct);
+            }
         }
     }
     Ok(())
@@ -162,7 +219,7 @@ fn memory(series: &mut Series, pair: &Pair) -> Result<(), BenchError> {
     let after = pair.resident_bytes()?;
     let grown = after.saturating_sub(before) as f64;
     let each = grown / connections.len() as f64 / 1024.0;
-    series.push("idle=1000", pair.system.name(), MEMORY, each);
+    series.push(IDLE_CASE, pair.system.name(), MEMORY, each);
     Ok(())
 }
 

@@ -44,6 +44,9 @@ pub(crate) enum BenchError {
     /// The network between the namespaces.
     #[error(transparent)]
     Wan(#[from] renkei_wan::WanError),
+    /// `--case` or `--systems` left nothing.
+    #[error("--case and --systems leave nothing; docs/results has the names of cases and systems")]
+    NoCase,
     /// A program's answer that is not what it should be.
     #[error("{program} answered what cannot be read: {error}")]
     Answer {

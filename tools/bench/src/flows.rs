@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use crate::{
+    choice::Choice,
     connections::raise_descriptor_limit,
     error::BenchError,
     load::{self, SINK, percentile},
@@ -33,34 +34,42 @@ const FLOWS: u32 = 1000;
 const BATCH: u32 = 50;
 /// Each flow asks once in this time.
 const PACE: Duration = Duration::from_millis(500);
-const P99: Metric = Metric("small round trip p99", "ms");
+pub(crate) const P99: Metric = Metric("small round trip p99", "ms");
+pub(crate) const BULK: Metric = Metric("bulk throughput beside small flows", "Mbit/s");
 const GROWTH: Metric = Metric("small round trip p99, beside bulk / alone", "x");
 const CASE: &str = "rtt=23 profile=2021 loss=0 flows=1000";
+const BESIDE_CASE: &str = "rtt=23 profile=2021 loss=0 flows=1000 beside bulk";
 
 /// Takes the measurement.
-pub(crate) fn measure(series: &mut Series, runs: u32, seconds: u32) -> Result<(), BenchError> {
+pub(crate) fn measure(series: &mut Series, choice: &Choice) -> Result<(), BenchError> {
+    if !choice.takes(CASE) {
+        return Ok(());
+    }
     raise_descriptor_limit();
     let wan = Wan::new(Path::new(Duration::from_millis(23)), Profile::Year2021, 1)?;
     let service = wan
         .inside(Side::B, || load::echo(Ipv4Addr::UNSPECIFIED))?
         .map_err(|error| fault("the echo service", error))?;
     let backend = Backend::on_side_b(service.port());
-    let pairs: Vec<Pair> = SYSTEMS
+    let pairs: Vec<Pair> = choice
+        .systems(&SYSTEMS)
         .into_iter()
         .map(|system| start(&wan, system, backend))
         .collect::<Result<_, _>>()?;
-    let time = Duration::from_secs(seconds.into());
-    for run in 1..=runs {
+    let time = Duration::from_secs(choice.seconds.into());
+    for run in 1..=choice.runs {
         for pair in &pairs {
             let name = pair.system.name();
             let small = || small(&wan, pair, time);
             let alone = small()?;
-            let beside = beside_bulk(&wan, pair, small)?;
+            let (beside, bulk) = beside_bulk(&wan, pair, small)?;
             series.push(CASE, name, P99, alone);
-            series.push(&format!("{CASE} beside bulk"), name, P99, beside);
+            series.push(BESIDE_CASE, name, P99, beside);
+            series.push(BESIDE_CASE, name, BULK, bulk);
             series.push(CASE, name, GROWTH, beside / alone);
             tell(&format!(
-                "{CASE}: run {run} of {runs}, {name}: p99 {alone:.1} ms alone, {beside:.1} beside bulk"
+                "{CASE}: run {run} of {}, {name}: p99 {alone:.1} ms alone, {beside:.1} beside bulk",
+                choice.runs
             ));
         }
     }
@@ -91,12 +100,13 @@ fn small(wan: &Wan, pair: &Pair, time: Duration) -> Result<f64, BenchError> {
     Ok(percentile(&mut times, 0.99) / 1e3)
 }
 
-/// The same while one connection sends all that it can.
+/// The same while one connection sends all that it can, and that one's Mbit/s: a bulk flow that
+/// stands still would leave the others alone, too.
 fn beside_bulk(
     wan: &Wan,
     pair: &Pair,
     small: impl FnOnce() -> Result<f64, BenchError>,
-) -> Result<f64, BenchError> {
+) -> Result<(f64, f64), BenchError> {
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let bulk = scope.spawn(|| wan.inside(Side::A, || bulk(pair.address, &ended)));
@@ -105,20 +115,22 @@ fn beside_bulk(
         let sent = bulk
             .join()
             .unwrap_or_else(|_| Ok(Err(io::Error::other("the bulk flow panicked"))))?;
-        sent.map_err(|error| fault("the bulk flow", error))?;
-        measured
+        let rate = sent.map_err(|error| fault("the bulk flow", error))?;
+        Ok((measured?, rate))
     })
 }
 
-/// Sends until it is ended.
-fn bulk(address: SocketAddr, ended: &AtomicBool) -> io::Result<()> {
+/// Sends until it is ended; gives the Mbit/s that were taken.
+fn bulk(address: SocketAddr, ended: &AtomicBool) -> io::Result<f64> {
     let mut stream = std::net::TcpStream::connect(address)?;
     stream.set_write_timeout(Some(READY))?;
     let block = vec![SINK; 1 << 18];
+    let (start, mut sent) = (Instant::now(), 0);
     while !ended.load(Relaxed) {
         stream.write_all(&block)?;
+        sent += block.len();
     }
-    Ok(())
+    Ok(sent as f64 * 8e-6 / start.elapsed().as_secs_f64())
 }
 
 /// Opens all flows, then lets each ask for `time`, and gives the times of all round trips.

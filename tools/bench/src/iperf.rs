@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     error::BenchError,
-    pair::{Backend, Pair},
+    pair::{Backend, Pair, Protocol},
     place::Place,
     process::{READY, Running, find, output},
     tell,
@@ -72,6 +72,7 @@ impl<'a> Iperf<'a> {
             backend: Backend {
                 outside,
                 inside: (Ipv4Addr::LOCALHOST, outside.port()).into(),
+                protocol: Protocol::Tcp,
             },
             _server: server,
             _folder: folder,

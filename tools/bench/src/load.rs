@@ -72,27 +72,26 @@ fn round_trip(stream: &mut TcpStream) -> io::Result<()> {
     stream.read_exact(&mut [0])
 }
 
-/// How long each of `count` steps took.
-fn time(count: usize, mut step: impl FnMut() -> io::Result<()>) -> io::Result<Vec<Duration>> {
-    (0..count)
-        .map(|_| {
-            let start = Instant::now();
-            step()?;
-            Ok(start.elapsed())
-        })
-        .collect()
-}
-
-/// `count` connections one after the other by each of `clients`; gives connections per second and
-/// the time of each.
+/// Connections one after the other by each of `clients`, for `length` and at most `most` of them
+/// altogether; gives the time that passed and the time of each.
 pub(crate) fn connections(
     address: SocketAddr,
     clients: usize,
-    count: usize,
-) -> io::Result<(f64, Vec<Duration>)> {
+    length: Duration,
+    most: usize,
+) -> io::Result<(Duration, Vec<Duration>)> {
     let start = Instant::now();
+    let one_client = || {
+        let mut times = Vec::new();
+        while start.elapsed() < length && times.len() < most / clients {
+            let began = Instant::now();
+            open(address)?;
+            times.push(began.elapsed());
+        }
+        io::Result::Ok(times)
+    };
     let times: Vec<Duration> = std::thread::scope(|scope| {
-        let client = || scope.spawn(|| time(count, || open(address).map(drop)));
+        let client = || scope.spawn(one_client);
         let clients: Vec<_> = (0..clients).map(|_| client()).collect();
         let mut times = Vec::new();
         for client in clients {
@@ -103,13 +102,18 @@ pub(crate) fn connections(
         }
         Ok::<_, io::Error>(times)
     })?;
-    Ok((times.len() as f64 / start.elapsed().as_secs_f64(), times))
+    Ok((start.elapsed(), times))
 }
 
-/// The times of `count` round trips of a byte on one open connection.
-pub(crate) fn round_trips(address: SocketAddr, count: usize) -> io::Result<Vec<Duration>> {
-    let mut stream = open(address)?;
-    time(count, || round_trip(&mut stream))
+/// The times of `count` round trips of a byte on an open connection.
+pub(crate) fn round_trips(stream: &mut TcpStream, count: usize) -> io::Result<Vec<Duration>> {
+    (0..count)
+        .map(|_| {
+            let start = Instant::now();
+            round_trip(stream)?;
+            Ok(start.elapsed())
+        })
+        .collect()
 }
 
 /// The value below which the share `share` of the times lies, in microseconds.
@@ -128,10 +132,14 @@ mod tests {
     #[test]
     fn loads_on_the_echo_service_give_a_time_for_each_step() {
         let address = echo(Ipv4Addr::LOCALHOST).expect("service");
-        let (rate, times) = connections(address, 2, 20).expect("connections");
-        assert!(rate > 0.0);
+        let long = Duration::from_secs(60);
+        let (took, times) = connections(address, 2, long, 40).expect("connections");
+        assert!(took < long);
         assert_eq!(times.len(), 40);
-        assert_eq!(round_trips(address, 30).expect("round trips").len(), 30);
+        let (took, _) = connections(address, 2, Duration::ZERO, 40).expect("none");
+        assert!(took < long);
+        let mut stream = open(address).expect("connection");
+        assert_eq!(round_trips(&mut stream, 30).expect("round trips").len(), 30);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One iperf3 stream over loopback: direct, and through each pair of proxies.
 
 use crate::{
+    choice::Choice,
     error::BenchError,
     iperf::{Flow, Iperf, Stream},
     pair::{Pair, System},
@@ -17,12 +18,13 @@ pub(crate) const ABOUT: About = About {
     method: "One unmodified iperf3 TCP stream on loopback addresses, direct and through two \
              proxies of each kind with mutual TLS 1.3 (AES-GCM) between them, all with their own \
              defaults. Client, proxies and server share the cores.",
-    drawn: THROUGHPUT.0,
+    drawn: &[THROUGHPUT, CPU],
 };
 
 pub(crate) const THROUGHPUT: Metric = Metric("throughput", "Mbit/s");
 const CPU: Metric = Metric("cpu of both proxies", "s/GB");
 
+const CASE: &str = "streams=1";
 const SYSTEMS: [System; 5] = [
     System::Direct,
     System::Renkei,
@@ -32,16 +34,20 @@ const SYSTEMS: [System; 5] = [
 ];
 
 /// Takes the measurement.
-pub(crate) fn measure(runs: u32, seconds: u32) -> Result<Series, BenchError> {
+pub(crate) fn measure(choice: &Choice) -> Result<Series, BenchError> {
     let mut series = Series::new(ABOUT.name);
+    if !choice.takes(CASE) {
+        return Ok(series);
+    }
     let iperf = Iperf::start(Place::Loopback)?;
-    let pairs = start(&iperf, Place::Loopback, &SYSTEMS)?;
-    for run in 1..=runs {
+    let pairs = start(&iperf, Place::Loopback, &choice.systems(&SYSTEMS))?;
+    for run in 1..=choice.runs {
         for pair in &pairs {
-            let flow = iperf.run(pair, Stream::one(seconds))?;
-            push(&mut series, "streams=1", pair.system, flow);
+            let flow = iperf.run(pair, Stream::one(choice.seconds))?;
+            push(&mut series, CASE, pair.system, flow);
             tell(&format!(
-                "loopback: run {run} of {runs}, {}: {:.0} Mbit/s",
+                "loopback: run {run} of {}, {}: {:.0} Mbit/s",
+                choice.runs,
                 pair.system.name(),
                 flow.megabits_per_second
             ));

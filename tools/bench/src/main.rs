@@ -5,6 +5,7 @@
 //! this program's own. `scripts/bench` installs the peers, builds, and runs it.
 
 mod chart;
+mod choice;
 mod connections;
 mod envoy;
 mod error;
@@ -12,6 +13,7 @@ mod flows;
 mod haproxy;
 mod identity;
 mod iperf;
+mod kafka;
 mod load;
 mod loopback;
 mod nginx;
@@ -24,11 +26,14 @@ mod resume;
 mod row;
 mod wan;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, ValueEnum};
 
-use crate::{error::BenchError, report::About, row::Series};
+use crate::{choice::Choice, error::BenchError, report::About, row::Series};
 
 /// Measures Renkei beside direct, Envoy, nginx and HAProxy in interleaved runs.
 #[derive(Debug, Parser)]
@@ -37,15 +42,12 @@ struct Arguments {
     /// What to measure
     #[arg(required = true)]
     benches: Vec<Bench>,
-    /// Runs of each system and case; the median counts
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=99))]
-    runs: u32,
-    /// Seconds of each stream
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60))]
-    seconds: u32,
-    /// Where pages, plots and rows are written
-    #[arg(long, value_name = "FOLDER", default_value = "docs/results")]
-    results: PathBuf,
+    #[command(flatten)]
+    choice: Choice,
+    /// Where pages, plots and rows are written [default: docs/results; nowhere with --case or
+    /// --systems, because a page shows a whole bench]
+    #[arg(long, value_name = "FOLDER")]
+    results: Option<PathBuf>,
     /// What is printed: tables for people, or rows as JSON for programs
     #[arg(long, value_enum, default_value = "text")]
     output: Output,
@@ -61,6 +63,8 @@ enum Bench {
     Loopback,
     /// New connections, round trips, memory of idle connections
     Connections,
+    /// A Kafka broker behind each system (needs root)
+    Kafka,
     /// A transfer while connections are reset and the path is cut (needs root)
     Resume,
     /// All of them
@@ -86,11 +90,12 @@ fn main() -> ExitCode {
 
 impl Arguments {
     fn run(&self) -> Result<(), BenchError> {
-        const ALL: [Bench; 5] = [
+        const ALL: [Bench; 6] = [
             Bench::Table2,
             Bench::Wan,
             Bench::Loopback,
             Bench::Connections,
+            Bench::Kafka,
             Bench::Resume,
         ];
         let wanted =
@@ -99,11 +104,19 @@ impl Arguments {
         for bench in ALL.into_iter().filter(wanted) {
             let (about, series) = self.measure(bench)?;
             let measured = series.finish();
-            report::write(&self.results, about, &measured)?;
+            if measured.is_empty() {
+                continue;
+            }
+            if let Some(folder) = self.folder() {
+                report::write(folder, about, &measured)?;
+            }
             if self.output == Output::Text {
                 print(&format!("{}\n{}", about.title, report::table(&measured)));
             }
             rows.extend(measured);
+        }
+        if rows.is_empty() {
+            return Err(BenchError::NoCase);
         }
         if self.output == Output::Json {
             print(report::json(&rows).trim_end());
@@ -111,14 +124,21 @@ impl Arguments {
         Ok(())
     }
 
+    /// Where results go, if anywhere.
+    fn folder(&self) -> Option<&Path> {
+        let whole = self.choice.is_whole().then_some(Path::new("docs/results"));
+        self.results.as_deref().or(whole)
+    }
+
     fn measure(&self, bench: Bench) -> Result<(&'static About, Series), BenchError> {
-        let (runs, seconds) = (self.runs, self.seconds);
+        let choice = &self.choice;
         Ok(match bench {
-            Bench::Wan => (&wan::LOSS, wan::loss(runs, seconds)?),
-            Bench::Loopback => (&loopback::ABOUT, loopback::measure(runs, seconds)?),
-            Bench::Connections => (&connections::ABOUT, connections::measure(runs)?),
-            Bench::Resume => (&resume::ABOUT, resume::measure(runs)?),
-            Bench::Table2 | Bench::All => (&wan::TABLE2, wan::table2(runs, seconds)?),
+            Bench::Wan => (&wan::LOSS, wan::loss(choice)?),
+            Bench::Loopback => (&loopback::ABOUT, loopback::measure(choice)?),
+            Bench::Connections => (&connections::ABOUT, connections::measure(choice)?),
+            Bench::Kafka => (&kafka::ABOUT, kafka::measure(choice)?),
+            Bench::Resume => (&resume::ABOUT, resume::measure(choice)?),
+            Bench::Table2 | Bench::All => (&wan::TABLE2, wan::table2(choice)?),
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What lies between the client and the backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum System {
     Direct,
     Renkei,
@@ -42,6 +42,14 @@ impl System {
 pub(crate) struct Backend {
     pub(crate) outside: SocketAddr,
     pub(crate) inside: SocketAddr,
+    pub(crate) protocol: Protocol,
+}
+
+/// What a proxy that knows protocols is told about the backend's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Tcp,
+    Kafka,
 }
 
 impl Backend {
@@ -50,6 +58,7 @@ impl Backend {
         Self {
             outside: (Side::B.address(), port).into(),
             inside: (Ipv4Addr::LOCALHOST, port).into(),
+            protocol: Protocol::Tcp,
         }
     }
 }
@@ -64,6 +73,7 @@ pub(crate) struct Plan<'a> {
     /// Where the far proxy listens for the near one.
     pub(crate) between: SocketAddr,
     pub(crate) backend: SocketAddr,
+    pub(crate) protocol: Protocol,
     pub(crate) near: Identity,
     pub(crate) far: Identity,
 }
@@ -104,6 +114,7 @@ impl Pair {
             listen: place.inside(),
             between: place.reachable(Side::B),
             backend: backend.inside,
+            protocol: backend.protocol,
             near: Identity::write(folder.path(), Side::A)?,
             far: Identity::write(folder.path(), Side::B)?,
         };

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     error::BenchError,
     identity::name,
-    pair::Plan,
+    pair::{Plan, Protocol},
     process::{Running, output},
 };
 
@@ -43,8 +43,13 @@ pub(crate) fn start(plan: &Plan<'_>) -> Result<Vec<Running>, BenchError> {
     far.write(
         gateways[1],
         &format!(
-            "{}services:\n  target: {{backends: [{}], allow: [near.example/caller]}}\n",
+            "{}services:\n  target: {{protocol: {}, backends: [{}], allow: \
+             [near.example/caller]}}\n",
             peer(Side::A, gateways[0]),
+            match plan.protocol {
+                Protocol::Tcp => "tcp",
+                Protocol::Kafka => "kafka",
+            },
             plan.backend
         ),
     )?;

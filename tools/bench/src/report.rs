@@ -4,7 +4,11 @@ use std::{fmt::Write as _, path::Path};
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::{chart, error::BenchError, row::Row};
+use crate::{
+    chart,
+    error::BenchError,
+    row::{Metric, Row},
+};
 
 const HEAD: [&str; 7] = [
     "case", "system", "metric", "median", "runs", "x direct", "x Envoy",
@@ -17,8 +21,8 @@ pub(crate) struct About {
     pub(crate) title: &'static str,
     /// How it was measured.
     pub(crate) method: &'static str,
-    /// The metric that is drawn.
-    pub(crate) drawn: &'static str,
+    /// The metrics that are drawn.
+    pub(crate) drawn: &'static [Metric],
 }
 
 /// A table for the terminal.

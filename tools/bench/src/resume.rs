@@ -4,7 +4,7 @@
 use std::{
     io::{self, Read, Write},
     net::{TcpListener, TcpStream},
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     thread::{Scope, sleep},
     time::{Duration, Instant},
 };
@@ -13,6 +13,7 @@ use renkei_wan::{Path, Profile, Side, Wan};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    choice::Choice,
     error::BenchError,
     pair::{Backend, Pair, System},
     place::Place,
@@ -28,12 +29,14 @@ pub(crate) const ABOUT: About = About {
     method: "1 GB over one connection of the application across 23 ms, profile 2021, checked by \
              its SHA-256. resets: every second one TCP connection between the two sides, chosen at \
              random, is reset. cut: after one second the path carries nothing for 10 s. `whole` is \
-             1 when all bytes arrived and the connection ended cleanly.",
-    drawn: WHOLE.0,
+             1 when all bytes arrived over one connection, also at the receiver, and it ended \
+             cleanly.",
+    drawn: &[WHOLE, TIME],
 };
 
 const WHOLE: Metric = Metric("whole", "of 1");
 const TIME: Metric = Metric("time", "s");
+const RESETS: Metric = Metric("connections reset", "");
 const SYSTEMS: [System; 3] = [System::Direct, System::Renkei, System::Envoy];
 const BLOCK: usize = 1 << 20;
 const BLOCKS: usize = 1000;
@@ -47,22 +50,33 @@ enum Disturbance {
 }
 
 /// Takes the measurement.
-pub(crate) fn measure(runs: u32) -> Result<Series, BenchError> {
+pub(crate) fn measure(choice: &Choice) -> Result<Series, BenchError> {
     let mut series = Series::new(ABOUT.name);
     let path = Path::new(Duration::from_millis(23));
     let wan = Wan::new(path, Profile::Year2021, 1)?;
-    for run in 1..=runs {
-        for (disturbance, case) in [(Disturbance::Resets, "resets"), (Disturbance::Cut, "cut")] {
-            for system in SYSTEMS {
+    let systems = choice.systems(&SYSTEMS);
+    let mut cases = vec![(Disturbance::Resets, "resets"), (Disturbance::Cut, "cut")];
+    cases.retain(|(_, case)| choice.takes(case));
+    for run in 1..=choice.runs {
+        for (disturbance, case) in cases.iter().copied() {
+            for system in systems.iter().copied() {
                 // A receiver and a pair of its own: what is broken stays with this run.
                 let listener = wan
                     .inside(Side::B, || TcpListener::bind("0.0.0.0:0"))?
                     .map_err(fault)?;
                 let port = listener.local_addr().map_err(fault)?.port();
                 let pair = Pair::start(system, Place::Wan(&wan), Backend::on_side_b(port))?;
-                let (whole, time) = one(&wan, &pair, &listener, disturbance)?;
+                let Ended {
+                    whole,
+                    time,
+                    resets,
+                } = one(&wan, &pair, &listener, disturbance)?;
+                if disturbance == Disturbance::Resets {
+                    series.push(case, system.name(), RESETS, resets.into());
+                }
                 tell(&format!(
-                    "{case}: run {run} of {runs}, {}: {} after {:.1} s",
+                    "{case}: run {run} of {}, {}: {} after {:.1} s",
+                    choice.runs,
                     system.name(),
                     if whole { "whole" } else { "broken" },
                     time.as_secs_f64()
@@ -77,17 +91,25 @@ pub(crate) fn measure(runs: u32) -> Result<Series, BenchError> {
     Ok(series)
 }
 
-/// One transfer: whether it arrived whole, and how long it took.
+/// How a transfer ended.
+struct Ended {
+    whole: bool,
+    time: Duration,
+    /// Connections that were reset meanwhile.
+    resets: u32,
+}
+
+/// One transfer.
 fn one(
     wan: &Wan,
     pair: &Pair,
     listener: &TcpListener,
     disturbance: Disturbance,
-) -> Result<(bool, Duration), BenchError> {
-    let ended = AtomicBool::new(false);
+) -> Result<Ended, BenchError> {
+    let (ended, resets) = (AtomicBool::new(false), AtomicU32::new(0));
     let start = Instant::now();
     let ended_as = std::thread::scope(|scope| {
-        disturb(scope, wan, pair, disturbance, &ended);
+        disturb(scope, wan, pair, disturbance, (&ended, &resets));
         let receiver = scope.spawn(|| receive(listener));
         let stream = wan.inside(Side::A, || TcpStream::connect(pair.address))?;
         let sent = stream.and_then(send);
@@ -99,8 +121,22 @@ fn one(
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the receiver panicked")));
         ended.store(true, Relaxed);
-        let whole = matches!((sent, received), (Ok(sent), Ok(got)) if sent == got);
-        Ok::<_, BenchError>((whole, start.elapsed()))
+        let whole = match (sent, received) {
+            (Ok(sent), Ok(got)) => sent == got && no_more(listener).map_err(fault)?,
+            (sent, received) => {
+                for (what, error) in [("sent", sent.err()), ("received", received.err())] {
+                    if let Some(error) = error {
+                        tell(&format!("not all was {what}: {error}"));
+                    }
+                }
+                false
+            }
+        };
+        Ok::<_, BenchError>(Ended {
+            whole,
+            time: start.elapsed(),
+            resets: resets.load(Relaxed),
+        })
     })?;
     wan.cut(Duration::ZERO);
     Ok(ended_as)
@@ -112,7 +148,7 @@ fn disturb<'scope>(
     wan: &'scope Wan,
     pair: &'scope Pair,
     disturbance: Disturbance,
-    ended: &'scope AtomicBool,
+    (ended, resets): (&'scope AtomicBool, &'scope AtomicU32),
 ) {
     scope.spawn(move || {
         let mut seconds = 0;
@@ -120,7 +156,9 @@ fn disturb<'scope>(
             sleep(Duration::from_millis(1000));
             seconds += 1;
             let done = match disturbance {
-                Disturbance::Resets => wan.reset_one(pair.between.port()).map(drop),
+                Disturbance::Resets => wan.reset_one(pair.between.port()).map(|reset| {
+                    resets.fetch_add(reset.into(), Relaxed);
+                }),
                 Disturbance::Cut if seconds == 1 => {
                     wan.cut(Duration::from_secs(10));
                     Ok(())
@@ -163,6 +201,15 @@ fn receive(listener: &TcpListener) -> io::Result<Vec<u8>> {
             0 => return Ok(hash.finalize().to_vec()),
             count => hash.update(block.get(..count).unwrap_or_default()),
         }
+    }
+}
+
+/// Whether nobody has connected beside the connection that was taken.
+fn no_more(listener: &TcpListener) -> io::Result<bool> {
+    listener.set_nonblocking(true)?;
+    match listener.accept() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        other => other.map(|_| false),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use renkei_wan::{Path, Profile, Wan};
 
 use crate::{
+    choice::Choice,
     error::BenchError,
     flows,
     iperf::{Iperf, Stream},
@@ -25,8 +26,10 @@ pub(crate) const TABLE2: About = About {
              and Kyushu), direct and through two proxies with mutual TLS 1.3 between them. Profile \
              2021: tcp_rmem at most 6291456, tcp_wmem at most 4194304; tuned: both 64 MiB; CUBIC \
              in both. buffers=64K: an application that asks for socket buffers of 64 KiB. \
-             streams=8: the same application with eight connections. The WAN is tools/wan.",
-    drawn: loopback::THROUGHPUT.0,
+             streams=8: the same application with eight connections. rate: the path carries so \
+             many Mbit/s, with a drop-tail queue of one bandwidth-delay product before it; without \
+             it the processors are the limit. The WAN is tools/wan.",
+    drawn: &[loopback::THROUGHPUT],
 };
 
 /// The page of the same with loss.
@@ -38,16 +41,19 @@ pub(crate) const LOSS: About = About {
              Profiles as in table2. flows=1000: as many connections that each send a byte and wait \
              for its echo twice a second, alone and beside one connection that sends all it can \
              through the same proxies, without loss.",
-    drawn: loopback::THROUGHPUT.0,
+    drawn: &[loopback::THROUGHPUT, flows::P99, flows::BULK],
 };
 
 const PROFILES: [Profile; 2] = [Profile::Year2021, Profile::Tuned];
 const SYSTEMS: [System; 3] = [System::Direct, System::Renkei, System::Envoy];
 
+/// Paths of less than these processors can carry, in Mbit/s.
+const RATES: [u64; 2] = [2500, 5000];
+
 /// The paper's distances without loss.
-pub(crate) fn table2(runs: u32, seconds: u32) -> Result<Series, BenchError> {
+pub(crate) fn table2(choice: &Choice) -> Result<Series, BenchError> {
     let mut series = Series::new(TABLE2.name);
-    let one = Stream::one(seconds);
+    let one = Stream::one(choice.seconds);
     for profile in PROFILES {
         for rtt in [16, 23, 32] {
             let path = Path::new(Duration::from_millis(rtt));
@@ -60,64 +66,83 @@ pub(crate) fn table2(runs: u32, seconds: u32) -> Result<Series, BenchError> {
                 let eight = Stream { streams: 8, ..one };
                 streams.extend([(small, " buffers=64K"), (eight, " streams=8")]);
             }
-            across(&mut series, path, profile, &streams, runs)?;
+            across(&mut series, &path, profile, &streams, choice)?;
+            if profile == Profile::Tuned {
+                for rate in RATES {
+                    let path = Path {
+                        rate: Some(rate * 1_000_000),
+                        ..path.clone()
+                    };
+                    across(&mut series, &path, profile, &[(one, "")], choice)?;
+                }
+            }
         }
     }
     Ok(series)
 }
 
 /// One distance with random loss.
-pub(crate) fn loss(runs: u32, seconds: u32) -> Result<Series, BenchError> {
+pub(crate) fn loss(choice: &Choice) -> Result<Series, BenchError> {
     let mut series = Series::new(LOSS.name);
     for profile in PROFILES {
         for loss in [1e-4, 1e-3] {
             let path = Path::new(Duration::from_millis(23)).with_loss(loss);
-            across(
-                &mut series,
-                path,
-                profile,
-                &[(Stream::one(seconds), "")],
-                runs,
-            )?;
+            let one = Stream::one(choice.seconds);
+            across(&mut series, &path, profile, &[(one, "")], choice)?;
         }
     }
-    flows::measure(&mut series, runs, seconds)?;
+    flows::measure(&mut series, choice)?;
     Ok(series)
 }
 
 /// All systems across one path, in turns.
 fn across(
     series: &mut Series,
-    path: Path,
+    path: &Path,
     profile: Profile,
     streams: &[(Stream, &str)],
-    runs: u32,
+    choice: &Choice,
 ) -> Result<(), BenchError> {
-    let case = format!(
-        "rtt={} profile={} loss={}",
-        path.rtt.as_millis(),
-        profile.name(),
-        share(path.loss)
-    );
-    let wan = Wan::new(path, profile, 1)?;
+    let case = name(path, profile);
+    let cases: Vec<(Stream, String)> = streams
+        .iter()
+        .map(|(stream, suffix)| (*stream, format!("{case}{suffix}")))
+        .filter(|(_, case)| choice.takes(case))
+        .collect();
+    if cases.is_empty() {
+        return Ok(());
+    }
+    let wan = Wan::new(path.clone(), profile, 1)?;
     let place = Place::Wan(&wan);
     let iperf = Iperf::start(place)?;
-    let pairs: Vec<Pair> = loopback::start(&iperf, place, &SYSTEMS)?;
-    for run in 1..=runs {
-        for (stream, suffix) in streams {
+    let pairs: Vec<Pair> = loopback::start(&iperf, place, &choice.systems(&SYSTEMS))?;
+    for run in 1..=choice.runs {
+        for (stream, case) in &cases {
             for pair in &pairs {
                 let flow = iperf.run(pair, *stream)?;
-                let case = format!("{case}{suffix}");
                 tell(&format!(
-                    "{case}: run {run} of {runs}, {}: {:.0} Mbit/s",
+                    "{case}: run {run} of {}, {}: {:.0} Mbit/s",
+                    choice.runs,
                     pair.system.name(),
                     flow.megabits_per_second
                 ));
-                push(series, &case, pair.system, flow);
+                push(series, case, pair.system, flow);
             }
         }
     }
     Ok(())
+}
+
+/// A path in the name of a case.
+fn name(path: &Path, profile: Profile) -> String {
+    let rate = path.rate.map(|rate| format!(" rate={}", rate / 1_000_000));
+    format!(
+        "rtt={} profile={} loss={}{}",
+        path.rtt.as_millis(),
+        profile.name(),
+        share(path.loss),
+        rate.unwrap_or_default()
+    )
 }
 
 /// `0`, `1e-4`: the way people write losses.

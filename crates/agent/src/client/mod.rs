@@ -18,7 +18,7 @@ use rustls::crypto::CryptoProvider;
 use serde::Serialize;
 use tokio::{net::UnixStream, sync::watch};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Status, Streaming, metadata::MetadataValue, transport::Endpoint};
+use tonic::{Code, Request, Status, Streaming, metadata::MetadataValue, transport::Endpoint};
 
 pub use decode::DecodeError;
 pub use endpoint::{EndpointError, socket_path};
@@ -58,6 +58,28 @@ pub enum FetchError {
     /// The message does not hold what it should.
     #[error("the agent sent a bad message: {0}")]
     Decode(#[from] DecodeError),
+}
+
+impl FetchError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Endpoint(_) => "a Workload API is a unix socket on this machine",
+            Self::Unreachable { .. } | Self::Timeout | Self::Ended => {
+                "is the site running? `renkei status` shows where its Workload API is"
+            }
+            Self::Status(status) if status.code() == Code::PermissionDenied => {
+                "the process must match the selectors of a workload in the site file; the site's \
+                 log says what each workload asks for"
+            }
+            Self::Status(status) if status.code() == Code::Unavailable => {
+                "the site has no SVID for it yet: see `renkei status`, and try again"
+            }
+            Self::Status(_) | Self::Decode(_) => {
+                "is this the socket of a Workload API? `renkei status` shows a site's"
+            }
+        }
+    }
 }
 
 fn code_name(status: &Status) -> String {

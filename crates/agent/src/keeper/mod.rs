@@ -29,7 +29,7 @@ use renkei_spiffe::{
     BundleSet, Identities, PeerError, SpiffeId, TrustDomain, X509Svid, verify_peer,
 };
 use rustls::crypto::CryptoProvider;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -178,7 +178,8 @@ impl Keeper {
         };
         match result {
             Ok(svid) => {
-                tracing::info!(%id, serial = svid.serial(), until = %svid.not_after(), "SVID issued");
+                let until = svid.not_after().format(&Rfc3339).unwrap_or_default();
+                tracing::info!(%id, serial = svid.serial(), until, "SVID issued");
                 self.inputs.metrics.issued(held.issued(svid, &bundles, now));
             }
             Err(error) => {

@@ -6,10 +6,11 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{Stream, stream};
+use renkei_runtime::telemetry::LineBudget;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{UnixListener, UnixStream},
@@ -32,6 +33,8 @@ pub(super) struct Connections {
     limits: Limits,
     metrics: AgentMetrics,
     open: Arc<Mutex<HashMap<u32, usize>>>,
+    /// Of the refused ones.
+    lines: Arc<Mutex<LineBudget>>,
 }
 
 impl Connections {
@@ -40,6 +43,7 @@ impl Connections {
             limits,
             metrics,
             open: Arc::default(),
+            lines: Arc::default(),
         }
     }
 
@@ -69,10 +73,13 @@ impl Connections {
         // Whoever has already left has no credentials any more and needs no answer.
         let uid = socket.peer_cred().ok()?.uid();
         let Some(place) = self.take_place(uid) else {
-            tracing::warn!(
-                uid,
-                "a Workload API connection is refused: too many are open"
-            );
+            if let Some(left_out) = lock(&self.lines).take(Instant::now()) {
+                tracing::warn!(
+                    uid,
+                    left_out,
+                    "a Workload API connection is refused: too many are open"
+                );
+            }
             self.metrics.denied(Denial::TooManyConnections);
             return None;
         };
@@ -101,8 +108,8 @@ impl Connections {
     }
 }
 
-fn lock(open: &Mutex<HashMap<u32, usize>>) -> MutexGuard<'_, HashMap<u32, usize>> {
-    open.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One connection's share of the bounds.

@@ -79,8 +79,8 @@ pub(super) async fn reach(
             shared.backends.connect(service, shared).await
         }
         Broker::At { address, .. } => match connect(&address, shared.limits.connect_time).await {
-            Ok((stream, _)) => {
-                keep_alive(&stream);
+            Ok((stream, peer)) => {
+                keep_alive(&stream, peer);
                 Ok(stream)
             }
             Err(error) => Err(Unreachable::Broker {
@@ -135,8 +135,8 @@ impl Backends {
         let mut tried = Vec::new();
         for backend in service.backends.iter().cycle().skip(first).take(count) {
             match connect(backend, shared.limits.connect_time).await {
-                Ok((stream, _)) => {
-                    keep_alive(&stream);
+                Ok((stream, peer)) => {
+                    keep_alive(&stream, peer);
                     return Ok(stream);
                 }
                 Err(error) => tried.push(format!("{backend}: {error}")),

@@ -8,13 +8,14 @@ use renkei_runtime::drain::DrainGuard;
 use renkei_site::{Protocol, Service};
 use renkei_spiffe::SpiffeId;
 use time::OffsetDateTime;
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     backend,
     handshake::{self, Admitted, Greeting, Rejection},
     http,
+    turns::Place,
 };
 use crate::{
     decision,
@@ -32,15 +33,17 @@ pub(super) async fn run(
     peer: SocketAddr,
     shared: Arc<Shared>,
     guard: DrainGuard,
-    turn: Option<OwnedSemaphorePermit>,
+    place: Place,
 ) {
     let id = shared.flows.next_id();
     let greeting = tokio::select! {
         biased;
         () = shared.drain.forced() => return,
-        greeting = handshake::greet(stream, peer, id, &shared) => greeting,
+        greeting = async {
+            let _turn = place.turn().await;
+            handshake::greet(stream, peer, id, &shared).await
+        } => greeting,
     };
-    drop(turn);
     match greeting {
         Greeting::Gone => {}
         Greeting::Elsewhere(start) => tokio::select! {

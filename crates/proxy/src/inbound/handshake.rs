@@ -96,7 +96,7 @@ pub(super) async fn greet(
     shared: &Arc<Shared>,
 ) -> Greeting {
     let limit = shared.limits.handshake_time;
-    match timeout(limit, hello(stream)).await {
+    match timeout(limit, hello(stream, peer)).await {
         Ok(Ok(start)) => match service_of(&start, shared) {
             Some(meant) => admit(start, meant, peer, flow, shared).await,
             None => Greeting::Elsewhere(Box::new(start)),
@@ -107,8 +107,8 @@ pub(super) async fn greet(
 }
 
 /// Reads the first message of TLS.
-async fn hello(stream: TcpStream) -> Result<StartHandshake<TcpStream>, Greeting> {
-    keep_alive(&stream);
+async fn hello(stream: TcpStream, peer: SocketAddr) -> Result<StartHandshake<TcpStream>, Greeting> {
+    keep_alive(&stream, peer);
     let mut first = [0];
     match stream.peek(&mut first).await {
         Ok(0) | Err(_) => return Err(Greeting::Gone),

@@ -4,15 +4,17 @@ mod backend;
 mod connection;
 mod handshake;
 mod http;
+mod turns;
 
 use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{listener, shared::Shared};
+use crate::{flows::Direction, listener, shared::Shared};
 
 pub(crate) use backend::Backends;
+pub(crate) use turns::Turns;
 
 /// The name under which refusals for no known service are counted: what peers write there is
 /// theirs, and must not fill this side's counters.
@@ -65,18 +67,24 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTok
     loop {
         let next = async {
             let room = shared.inbound_room.clone().acquire_owned().await;
-            let turn = shared.handshake_room.clone().acquire_owned().await;
-            (room, turn, listener::accept(&listener).await)
+            (room, listener::accept(&listener).await)
         };
-        let (room, turn, (stream, peer)) = tokio::select! {
+        let (room, (stream, peer)) = tokio::select! {
             biased;
             () = &mut ended => break,
             next = next => next,
         };
         let shared = shared.clone();
         let guard = shared.drain.guard();
+        let Some(place) = shared.turns.enter(peer.ip()) else {
+            let sentence = "too many connections from that address are at their handshake";
+            let (way, reason) = (Direction::Inbound, "too_many_handshakes");
+            let refusals = &shared.refusals;
+            refusals.record(way, NO_SERVICE, peer.to_string(), reason, sentence);
+            continue;
+        };
         tokio::spawn(async move {
-            connection::run(stream, peer, shared, guard, turn.ok()).await;
+            connection::run(stream, peer, shared, guard, place).await;
             drop(room);
         });
     }

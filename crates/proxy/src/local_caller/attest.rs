@@ -1,13 +1,24 @@
 //! Comparing the owner of a connection with a workload's selectors.
 
-use std::net::SocketAddr;
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use nix::unistd::User;
 use renkei_site::{Selector, UnixSelector};
 
 use renkei_runtime::process::Digests;
 
-use super::{OwnerError, SocketOwner, holder, socket_owner};
+use super::{OwnerError, SocketOwner, canonical, holder, sock_diag, socket_owner};
+
+/// How long the user database's word on a name is taken without asking again.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// Users that selectors name, and when the user database was asked.
+static UIDS: Mutex<BTreeMap<String, (u32, Instant)>> = Mutex::new(BTreeMap::new());
 
 /// Why a local caller is not the workload that a listener is for.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +70,31 @@ pub fn attest(
     Ok(owner)
 }
 
+/// Whether the process at the other end certainly satisfies every selector, as far as that can be
+/// told without blocking: by its user alone. If not, [`attest`] decides.
+pub fn is_plainly(selectors: &[Selector], peer: SocketAddr, local: SocketAddr) -> bool {
+    let uids: Option<Vec<u32>> = selectors.iter().map(known_uid).collect();
+    let Some(uids) = uids.filter(|uids| !uids.is_empty()) else {
+        return false;
+    };
+    let found = sock_diag::lookup(canonical(peer), canonical(local));
+    matches!(found, Ok(Some(owner)) if owner.inode != 0 && uids.iter().all(|uid| *uid == owner.uid))
+}
+
+/// The user that a selector asks for, if it asks for nothing else and no look-up is needed.
+fn known_uid(selector: &Selector) -> Option<u32> {
+    let Selector::Unix(unix) = selector;
+    match unix {
+        UnixSelector::Uid(uid) => Some(*uid),
+        UnixSelector::User(name) => {
+            let known = UIDS.lock().unwrap_or_else(PoisonError::into_inner);
+            let (uid, asked) = known.get(name)?;
+            (asked.elapsed() < FRESH).then_some(*uid)
+        }
+        _ => None,
+    }
+}
+
 /// Whether a socket's owner satisfies every selector; a workload without any is nobody's.
 fn check(
     selectors: &[Selector],
@@ -93,10 +129,11 @@ fn check(
 }
 
 fn uid_of(name: &str) -> Option<u32> {
-    User::from_name(name)
-        .ok()
-        .flatten()
-        .map(|user| user.uid.as_raw())
+    let user = User::from_name(name).ok().flatten()?;
+    let uid = user.uid.as_raw();
+    let mut known = UIDS.lock().unwrap_or_else(PoisonError::into_inner);
+    known.insert(name.to_owned(), (uid, Instant::now()));
+    Some(uid)
 }
 
 fn user_name(uid: u32) -> String {

@@ -13,7 +13,7 @@ mod sock_diag;
 
 use std::{io, net::SocketAddr};
 
-pub use attest::{CallerError, attest};
+pub use attest::{CallerError, attest, is_plainly};
 
 /// The kernel's word on the other end of a local connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //! on how many connections there are.
 
 use std::{
+    cell::Cell,
     io,
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
@@ -31,20 +32,35 @@ pub(super) fn works() -> bool {
     HAS_FOUND.load(Ordering::Relaxed)
 }
 
-/// `None` if there is no such socket, or no such module in the kernel.
+thread_local! {
+    /// A socket to ask with. After an error it is not used again: an answer that comes late would
+    /// be taken for that of the next question.
+    static ASKING: Cell<Option<Socket>> = const { Cell::new(None) };
+}
+
+/// `None` if there is no such socket, or no such module in the kernel. Never waits.
 pub(super) fn lookup(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<SocketOwner>> {
+    let socket = match ASKING.take() {
+        Some(socket) => socket,
+        None => open()?,
+    };
     // The kernel answers within `send`, so that neither call ever waits.
-    let socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.set_non_blocking(true)?;
-    socket.connect(&NetlinkAddr::new(0, 0))?;
     socket.send(&request(peer, local), 0)?;
     let mut answer = Vec::with_capacity(ANSWER);
     socket.recv(&mut answer, 0)?;
     let found = read(&answer, peer, local)?;
+    ASKING.set(Some(socket));
     if found.is_some() {
         HAS_FOUND.store(true, Ordering::Relaxed);
     }
     Ok(found)
+}
+
+fn open() -> io::Result<Socket> {
+    let socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.set_non_blocking(true)?;
+    socket.connect(&NetlinkAddr::new(0, 0))?;
+    Ok(socket)
 }
 
 fn request(peer: SocketAddr, local: SocketAddr) -> Vec<u8> {

@@ -47,6 +47,26 @@ fn both_tables_of_the_kernel_agree_on_the_owner() {
 }
 
 #[test]
+fn only_users_are_told_without_blocking_and_only_the_right_ones() {
+    let (ours, _caller) = connection("127.0.0.1");
+    let (peer, local) = ends(&ours);
+    let (own, other) = (own_uid(), own_uid() + 1);
+    let plainly = |texts: &[&str]| is_plainly(&selectors(texts), peer, local);
+    assert!(plainly(&[&format!("unix:uid:{own}")]));
+    assert!(!plainly(&[&format!("unix:uid:{other}")]));
+    assert!(!plainly(&[
+        &format!("unix:uid:{own}"),
+        &format!("unix:uid:{other}")
+    ]));
+    assert!(!plainly(&[]), "nobody's");
+    assert!(!plainly(&[
+        &format!("unix:uid:{own}"),
+        "unix:path:/bin/true"
+    ]));
+    assert!(!plainly(&["unix:user:nobody-here"]), "not looked up yet");
+}
+
+#[test]
 fn an_ipv6_socket_with_an_ipv4_peer_is_found() {
     use socket2::{Domain, Socket, Type};
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

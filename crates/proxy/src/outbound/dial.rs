@@ -151,7 +151,7 @@ async fn connect(route: &Route, node: Option<i32>, shared: &Shared) -> Result<Ra
     let (stream, address) = connect::connect(gateway, shared.limits.connect_time)
         .await
         .map_err(|error| Failure::Unreachable(gateway.clone(), error))?;
-    keep_alive(&stream);
+    keep_alive(&stream, address);
     let handshake = TlsConnector::from(side.config).connect(name, stream);
     let stream = match timeout(shared.limits.handshake_time, handshake).await {
         Ok(Ok(stream)) => stream,

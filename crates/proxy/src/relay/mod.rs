@@ -11,8 +11,9 @@
 mod pump;
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, ready},
@@ -28,6 +29,8 @@ use tokio_util::{io::poll_read_buf, sync::CancellationToken};
 use bytes::{Buf, Bytes, BytesMut};
 use pump::Pump;
 
+/// Pieces of one vectored write.
+const SLICES: usize = 16;
 /// How much of a broken stream is read in search of the reason, and how long that may take.
 const LAST_BYTES: usize = 64 * 1024;
 const LAST_TIME: Duration = Duration::from_secs(1);
@@ -42,22 +45,55 @@ pub trait Link: AsyncRead + AsyncWrite + Unpin {
         self.arm_reset();
     }
 
-    /// Reads the next bytes, about `size` at most; none at the end.
-    fn poll_read_chunk(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<Bytes>> {
-        let mut chunk = BytesMut::with_capacity(size);
-        ready!(poll_read_buf(Pin::new(self), cx, &mut chunk))?;
-        Poll::Ready(Ok(chunk.freeze()))
-    }
-
-    /// Writes the beginning of `chunk` and takes it off; says how much that was.
-    fn poll_write_chunk(
+    /// Reads the next bytes, about `size` at most, behind those in `chunks`; none at the end.
+    fn poll_read_chunks(
         &mut self,
         cx: &mut Context<'_>,
-        chunk: &mut Bytes,
+        size: usize,
+        chunks: &mut VecDeque<Bytes>,
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(self).poll_write(cx, chunk))?;
-        chunk.advance(count);
+        let mut chunk = BytesMut::with_capacity(size);
+        let count = ready!(poll_read_buf(Pin::new(self), cx, &mut chunk))?;
+        chunks.push_back(frugal(chunk));
         Poll::Ready(Ok(count))
+    }
+
+    /// Writes the first bytes of `chunks` and takes them off; says how many that were.
+    fn poll_write_chunks(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunks: &mut VecDeque<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
+        for (slice, chunk) in slices.iter_mut().zip(&*chunks) {
+            *slice = IoSlice::new(chunk);
+            count += 1;
+        }
+        let slices = slices.get(..count).unwrap_or_default();
+        let written = ready!(Pin::new(self).poll_write_vectored(cx, slices))?;
+        take_off(chunks, written);
+        Poll::Ready(Ok(written))
+    }
+}
+
+/// Bytes that fill less than a quarter of their memory move to memory of their own.
+fn frugal(chunk: BytesMut) -> Bytes {
+    if chunk.len() < chunk.capacity() / 4 {
+        return Bytes::copy_from_slice(&chunk);
+    }
+    chunk.freeze()
+}
+
+fn take_off(chunks: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(chunk) = chunks.front_mut() {
+        let part = written.min(chunk.len());
+        chunk.advance(part);
+        written -= part;
+        if chunk.has_remaining() {
+            break;
+        }
+        chunks.pop_front();
     }
 }
 

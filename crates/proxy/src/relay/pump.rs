@@ -13,8 +13,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// What a quiet connection reads at once.
 const SMALL: usize = 16 * 1024;
-/// What a busy one does, at most.
-const LARGE: usize = 128 * 1024;
+/// What a busy one does, at most: sixteen full DATA frames of a trunk.
+const LARGE: usize = 16 * crate::trunk::FULL_FRAME;
 /// Reads after which a direction lets others run.
 const ROUNDS: usize = 16;
 
@@ -47,7 +47,8 @@ impl Pump {
             received: BytesMut::new(),
             outgoing: VecDeque::new(),
             size: SMALL,
-            unflushed: false,
+            // A stream that opens is told of even before its first byte.
+            unflushed: true,
         }
     }
 
@@ -65,9 +66,9 @@ impl Pump {
             if self.state != State::Carrying {
                 return self.poll_end(cx, writer).map_err(|error| (to, error));
             }
-            let received = match reader.poll_read_chunk(cx, self.size) {
-                Poll::Ready(Ok(chunk)) if chunk.is_empty() => self.end(),
-                Poll::Ready(Ok(chunk)) => self.take(chunk, session),
+            let received = match reader.poll_read_chunks(cx, self.size, &mut self.outgoing) {
+                Poll::Ready(Ok(0)) => self.end(),
+                Poll::Ready(Ok(count)) => self.take(count, session),
                 Poll::Ready(Err(error)) => Err(error),
                 Poll::Pending => {
                     self.rest();
@@ -80,17 +81,21 @@ impl Pump {
         Poll::Pending
     }
 
-    fn take(&mut self, chunk: Bytes, session: &mut Option<Box<dyn Session>>) -> io::Result<()> {
-        if chunk.len() >= self.size {
+    fn take(&mut self, count: usize, session: &mut Option<Box<dyn Session>>) -> io::Result<()> {
+        if count >= self.size {
             self.size = LARGE.min(self.size * 2);
+        } else if count < self.size / 4 {
+            self.size = SMALL.max(self.size / 2);
         }
         let Some(session) = session else {
-            self.outgoing.push_back(chunk);
             return Ok(());
         };
-        match self.received.is_empty() {
-            true => self.received = chunk.into(),
-            false => self.received.extend_from_slice(&chunk),
+        // All that was to go out before has gone: this is what was read.
+        for chunk in self.outgoing.drain(..) {
+            match self.received.is_empty() {
+                true => self.received = chunk.into(),
+                false => self.received.extend_from_slice(&chunk),
+            }
         }
         let mut out = Vec::new();
         let advanced = session.advance(self.from, &mut self.received, &mut out);
@@ -113,12 +118,9 @@ impl Pump {
         writer: &mut W,
         carried: &AtomicU64,
     ) -> Poll<io::Result<()>> {
-        while let Some(next) = self.outgoing.front_mut() {
-            if !next.has_remaining() {
-                self.outgoing.pop_front();
-                continue;
-            }
-            let count = ready!(writer.poll_write_chunk(cx, next))?;
+        self.outgoing.retain(Buf::has_remaining);
+        while !self.outgoing.is_empty() {
+            let count = ready!(writer.poll_write_chunks(cx, &mut self.outgoing))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -153,7 +155,6 @@ impl Pump {
         if self.received.is_empty() {
             self.received = BytesMut::new();
             self.outgoing = VecDeque::new();
-            self.size = SMALL;
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio_rustls::TlsStream;
 use super::{
     TrunkStream, config,
     driver::{Driver, LaneState, Waiting},
-    lane,
+    lane::{self, Wire},
 };
 use crate::shared::Shared;
 
@@ -57,12 +57,14 @@ pub(crate) async fn serve_lane(
         Ok(Err(Lost::Io(error))) => return Err(error),
         Err(_) => return Err(io::ErrorKind::TimedOut.into()),
     };
-    match join(&hello, caller, shared) {
+    // The dialer says nothing more until it is answered, so that no byte is under way.
+    let wire = Wire::new(stream)?;
+    match join(&hello, caller, &wire, shared) {
         Ok((driver, id)) => {
             tracing::debug!(lane = id.number(), "a lane came");
-            lane::run(driver, id, stream, rest).await
+            lane::run(driver, id, wire, rest).await
         }
-        Err(refusal) => refuse(stream, refusal).await,
+        Err(refusal) => wire.refuse(&refusal.frame()).await,
     }
 }
 
@@ -97,6 +99,7 @@ async fn refuse(mut stream: TlsStream<TcpStream>, refusal: Refusal) -> io::Resul
 fn join(
     hello: &Hello,
     caller: Caller,
+    wire: &Wire,
     shared: &Arc<Shared>,
 ) -> Result<(Arc<Driver>, LaneId), Refusal> {
     let mut known = shared
@@ -106,7 +109,7 @@ fn join(
         .unwrap_or_else(PoisonError::into_inner);
     if let Some(driver) = known.get(&hello.trunk) {
         let driver = driver.clone();
-        let id = accept(&driver, hello, &caller.pair)?;
+        let id = accept(&driver, hello, &caller.pair, wire)?;
         return Ok((driver, id));
     }
     let mut incarnation = [0; 8];
@@ -122,7 +125,7 @@ fn join(
         u64::from_be_bytes(incarnation),
     )?;
     let (driver, events) = Driver::start(trunk);
-    let id = accept(&driver, hello, &pair)?;
+    let id = accept(&driver, hello, &pair, wire)?;
     known.insert(hello.trunk, driver.clone());
     tokio::spawn(manage(
         hello.trunk,
@@ -134,10 +137,10 @@ fn join(
     Ok((driver, id))
 }
 
-fn accept(driver: &Arc<Driver>, hello: &Hello, pair: &str) -> Result<LaneId, Refusal> {
+fn accept(driver: &Arc<Driver>, hello: &Hello, pair: &str, wire: &Wire) -> Result<LaneId, Refusal> {
     driver.with(|core, now| {
         let id = core.trunk.accept_lane(now, hello, pair)?;
-        core.lanes.insert(id, LaneState::default());
+        core.lanes.insert(id, LaneState::new(wire.outlet.clone()));
         Ok(id)
     })
 }
@@ -208,11 +211,12 @@ fn opened(
     if let Err(reason) = (caller.decide)() {
         return refuse(Code::REVOKED, &reason);
     }
-    let taken = driver.with(|core, _| {
+    // The answer goes with the first bytes, or with the next acknowledgement.
+    let taken = driver.act(|core, _| {
         core.streams.insert(id, Waiting::default());
         core.trunk.accept(id)
     });
-    let stream = TrunkStream::new(driver.clone(), id);
+    let stream = TrunkStream::accepted(driver.clone(), id);
     if taken.is_err() {
         return;
     }

@@ -1,12 +1,15 @@
 //! The caller's end: a trunk for every caller, callee and gateway, and its lanes.
 //!
-//! A trunk starts with one lane. While every lane has bytes that TCP does not take, and the last
-//! lanes have brought more bytes a second, the lanes are doubled. Lanes that are not needed go.
+//! A trunk starts with one lane. While buffers hold its lanes back and more of them bring more
+//! bytes a second, lanes are added ([`Gauge`]). Lanes that are not needed go.
 
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,7 +17,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use renkei_spiffe::X509Svid;
-use renkei_trunk::{Code, Event, LaneId, Trunk, TrunkId};
+use renkei_trunk::{Code, Event, LaneAdvice, LaneId, Trunk, TrunkId};
 use time::OffsetDateTime;
 use tokio::{
     net::TcpStream,
@@ -27,8 +30,8 @@ use tokio_rustls::TlsStream;
 use super::{
     MAX_LANES, TrunkStream, config,
     driver::{Driver, LaneState},
-    growth::{Advice, Growth, Seen},
-    lane,
+    gauge::Gauge,
+    lane::{self, Wire},
 };
 use crate::{outbound::Failure, shared::Shared};
 
@@ -45,6 +48,36 @@ pub(crate) struct Raw {
     pub(crate) gateway: SocketAddr,
     /// Whose end it was dialed with.
     pub(crate) svid: Arc<X509Svid>,
+}
+
+/// Tells the manager of a trunk that streams are opened, without waking it for each.
+#[derive(Debug, Default)]
+struct Use {
+    opened: AtomicBool,
+    dozing: AtomicBool,
+    wake: Notify,
+}
+
+impl Use {
+    fn note(&self) {
+        self.opened.store(true, Ordering::SeqCst);
+        if self.dozing.swap(false, Ordering::SeqCst) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether streams were opened since the last call.
+    fn taken(&self) -> bool {
+        self.opened.swap(false, Ordering::SeqCst)
+    }
+
+    /// From now on the manager wants to be woken by the next stream.
+    fn doze(&self) {
+        self.dozing.store(true, Ordering::SeqCst);
+        if self.opened.load(Ordering::SeqCst) {
+            self.wake.notify_one();
+        }
+    }
 }
 
 /// Dials one more connection for the same caller and callee, with the caller's SVID of now.
@@ -73,7 +106,7 @@ pub(crate) enum Slot {
 #[derive(Debug)]
 pub(crate) struct Dialed {
     driver: Weak<Driver>,
-    used: Arc<Notify>,
+    used: Arc<Use>,
     /// The caller's SVID of the newest lanes.
     svid: Arc<ArcSwap<X509Svid>>,
     pub(crate) kafka: bool,
@@ -99,8 +132,8 @@ impl Dialed {
         let driver = self.driver.upgrade()?;
         let target = node.map_or(Bytes::new(), |node| Bytes::from(node.to_string()));
         let id = driver.open(target).ok()?;
-        self.used.notify_one();
-        Some(TrunkStream::new(driver, id))
+        self.used.note();
+        Some(TrunkStream::opened(driver, id))
     }
 }
 
@@ -154,7 +187,7 @@ pub(crate) async fn establish(
     timeout(shared.limits.handshake_time, ready)
         .await
         .map_err(|_| Failure::Tls("the other end does not greet".into()))??;
-    let used = Arc::new(Notify::new());
+    let used = Arc::new(Use::default());
     let manager = Manager {
         driver: driver.clone(),
         pair: pair.to_owned(),
@@ -164,7 +197,7 @@ pub(crate) async fn establish(
         svid: svid.clone(),
         retired: Vec::new(),
         renewal: Instant::now(),
-        growth: Growth::new(),
+        gauge: Gauge::new(),
     };
     tokio::spawn(manager.run(events, shared.clone()));
     Ok(Dialed {
@@ -181,17 +214,18 @@ fn add_lane(
     pair: &str,
     stream: TlsStream<TcpStream>,
 ) -> Result<JoinHandle<std::io::Result<()>>, String> {
+    let wire = Wire::new(stream).map_err(|error| error.to_string())?;
     let id = driver
         .with(|core, now| {
             let id = core.trunk.add_lane(now, pair)?;
-            core.lanes.insert(id, LaneState::default());
+            core.lanes.insert(id, LaneState::new(wire.outlet.clone()));
             Ok::<LaneId, renkei_trunk::LaneError>(id)
         })
         .map_err(|error| error.to_string())?;
     Ok(tokio::spawn(lane::run(
         driver.clone(),
         id,
-        stream,
+        wire,
         Bytes::new(),
     )))
 }
@@ -201,14 +235,14 @@ struct Manager {
     driver: Arc<Driver>,
     pair: String,
     dial: Dial,
-    used: Arc<Notify>,
+    used: Arc<Use>,
     adding: JoinSet<Result<Raw, Failure>>,
     svid: Arc<ArcSwap<X509Svid>>,
     /// Lanes to close once a lane with a newer SVID is ready.
     retired: Vec<LaneId>,
     /// When a lane with a newer SVID may be dialed again.
     renewal: Instant,
-    growth: Growth,
+    gauge: Gauge,
 }
 
 impl Manager {
@@ -219,8 +253,9 @@ impl Manager {
         let mut retry = Instant::now();
         loop {
             let streams = self.driver.streams();
-            let busy = streams > 0 || !self.adding.is_empty();
-            if streams > 0 {
+            let used = self.used.taken() || streams > 0;
+            let busy = used || !self.adding.is_empty();
+            if used {
                 idle_since = Instant::now();
             }
             let draining = shared.drain.is_signaled();
@@ -228,7 +263,12 @@ impl Manager {
             if streams == 0 && spare && self.leave() {
                 break;
             }
-            let wait = if busy { TICK } else { IDLE / 4 };
+            let wait = if busy {
+                TICK
+            } else {
+                self.used.doze();
+                IDLE / 4
+            };
             tokio::select! {
                 event = events.recv() => match event {
                     None | Some(Event::Closed(_)) => return,
@@ -245,7 +285,7 @@ impl Manager {
                     Some(_) => {}
                 },
                 Some(dialed) = self.adding.join_next() => self.take(dialed),
-                () = self.used.notified() => idle_since = Instant::now(),
+                () = self.used.wake.notified() => {}
                 () = shared.drain.signaled(), if !draining => {}
                 changed = identities.changed() => if changed.is_err() { break },
                 () = tokio::time::sleep(wait) => {}
@@ -281,13 +321,13 @@ impl Manager {
     }
 
     /// Once the caller's SVID has been renewed, lanes dialed with the old one give way to one
-    /// with the new. The streams do not notice.
+    /// with the new; so do lanes whose keys are worn. The streams do not notice.
     fn renew(&mut self, shared: &Shared) {
         let used = self.svid.load_full();
         let Some(now) = shared.svid(used.id()) else {
             return;
         };
-        let due = now.serial() != used.serial() || self.lost_renewal();
+        let due = now.serial() != used.serial() || self.lost_renewal() || self.worn();
         if !due || !self.adding.is_empty() || Instant::now() < self.renewal {
             return;
         }
@@ -318,7 +358,17 @@ impl Manager {
         !retired.is_empty()
             && self
                 .driver
-                .with(|core, _| core.trunk.lanes().all(|lane| retired.contains(&lane)))
+                .act(|core, _| core.trunk.lanes().all(|lane| retired.contains(&lane)))
+    }
+
+    fn worn(&self) -> bool {
+        let retired = &self.retired;
+        self.driver.act(|core, _| {
+            let worn = |(id, lane): (&LaneId, &LaneState)| {
+                lane.worn && core.trunk.carries(*id) && !retired.contains(id)
+            };
+            core.lanes.iter().any(worn)
+        })
     }
 
     fn close_retired(&mut self) {
@@ -331,35 +381,23 @@ impl Manager {
         self.driver.wake_lanes();
     }
 
+    /// Adds lanes when those there are are held back, and lets spare ones go.
     fn resize(&mut self) {
-        let seen = self.driver.with(|core, _| {
-            let lanes = core.lanes.values();
-            Seen {
-                lanes: core.trunk.ready_lanes(),
-                limited: core.lanes.values().all(|lane| lane.stuck)
-                    && core.trunk.bytes_kept() > 128 * 1024,
-                written: lanes.map(|lane| lane.written).sum(),
-                newest: core.lanes.keys().next_back().copied(),
+        let Some(advice) = self.gauge.advise(&self.driver) else {
+            return;
+        };
+        match advice {
+            LaneAdvice::Grow(count) if self.adding.is_empty() => self.dial_more(count),
+            LaneAdvice::Shrink(count) => {
+                self.driver.with(|core, now| {
+                    let newest: Vec<_> = core.lanes.keys().rev().take(count).copied().collect();
+                    for lane in newest {
+                        core.trunk.close_lane(now, lane);
+                    }
+                });
+                self.driver.wake_lanes();
             }
-        });
-        match self.growth.judge(&seen, self.adding.len(), MAX_LANES) {
-            Advice::Add(count) => {
-                tracing::debug!(
-                    count,
-                    lanes = seen.lanes,
-                    rate = self.growth.rate,
-                    "more lanes"
-                );
-                self.dial_more(count);
-            }
-            Advice::Close => {
-                if let Some(lane) = seen.newest {
-                    self.driver
-                        .with(|core, now| core.trunk.close_lane(now, lane));
-                    self.driver.wake_lanes();
-                }
-            }
-            Advice::Stay => {}
+            LaneAdvice::Grow(_) | LaneAdvice::Keep => {}
         }
     }
 

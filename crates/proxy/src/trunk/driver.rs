@@ -12,6 +12,8 @@ use bytes::Bytes;
 use renkei_trunk::{Code, Event, LaneId, ResetCause, StreamId, Trunk};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::outlet::{Outlet, Pushed};
+
 /// How long the bytes before a reset have to arrive.
 const RESET_TIME: Duration = Duration::from_secs(1);
 
@@ -64,16 +66,33 @@ pub(super) enum LaneFate {
     Drop,
 }
 
-#[derive(Debug, Default)]
 pub(super) struct LaneState {
-    /// Set while the lane has nothing to write.
-    pub(super) idle: Option<Waker>,
+    pub(super) outlet: Arc<Outlet>,
+    /// Its task, while the lane rests: it has nothing to write, and nobody is about to see
+    /// whether it has.
+    resting: Option<Waker>,
     pub(super) fate: Option<LaneFate>,
+    /// Its keys have sealed so much that another should take its place.
+    pub(super) worn: bool,
     /// Gone once there is a fate, for a lane that waits for TCP and does not look.
     pub(super) alive: Option<oneshot::Sender<()>>,
-    /// Bytes taken from the trunk that TCP has not taken yet, as of the last look.
-    pub(super) stuck: bool,
-    pub(super) written: u64,
+}
+
+impl LaneState {
+    pub(super) fn new(outlet: Arc<Outlet>) -> Self {
+        Self {
+            outlet,
+            resting: None,
+            fate: None,
+            worn: false,
+            alive: None,
+        }
+    }
+
+    /// The lane has nothing to write; its task is woken for the next.
+    pub(super) fn rest(&mut self, task: &Waker) {
+        self.resting = Some(task.clone());
+    }
 }
 
 /// What is behind the lock.
@@ -81,6 +100,8 @@ pub(super) struct Core {
     pub(super) trunk: Trunk,
     pub(super) streams: HashMap<StreamId, Waiting>,
     pub(super) lanes: BTreeMap<LaneId, LaneState>,
+    /// When the timer will look again; nothing while it is about to look.
+    armed: Option<Instant>,
 }
 
 /// One trunk, shared by its tasks.
@@ -111,6 +132,7 @@ impl Driver {
             trunk,
             streams: HashMap::new(),
             lanes: BTreeMap::new(),
+            armed: None,
         };
         let timer = Arc::new(Notify::new());
         let driver = Arc::new(Self {
@@ -122,20 +144,50 @@ impl Driver {
         (driver, events)
     }
 
-    /// Does something to the trunk, then wakes whom it concerns.
+    /// Does something to the trunk, wakes whom it concerns, and sends what there is to send.
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut Core, Instant) -> T) -> T {
+        let result = self.act(act);
+        let rested = self.lock().writer();
+        if let Some((id, outlet, task)) = rested {
+            self.push(id, &outlet, task);
+        }
+        result
+    }
+
+    /// Lets a lane that rested send what the trunk has for it.
+    fn push(&self, id: LaneId, outlet: &Outlet, task: Waker) {
+        match outlet.push(self, id, &task) {
+            Ok(Pushed::Dry(None)) => {}
+            Ok(Pushed::Blocked | Pushed::More) => {
+                task.wake();
+                self.wake_writer();
+            }
+            // A lane's end is its task's business.
+            Ok(Pushed::Busy | Pushed::Dry(Some(_))) | Err(_) => task.wake(),
+        }
+    }
+
+    /// Wakes one lane that rests and has something to write.
+    pub(super) fn wake_writer(&self) {
+        let rested = self.lock().writer();
+        if let Some((.., task)) = rested {
+            task.wake();
+        }
+    }
+
+    /// Does something to the trunk, then wakes the streams that it concerns. What there is to
+    /// send is the caller's business.
+    pub(super) fn act<T>(&self, act: impl FnOnce(&mut Core, Instant) -> T) -> T {
         let mut core = self.lock();
-        let before = core.trunk.next_timeout();
         let result = act(&mut core, Instant::now());
         let mut wakers = Vec::new();
         core.dispatch(&self.news, &mut wakers);
-        core.wake_writer(&mut wakers);
-        let sooner = match (before, core.trunk.next_timeout()) {
-            (None, None) => false,
-            // The trunk is over, and so is its timer.
-            (Some(_), None) | (None, Some(_)) => true,
-            (Some(before), Some(after)) => after < before,
-        };
+        // Without a next timeout the trunk is over, and so is its timer.
+        let next = core.trunk.next_timeout();
+        let sooner = next.is_none_or(|next| core.armed.is_some_and(|armed| next < armed));
+        if sooner {
+            core.armed = None;
+        }
         drop(core);
         wakers.into_iter().for_each(Waker::wake);
         if sooner {
@@ -149,9 +201,10 @@ impl Driver {
         self.lock().trunk.streams()
     }
 
-    /// Opens a stream towards `target`.
+    /// Opens a stream towards `target`. The other end learns of it with the first bytes, or when
+    /// there are none yet with the first flush.
     pub(super) fn open(&self, target: Bytes) -> Result<StreamId, renkei_trunk::OpenError> {
-        self.with(|core, _| {
+        self.act(|core, _| {
             let id = core.trunk.open(target)?;
             core.streams.insert(id, Waiting::default());
             Ok(id)
@@ -184,7 +237,7 @@ impl Driver {
         let wakers: Vec<_> = core
             .lanes
             .values_mut()
-            .filter_map(|lane| lane.idle.take())
+            .filter_map(|lane| lane.resting.take())
             .collect();
         drop(core);
         wakers.into_iter().for_each(Waker::wake);
@@ -231,8 +284,10 @@ impl Core {
                 }
                 _ => {}
             }
-            // Without a manager the trunk is being let go.
-            let _ = news.send(event);
+            if concerns_the_trunk(&event) {
+                // Without a manager the trunk is being let go.
+                let _ = news.send(event);
+            }
         }
     }
 
@@ -247,19 +302,30 @@ impl Core {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.fate.get_or_insert(fate);
             lane.alive = None;
-            wakers.extend(lane.idle.take());
+            wakers.extend(lane.resting.take());
         }
     }
 
-    /// Wakes one idle lane that has something to write. A lane that leaves some wakes the next.
-    fn wake_writer(&mut self, wakers: &mut Vec<Waker>) {
+    /// A lane that rests and has something to write; it rests no more.
+    fn writer(&mut self) -> Option<(LaneId, Arc<Outlet>, Waker)> {
         let trunk = &self.trunk;
-        let idle = self
-            .lanes
-            .iter_mut()
-            .find(|(id, lane)| lane.idle.is_some() && trunk.has_output(**id));
-        wakers.extend(idle.and_then(|(_, lane)| lane.idle.take()));
+        let mut lanes = self.lanes.iter_mut();
+        let (id, lane) =
+            lanes.find(|(id, lane)| lane.resting.is_some() && trunk.has_output(**id))?;
+        Some((*id, lane.outlet.clone(), lane.resting.take()?))
     }
+}
+
+/// Whether the manager has something to do; streams learn of their own events by being woken.
+fn concerns_the_trunk(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::LaneReady(_)
+            | Event::LaneRefused(..)
+            | Event::Suspended { .. }
+            | Event::Opened { .. }
+            | Event::Closed(_)
+    )
 }
 
 /// A reset overtakes what was written before it, which over TCP would mostly still arrive: gives
@@ -289,13 +355,11 @@ async fn keep_time(driver: Weak<Driver>, timer: Arc<Notify>) {
 
 fn next_timeout(driver: &Weak<Driver>) -> Option<Instant> {
     let driver = driver.upgrade()?;
-    let core = driver.lock();
-    match core.trunk.closed() {
-        Some(_) => None,
-        None => Some(
-            core.trunk
-                .next_timeout()
-                .unwrap_or_else(|| Instant::now() + LONG),
-        ),
+    let mut core = driver.lock();
+    if core.trunk.closed().is_some() {
+        return None;
     }
+    let next = core.trunk.next_timeout();
+    core.armed = Some(next.unwrap_or_else(|| Instant::now() + LONG));
+    core.armed
 }

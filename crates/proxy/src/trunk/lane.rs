@@ -1,65 +1,113 @@
-//! One lane: a TLS connection that carries frames of a trunk, both ways, in one task.
+//! One lane: a TLS connection that carries frames of a trunk, both ways. Its task reads, and
+//! writes what [`Outlet`]'s other users leave.
 
 use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    io::{self, IoSlice},
+    io,
+    ops::Range,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::{Buf, Bytes, BytesMut};
-use renkei_trunk::LaneId;
-use tokio::{io::AsyncWrite, net::TcpStream, sync::oneshot};
+use bytes::{Bytes, BytesMut};
+use renkei_trunk::{LaneId, Transmit};
+use tokio::{
+    net::{TcpStream, tcp::OwnedReadHalf},
+    sync::oneshot,
+};
 use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
-use super::driver::{Driver, LaneFate};
-use crate::relay::Link;
+use super::{
+    driver::{Driver, LaneFate},
+    outlet::{Outlet, Pushed, invalid},
+    record::{self, Opened, Opener, WHOLE, WORN},
+};
 
-/// What is read at once.
-const READ: usize = 64 * 1024;
-/// What is taken from the trunk at once; the rest is for other lanes.
-const TAKE: usize = 128 * 1024;
-/// Bytes of one DATA frame.
-const FRAME: usize = 32 * 1024;
-/// Pieces of one vectored write.
-const SLICES: usize = 16;
+/// What is read at once: eight whole records, each an eighth of the buffer that it keeps alive.
+const READ: usize = 8 * WHOLE;
+/// What a quiet lane reads at once.
+const LITTLE: usize = 8 * 1024;
+/// Bytes that TCP takes before it has sent those that it has.
+const UNSENT: u32 = 128 * 1024;
 /// Turns after which a lane lets others run.
 const ROUNDS: usize = 32;
 /// How long the connection of a lane that is over has to take what is left.
 const LEAVE: Duration = Duration::from_secs(2);
+
+/// A connection that can carry frames.
+pub(super) struct Wire {
+    pub(super) outlet: Arc<Outlet>,
+    inlet: Inlet,
+}
+
+impl Wire {
+    /// Takes over a connection after its handshake; the peer must wait for our word now.
+    pub(super) fn new(stream: TlsStream<TcpStream>) -> io::Result<Self> {
+        let (tcp, connection) = match stream {
+            TlsStream::Client(stream) => {
+                let (tcp, connection) = stream.into_inner();
+                (tcp, connection.into())
+            }
+            TlsStream::Server(stream) => {
+                let (tcp, connection) = stream.into_inner();
+                (tcp, connection.into())
+            }
+        };
+        let (sealer, opener) = record::take_over(connection).map_err(invalid)?;
+        // What waits in the trunk can still be overtaken. An error means that the connection is
+        // gone, which the first use will notice.
+        let _ = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT);
+        let (read, write) = tcp.into_split();
+        Ok(Self {
+            outlet: Arc::new(Outlet::new(write, sealer)),
+            inlet: Inlet {
+                socket: read,
+                opener,
+                left: BytesMut::new(),
+                size: LITTLE,
+                end: None,
+            },
+        })
+    }
+
+    /// Says why the connection does not become a lane, and ends it.
+    pub(super) async fn refuse(self, frame: &Transmit) -> io::Result<()> {
+        match Arc::into_inner(self.outlet) {
+            Some(outlet) => outlet.refuse(frame).await,
+            None => Ok(()),
+        }
+    }
+}
 
 /// Carries frames until the connection or the lane ends, then takes the lane out of the trunk.
 /// `first` was read behind the greeting.
 pub(super) async fn run(
     driver: Arc<Driver>,
     id: LaneId,
-    stream: TlsStream<TcpStream>,
+    wire: Wire,
     first: Bytes,
 ) -> io::Result<()> {
     let mut lane = Lane {
         driver: driver.clone(),
         id,
-        stream,
-        output: VecDeque::new(),
-        unflushed: false,
+        wire,
         ending: None,
     };
     let left = left(&driver, id);
-    let ended = match lane.receive(first) {
+    let memory = first.len();
+    let ended = match lane.receive(std::iter::once(first), memory) {
         Ok(()) => tokio::select! {
             biased;
-            ended = poll_fn(|cx| lane.poll(cx)) => ended,
+            ended = std::future::poll_fn(|cx| lane.poll(cx)) => ended,
             // TCP takes nothing any more.
             () = left => Err(io::ErrorKind::TimedOut.into()),
         },
         Err(error) => Err(error),
     };
     if ended.is_err() || lane.ending == Some(LaneFate::Drop) {
-        lane.stream.get_ref().0.arm_reset();
+        lane.wire.outlet.arm_reset();
     }
     driver.with(|core, now| {
         core.lanes.remove(&id);
@@ -87,9 +135,7 @@ fn left(driver: &Driver, id: LaneId) -> impl Future<Output = ()> + use<> {
 struct Lane {
     driver: Arc<Driver>,
     id: LaneId,
-    stream: TlsStream<TcpStream>,
-    output: VecDeque<Bytes>,
-    unflushed: bool,
+    wire: Wire,
     ending: Option<LaneFate>,
 }
 
@@ -97,12 +143,15 @@ impl Lane {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..ROUNDS {
             let wrote = self.poll_write(cx)?;
-            if let (Poll::Ready(()), Some(_)) = (wrote, self.ending) {
-                return self.poll_close(cx);
+            if let (Poll::Ready(()), Some(fate)) = (wrote, self.ending) {
+                if fate == LaneFate::Close {
+                    self.wire.outlet.close();
+                }
+                return Poll::Ready(Ok(()));
             }
-            match self.poll_read(cx)? {
-                Poll::Ready(true) => {}
-                Poll::Ready(false) => return Poll::Ready(Ok(())),
+            match self.wire.inlet.poll_read(cx)? {
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Ready(Some(pieces)) => self.receive_all(pieces)?,
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -110,129 +159,154 @@ impl Lane {
         Poll::Pending
     }
 
-    /// Ready when there is nothing left to write.
+    /// Ready when there is nothing left to write, or somebody else writes it.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         loop {
-            while !self.output.is_empty() {
-                match self.poll_send(cx) {
-                    Poll::Ready(sent) => sent?,
-                    Poll::Pending => {
-                        self.note(true);
-                        return Ok(Poll::Pending);
-                    }
+            match self.wire.outlet.push(&self.driver, self.id, cx.waker())? {
+                Pushed::Dry(fate) => {
+                    self.ending = fate;
+                    return Ok(Poll::Ready(()));
+                }
+                Pushed::Busy => return Ok(Poll::Ready(())),
+                Pushed::Blocked => match self.wire.inlet.poll_writable(cx) {
+                    Poll::Ready(ready) => ready?,
+                    Poll::Pending => return Ok(Poll::Pending),
+                },
+                Pushed::More => {
+                    cx.waker().wake_by_ref();
+                    return Ok(Poll::Pending);
                 }
             }
-            if self.ending == Some(LaneFate::Drop) || !self.take(cx) {
-                break;
-            }
         }
-        if self.unflushed {
-            match Pin::new(&mut self.stream).poll_flush(cx) {
-                Poll::Ready(flushed) => flushed?,
-                Poll::Pending => return Ok(Poll::Pending),
-            }
-            self.unflushed = false;
-        }
-        Ok(Poll::Ready(()))
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let mut count = 0;
-        for (slice, piece) in slices.iter_mut().zip(&self.output) {
-            *slice = IoSlice::new(piece);
-            count += 1;
-        }
-        let slices = slices.get(..count).unwrap_or_default();
-        let mut sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
-        if sent == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        self.unflushed = true;
-        while let Some(piece) = self.output.front_mut() {
-            let part = sent.min(piece.len());
-            piece.advance(part);
-            sent -= part;
-            if piece.has_remaining() {
-                break;
-            }
-            self.output.pop_front();
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Takes frames for this lane out of the trunk; `false` when it has none, and then the lane
-    /// is woken for the next.
-    fn take(&mut self, cx: &mut Context<'_>) -> bool {
-        let (id, output) = (self.id, &mut self.output);
-        let (taken, fate) = self.driver.with(|core, now| {
-            let mut taken = 0;
-            while taken < TAKE {
-                let Some(transmit) = core.trunk.poll_transmit(now, id, FRAME) else {
-                    break;
-                };
-                taken += transmit.len();
-                output.push_back(Bytes::copy_from_slice(transmit.header()));
-                let payload = transmit.into_payload();
-                if !payload.is_empty() {
-                    output.push_back(payload);
-                }
-            }
-            let Some(lane) = core.lanes.get_mut(&id) else {
-                return (taken, Some(LaneFate::Drop));
-            };
-            lane.stuck = false;
-            lane.written += taken as u64;
-            lane.idle = (taken == 0).then(|| cx.waker().clone());
-            (taken, lane.fate)
-        });
-        self.ending = fate;
-        taken > 0
-    }
-
-    fn note(&self, stuck: bool) {
+    /// What this brings to write, the lane writes next.
+    fn receive(&self, input: impl Iterator<Item = Bytes>, memory: usize) -> io::Result<()> {
         let id = self.id;
-        self.driver.with(|core, _| {
-            if let Some(lane) = core.lanes.get_mut(&id) {
-                lane.stuck = stuck;
-            }
-        });
-    }
-
-    /// `false` at the end of the connection.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<bool>> {
-        let mut input = BytesMut::with_capacity(READ);
-        while input.len() < READ {
-            match poll_read_buf(Pin::new(&mut self.stream), cx, &mut input) {
-                Poll::Ready(Ok(0)) if input.is_empty() => return Ok(Poll::Ready(false)),
-                Poll::Ready(Ok(0)) => break,
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => {
-                    self.receive(input.freeze())?;
-                    return Err(error);
-                }
-                Poll::Pending if input.is_empty() => return Ok(Poll::Pending),
-                Poll::Pending => break,
-            }
-        }
-        self.receive(input.freeze())?;
-        Ok(Poll::Ready(true))
-    }
-
-    fn receive(&self, input: Bytes) -> io::Result<()> {
-        if input.is_empty() {
-            return Ok(());
-        }
-        let id = self.id;
+        let mut input = input;
+        let worn = self.wire.inlet.opener.opened() > WORN;
         self.driver
-            .with(|core, now| core.trunk.receive(now, id, input))
+            .act(|core, now| {
+                if let Some(lane) = core.lanes.get_mut(&id) {
+                    lane.worn |= worn;
+                }
+                input.try_for_each(|data| core.trunk.receive_part(now, id, data, memory))
+            })
             .map_err(|violation| io::Error::new(io::ErrorKind::InvalidData, violation.to_string()))
     }
 
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.ending {
-            Some(LaneFate::Close) => Pin::new(&mut self.stream).poll_shutdown(cx),
-            _ => Poll::Ready(Ok(())),
+    fn receive_all(&self, pieces: Pieces) -> io::Result<()> {
+        let memory = pieces.whole.capacity();
+        let whole = pieces.whole.freeze();
+        self.receive(
+            pieces.data.into_iter().map(|data| whole.slice(data)),
+            memory,
+        )
+    }
+}
+
+/// The reading half of a lane.
+struct Inlet {
+    socket: OwnedReadHalf,
+    opener: Opener,
+    /// The beginning of a record whose end has not come.
+    left: BytesMut,
+    /// How much to read at once; follows what comes.
+    size: usize,
+    /// What came behind the last record that was handed on.
+    end: Option<io::Result<()>>,
+}
+
+/// What one read gave: memory, and where in it data of the peer stands.
+struct Pieces {
+    whole: BytesMut,
+    data: Vec<Range<usize>>,
+}
+
+impl Inlet {
+    /// The next records with data; `None` at the end of the connection, clean or not: a lane's
+    /// end is no stream's.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Pieces>>> {
+        loop {
+            if let Some(end) = self.end.take() {
+                return Poll::Ready(end.map(|()| None));
+            }
+            // No memory while nothing comes.
+            ready!(self.socket.as_ref().poll_read_ready(cx))?;
+            let mut whole = self.buffer();
+            let room = whole.capacity() - whole.len();
+            match poll_read_buf(Pin::new(&mut self.socket), cx, &mut whole) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(None)),
+                Poll::Ready(Ok(count)) => self.resize(count, room),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.keep(&whole);
+                    return Poll::Pending;
+                }
+            }
+            let pieces = self.open(whole);
+            if !pieces.data.is_empty() {
+                return Poll::Ready(Ok(Some(pieces)));
+            }
         }
+    }
+
+    /// Memory to read into, behind the record that has begun.
+    fn buffer(&mut self) -> BytesMut {
+        let left = std::mem::take(&mut self.left);
+        if left.capacity() >= left.len() + LITTLE {
+            return left;
+        }
+        let mut whole = BytesMut::with_capacity(self.size.max(left.len() + LITTLE));
+        whole.extend_from_slice(&left);
+        whole
+    }
+
+    fn resize(&mut self, count: usize, room: usize) {
+        if count == room {
+            self.size = READ.min(self.size * 2);
+        } else if count < self.size / 4 {
+            self.size = LITTLE.max(self.size / 2);
+        }
+    }
+
+    /// Opens all records that are there, and keeps the rest.
+    fn open(&mut self, mut whole: BytesMut) -> Pieces {
+        let (mut data, mut at) = (Vec::new(), 0);
+        while self.end.is_none() {
+            match self.opener.open(whole.get_mut(at..).unwrap_or_default()) {
+                Ok(Opened::Incomplete) => break,
+                Ok(Opened::Record {
+                    length,
+                    data: place,
+                }) => {
+                    if !place.is_empty() {
+                        data.push(at + place.start..at + place.end);
+                    }
+                    at += length;
+                }
+                Ok(Opened::Closed) => self.end = Some(Ok(())),
+                Err(error) => self.end = Some(Err(invalid(error))),
+            }
+        }
+        if self.end.is_none() {
+            self.keep(whole.get(at..).unwrap_or_default());
+        }
+        Pieces { whole, data }
+    }
+
+    /// Keeps the beginning of a record, on a busy lane in memory for the next read.
+    fn keep(&mut self, begun: &[u8]) {
+        if begun.is_empty() {
+            return;
+        }
+        let capacity = if self.size == READ { READ } else { begun.len() };
+        self.left = BytesMut::with_capacity(capacity);
+        self.left.extend_from_slice(begun);
+    }
+
+    /// Ready when TCP may take bytes again.
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.as_ref().poll_write_ready(cx)
     }
 }

@@ -15,9 +15,12 @@
 mod acceptor;
 mod dialer;
 mod driver;
-mod growth;
+mod gauge;
 mod lane;
+mod outlet;
+mod record;
 mod stream;
+mod tcp_info;
 
 use renkei_trunk::Config;
 
@@ -32,6 +35,8 @@ pub(crate) const ALPN_TRUNK: &[u8] = b"renkei-trunk/1";
 /// A trunk whose streams carry Kafka sessions.
 pub(crate) const ALPN_TRUNK_KAFKA: &[u8] = b"renkei-trunk-kafka/1";
 
+/// Bytes of a DATA frame that fills a record.
+pub(crate) const FULL_FRAME: usize = outlet::FULL_FRAME;
 /// Lanes of one trunk at once.
 const MAX_LANES: usize = 16;
 const MIB: u64 = 1024 * 1024;

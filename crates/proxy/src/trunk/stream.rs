@@ -1,13 +1,14 @@
 //! One application connection within a trunk.
 
 use std::{
+    collections::VecDeque,
     io,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -29,6 +30,8 @@ pub(crate) struct StreamRefused(pub(crate) String);
 pub(crate) struct TrunkStream {
     driver: Arc<Driver>,
     id: StreamId,
+    /// The other end has not been told of it for certain.
+    unannounced: bool,
     finished: bool,
     read_all: bool,
     reset: AtomicBool,
@@ -36,10 +39,19 @@ pub(crate) struct TrunkStream {
 }
 
 impl TrunkStream {
-    pub(super) fn new(driver: Arc<Driver>, id: StreamId) -> Self {
+    /// One that was opened here, and that nobody has been told of.
+    pub(super) fn opened(driver: Arc<Driver>, id: StreamId) -> Self {
+        let mut stream = Self::accepted(driver, id);
+        stream.unannounced = true;
+        stream
+    }
+
+    /// One that the other end has opened.
+    pub(super) fn accepted(driver: Arc<Driver>, id: StreamId) -> Self {
         Self {
             driver,
             id,
+            unannounced: false,
             finished: false,
             read_all: false,
             reset: AtomicBool::new(false),
@@ -81,14 +93,18 @@ fn broken(waiting: Option<&Waiting>) -> io::Error {
 }
 
 impl TrunkStream {
-    /// The next bytes, without a copy; none at the end.
-    pub(crate) fn poll_read_chunk(
+    /// The next bytes, about `size` at most, without a copy; none at the end.
+    pub(crate) fn poll_read_chunks(
         &mut self,
         cx: &mut Context<'_>,
         size: usize,
-    ) -> Poll<io::Result<Bytes>> {
+        chunks: &mut VecDeque<Bytes>,
+    ) -> Poll<io::Result<usize>> {
         let id = self.id;
-        let read = self.driver.with(|core, _| {
+        if self.read_all {
+            return Poll::Ready(Ok(0));
+        }
+        let (count, ended) = ready!(self.driver.with(|core, _| {
             let Core { trunk, streams, .. } = core;
             let waiting = streams.get_mut(&id);
             if waiting
@@ -97,31 +113,36 @@ impl TrunkStream {
             {
                 return Poll::Ready(Err(broken(waiting.as_deref())));
             }
-            match trunk.read(id, size) {
-                Ok(Read::Pending) => {
-                    if let Some(waiting) = waiting {
-                        waiting.reader = Some(cx.waker().clone());
+            let mut count = 0;
+            while count < size {
+                match trunk.read(id, size - count) {
+                    Ok(Read::Data(data)) => {
+                        count += data.len();
+                        chunks.push_back(data);
                     }
-                    Poll::Pending
+                    // Said once; those bytes come first.
+                    Ok(Read::Finished) => return Poll::Ready(Ok((count, true))),
+                    Ok(Read::Pending) if count == 0 => {
+                        if let Some(waiting) = waiting {
+                            waiting.reader = Some(cx.waker().clone());
+                        }
+                        return Poll::Pending;
+                    }
+                    Ok(Read::Pending) => break,
+                    Err(_) => return Poll::Ready(Err(broken(waiting.as_deref()))),
                 }
-                Ok(read) => Poll::Ready(Ok(read)),
-                Err(_) => Poll::Ready(Err(broken(waiting.as_deref()))),
             }
-        });
-        Poll::Ready(Ok(match std::task::ready!(read)? {
-            Read::Data(data) => data,
-            Read::Finished | Read::Pending => {
-                self.read_all = true;
-                Bytes::new()
-            }
-        }))
+            Poll::Ready(Ok((count, false)))
+        }))?;
+        self.read_all |= ended;
+        Poll::Ready(Ok(count))
     }
 
-    /// Hands the beginning of `chunk` to the trunk, without a copy; says how much that was.
-    pub(crate) fn poll_write_chunk(
+    /// Hands the first of `chunks` to the trunk, without a copy; says how much that was.
+    pub(crate) fn poll_write_chunks(
         &mut self,
         cx: &mut Context<'_>,
-        chunk: &mut Bytes,
+        chunks: &mut VecDeque<Bytes>,
     ) -> Poll<io::Result<usize>> {
         let id = self.id;
         self.driver.with(|core, _| {
@@ -132,14 +153,22 @@ impl TrunkStream {
             if waiting.fate.is_some() || waiting.stopped {
                 return Poll::Ready(Err(broken(Some(waiting))));
             }
-            match trunk.write(id, chunk) {
-                Ok(0) => {
-                    waiting.writer = Some(cx.waker().clone());
-                    Poll::Pending
+            let mut count = 0;
+            while let Some(chunk) = chunks.front_mut() {
+                match trunk.write(id, chunk) {
+                    Ok(taken) => count += taken,
+                    Err(_) => return Poll::Ready(Err(broken(Some(waiting)))),
                 }
-                Ok(taken) => Poll::Ready(Ok(taken)),
-                Err(_) => Poll::Ready(Err(broken(Some(waiting)))),
+                if !chunk.is_empty() {
+                    break;
+                }
+                chunks.pop_front();
             }
+            if count == 0 {
+                waiting.writer = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(count))
         })
     }
 }
@@ -150,8 +179,9 @@ impl AsyncRead for TrunkStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let chunk = std::task::ready!(self.poll_read_chunk(cx, buf.remaining()))?;
-        buf.put_slice(&chunk);
+        let mut chunks = VecDeque::new();
+        ready!(self.poll_read_chunks(cx, buf.remaining(), &mut chunks))?;
+        chunks.iter().for_each(|chunk| buf.put_slice(chunk));
         Poll::Ready(Ok(()))
     }
 }
@@ -163,10 +193,14 @@ impl AsyncWrite for TrunkStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let part = buf.get(..buf.len().min(MOST)).unwrap_or_default();
-        self.poll_write_chunk(cx, &mut Bytes::copy_from_slice(part))
+        self.poll_write_chunks(cx, &mut VecDeque::from([Bytes::copy_from_slice(part)]))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// What was written is on its way; the first time, so is the word that there is a stream.
+    fn poll_flush(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.unannounced) {
+            self.driver.with(|_, _| ());
+        }
         Poll::Ready(Ok(()))
     }
 

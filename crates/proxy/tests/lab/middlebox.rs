@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -29,9 +29,31 @@ struct Connection {
     stall: watch::Sender<bool>,
 }
 
+/// What the middlebox knows of one connection.
+#[derive(Clone)]
+struct Memory {
+    state: Arc<State>,
+    used: Arc<Mutex<Instant>>,
+    forgotten: CancellationToken,
+}
+
+impl Memory {
+    /// Whether the connection is known; bytes that come in time keep it so.
+    fn knows(&self) -> bool {
+        let idle = *self.state.forget_after.lock().unwrap();
+        let mut used = self.used.lock().unwrap();
+        if idle.is_some_and(|idle| used.elapsed() > idle) {
+            self.forgotten.cancel();
+        }
+        *used = Instant::now();
+        !self.forgotten.is_cancelled()
+    }
+}
+
 #[derive(Default)]
 struct State {
     refusing: AtomicBool,
+    forget_after: Mutex<Option<Duration>>,
     accepted: AtomicUsize,
     open: Mutex<BTreeMap<usize, Connection>>,
 }
@@ -78,6 +100,12 @@ impl Middlebox {
         self.state.refusing.store(refuse, Ordering::Relaxed);
     }
 
+    /// From now on, connections that were idle for this long are forgotten: what is sent on them
+    /// vanishes, in both directions, and nobody is told.
+    pub fn forget_after(&self, idle: Duration) {
+        *self.state.forget_after.lock().unwrap() = Some(idle);
+    }
+
     /// Resets every connection, at both ends.
     pub fn kill_all(&self) {
         let open = self.state.open.lock().unwrap();
@@ -120,8 +148,13 @@ async fn accept(listener: TcpListener, target: SocketAddr, state: Arc<State>) {
         };
         state.open.lock().unwrap().insert(number, connection);
         let state = state.clone();
+        let memory = Memory {
+            state: state.clone(),
+            used: Arc::new(Mutex::new(Instant::now())),
+            forgotten: CancellationToken::new(),
+        };
         tokio::spawn(async move {
-            forward(near, far, kill, stalled).await;
+            forward(near, far, kill, stalled, memory).await;
             state.open.lock().unwrap().remove(&number);
         });
     }
@@ -132,10 +165,11 @@ async fn forward(
     mut far: TcpStream,
     kill: CancellationToken,
     stalled: watch::Receiver<bool>,
+    memory: Memory,
 ) {
     // A reset shows even while nothing is read.
     let broken = async |stream: &std::net::TcpStream| {
-        while stream.take_error().unwrap().is_none() {
+        while stream.take_error().unwrap().is_none() || memory.forgotten.is_cancelled() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -145,8 +179,8 @@ async fn forward(
     let cut = {
         let (mut near_read, mut near_write) = near.split();
         let (mut far_read, mut far_write) = far.split();
-        let there = pump(&mut near_read, &mut far_write, stalled.clone());
-        let back = pump(&mut far_read, &mut near_write, stalled);
+        let there = pump(&mut near_read, &mut far_write, stalled.clone(), &memory);
+        let back = pump(&mut far_read, &mut near_write, stalled, &memory);
         tokio::select! {
             () = kill.cancelled() => true,
             () = broken(&watched[0]) => true,
@@ -165,10 +199,18 @@ async fn pump(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     mut stalled: watch::Receiver<bool>,
+    memory: &Memory,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let count = from.read(&mut buffer).await?;
+        let count = match from.read(&mut buffer).await {
+            Ok(count) if memory.knows() => count,
+            Ok(1..) => continue,
+            // The end of a forgotten connection vanishes like its bytes.
+            Ok(0) => std::future::pending().await,
+            Err(_) if memory.forgotten.is_cancelled() => std::future::pending().await,
+            Err(error) => return Err(error),
+        };
         // The sender is gone with the middlebox.
         let _ = stalled.wait_for(|stalled| !stalled).await;
         if count == 0 {

@@ -6,7 +6,9 @@
     reason = "every test file uses another part of it"
 )]
 
+pub mod lane;
 pub mod middlebox;
+pub mod path;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

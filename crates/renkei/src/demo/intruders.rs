@@ -23,6 +23,62 @@ use super::{
 };
 use crate::{provider, status::Document};
 
+/// One who tries: by which name the report knows it, where it must be refused, and as what.
+#[derive(Debug, Clone, Copy)]
+struct Intruder {
+    name: &'static str,
+    title: &'static str,
+    site: &'static str,
+    reason: &'static str,
+}
+
+const FIFTH_SITE: Intruder = Intruder {
+    name: "fifth_site",
+    title: "a fifth site with its own CA",
+    site: "hokkaido",
+    reason: "unknown_trust_domain",
+};
+const OSAKA_TO_TOKYO: Intruder = Intruder {
+    name: "osaka_to_tokyo",
+    title: "Osaka calling Tokyo's service",
+    site: "tokyo",
+    reason: "not_allowed",
+};
+const PLAINTEXT: Intruder = Intruder {
+    name: "plaintext",
+    title: "a client without TLS",
+    site: "hokkaido",
+    reason: "plaintext",
+};
+const WRONG_CA: Intruder = Intruder {
+    name: "wrong_ca",
+    title: "the right name from the wrong CA",
+    site: "hokkaido",
+    reason: "untrusted_ca",
+};
+const OTHER_USER: Intruder = Intruder {
+    name: "other_user",
+    title: "another local user at Osaka's port",
+    site: "osaka",
+    reason: "other_user",
+};
+const EXPIRED: Intruder = Intruder {
+    name: "expired",
+    title: "a certificate after its end",
+    site: "hokkaido",
+    reason: "expired",
+};
+const ALL: [Intruder; 6] = [
+    FIFTH_SITE,
+    OSAKA_TO_TOKYO,
+    PLAINTEXT,
+    WRONG_CA,
+    OTHER_USER,
+    EXPIRED,
+];
+/// How many there are.
+pub(super) const INTRUDERS: usize = ALL.len();
+
 /// How long a refusal may take to show in the site's status.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -43,12 +99,62 @@ pub(super) struct Attempt {
     pub(super) leaked: usize,
     /// The site's own sentence; or why the attempt could not be made.
     pub(super) sentence: String,
+    /// Whether it was made.
+    pub(super) tried: bool,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// For the right reason, with nothing let out.
+    Refused,
+    /// This user cannot make the attempt.
+    NotTried,
+    /// The mesh did not hold.
+    NotRefused,
 }
 
 impl Attempt {
-    /// Refused for the right reason, with nothing let out.
-    pub(super) fn held(&self) -> bool {
-        self.refused > 0 && self.leaked == 0
+    fn of(intruder: Intruder) -> Self {
+        Self {
+            intruder: intruder.name,
+            title: intruder.title,
+            site: intruder.site,
+            reason: intruder.reason,
+            refused: 0,
+            leaked: 0,
+            sentence: String::new(),
+            tried: true,
+        }
+    }
+
+    /// One of each, as all of them should end.
+    #[cfg(test)]
+    pub(super) fn examples() -> [Self; INTRUDERS] {
+        ALL.map(|intruder| Self {
+            refused: 1,
+            ..Self::of(intruder)
+        })
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        match (self.tried, self.refused > 0 && self.leaked == 0) {
+            (false, _) => Verdict::NotTried,
+            (true, true) => Verdict::Refused,
+            (true, false) => Verdict::NotRefused,
+        }
+    }
+
+    /// The verdict in words, and the site's sentence.
+    pub(super) fn in_a_line(&self) -> String {
+        let (title, site) = (self.title, self.site);
+        match self.verdict() {
+            Verdict::Refused => format!("{title}: refused at {site}: {}", self.sentence),
+            Verdict::NotTried => format!("{title}: {}", self.sentence),
+            Verdict::NotRefused => {
+                format!("{title}: NOT REFUSED as {} at {site}", self.reason)
+            }
+        }
     }
 }
 
@@ -79,68 +185,31 @@ pub(super) async fn try_all(
 ) -> miette::Result<()> {
     let stolen = steal_svid(&sites.osaka).await?;
     let bundles = stolen.bundles.clone();
-    let hokkaido = &sites.hokkaido;
-    let attempt = |intruder, title, site, reason| Attempt {
-        intruder,
-        title,
-        site,
-        reason,
-        refused: 0,
-        leaked: 0,
-        sentence: String::new(),
-    };
-    let fifth = attempt(
-        "fifth_site",
-        "a fifth site with its own CA",
-        "hokkaido",
-        "unknown_trust_domain",
-    );
-    report(play(fifth, hokkaido, Trick::Local(sites.nagoya.outbound)).await?);
-    let osaka = attempt(
-        "osaka_to_tokyo",
-        "Osaka calling Tokyo's service",
-        "tokyo",
-        "not_allowed",
-    );
-    report(play(osaka, &sites.tokyo, Trick::Local(sites.osaka_to_tokyo)).await?);
-    let plain = attempt("plaintext", "a client without TLS", "hokkaido", "plaintext");
-    report(play(plain, hokkaido, Trick::Plaintext(hokkaido.gateway)).await?);
-    let wrong = attempt(
-        "wrong_ca",
-        "the right name from the wrong CA",
-        "hokkaido",
-        "untrusted_ca",
-    );
+    let (hokkaido, tokyo) = (&sites.hokkaido, &sites.tokyo);
+    report(play(FIFTH_SITE, hokkaido, Trick::Local(sites.nagoya.outbound)).await?);
+    report(play(OSAKA_TO_TOKYO, tokyo, Trick::Local(sites.osaka_to_tokyo)).await?);
+    report(play(PLAINTEXT, hokkaido, Trick::Plaintext(hokkaido.gateway)).await?);
     let trick = Trick::Certificate {
         gateway: hokkaido.gateway,
         svid: forge("osaka.example", "collector")?,
         bundles: bundles.clone(),
     };
-    report(play(wrong, hokkaido, trick).await?);
-    let other = attempt(
-        "other_user",
-        "another local user at Osaka's port",
-        "osaka",
-        "other_user",
-    );
+    report(play(WRONG_CA, hokkaido, trick).await?);
     report(if rustix::process::geteuid().is_root() {
-        let trick = Trick::OtherUser {
-            python,
-            address: sites.osaka.outbound,
-        };
-        play(other, &sites.osaka, trick).await?
+        let address = sites.osaka.outbound;
+        play(
+            OTHER_USER,
+            &sites.osaka,
+            Trick::OtherUser { python, address },
+        )
+        .await?
     } else {
         Attempt {
             sentence: "not tried: only root can act as another user".into(),
-            ..other
+            tried: false,
+            ..Attempt::of(OTHER_USER)
         }
     });
-    let late = attempt(
-        "expired",
-        "a certificate after its end",
-        "hokkaido",
-        "expired",
-    );
     let left = stolen.svid.not_after() - OffsetDateTime::now_utc();
     sleep(Duration::try_from(left).unwrap_or_default() + Duration::from_secs(2)).await;
     let trick = Trick::Certificate {
@@ -148,12 +217,13 @@ pub(super) async fn try_all(
         svid: stolen.svid,
         bundles,
     };
-    report(play(late, hokkaido, trick).await?);
+    report(play(EXPIRED, hokkaido, trick).await?);
     Ok(())
 }
 
 /// Counts the refusals at the site before and after.
-async fn play(mut attempt: Attempt, at: &DemoSite, trick: Trick<'_>) -> miette::Result<Attempt> {
+async fn play(intruder: Intruder, at: &DemoSite, trick: Trick<'_>) -> miette::Result<Attempt> {
+    let mut attempt = Attempt::of(intruder);
     let before = Document::read(&at.state).await?.refused(attempt.reason);
     attempt.leaked = match trick {
         Trick::Local(address) => speak_plain(address, b"\0\0\0\x08\0\x12\0\0\0\0\0\x01").await,

@@ -38,8 +38,15 @@ use crate::{
 /// How long the last records may take to arrive once the sources have ended.
 const TAIL: Duration = Duration::from_secs(30);
 
-/// Runs the demo; Ctrl-C and SIGTERM end it early and clean up.
+/// Runs the demo; Ctrl-C, SIGTERM and a closed terminal end it early and clean up.
 pub(crate) async fn run(args: &cli::Demo, form: Output) -> miette::Result<ExitCode> {
+    if args.broker.len() > 2 {
+        return Err(miette!(
+            help = "once for both sites, or twice: Hokkaido's and Tokyo's",
+            "--broker is given {} times",
+            args.broker.len()
+        ));
+    }
     let (folder, _temporary) = work_folder(args)?;
     let mut world = World::default();
     let result = tokio::select! {
@@ -61,12 +68,17 @@ pub(crate) async fn run(args: &cli::Demo, form: Output) -> miette::Result<ExitCo
 
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::hangup()),
+    );
+    let (Ok(mut terminate), Ok(mut hangup)) = signals else {
         return std::future::pending().await;
     };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
     }
 }
 
@@ -125,7 +137,7 @@ impl World {
         for site in sites.members().into_iter().chain([&sites.nagoya]) {
             self.start_site(site, folder)?;
         }
-        exchange_bundles(&sites).await?;
+        self.exchange_bundles(&sites).await?;
         self.say("waiting until the sites know each other");
         self.wait_until_linked(&sites).await?;
         let topic = format!("renkei-demo-{}", std::process::id());
@@ -149,6 +161,13 @@ impl World {
         if let Some(view) = &mut self.view {
             view.say(text);
         }
+    }
+
+    fn tell(&mut self, attempts: &mut Vec<Attempt>, attempt: Attempt) {
+        if let Some(view) = &mut self.view {
+            view.tell(&attempt);
+        }
+        attempts.push(attempt);
     }
 
     fn start_brokers(
@@ -202,6 +221,27 @@ impl World {
         Ok(())
     }
 
+    /// What operators do once, out of band: each hands its bundle to the others.
+    async fn exchange_bundles(&mut self, sites: &Sites) -> miette::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        for site in sites.members() {
+            let document = loop {
+                match Document::read_bundle(&site.state).await {
+                    Ok(document) => break document,
+                    Err(error) if Instant::now() > deadline => {
+                        return Err(error.wrap_err(format!("{} does not come up", site.name)));
+                    }
+                    Err(_) => {
+                        self.nothing_ended()?;
+                        sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            };
+            std::fs::write(site.bootstrap(), document).into_diagnostic()?;
+        }
+        Ok(())
+    }
+
     /// Waits until every member serves and has its peers' bundles.
     async fn wait_until_linked(&mut self, sites: &Sites) -> miette::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -248,7 +288,7 @@ impl World {
                     done?;
                     all_tried = true;
                 }
-                Some(attempt) = reports.recv() => attempts.push(attempt),
+                Some(attempt) = reports.recv() => self.tell(&mut attempts, attempt),
                 _ = tick.tick() => {
                     self.nothing_ended()?;
                     self.show(sites, start.elapsed(), &attempts).await;
@@ -258,6 +298,10 @@ impl World {
                     }
                 }
             }
+        }
+        // The last one reports as the trying ends.
+        while let Ok(attempt) = reports.try_recv() {
+            self.tell(&mut attempts, attempt);
         }
         if let Some(site) = to_kill {
             self.kill_and_restart(site, folder, tally).await?;
@@ -355,22 +399,4 @@ impl World {
             broker.kill().await;
         }
     }
-}
-
-/// What operators do once, out of band: each hands its bundle to the others.
-async fn exchange_bundles(sites: &Sites) -> miette::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    for site in sites.members() {
-        let document = loop {
-            match Document::read_bundle(&site.state).await {
-                Ok(document) => break document,
-                Err(error) if Instant::now() > deadline => {
-                    return Err(error.wrap_err(format!("{} does not come up", site.name)));
-                }
-                Err(_) => sleep(Duration::from_millis(50)).await,
-            }
-        };
-        std::fs::write(site.bootstrap(), document).into_diagnostic()?;
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -37,6 +37,7 @@ pub(super) fn command(program: &Path) -> Command {
 pub(super) struct Process {
     name: String,
     child: Child,
+    log: PathBuf,
 }
 
 impl Process {
@@ -47,13 +48,18 @@ impl Process {
         Ok(Self {
             name: name.to_owned(),
             child: command.spawn()?,
+            log: log.to_owned(),
         })
     }
 
-    /// The exit status as text, when the program has ended.
+    /// The exit status as text and the end of the log, when the program has ended.
     pub(super) fn ended(&mut self) -> Option<String> {
         let status = self.child.try_wait().ok().flatten()?;
-        Some(format!("{} ended: {status}", self.name))
+        let ended = format!("{} ended: {status}", self.name);
+        Some(match last_lines(&self.log) {
+            lines if lines.is_empty() => ended,
+            lines => format!("{ended}; the end of its log:\n{lines}"),
+        })
     }
 
     /// SIGKILL, and waits for the end.
@@ -72,6 +78,16 @@ impl Process {
             self.kill().await;
         }
     }
+}
+
+/// What people need to see of a log: its folder may be gone before they can look.
+fn last_lines(log: &Path) -> String {
+    const SHOWN: usize = 8;
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(SHOWN);
+    lines.get(from..).unwrap_or_default().join("\n")
 }
 
 /// A program that prints a JSON object a line and ends when its standard input closes.
@@ -108,6 +124,7 @@ impl Program {
             process: Process {
                 name: name.to_owned(),
                 child,
+                log: log.to_owned(),
             },
             input,
             latest,

@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use comfy_table::{Cell, Color};
 use renkei_spiffe::SpiffeId;
 use serde::Serialize;
 
-use super::{intruders::Attempt, pipeline::Progress};
+use super::{
+    intruders::{Attempt, INTRUDERS, Verdict},
+    pipeline::Progress,
+};
 use crate::{output, status::Document};
 
 /// Lines of configuration of the 2021 study, Table 3, all four sites.
@@ -99,10 +101,13 @@ impl Report {
             self.config_lines <= 40,
             format!("{} lines of configuration", self.config_lines),
         );
+        unless(
+            self.attempts.len() == INTRUDERS,
+            format!("{} of {INTRUDERS} intruders tried", self.attempts.len()),
+        );
         for attempt in &self.attempts {
-            let untried = attempt.sentence.starts_with("not tried");
             unless(
-                attempt.held() || untried,
+                attempt.verdict() != Verdict::NotRefused,
                 format!(
                     "{} was not refused as {} at {}",
                     attempt.title, attempt.reason, attempt.site
@@ -114,7 +119,10 @@ impl Report {
 
     /// The summary for people.
     pub(super) fn summary(&self) -> String {
-        let mut text = intruder_table(&self.attempts);
+        let mut text = String::new();
+        for attempt in &self.attempts {
+            text.push_str(&output::paragraph(&attempt.in_a_line()));
+        }
         let _ = write!(
             text,
             "\n\
@@ -166,27 +174,4 @@ impl Tally {
             .filter(|total| total.direction == "inbound");
         self.carried += inbound.map(|total| total.bytes_received).sum::<u64>();
     }
-}
-
-/// The intruders and how each fared.
-pub(super) fn intruder_table(attempts: &[Attempt]) -> String {
-    let mut table = output::table(&["INTRUDER", "", "AT", "REASON"]);
-    for attempt in attempts {
-        let verdict = match (attempt.held(), attempt.sentence.starts_with("not tried")) {
-            (true, _) => Cell::new("refused").fg(Color::Green),
-            (false, true) => Cell::new("not tried").fg(Color::Yellow),
-            (false, false) => Cell::new("NOT REFUSED").fg(Color::Red),
-        };
-        let reason = match attempt.sentence.as_str() {
-            "" => attempt.reason,
-            sentence => sentence,
-        };
-        table.add_row(vec![
-            Cell::new(attempt.title),
-            verdict,
-            Cell::new(attempt.site),
-            Cell::new(reason),
-        ]);
-    }
-    output::section("Intruders", &table)
 }

@@ -169,10 +169,10 @@ impl DemoSite {
 
     fn head(&self, around: &Surroundings<'_>) -> String {
         let (name, gateway) = (self.name, self.gateway);
-        let life = humantime::format_duration(around.svid_life);
+        let life = around.svid_life.as_secs();
         format!(
             "site: {name}\ntrust_domain: {name}.example\ngateway: {{listen: {gateway}, advertise: \
-             {gateway}}}\nlifetimes: {{x509_svid: {life}, bundle_refresh: 2s}}\n"
+             {gateway}}}\nlifetimes: {{x509_svid: {life}s, bundle_refresh: 2s}}\n"
         )
     }
 

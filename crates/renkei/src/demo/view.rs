@@ -7,14 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use comfy_table::Cell;
+use comfy_table::{Cell, Color, Table};
 use crossterm::{
     cursor, queue,
     style::Stylize,
     terminal::{Clear, ClearType},
 };
 
-use super::{intruders::Attempt, pipeline::Progress, report::intruder_table};
+use super::{
+    intruders::{Attempt, Verdict},
+    pipeline::Progress,
+};
 use crate::{cli::Output, output, status::Document};
 
 const BAR: usize = 30;
@@ -42,9 +45,20 @@ impl View {
 
     /// A step, told in a line.
     pub(super) fn say(&mut self, text: &str) {
-        if !self.silent {
-            self.clear();
-            let _ = writeln!(std::io::stderr(), "{}", text.dim());
+        if self.silent {
+            return;
+        }
+        self.clear();
+        let _ = match self.live {
+            true => writeln!(std::io::stderr(), "{}", text.dim()),
+            false => writeln!(std::io::stderr(), "{text}"),
+        };
+    }
+
+    /// What became of an intruder. On a terminal the table shows it.
+    pub(super) fn tell(&mut self, attempt: &Attempt) {
+        if !self.live {
+            self.say(&attempt.in_a_line());
         }
     }
 
@@ -59,24 +73,21 @@ impl View {
         if self.silent {
             return;
         }
-        let bar = self.progress_line(progress, passed);
-        if !self.live {
-            let due = self
-                .last_line
-                .is_none_or(|last| last.elapsed() > Duration::from_secs(5));
-            if due {
-                self.last_line = Some(Instant::now());
-                let _ = writeln!(std::io::stderr(), "{bar}");
-            }
-            return;
+        let bar = progress_lines(progress, passed.as_secs(), self.seconds);
+        if self.live {
+            let tables = [
+                site_table(sites),
+                flow_table(sites, progress),
+                attempt_table(attempts),
+            ];
+            self.draw(&frame(bar, &tables));
+        } else if self
+            .last_line
+            .is_none_or(|last| last.elapsed() > Duration::from_secs(5))
+        {
+            self.last_line = Some(Instant::now());
+            self.say(&bar.replace('\n', "  "));
         }
-        let text = format!(
-            "{bar}\n{}{}{}",
-            site_table(sites),
-            flow_table(sites),
-            intruder_table(attempts)
-        );
-        self.draw(&text);
     }
 
     /// Takes what was drawn off the screen.
@@ -85,6 +96,7 @@ impl View {
             let mut out = std::io::stderr();
             let _ = queue!(
                 out,
+                cursor::MoveToColumn(0),
                 cursor::MoveUp(self.drawn),
                 Clear(ClearType::FromCursorDown)
             );
@@ -106,22 +118,29 @@ impl View {
         let _ = out.flush();
         self.drawn = u16::try_from(lines.len()).unwrap_or(u16::MAX);
     }
+}
 
-    fn progress_line(&self, progress: Progress, passed: Duration) -> String {
-        let passed = passed.as_secs().min(self.seconds);
-        let share = (passed as f64 / self.seconds.max(1) as f64).clamp(0.0, 1.0);
-        let full = (share * BAR as f64) as usize;
-        format!(
-            "{}{} {passed:>3}/{} s   sent {}   forwarded {}   delivered {}   corrupted {}",
-            "━".repeat(full),
-            "╌".repeat(BAR - full),
-            self.seconds,
-            progress.sent(),
-            progress.forwarded,
-            progress.delivered,
-            progress.corrupted,
-        )
-    }
+/// All of it, a block under the other. At most 80 columns and 23 lines: the smallest terminal.
+fn frame(bar: String, tables: &[Table]) -> String {
+    let full = tables.iter().filter(|table| !table.is_empty());
+    let blocks = std::iter::once(bar).chain(full.map(Table::trim_fmt));
+    blocks.collect::<Vec<_>>().join("\n\n")
+}
+
+/// Two lines: how much of the time has passed, and how far the records have come.
+fn progress_lines(progress: Progress, passed: u64, seconds: u64) -> String {
+    let passed = passed.min(seconds);
+    let share = (passed as f64 / seconds.max(1) as f64).clamp(0.0, 1.0);
+    let full = (share * BAR as f64) as usize;
+    format!(
+        "{}{} {passed}/{seconds} s\nsent {}   forwarded {}   delivered {}   corrupted {}",
+        "━".repeat(full),
+        "╌".repeat(BAR - full),
+        progress.sent(),
+        progress.forwarded,
+        progress.delivered,
+        progress.corrupted,
+    )
 }
 
 /// Cuts a line to the width of the terminal: a wrapped line would spoil the drawing in place.
@@ -142,53 +161,155 @@ fn fit(line: &str, width: usize) -> String {
     out
 }
 
-fn site_table(sites: &[(&'static str, Option<Document>)]) -> String {
+/// A line per identity; what the site as a whole refused stands in its first.
+fn site_table(sites: &[(&'static str, Option<Document>)]) -> Table {
     let mut table = output::table(&["SITE", "IDENTITY", "EXPIRES", "RENEWED", "REFUSED"]);
     for (name, document) in sites {
         let Some(document) = document else {
-            table.add_row([
-                name.to_string(),
-                "not running".into(),
-                String::new(),
-                String::new(),
-                String::new(),
-            ]);
+            table.add_row([name, "not running", "", "", ""]);
             continue;
         };
+        let mut of_site = Some((*name, document.refused_in_all().to_string()));
         for identity in document.identities() {
+            let (name, refused) = of_site.take().unwrap_or_default();
             table.add_row(vec![
                 Cell::new(name),
                 Cell::new(identity.id.short()),
                 Cell::new(identity.not_after.map_or("none yet".into(), output::until)),
                 Cell::new(identity.renewals),
-                Cell::new(document.refused_in_all()),
+                Cell::new(refused),
             ]);
         }
     }
-    output::section("Sites", &table)
+    table
 }
 
-fn flow_table(sites: &[(&'static str, Option<Document>)]) -> String {
-    let mut table = output::table(&["AT", "FROM", "TO", "OPEN", "SENT", "RECEIVED"]);
+/// A line per flow, as its caller's site counts it; the other end counts the same.
+fn flow_table(sites: &[(&'static str, Option<Document>)], progress: Progress) -> Table {
+    let mut table = output::table(&["FROM", "TO", "OPEN", "BYTES", "RECORDS"]);
     for (name, document) in sites {
         let Some(document) = document else { continue };
-        for total in &document.proxy.totals {
+        let records = match *name {
+            "osaka" => progress.osaka,
+            "kyushu" => progress.kyushu,
+            _ => progress.forwarded,
+        };
+        let totals = document.proxy.totals.iter();
+        for total in totals.filter(|total| total.direction == "outbound") {
             table.add_row(vec![
-                Cell::new(name),
                 Cell::new(total.caller.short()),
                 Cell::new(total.callee.short()),
                 Cell::new(total.open),
-                Cell::new(output::bytes(total.bytes_sent)),
-                Cell::new(output::bytes(total.bytes_received)),
+                Cell::new(output::bytes(total.bytes_sent + total.bytes_received)),
+                Cell::new(records),
             ]);
         }
     }
-    output::section("Flows", &table)
+    table
+}
+
+/// A line per intruder. The sites' own sentences are long and follow in the summary.
+fn attempt_table(attempts: &[Attempt]) -> Table {
+    let mut table = output::table(&["INTRUDER", "AT", "REFUSED AS"]);
+    for attempt in attempts {
+        let (word, colour) = match attempt.verdict() {
+            Verdict::Refused => (attempt.reason, Color::Green),
+            Verdict::NotTried => ("not tried", Color::Yellow),
+            Verdict::NotRefused => ("NOT REFUSED", Color::Red),
+        };
+        table.add_row([
+            Cell::new(attempt.title),
+            Cell::new(attempt.site),
+            Cell::new(word).fg(colour),
+        ]);
+    }
+    table
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the status of a site says, as far as the view shows it.
+    fn document(name: &str, ids: &[&str], flow: Option<(&str, &str)>) -> Document {
+        let end = time::OffsetDateTime::now_utc() + time::Duration::seconds(14);
+        let format = &time::format_description::well_known::Rfc3339;
+        let end = end.format(format).expect("time");
+        let svid = |id: &&str| {
+            let id = format!("spiffe://{name}.example/{id}");
+            serde_json::json!({"id": id, "not_after": end, "renewals": 12, "last_error": null})
+        };
+        let total = |(from, to): (&str, &str)| {
+            serde_json::json!({
+                "direction": "outbound", "open": 100, "connections": 1,
+                "caller": format!("spiffe://{from}"), "callee": format!("spiffe://{to}"),
+                "bytes_sent": 999_900_000, "bytes_received": 90_000,
+            })
+        };
+        serde_json::from_value(serde_json::json!({
+            "site": name, "trust_domain": format!("{name}.example"), "version": "0",
+            "ready": true, "conditions": {},
+            "proxy": {
+                "listeners": [], "refusals": [], "gateway": null,
+                "totals": flow.map(total).into_iter().collect::<Vec<_>>(),
+                "refused": [{"reason": "not_allowed", "count": 3}],
+            },
+            "agent": {"socket": "/s", "svids": ids.iter().map(svid).collect::<Vec<_>>()},
+        }))
+        .expect("status")
+    }
+
+    #[test]
+    fn everything_has_room_on_the_smallest_terminal() {
+        let broker = "hokkaido.example/broker";
+        let sites = [
+            document(
+                "hokkaido",
+                &["broker", "forwarder"],
+                Some(("hokkaido.example/forwarder", "tokyo.example/mdx")),
+            ),
+            document("tokyo", &["mdx"], None),
+            document(
+                "osaka",
+                &["collector"],
+                Some(("osaka.example/collector", broker)),
+            ),
+            document(
+                "kyushu",
+                &["collector"],
+                Some(("kyushu.example/collector", broker)),
+            ),
+        ];
+        let names = ["hokkaido", "tokyo", "osaka", "kyushu"];
+        let sites: Vec<_> = names.into_iter().zip(sites.map(Some)).collect();
+        let attempts = Attempt::examples();
+        assert_eq!(attempts.len(), super::super::intruders::INTRUDERS);
+        let progress = Progress {
+            osaka: 1_000_000,
+            kyushu: 1_000_000,
+            forwarded: 2_000_000,
+            delivered: 2_000_000,
+            ..Progress::default()
+        };
+        let tables = [
+            site_table(&sites),
+            flow_table(&sites, progress),
+            attempt_table(&attempts),
+        ];
+        let frame = frame(progress_lines(progress, 43_200, 86_400), &tables);
+        assert!(frame.lines().count() <= 23, "{frame}");
+        for line in frame.lines() {
+            assert!(fit(line, 79) == line, "too long: {line}");
+        }
+        for part in [
+            "1000.0 MB",
+            "another local user",
+            "unknown_trust_domain",
+            "2000000",
+        ] {
+            assert!(frame.contains(part), "no {part:?} in\n{frame}");
+        }
+    }
 
     #[test]
     fn a_long_line_is_cut_by_what_shows() {

@@ -69,13 +69,13 @@ fn seconds(ticks: u64) -> f64 {
 impl Collector for Process {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         if let Some(open) = open_descriptors() {
-            gauge(&mut out, "process_open_fds", "Open file descriptors", open)?;
+            gauge(&mut out, "process_open_fds", "Open file descriptors.", open)?;
         }
         if let Some(limit) = getrlimit(Resource::Nofile).current {
             gauge(
                 &mut out,
                 "process_max_fds",
-                "Most file descriptors that may be open",
+                "Most file descriptors that may be open.",
                 limit,
             )?;
         }
@@ -86,27 +86,27 @@ impl Collector for Process {
         gauge(
             &mut out,
             "process_resident_memory_bytes",
-            "Resident memory",
+            "Resident memory in bytes.",
             resident,
         )?;
         let virtual_bytes = stat.virtual_bytes;
         gauge(
             &mut out,
             "process_virtual_memory_bytes",
-            "Virtual memory",
+            "Virtual memory in bytes.",
             virtual_bytes,
         )?;
         if let Some(boot) = boot_time() {
             #[expect(clippy::cast_precision_loss, reason = "seconds are far below 2^52")]
             let start = ConstGauge::new(boot as f64 + seconds(stat.start_ticks));
-            let help = "Start of the process in seconds since 1970";
+            let help = "Start of the process in seconds since 1970.";
             metric(&mut out, "process_start_time_seconds", help, &start)?;
         }
         let cpu = ConstCounter::new(seconds(stat.cpu_ticks));
         metric(
             &mut out,
             "process_cpu_seconds",
-            "Processor time, of user and system",
+            "Processor time of user and system in seconds.",
             &cpu,
         )
     }

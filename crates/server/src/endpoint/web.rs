@@ -1,8 +1,14 @@
 //! The profile https_web: a listener with a certificate of the web's PKI.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
+use renkei_runtime::telemetry::LineBudget;
 use renkei_site::BundleEndpoint;
 use rustls::{ServerConfig, crypto::CryptoProvider};
 use tokio::{
@@ -44,6 +50,8 @@ pub(crate) struct WebEndpoint {
     identity: PemIdentity,
     document: watch::Receiver<Bytes>,
     places: Places,
+    /// Of those who find no place.
+    lines: LineBudget,
 }
 
 impl WebEndpoint {
@@ -63,6 +71,7 @@ impl WebEndpoint {
             identity,
             document,
             places: Places::new(MAX_CONNECTIONS),
+            lines: LineBudget::default(),
         })
     }
 
@@ -86,7 +95,9 @@ impl WebEndpoint {
 
     fn begin(&mut self, stream: TcpStream, client: SocketAddr) {
         let Some(place) = self.places.take() else {
-            tracing::warn!(%client, "all places of the bundle endpoint are taken");
+            if let Some(left_out) = self.lines.take(Instant::now()) {
+                tracing::warn!(%client, left_out, "all places of the bundle endpoint are taken");
+            }
             return;
         };
         let (config, document) = (self.identity.current(), self.document.clone());

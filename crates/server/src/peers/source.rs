@@ -40,7 +40,7 @@ pub enum PeerFetchError {
     },
     /// The first bundle has not been put in place.
     #[error(
-        "the bootstrap file {path} does not exist yet; put the peer's bundle there (the peer prints it with: renkei bundle show)"
+        "the bootstrap file {path} does not exist yet; put the peer's bundle there (the peer prints it with: renkei bundle show --output json)"
     )]
     NoBootstrap {
         /// The file.

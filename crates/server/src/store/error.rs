@@ -66,12 +66,14 @@ pub enum StoreError {
         reason: String,
     },
     /// Any other failure of the database, such as a full disk.
-    #[error("the database {path} failed: {source}")]
+    #[error(
+        "the database {path} failed: {reason}; is there room, and may this user write? `df -h {path}` tells of the room"
+    )]
     Database {
         /// The database.
         path: PathBuf,
         /// What SQLite said.
-        source: sqlx::Error,
+        reason: sqlx::Error,
     },
 }
 

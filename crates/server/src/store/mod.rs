@@ -195,7 +195,10 @@ fn describe(path: &Path, source: sqlx::Error) -> StoreError {
         .map(|e| e.message().to_owned());
     match damage {
         Some(reason) => StoreError::Corrupt { path, reason },
-        None => StoreError::Database { path, source },
+        None => StoreError::Database {
+            path,
+            reason: source,
+        },
     }
 }
 

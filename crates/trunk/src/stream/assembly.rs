@@ -13,8 +13,8 @@ const GATHER: usize = 64 * 1024;
 /// Bytes held between what the application has read and the highest offset that came.
 ///
 /// Bytes of an offset that came before win over later ones. A piece that shares the memory it
-/// arrived in is at least a quarter of that memory's chunk; all others are copied, so the memory
-/// held is at most four times the bytes held, if the driver hands in chunks that own theirs.
+/// arrived in is at least a tenth of it; all others are copied. So shared memory is at most ten
+/// times the bytes in it, if the driver says truly how large it is.
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
     pieces: BTreeMap<u64, Piece>,
@@ -68,8 +68,8 @@ impl Assembly {
         self.pieces.len()
     }
 
-    /// Takes bytes at an offset; `chunk` is the size of the read they were part of.
-    pub(crate) fn insert(&mut self, offset: u64, mut data: Bytes, chunk: usize) {
+    /// Takes bytes at an offset; `memory` is the size of what they share with others.
+    pub(crate) fn insert(&mut self, offset: u64, mut data: Bytes, memory: usize) {
         let end = offset + data.len() as u64;
         let before = self.pieces.range(..=offset).next_back();
         let covered = before
@@ -87,14 +87,14 @@ impl Assembly {
                 .next()
                 .map(|(o, piece)| (*o, piece.len()));
             let Some((start, len)) = after else {
-                self.store(at, data, chunk);
+                self.store(at, data, memory);
                 break;
             };
             if start > at {
                 let gap = usize::try_from(start - at)
                     .unwrap_or(usize::MAX)
                     .min(data.len());
-                self.store(at, data.split_to(gap), chunk);
+                self.store(at, data.split_to(gap), memory);
             }
             let resume = (start + len).min(end);
             skip(&mut data, resume - start);
@@ -103,9 +103,9 @@ impl Assembly {
         self.advance();
     }
 
-    fn store(&mut self, at: u64, data: Bytes, chunk: usize) {
+    fn store(&mut self, at: u64, data: Bytes, memory: usize) {
         self.held += data.len() as u64;
-        if data.len() >= SMALL && data.len() >= chunk / 4 {
+        if data.len() >= SMALL && data.len() >= memory / 10 {
             self.pieces.insert(at, Piece::Shared(data));
             return;
         }

@@ -41,8 +41,10 @@ pub(crate) struct ReceiveHalf {
     limit: u64,
     window: u64,
     window_max: u64,
-    /// The peer said it was held up by `limit`.
+    /// The peer said that it was held up.
     blocked: bool,
+    /// What `limit` was when the window grew: being held up by one before is old news.
+    grown_at: u64,
     highest: u64,
     final_size: Option<u64>,
     /// The last acknowledgement sent; none is owed after a RESET.
@@ -58,6 +60,7 @@ impl ReceiveHalf {
             window,
             window_max,
             blocked: false,
+            grown_at: 0,
             highest: 0,
             final_size: None,
             acknowledged: 0,
@@ -104,7 +107,7 @@ impl ReceiveHalf {
     }
 
     /// Bytes that [`check`](Self::check) has passed.
-    pub(crate) fn data(&mut self, offset: u64, data: Bytes, fin: bool, chunk: usize) -> Change {
+    pub(crate) fn data(&mut self, offset: u64, data: Bytes, fin: bool, memory: usize) -> Change {
         let end = offset + data.len() as u64;
         let received = end.saturating_sub(self.highest);
         self.highest = self.highest.max(end);
@@ -113,7 +116,7 @@ impl ReceiveHalf {
         }
         match self.state {
             State::Receiving => {
-                self.assembly.insert(offset, data, chunk);
+                self.assembly.insert(offset, data, memory);
                 Change {
                     received,
                     consumed: 0,
@@ -180,9 +183,11 @@ impl ReceiveHalf {
         Read::Pending
     }
 
-    /// The peer is held up at `limit`; grow the window if the application keeps up.
+    /// The peer is held up at `limit`; grow the window if the application keeps up. The limit may
+    /// have been raised since, for that word is half a round trip old, and the window is still
+    /// too small for the path.
     pub(crate) fn peer_blocked(&mut self, limit: u64) {
-        self.blocked |= limit == self.limit;
+        self.blocked |= limit > self.grown_at && limit <= self.limit;
     }
 
     /// Complete up to here; the end counts one.
@@ -201,13 +206,11 @@ impl ReceiveHalf {
         self.position() > self.acknowledged
     }
 
-    /// Whether an ACK must not wait: many bytes, the end, or the peer needs window.
+    /// Whether an ACK must not wait: many bytes, or the peer needs window. That of an end may
+    /// wait: nobody is held up by it, and those of many streams go together.
     pub(crate) fn ack_is_urgent(&mut self) -> bool {
-        let position = self.position();
         let threshold = (self.window / 8).clamp(8 * 1024, 512 * 1024);
-        let ended = self.final_size.is_some_and(|size| position > size);
-        (position > self.acknowledged && (ended || position - self.acknowledged >= threshold))
-            || self.window_is_urgent()
+        self.position().saturating_sub(self.acknowledged) >= threshold || self.window_is_urgent()
     }
 
     fn window_is_urgent(&mut self) -> bool {
@@ -216,6 +219,7 @@ impl ReceiveHalf {
         }
         if self.blocked && self.assembly.held() <= self.window / 2 {
             self.window = (self.window * 2).min(self.window_max);
+            self.grown_at = self.limit;
             self.blocked = false;
         }
         let grown = (self.assembly.read() + self.window).saturating_sub(self.limit);

@@ -17,9 +17,7 @@ use crate::id::LaneId;
 /// Writes shorter than this are copied together, so that none keeps a read buffer alive.
 const SMALL: usize = 2048;
 /// Frames of one stream without an acknowledgement; small writes gather meanwhile.
-const MAX_FRAMES: usize = 1024;
-/// Written bytes kept beyond what the peer's window lets go at once.
-const AHEAD: u64 = 256 * 1024;
+const MAX_FRAMES: usize = 8 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -83,12 +81,6 @@ impl SendHalf {
     /// Bytes that no lane has had yet.
     pub(crate) fn unsent(&self) -> u64 {
         self.unsent_bytes
-    }
-
-    /// How many bytes more this stream may keep, by its window alone.
-    pub(crate) fn room(&self) -> u64 {
-        let window = self.limit.saturating_sub(self.acknowledged);
-        window.saturating_add(AHEAD).saturating_sub(self.kept())
     }
 
     pub(crate) fn write(&mut self, data: Bytes) {

@@ -126,7 +126,8 @@ impl Trunk {
         }
         let whole = (self.config.send_buffer as u64).saturating_sub(self.outgoing.kept);
         let least = LEAST_ROOM.saturating_sub(stream.send.kept());
-        Ok(stream.send.room().min(whole.max(least)))
+        let ahead = self.config.ahead.saturating_sub(stream.send.unsent());
+        Ok(ahead.min(whole.max(least)))
     }
 
     /// Ends the send direction cleanly, behind what was written.
@@ -239,7 +240,7 @@ impl Trunk {
         Ok(())
     }
 
-    /// Bytes were freed: tells those that wait for room.
+    /// Bytes were sent or freed: tells those that wait for room.
     pub(super) fn review_writers(&mut self, id: StreamId) {
         if self.full && self.outgoing.kept < self.config.send_buffer as u64 * 3 / 4 {
             self.full = false;
@@ -251,8 +252,11 @@ impl Trunk {
         }
     }
 
+    /// Tells a writer once there is room for more than a little.
     fn review_writer(&mut self, id: StreamId) {
-        if self.room(id).is_ok_and(|room| room < LEAST_ROOM / 2) {
+        let ahead = |stream: &Stream| stream.send.unsent() > self.config.ahead / 2;
+        let little = self.room(id).is_ok_and(|room| room < LEAST_ROOM / 2);
+        if little || self.streams.get(&id).is_some_and(ahead) {
             return;
         }
         if self.writers.remove(&id) && self.room(id).is_ok() {

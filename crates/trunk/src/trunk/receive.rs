@@ -32,15 +32,32 @@ impl Trunk {
     /// # Errors
     ///
     /// The peer broke the protocol, and the trunk is closed: write what the lanes still have.
-    pub fn receive(&mut self, now: Instant, id: LaneId, mut input: Bytes) -> Result<(), Violation> {
-        let chunk = input.len();
+    pub fn receive(&mut self, now: Instant, id: LaneId, input: Bytes) -> Result<(), Violation> {
+        let memory = input.len();
+        self.receive_part(now, id, input, memory)
+    }
+
+    /// The same for bytes that share their memory, so much altogether, with others: pieces of
+    /// less than a tenth of it are copied rather than kept, and all are while much is held.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    pub fn receive_part(
+        &mut self,
+        now: Instant,
+        id: LaneId,
+        mut input: Bytes,
+        memory: usize,
+    ) -> Result<(), Violation> {
+        self.heard = now;
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.heard(now);
         }
         let mut result = Ok(());
         while result.is_ok() && self.closed.is_none() {
             match self.next_frame(now, id, &mut input) {
-                Ok(Some(frame)) => result = self.frame(now, id, frame, chunk),
+                Ok(Some(frame)) => result = self.frame(now, id, frame, memory),
                 Ok(None) => break,
                 Err(violation) => result = Err(violation),
             }
@@ -78,7 +95,7 @@ impl Trunk {
         now: Instant,
         id: LaneId,
         frame: Frame,
-        chunk: usize,
+        memory: usize,
     ) -> Result<(), Violation> {
         self.count(now, id, &frame)?;
         match frame {
@@ -107,7 +124,7 @@ impl Trunk {
             Frame::LaneAck { .. } | Frame::Ping { .. } | Frame::Pong { .. } | Frame::LaneClose => {
                 self.about_lane(now, id, &frame)?;
             }
-            about_stream => self.stream_frame(now, about_stream, chunk)?,
+            about_stream => self.stream_frame(now, about_stream, memory)?,
         }
         Ok(())
     }

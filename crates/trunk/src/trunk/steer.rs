@@ -116,11 +116,13 @@ impl Trunk {
         }
         if stream.receive.unacknowledged() {
             let (offset, limit) = stream.receive.acknowledge();
-            self.control.push_back(Frame::Ack {
+            self.owed.push_back(Frame::Ack {
                 stream: id,
                 offset,
                 limit,
             });
+            let soon = self.heard + self.config.ack_delay;
+            self.ack_deadline.get_or_insert(soon);
         }
         self.streams.remove(&id);
         self.writers.remove(&id);
@@ -165,7 +167,7 @@ impl Trunk {
 
     /// The peer lets our frames pile up: it is broken, or means us harm.
     pub(super) fn check_control(&mut self) {
-        if self.control.len() > MAX_CONTROL {
+        if self.control.len() + self.owed.len() > MAX_CONTROL {
             self.fail(&Violation::Unanswered);
         }
     }
@@ -184,6 +186,7 @@ impl Trunk {
         self.control.clear();
         self.acks.clear();
         self.delayed.clear();
+        self.owed.clear();
         self.ack_deadline = None;
         self.writers.clear();
         self.outgoing.kept = 0;

@@ -48,6 +48,7 @@ impl Trunk {
 
     fn flush_acks(&mut self) {
         self.ack_deadline = None;
+        self.control.append(&mut self.owed);
         for id in std::mem::take(&mut self.delayed) {
             let Some(stream) = self.streams.get_mut(&id) else {
                 continue;

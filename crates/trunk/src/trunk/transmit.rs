@@ -73,6 +73,10 @@ impl Trunk {
         if let Some(frame) = self.control.pop_front() {
             return Some(frame);
         }
+        // What goes out anyway takes them along.
+        if !self.owed.is_empty() && !self.schedule.is_empty() {
+            return self.owed.pop_front();
+        }
         while let Some(id) = self.acks.pop_front() {
             let Some(stream) = self.streams.get_mut(&id) else {
                 continue;
@@ -148,6 +152,7 @@ impl Trunk {
             if let Some(chunk) = chunk.flatten() {
                 Schedule::sent(&mut stream.turn, chunk.data.len());
                 self.outgoing.sent += chunk.data.len() as u64;
+                self.review_writers(id);
                 return Some((id, chunk));
             }
             self.outgoing.blocked |= stream.send.sendable();

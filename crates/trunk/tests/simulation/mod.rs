@@ -44,6 +44,7 @@ pub fn small_config() -> Config {
         },
         stream_window_max: 128 * 1024,
         send_buffer: 256 * 1024,
+        ahead: 256 * 1024,
         max_lanes: 8,
         keep_alive: Duration::from_secs(2),
         probe: Duration::from_millis(500),

@@ -72,6 +72,29 @@ async fn everything_comes_at_once_and_changes_are_pushed() {
 }
 
 #[tokio::test]
+async fn a_change_arrives_within_a_second() {
+    let running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let client = WorkloadApiClient::connect_to(running.endpoint())
+        .await
+        .unwrap();
+    let mut contexts = Box::pin(client.stream_x509_contexts().await.unwrap());
+    next(&mut contexts).await.unwrap();
+    let who = me();
+    let names = [("one", &*who), ("two", &*who)];
+    let mut took = Vec::new();
+    for round in 0..5 {
+        let start = std::time::Instant::now();
+        let count = if round % 2 == 0 { 2 } else { 1 };
+        running.site.send_replace(site_of(&names[..count]));
+        let context = next(&mut contexts).await.unwrap();
+        took.push(start.elapsed());
+        assert_eq!(context.svids().len(), count);
+    }
+    took.sort();
+    assert!(took[2] < Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test]
 async fn a_renewal_is_pushed() {
     let running = Running::serving(site_of(&[]), Limits::default());
     running.signer.set_lifetime(Duration::from_secs(3));

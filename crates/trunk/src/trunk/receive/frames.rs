@@ -10,7 +10,7 @@ use crate::error::Violation;
 use crate::event::{Event, ResetCause};
 use crate::frame::Frame;
 use crate::id::{Code, StreamId};
-use crate::trunk::{MAX_PIECES, Trunk};
+use crate::trunk::{MAX_PIECES, MAX_SHARED, Trunk};
 
 impl Trunk {
     /// A frame that names a stream.
@@ -18,7 +18,7 @@ impl Trunk {
         &mut self,
         now: Instant,
         frame: Frame,
-        chunk: usize,
+        memory: usize,
     ) -> Result<(), Violation> {
         match frame {
             Frame::Data {
@@ -26,7 +26,7 @@ impl Trunk {
                 offset,
                 data,
                 fin,
-            } => self.data(now, stream, offset, data, fin, chunk),
+            } => self.data(now, stream, offset, data, fin, memory),
             Frame::Open { stream, target } => self.opened(stream, target),
             Frame::OpenOk { stream } => self.accepted(stream),
             Frame::OpenRefused { stream, code, text } => self.refused(stream, code, &text),
@@ -53,14 +53,18 @@ impl Trunk {
         offset: u64,
         data: Bytes,
         fin: bool,
-        chunk: usize,
+        memory: usize,
     ) -> Result<(), Violation> {
         if self.locate(id)? == Known::Gone {
             return Ok(());
         }
         let end = offset + data.len() as u64;
         self.admit(id, end, fin)?;
-        let change = self.on_stream(id, |stream| stream.receive.data(offset, data, fin, chunk));
+        let memory = match self.incoming.held < MAX_SHARED {
+            true => memory,
+            false => usize::MAX,
+        };
+        let change = self.on_stream(id, |stream| stream.receive.data(offset, data, fin, memory));
         self.account(change.unwrap_or_default());
         if self.incoming.pieces > MAX_PIECES {
             return Err(Violation::Fragments);

@@ -1,0 +1,117 @@
+//! What the kernel says of a connection (`TCP_INFO`, tcp(7)): whether buffers hold it back.
+
+use std::{os::fd::AsRawFd, time::Duration};
+
+use nix::libc;
+use renkei_trunk::LaneSample;
+use tokio::net::TcpStream;
+
+/// More than any kernel has.
+const SIZE: usize = 512;
+
+/// Where fields stand in `struct tcp_info` (include/uapi/linux/tcp.h), which only grows at its end.
+const RTT: usize = 68;
+const TOTAL_RETRANS: usize = 100;
+const BYTES_ACKED: usize = 120;
+const NOTSENT_BYTES: usize = 144;
+const RWND_LIMITED: usize = 176;
+const SNDBUF_LIMITED: usize = 184;
+
+/// Totals of a connection since its beginning.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct TcpInfo {
+    acked: u64,
+    notsent: u64,
+    rwnd_limited: Duration,
+    sndbuf_limited: Duration,
+    round_trip: Duration,
+    retransmitted: u64,
+}
+
+impl TcpInfo {
+    /// Of a connection; of one that has none, nothing.
+    pub(super) fn of(connection: &TcpStream) -> Option<Self> {
+        let mut info = [0; SIZE];
+        let length = read(connection, &mut info)?;
+        let info = info.get(..length)?;
+        Some(Self {
+            acked: number(info, BYTES_ACKED)?,
+            notsent: u64::from(short(info, NOTSENT_BYTES)?),
+            rwnd_limited: Duration::from_micros(number(info, RWND_LIMITED)?),
+            sndbuf_limited: Duration::from_micros(number(info, SNDBUF_LIMITED)?),
+            round_trip: Duration::from_micros(u64::from(short(info, RTT)?)),
+            retransmitted: u64::from(short(info, TOTAL_RETRANS)?),
+        })
+    }
+
+    /// What happened since an earlier look.
+    pub(super) fn since(&self, earlier: &Self) -> LaneSample {
+        LaneSample {
+            goodput: self.acked.saturating_sub(earlier.acked),
+            sndbuf_limited: self.sndbuf_limited.saturating_sub(earlier.sndbuf_limited),
+            rwnd_limited: self.rwnd_limited.saturating_sub(earlier.rwnd_limited),
+            notsent: self.notsent,
+            round_trip: self.round_trip,
+            retransmitted: self.retransmitted.saturating_sub(earlier.retransmitted),
+        }
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "no library reads this option; the kernel writes at most the length given"
+)]
+fn read(connection: &TcpStream, info: &mut [u8; SIZE]) -> Option<usize> {
+    let mut length = libc::socklen_t::try_from(SIZE).ok()?;
+    // SAFETY: the descriptor is open while `connection` is borrowed, and both pointers are to
+    // memory of this call's own, of the length that the kernel is told.
+    let failed = unsafe {
+        libc::getsockopt(
+            connection.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    (failed == 0).then(|| usize::try_from(length).ok())?
+}
+
+fn short(info: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*info.get(at..)?.first_chunk()?))
+}
+
+fn number(info: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(*info.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_tells_what_the_peer_has_and_what_waits() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        let before = TcpInfo::of(&near).unwrap();
+        let mut near = near.into_std().unwrap();
+        near.write_all(&[7; 5000]).unwrap();
+        far.read_exact(&mut [0; 5000]).await.unwrap();
+        // Nobody reads now: the window closes and the rest waits here.
+        while near.write(&[7; 65536]).is_ok() {}
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let near = TcpStream::from_std(near).unwrap();
+        let sample = TcpInfo::of(&near).unwrap().since(&before);
+        assert!(sample.goodput >= 5000, "{sample:?}");
+        assert!(sample.notsent > 0, "{sample:?}");
+        assert!(sample.rwnd_limited > Duration::ZERO, "{sample:?}");
+        assert!(sample.round_trip > Duration::ZERO, "{sample:?}");
+    }
+}

@@ -1,0 +1,192 @@
+//! Lanes from peers that are slow, older, not who they should be, or hostile.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod lab;
+
+use std::time::{Duration, Instant};
+
+use lab::{
+    Lab, Node, assert_reset, backend, echo,
+    lane::{self, DATA, HELLO, OPEN, OPEN_OK, REFUSED, VERSION},
+    ping, svid, within,
+};
+use renkei_proxy::Limits;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+use tokio_rustls::client::TlsStream;
+
+const TRUNK: [u8; 16] = *b"a trunk by hand.";
+
+/// A lane of the collector's that has been answered, and the acceptor's incarnation.
+async fn greeted(lab: &Lab) -> (TlsStream<TcpStream>, [u8; 8]) {
+    let collector = svid(lab.osaka_ca.issue("/collector"));
+    let mut lane = lane::dial(lab, &collector).await;
+    let hello = lane::hello(VERSION, TRUNK, [0; 8], 0);
+    lane.write_all(&hello).await.unwrap();
+    let (kind, fields) = lane::next(&mut lane).await.unwrap();
+    assert_eq!((kind, fields[0]), (HELLO, VERSION));
+    (lane, fields[17..25].try_into().unwrap())
+}
+
+/// Greets a byte at a time until the gateway has enough of it; gives how long that took.
+async fn drip(mut lane: TlsStream<TcpStream>) -> Duration {
+    let start = Instant::now();
+    for byte in lane::hello(VERSION, TRUNK, [0; 8], 0) {
+        let sent = lane.write_all(&[byte]).await;
+        let pause = tokio::time::timeout(Duration::from_millis(100), lane.read_u8()).await;
+        if sent.is_err() || pause.is_ok() {
+            break;
+        }
+    }
+    start.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_that_greet_slowly_or_never_keep_nobody_out_and_are_given_up() {
+    let lab = Lab::new(&[echo().await]);
+    let limits = Limits {
+        // Far fewer than there are slow lanes.
+        handshakes: 4,
+        handshake_time: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let text = lab.hokkaido_text("osaka.example/collector");
+    let hokkaido = Node::start_with(&text, lab.hokkaido_identities(), limits, None).await;
+    let _osaka = lab.osaka().await;
+    let collector = svid(lab.osaka_ca.issue("/collector"));
+    let mut slow = JoinSet::new();
+    for n in 0..40 {
+        let mut lane = lane::dial(&lab, &collector).await;
+        slow.spawn(async move {
+            if n % 2 == 0 {
+                return drip(lane).await;
+            }
+            let start = Instant::now();
+            let _ = within(lane.read_u8()).await;
+            start.elapsed()
+        });
+    }
+    let start = Instant::now();
+    ping(&mut lab.connect().await, b"not held up").await;
+    let waited = start.elapsed();
+    assert!(waited < limits.handshake_time, "{waited:?}");
+    while let Some(took) = slow.join_next().await {
+        let took = took.unwrap();
+        assert!(took < 2 * limits.handshake_time, "given up after {took:?}");
+    }
+    assert_eq!(hokkaido.open(), 0);
+    ping(&mut lab.connect().await, b"afterwards").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_of_another_version_learns_which_one_is_spoken_here() {
+    let lab = Lab::new(&[echo().await]);
+    let _hokkaido = lab.hokkaido().await;
+    let collector = svid(lab.osaka_ca.issue("/collector"));
+    for version in [VERSION - 1, VERSION + 1] {
+        let mut lane = lane::dial(&lab, &collector).await;
+        let hello = lane::hello(version, TRUNK, [0; 8], 0);
+        lane.write_all(&hello).await.unwrap();
+        let (kind, fields) = lane::next(&mut lane).await.unwrap();
+        assert_eq!((kind, fields), (REFUSED, vec![VERSION, 1]));
+        assert_eq!(within(lane.read(&mut [0])).await.unwrap(), 0, "and an end");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_knows_only_older_trunks_gets_sessions() {
+    let lab = Lab::new(&[]);
+    let mut connections = lane::gateway(&lab, &[b"renkei-trunk/0", b"renkei-tcp/1"]).await;
+    let osaka = lab.osaka().await;
+    for _ in 0..2 {
+        let mut app = lab.connect().await;
+        app.write_all(b"hello").await.unwrap();
+        let mut session = within(connections.recv()).await.unwrap();
+        assert_eq!(
+            session.get_ref().1.alpn_protocol(),
+            Some(&b"renkei-tcp/1"[..])
+        );
+        let mut heard = [0; 5];
+        within(session.read_exact(&mut heard)).await.unwrap();
+        session.write_all(&heard).await.unwrap();
+        within(app.read_exact(&mut heard)).await.unwrap();
+        assert_eq!(&heard, b"hello");
+    }
+    assert_eq!(osaka.reasons(), Vec::<&str>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_refuses_the_version_is_named_with_it() {
+    let lab = Lab::new(&[]);
+    let mut connections = lane::gateway(&lab, &[b"renkei-trunk/1"]).await;
+    let osaka = lab.osaka().await;
+    let mut app = lab.connect().await;
+    let mut lane = within(connections.recv()).await.unwrap();
+    let (kind, fields) = lane::next(&mut lane).await.unwrap();
+    assert_eq!((kind, fields[0]), (HELLO, VERSION));
+    let refused = lane::frame(REFUSED, &[VERSION + 1, 1]);
+    lane.write_all(&refused).await.unwrap();
+    assert_reset(&mut app).await;
+    let sentence = osaka.refusal("tls").await;
+    assert!(
+        sentence.contains("speaks version 2 of the trunk protocol, this side version 1"),
+        "{sentence}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_of_another_identity_is_refused_and_its_trunk_goes_on() {
+    let (address, mut connections) = backend().await;
+    let lab = Lab::new(&[address]);
+    let text = lab.hokkaido_text("osaka.example/collector, osaka.example/reader");
+    let _hokkaido = Node::start(&text, lab.hokkaido_identities()).await;
+    let (mut own, incarnation) = greeted(&lab).await;
+    // The reader may call the same service, and knows the trunk's name.
+    let reader = svid(lab.osaka_ca.issue("/reader"));
+    let mut other = lane::dial(&lab, &reader).await;
+    let hello = lane::hello(VERSION, TRUNK, incarnation, 1);
+    other.write_all(&hello).await.unwrap();
+    let (kind, fields) = lane::next(&mut other).await.unwrap();
+    assert_eq!((kind, fields), (REFUSED, vec![VERSION, 2]));
+    own.write_all(&lane::frame(OPEN, &[0; 8])).await.unwrap();
+    within(connections.recv()).await.unwrap();
+    let answer = loop {
+        let (kind, fields) = lane::next(&mut own).await.unwrap();
+        if kind == OPEN_OK {
+            break fields;
+        }
+    };
+    assert_eq!(answer, [0; 8]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_breaks_the_protocol_loses_its_trunk_and_harms_no_other() {
+    let (address, mut connections) = backend().await;
+    let lab = Lab::new(&[address]);
+    let (hokkaido, _osaka) = (lab.hokkaido().await, lab.osaka().await);
+    let mut app = lab.connect().await;
+    let mut service = within(connections.recv()).await.unwrap();
+    let (mut lane, _) = greeted(&lab).await;
+    lane.write_all(&lane::frame(OPEN, &[0; 8])).await.unwrap();
+    let mut victim = within(connections.recv()).await.unwrap();
+    // Bytes far beyond the window of the stream.
+    let mut fields = [0; 16].to_vec();
+    fields[8..].copy_from_slice(&(1_u64 << 40).to_be_bytes());
+    fields.push(b'x');
+    lane.write_all(&lane::frame(DATA, &fields)).await.unwrap();
+    let _ = within(lane.read_to_end(&mut Vec::new())).await;
+    assert_reset(&mut victim).await;
+    app.write_all(b"hello").await.unwrap();
+    within(service.read_exact(&mut [0; 5])).await.unwrap();
+    assert_eq!(hokkaido.open(), 1);
+}

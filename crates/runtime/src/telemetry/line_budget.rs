@@ -1,0 +1,58 @@
+//! A bound on log lines of one kind: whoever causes them must not be able to fill the disk.
+
+use std::time::{Duration, Instant};
+
+/// Lines of one kind that are written in a [`WINDOW`].
+const LINES: u32 = 20;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// What is left of the lines of one kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LineBudget {
+    window: Option<Instant>,
+    written: u32,
+    left_out: u64,
+}
+
+impl LineBudget {
+    /// Takes a line: gives how many were left out before it, or nothing when it is to be left out
+    /// too.
+    pub fn take(&mut self, now: Instant) -> Option<u64> {
+        let is_over = |start: Instant| now.saturating_duration_since(start) >= WINDOW;
+        if self.window.is_none_or(is_over) {
+            self.window = Some(now);
+            self.written = 0;
+        }
+        if self.written < LINES {
+            self.written += 1;
+            return Some(std::mem::take(&mut self.left_out));
+        }
+        self.left_out += 1;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_a_few_lines_and_the_next_one_says_how_many_there_were() {
+        let mut budget = LineBudget::default();
+        let start = Instant::now();
+        let written = (0..10_000).filter(|_| budget.take(start).is_some()).count();
+        assert_eq!(written, 20);
+        assert_eq!(budget.take(start + WINDOW), Some(9_980));
+        assert_eq!(budget.take(start + WINDOW), Some(0));
+    }
+
+    #[test]
+    fn what_happens_now_and_then_is_always_written() {
+        let mut budget = LineBudget::default();
+        let start = Instant::now();
+        for second in 0..1_000 {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(budget.take(now), Some(0));
+        }
+    }
+}
