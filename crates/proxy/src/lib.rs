@@ -19,10 +19,12 @@
 mod connect;
 mod decision;
 mod flows;
+mod hub;
 mod inbound;
 mod kafka;
 mod limits;
 mod listener;
+mod listeners;
 pub mod local_caller;
 mod metrics;
 mod outbound;
@@ -37,6 +39,7 @@ mod wan;
 
 pub use decision::TARGET as DECISION_TARGET;
 pub use flows::{Direction, Flow, Flows, Pair, Totals};
+pub use hub::{HubStatus, LinkStatus, RelayStatus};
 pub use limits::Limits;
 pub use listener::ListenFault;
 pub use proxy::{Applied, ApplyError, Proxy, Setup};

@@ -1,25 +1,23 @@
 //! The proxy as a whole: what it listens on, and how it follows a new desired state.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use renkei_runtime::{drain::DrainWatch, process::Digests, readiness::Condition};
-use renkei_site::Item;
 use renkei_spiffe::Identities;
 use rustls::crypto::CryptoProvider;
 use serde::Serialize;
-use tokio::{
-    net::TcpListener,
-    sync::{Mutex, Semaphore, watch},
-};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::{
-    Desired, Elsewhere, Limits, ProxyStatus,
+    Desired, Elsewhere, HubStatus, Limits, ProxyStatus,
     flows::Flows,
-    inbound::{Backends, Gateway, Turns},
+    hub::{Arrivals, HubMetrics, Relays},
+    inbound::{Backends, Turns},
     kafka::{BrokerTables, Denials, PortFile},
-    listener::{self, ListenFault},
+    listener::ListenFault,
+    listeners::Listeners,
     metrics::FlowMetrics,
-    outbound::{Outbound, Route},
+    outbound::Outbound,
     refusals::Refusals,
     revocation,
     shared::Shared,
@@ -81,20 +79,6 @@ pub struct Proxy {
     listeners: Mutex<Listeners>,
 }
 
-#[derive(Debug, Default)]
-struct Listeners {
-    gateway: Option<Gateway>,
-    outbound: BTreeMap<SocketAddr, Outbound>,
-}
-
-/// Sockets that are bound and not yet used.
-#[derive(Default)]
-struct Bound {
-    gateway: Option<TcpListener>,
-    outbound: BTreeMap<SocketAddr, TcpListener>,
-    faults: Vec<ListenFault>,
-}
-
 impl Proxy {
     /// A proxy that listens on nothing yet.
     pub fn new(setup: Setup) -> Self {
@@ -117,6 +101,10 @@ impl Proxy {
             outbound_room: room(limits.connections),
             trunks: Trunks::default(),
             accepted: Accepted::default(),
+            gateway: arc_swap::ArcSwapOption::empty(),
+            link: arc_swap::ArcSwapOption::empty(),
+            arrivals: Arrivals::default(),
+            relays: Relays::default(),
             inbound_room: room(limits.connections),
             turns: Turns::new(limits.handshakes),
             dial_room: room(limits.dials),
@@ -137,14 +125,14 @@ impl Proxy {
     pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
         self.shared.refusals.register(registry);
         registry.register_collector(Box::new(FlowMetrics(self.shared.flows.clone())));
+        registry.register_collector(Box::new(HubMetrics(Arc::downgrade(&self.shared))));
     }
 
     /// Follows a new desired state: all of it, or nothing if an address cannot be listened on.
     /// Connections that it still allows go on.
     pub async fn apply(&self, desired: Desired) -> Result<Applied, ApplyError> {
         let mut listeners = self.listeners.lock().await;
-        let routes = Route::all(&desired.site);
-        let bound = listeners.bind(&desired, &routes);
+        let bound = listeners.bind(&desired.site);
         if !bound.faults.is_empty() {
             return Err(ApplyError {
                 faults: bound.faults,
@@ -157,9 +145,8 @@ impl Proxy {
         if old.is_none_or(|old| old.site.services != desired.site.services) {
             self.shared.brokers.forget();
         }
-        let (opened, closed) = listeners
-            .commit(&desired, routes, bound, &self.shared)
-            .await;
+        self.shared.relays.follow(&desired.site.relays);
+        let (opened, closed) = listeners.commit(&desired.site, bound, &self.shared).await;
         self.shared
             .flows
             .cut_where(|flow| revocation::by_site(flow, old, &desired));
@@ -178,9 +165,9 @@ impl Proxy {
     /// Everything a person may want to see.
     pub async fn status(&self) -> ProxyStatus {
         let listeners = self.listeners.lock().await;
-        let gateway = listeners.gateway.as_ref().map(|gateway| gateway.listen);
         let routes = listeners.outbound.values().map(Outbound::route);
-        status::collect(gateway, routes, &self.shared)
+        let hub = listeners.link.as_ref().map(HubStatus::from);
+        status::collect((listeners.gateway(), hub), routes, &self.shared)
     }
 
     /// The register of connections.
@@ -191,80 +178,6 @@ impl Proxy {
     /// The refusals so far.
     pub fn refusals(&self) -> &Arc<Refusals> {
         &self.shared.refusals
-    }
-}
-
-impl Listeners {
-    /// Binds what is not bound yet.
-    fn bind(&self, desired: &Desired, routes: &[Route]) -> Bound {
-        let mut bound = Bound::default();
-        let site = &desired.site;
-        let old = self.gateway.as_ref().map(|gateway| gateway.listen);
-        let new = site.gateway.as_ref().map(|gateway| gateway.listen);
-        if let Some(address) = new.filter(|_| new != old) {
-            bound.gateway = bound.bind(address, Item::GatewayListen);
-        }
-        for route in routes
-            .iter()
-            .filter(|route| !self.outbound.contains_key(&route.listen))
-        {
-            if let Some(listener) = bound.bind(route.listen, route.item()) {
-                bound.outbound.insert(route.listen, listener);
-            }
-        }
-        bound
-    }
-
-    /// Starts and stops listeners; says how many.
-    async fn commit(
-        &mut self,
-        desired: &Desired,
-        routes: Vec<Route>,
-        mut bound: Bound,
-        shared: &Arc<Shared>,
-    ) -> (usize, usize) {
-        let (mut opened, mut closed) = (0, 0);
-        let gateway = desired.site.gateway.as_ref().map(|gateway| gateway.listen);
-        if let Some(old) = self.gateway.take_if(|old| Some(old.listen) != gateway) {
-            old.close().await;
-            closed += 1;
-        }
-        if let (Some(listener), Some(address)) = (bound.gateway.take(), gateway) {
-            self.gateway = Some(Gateway::start(listener, address, shared.clone()));
-            opened += 1;
-        }
-        let kept = |address: &SocketAddr| routes.iter().any(|route| route.listen == *address);
-        for (_, outbound) in self.outbound.extract_if(.., |address, _| !kept(address)) {
-            outbound.close().await;
-            closed += 1;
-        }
-        for route in routes {
-            let address = route.listen;
-            match (self.outbound.get(&address), bound.outbound.remove(&address)) {
-                (Some(outbound), _) => outbound.follow(route),
-                (None, Some(listener)) => {
-                    let outbound = Outbound::start(listener, route, shared.clone());
-                    self.outbound.insert(address, outbound);
-                    opened += 1;
-                }
-                (None, None) => {}
-            }
-        }
-        (opened, closed)
-    }
-}
-
-impl Bound {
-    fn bind(&mut self, address: SocketAddr, item: Item) -> Option<TcpListener> {
-        listener::bind(address)
-            .map_err(|error| {
-                self.faults.push(ListenFault {
-                    item,
-                    address,
-                    error,
-                })
-            })
-            .ok()
     }
 }
 
@@ -282,6 +195,7 @@ async fn follow_identities(shared: std::sync::Weak<Shared>, ready: Condition) {
         shared
             .flows
             .cut_where(|flow| revocation::by_bundles(flow, &bundles));
+        shared.relays.follow_bundles(&bundles);
         set_readiness(&ready, &shared);
     }
 }
@@ -296,9 +210,17 @@ fn set_readiness(ready: &Condition, shared: &Shared) {
         .workloads
         .values()
         .filter(|workload| !workload.uses.is_empty());
+    let site = &desired.site;
+    let hub = site
+        .gateway
+        .as_ref()
+        .and_then(|gateway| gateway.via.as_ref());
+    // Both ends of a link are servers.
+    let server = (hub.is_some() || !site.relays.is_empty()).then_some(&site.server_id);
     let needed = callers
         .map(|workload| &workload.id)
-        .chain(desired.site.services.values().map(|service| &service.id));
+        .chain(site.services.values().map(|service| &service.id))
+        .chain(server);
     let missing: Vec<_> = needed
         .filter(|id| !identities.svids.contains_key(id))
         .map(|id| id.short())

@@ -1,6 +1,6 @@
 //! What all connections of a proxy share.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
@@ -18,6 +18,7 @@ use tokio_rustls::server::StartHandshake;
 use crate::{
     Limits,
     flows::Flows,
+    hub::{Arrivals, Board, Relays},
     inbound::{Backends, Turns},
     kafka::{BrokerTables, Denials, PortFile},
     refusals::Refusals,
@@ -53,6 +54,12 @@ pub(crate) struct Shared {
     pub(crate) outbound_room: Arc<Semaphore>,
     pub(crate) trunks: Trunks,
     pub(crate) accepted: Accepted,
+    /// The address that this site's gateway is bound to.
+    pub(crate) gateway: ArcSwapOption<SocketAddr>,
+    /// The link to this site's hub, if it has one.
+    pub(crate) link: ArcSwapOption<Board>,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) relays: Relays,
     pub(crate) inbound_room: Arc<Semaphore>,
     pub(crate) turns: Turns,
     pub(crate) dial_room: Arc<Semaphore>,

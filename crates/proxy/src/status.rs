@@ -7,6 +7,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::{
+    HubStatus, RelayStatus,
     flows::{Direction, Flow, Pair, Totals},
     outbound::Route,
     refusals::{RefusalCount, RefusalRecord},
@@ -21,6 +22,10 @@ const SHOWN: usize = 1_000;
 pub struct ProxyStatus {
     /// The address that the gateway listens on.
     pub gateway: Option<SocketAddr>,
+    /// The hub through which others reach this site.
+    pub hub: Option<HubStatus>,
+    /// Sites that are reached through this one.
+    pub relays: Vec<RelayStatus>,
     /// Local listeners.
     pub listeners: Vec<ListenerStatus>,
     /// Open connections, up to a thousand.
@@ -99,7 +104,7 @@ impl From<&Flow> for FlowStatus {
 }
 
 pub(crate) fn collect(
-    gateway: Option<SocketAddr>,
+    (gateway, hub): (Option<SocketAddr>, Option<HubStatus>),
     routes: impl Iterator<Item = Arc<Route>>,
     shared: &Shared,
 ) -> ProxyStatus {
@@ -113,6 +118,8 @@ pub(crate) fn collect(
     let flows = shared.flows.list();
     ProxyStatus {
         gateway,
+        hub,
+        relays: RelayStatus::all(shared),
         listeners: routes.map(listener).collect(),
         flows: flows
             .iter()

@@ -47,6 +47,13 @@ fn overview(site: &Site) -> String {
         site.name,
         site.trust_domain
     );
+    if let Some(hub) = site
+        .gateway
+        .as_ref()
+        .and_then(|gateway| gateway.via.as_ref())
+    {
+        text.push_str(&format!("Other sites reach it through the hub {hub}.\n"));
+    }
     let mut services = output::table(&["SERVICE", "PROTOCOL", "BACKENDS", "ALLOWED CALLERS"]);
     for service in site.services.values() {
         let mut callers: Vec<String> = service.allow.iter().map(|id| id.short()).collect();
@@ -96,10 +103,13 @@ fn overview(site: &Site) -> String {
             BundleSource::HttpsSpiffe { url, .. } => format!("{url} (https_spiffe)"),
             BundleSource::Federation => "the federation".to_owned(),
         };
-        let gateway = peer
-            .gateway
-            .as_ref()
-            .map_or("none".into(), ToString::to_string);
+        let gateway = match site.relays.contains(&peer.trust_domain) {
+            true => "this site is its hub".to_owned(),
+            false => peer
+                .gateway
+                .as_ref()
+                .map_or("none".into(), ToString::to_string),
+        };
         peers.add_row([peer.trust_domain.to_string(), bundle, gateway]);
     }
     text.push_str(&output::section("Peers", &peers));

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::{
     cli::{self, Output},
     federation::Seen,
+    links,
     load::{Loaded, load},
     output, place,
     status::Document,
@@ -192,6 +193,12 @@ impl Steps<'_> {
         if caller.trust_domain() != &site.trust_domain {
             self.of_trust(caller);
         }
+        let proxy = self.status.map(|status| &status.proxy);
+        if caller.trust_domain() != &site.trust_domain
+            && let Some((holds, says)) = links::to_this_site(&site, proxy)
+        {
+            self.push(holds, says);
+        }
         self.decide(caller, service);
         let seen = self.status.and_then(|status| {
             let mut refusals = status.proxy.refusals.iter();
@@ -307,7 +314,10 @@ impl Steps<'_> {
     fn of_remote(&mut self, caller: &SpiffeId, service: &SpiffeId) {
         self.of_trust(service);
         let site = &self.loaded.site;
-        if let Some(peer) = site.peers.get(service.trust_domain()) {
+        let proxy = self.status.map(|status| &status.proxy);
+        if let Some((holds, says)) = links::to_relayed(site, proxy, service.trust_domain()) {
+            self.push(holds, says);
+        } else if let Some(peer) = site.peers.get(service.trust_domain()) {
             match &peer.gateway {
                 Some(gateway) => self.push(Some(true), format!("its gateway is {gateway}")),
                 None => self.push(

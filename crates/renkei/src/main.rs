@@ -12,6 +12,7 @@ mod explain;
 mod failure;
 mod federation;
 mod identity;
+mod links;
 mod load;
 mod output;
 mod place;

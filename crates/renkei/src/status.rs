@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use crate::{
     cli::{Output, SiteArgs},
     federation::Seen,
+    links,
     load::load,
     output, place,
 };
@@ -40,6 +41,8 @@ pub(crate) struct Proxy {
     pub(crate) refusals: Vec<Refusal>,
     pub(crate) refused: Vec<RefusalCount>,
     pub(crate) gateway: Option<SocketAddr>,
+    pub(crate) hub: Option<links::Hub>,
+    pub(crate) relays: Vec<links::Relayed>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -294,6 +297,7 @@ fn text(status: &Document) -> String {
         + &authorities(status)
         + &peers(status)
         + &federation(status)
+        + &links::section(&status.proxy)
         + &listeners(status)
         + &flows(status)
         + &refusals(status)

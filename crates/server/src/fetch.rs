@@ -11,8 +11,9 @@ use http::{
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use renkei_site::BundleWay;
 use renkei_spiffe::MAX_DOCUMENT_BYTES;
-use rustls::ClientConfig;
+use rustls::{AlertDescription, ClientConfig};
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -43,7 +44,7 @@ pub enum FetchError {
         source: io::Error,
     },
     /// TLS failed, for example by an untrusted certificate.
-    #[error("the TLS handshake with {host} failed: {source}")]
+    #[error("the TLS handshake with {host} failed: {source}{hint}", hint = name_hint(source))]
     Handshake {
         /// Host and port.
         host: String,
@@ -74,6 +75,19 @@ impl FetchError {
     }
 }
 
+/// What a hub says when it has no way to the site.
+fn name_hint(error: &io::Error) -> &'static str {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::AlertReceived(AlertDescription::UnrecognisedName)) => {
+            "; a hub answers so while the peer is not linked to it"
+        }
+        _ => "",
+    }
+}
+
 fn redirect_hint(status: StatusCode) -> &'static str {
     if status.is_redirection() {
         "; redirects are not followed, so give the final URL in the file"
@@ -85,6 +99,8 @@ fn redirect_hint(status: StatusCode) -> &'static str {
 /// What to ask, and how much to take.
 pub(crate) struct Ask<'a> {
     pub(crate) url: &'a Url,
+    /// Another way than the URL's own.
+    pub(crate) way: Option<&'a BundleWay>,
     /// What to hand in; nothing asks for what is there.
     pub(crate) body: Option<Bytes>,
     /// Nothing goes without TLS.
@@ -101,14 +117,17 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
-/// Fetches the bundle document at `url`, verified as `tls` says.
+/// Fetches the bundle document at `url`, verified as `tls` says, by another way than the
+/// URL's own if there is one.
 pub(crate) async fn get(
     url: &Url,
+    way: Option<&BundleWay>,
     tls: Arc<ClientConfig>,
     limit: Duration,
 ) -> Result<Bytes, FetchError> {
     let ask = Ask {
         url,
+        way,
         body: None,
         tls: Some(tls),
         most: MAX_DOCUMENT_BYTES,
@@ -134,7 +153,7 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 async fn connect_and_ask(ask: Ask<'_>) -> Result<Answer, FetchError> {
-    let stream = connect(ask.url, ask.tls).await?;
+    let stream = connect(ask.url, ask.way, ask.tls).await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES)
@@ -158,24 +177,27 @@ async fn connect_and_ask(ask: Ask<'_>) -> Result<Answer, FetchError> {
     }
 }
 
-async fn connect(url: &Url, tls: Option<Arc<ClientConfig>>) -> Result<Box<dyn Stream>, FetchError> {
+async fn connect(
+    url: &Url,
+    way: Option<&BundleWay>,
+    tls: Option<Arc<ClientConfig>>,
+) -> Result<Box<dyn Stream>, FetchError> {
     let no_host = || FetchError::NoHost(url.clone());
     let port = url.port_or_known_default().ok_or_else(no_host)?;
-    let (tcp, name) = match url.host().ok_or_else(no_host)? {
-        Host::Domain(name) => (
-            TcpStream::connect((name, port)).await,
+    let (to, name) = match (way, url.host().ok_or_else(no_host)?) {
+        (Some(way), _) => (
+            way.dial.to_string(),
+            ServerName::try_from(way.name.clone()).map_err(|_| no_host())?,
+        ),
+        (None, Host::Domain(name)) => (
+            format!("{name}:{port}"),
             ServerName::try_from(name.to_owned()).map_err(|_| no_host())?,
         ),
-        Host::Ipv4(ip) => (
-            TcpStream::connect((ip, port)).await,
-            ServerName::from(IpAddr::from(ip)),
-        ),
-        Host::Ipv6(ip) => (
-            TcpStream::connect((ip, port)).await,
-            ServerName::from(IpAddr::from(ip)),
-        ),
+        (None, Host::Ipv4(ip)) => (format!("{ip}:{port}"), ServerName::from(IpAddr::from(ip))),
+        (None, Host::Ipv6(ip)) => (format!("[{ip}]:{port}"), ServerName::from(IpAddr::from(ip))),
     };
-    let host = || format!("{}:{port}", url.host_str().unwrap_or_default());
+    let host = || to.clone();
+    let tcp = TcpStream::connect(&to).await;
     let tcp = tcp.map_err(|source| FetchError::Connect {
         host: host(),
         source,

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 
@@ -78,6 +78,12 @@ impl HostPort {
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+}
+
+impl From<SocketAddr> for HostPort {
+    fn from(address: SocketAddr) -> Self {
+        Self::new(Host::Ip(address.ip()), address.port())
     }
 }
 

@@ -139,6 +139,12 @@ fn site_changes(old: &Site, new: &Site) -> Vec<Change> {
             *gateway == new.gateway,
         ),
         optional(
+            "relays",
+            !old.relays.is_empty(),
+            !new.relays.is_empty(),
+            old.relays == new.relays,
+        ),
+        optional(
             "bundle_endpoint",
             endpoint.is_some(),
             new.bundle_endpoint.is_some(),

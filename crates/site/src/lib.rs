@@ -18,6 +18,7 @@ mod lifetime;
 mod method;
 mod node;
 mod place;
+mod reach;
 mod read;
 mod schema;
 mod selector;
@@ -32,6 +33,7 @@ pub use federation::{FederationFile, Key, Mirror, parse_federation};
 pub use lifetime::Lifetimes;
 pub use method::{MethodRule, PathRule};
 pub use place::{Item, Place};
+pub use reach::{BundleWay, own_address};
 pub use schema::schema;
 pub use selector::{Selector, SelectorError, UnixSelector};
 pub use site::{

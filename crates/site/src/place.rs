@@ -73,6 +73,8 @@ pub enum Item {
     TrustDomain,
     /// The address that the gateway listens on.
     GatewayListen,
+    /// The hub of the gateway.
+    GatewayVia,
     /// The address of `admin`.
     Admin,
     /// The address that the bundle endpoint listens on.
@@ -85,6 +87,8 @@ pub enum Item {
     Federation,
     /// The name of a peer.
     Peer(TrustDomain),
+    /// An entry of `relays`.
+    Relay(TrustDomain),
     /// The `bundle` of a peer.
     PeerBundle(TrustDomain),
     /// The `bootstrap` of a peer.

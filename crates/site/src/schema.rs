@@ -21,6 +21,7 @@ pub(crate) mod keys {
         "gateway",
         "bundle_endpoint",
         "peers",
+        "relays",
         "federation",
         "deny",
         "admit",
@@ -29,7 +30,7 @@ pub(crate) mod keys {
         "lifetimes",
         "admin",
     ];
-    pub(crate) const GATEWAY: &[&str] = &["listen", "advertise"];
+    pub(crate) const GATEWAY: &[&str] = &["listen", "advertise", "via"];
     pub(crate) const BUNDLE_ENDPOINT: &[&str] = &["listen", "certificate", "key"];
     pub(crate) const PEER: &[&str] =
         &["bundle", "gateway", "bootstrap", "endpoint_id", "web_roots"];
@@ -66,6 +67,11 @@ mod written {
         bundle_endpoint: Option<BundleEndpoint>,
         /// The sites that this one is linked with, by trust domain.
         peers: Option<BTreeMap<String, Peer>>,
+        /// The peers that accept no connections and are reached through this site, their hub:
+        /// trust domains whose own files have this one as `gateway: {via: ...}`. Nobody unless
+        /// written.
+        #[schemars(example = vec!("osaka.example"))]
+        relays: Option<Vec<String>>,
         /// The federation file. Its members are linked with this site like peers, without being
         /// named here; each reaches nothing until a service allows it.
         #[schemars(example = &"intercloud.yaml")]
@@ -92,12 +98,17 @@ mod written {
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     pub(super) struct Gateway {
-        /// The IP address and port that the gateway binds.
+        /// The IP address and port that the gateway binds. Required, unless there is `via`.
         #[schemars(example = &"0.0.0.0:8443")]
-        listen: String,
-        /// The address that other sites dial; `listen` unless that is "any address".
+        listen: Option<String>,
+        /// The address that other sites dial; `listen` unless that is "any address". With `via`
+        /// it is the hub's, and not written.
         #[schemars(example = &"gw.osaka.example:8443")]
         advertise: Option<String>,
+        /// The hub through which other sites reach this one, if they cannot dial it: a peer with
+        /// a `gateway`, whose own file names this site under `relays`.
+        #[schemars(example = &"hokkaido.example")]
+        via: Option<String>,
     }
 
     /// A bundle endpoint with a web certificate.

@@ -38,6 +38,8 @@ pub struct Site {
     pub bundle_endpoint: Option<BundleEndpoint>,
     /// Sites that this one is linked with.
     pub peers: BTreeMap<TrustDomain, Peer>,
+    /// Peers that accept no connections: this site is the hub through which others reach them.
+    pub relays: BTreeSet<TrustDomain>,
     /// The federation whose members this one is linked with.
     pub federation: Option<Federated>,
     /// What this site offers, by name.
@@ -54,10 +56,13 @@ pub struct Site {
 /// Where other sites reach this one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Gateway {
-    /// The address that the gateway binds.
-    pub listen: SocketAddr,
-    /// The address that other sites dial.
-    pub advertise: HostPort,
+    /// The address that the gateway binds; nothing if the hub alone leads here.
+    pub listen: Option<SocketAddr>,
+    /// The address that other sites dial; with `via` it is the hub's
+    /// ([`Site::advertised`](crate::Site::advertised)).
+    pub advertise: Option<HostPort>,
+    /// The peer that is the hub through which others reach this site.
+    pub via: Option<TrustDomain>,
 }
 
 /// A bundle endpoint of profile https_web.

@@ -90,6 +90,36 @@ fn faults_are_one_line_each() {
         ("{listen: 127.0.0.1:8443}", "127.0.0.1:8443"),
         ("{listen: 127.0.0.1:8443}", "{port: 8443}"),
         (
+            "{listen: 127.0.0.1:8443}",
+            "{via: hokkaido.example, advertise: gw.osaka.example:8443}",
+        ),
+        ("{listen: 127.0.0.1:8443}", "{via: hokaido.example}"),
+        ("{listen: 127.0.0.1:8443}", "{via: [hokkaido.example]}"),
+        (
+            "gateway: {listen: 127.0.0.1:8443}",
+            "gateway: {via: hokkaido.example}\nrelays: [hokkaido.example]",
+        ),
+        (
+            "gateway: {listen: 127.0.0.1:8443}\npeers:\n  hokkaido.example: {bundle: hokkaido.json, gateway: 127.0.0.2:8443}",
+            "relays: [hokkaido.example]\npeers:\n  hokkaido.example: {bundle: hokkaido.json}",
+        ),
+        (
+            "{listen: 127.0.0.1:8443}\npeers:\n  hokkaido.example: {bundle: hokkaido.json, gateway: 127.0.0.2:8443}",
+            "{via: hokkaido.example}\npeers:\n  hokkaido.example: {bundle: hokkaido.json}",
+        ),
+        (
+            "gateway: {listen: 127.0.0.1:8443}",
+            "gateway: {via: tokyo.example}\nrelays: tokyo.example",
+        ),
+        (
+            "peers:\n",
+            "relays: [hokkaido.example, tokyo.example, osaka.example, Tokyo, hokaido.example]\npeers:\n",
+        ),
+        (
+            "peers:\n",
+            "relays: [tokyo.example, tokyo.example]\npeers:\n  tokyo.example: {bundle: a}\n",
+        ),
+        (
             "  hokkaido.example:",
             "  osaka.example: {bundle: a}\n  hokkaido.example:",
         ),

@@ -57,6 +57,8 @@ fn good_files_fit_the_schema() {
     for text in [
         include_str!("fixtures/hub.yaml"),
         include_str!("fixtures/every-key.yaml"),
+        include_str!("fixtures/dials-out.yaml"),
+        include_str!("fixtures/relays.yaml"),
     ] {
         check(&schema, &schema, &serde_saphyr::from_str(text).unwrap(), "");
     }
@@ -82,6 +84,8 @@ fn no_key_of_the_schema_is_ignored_by_the_reader() {
     for text in [
         include_str!("fixtures/hub.yaml"),
         include_str!("fixtures/every-key.yaml"),
+        include_str!("fixtures/dials-out.yaml"),
+        include_str!("fixtures/relays.yaml"),
     ] {
         let good: Value = serde_saphyr::from_str(text).unwrap();
         renkei_site::parse("good", &good.to_string()).unwrap();

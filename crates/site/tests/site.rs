@@ -8,6 +8,8 @@ use renkei_site::{BundleSource, Host, Item, Protocol, Site, diff, parse};
 use renkei_spiffe::{SpiffeId, TrustDomain};
 
 const HUB: &str = include_str!("fixtures/hub.yaml");
+const DIALS_OUT: &str = include_str!("fixtures/dials-out.yaml");
+const RELAYS: &str = include_str!("fixtures/relays.yaml");
 const EVERY_KEY: &str = include_str!("fixtures/every-key.yaml");
 
 fn id(text: &str) -> SpiffeId {
@@ -23,7 +25,7 @@ fn the_hub_is_read() {
     let site = parse("site.yaml", HUB).unwrap();
     assert_eq!(site.name, "hokkaido");
     assert_eq!(
-        site.gateway.as_ref().unwrap().advertise.to_string(),
+        site.advertised().unwrap().to_string(),
         "gw.hokkaido.example:8443"
     );
     let broker = &site.services["broker"];
@@ -77,9 +79,8 @@ fn bundles_come_from_files_and_endpoints() {
 #[test]
 fn every_key_is_read() {
     let site = parse("site.yaml", EVERY_KEY).unwrap();
-    let gateway = site.gateway.as_ref().unwrap();
     assert_eq!(
-        gateway.advertise.to_string(),
+        site.advertised().unwrap().to_string(),
         "127.0.0.2:8443",
         "listen is a definite address"
     );
@@ -300,4 +301,80 @@ fn changed_rules_are_a_change_of_their_service() {
     let text = EVERY_KEY.replace(", HEAD]", ", HEAD, POST /v1/records]");
     let changes = diff(&old, &parse("site.yaml", &text).unwrap());
     assert_eq!(changes.to_string(), "~ service records (methods)");
+}
+
+#[test]
+fn a_site_that_only_dials_out_has_the_address_of_its_hub() {
+    let site = parse("site.yaml", DIALS_OUT).unwrap();
+    let gateway = site.gateway.as_ref().unwrap();
+    assert_eq!(gateway.listen, None);
+    assert_eq!(gateway.via, Some(td("hokkaido.example")));
+    let hub = site.advertised().map(ToString::to_string);
+    assert_eq!(hub.as_deref(), Some("gw.hokkaido.example:8443"));
+    // Some may reach it without the hub.
+    let text = DIALS_OUT.replace("{via:", "{listen: 10.0.0.1:8443, via:");
+    let both = parse("site.yaml", &text).unwrap();
+    let gateway = both.gateway.as_ref().unwrap();
+    assert_eq!(gateway.listen, Some("10.0.0.1:8443".parse().unwrap()));
+    assert_eq!(both.advertised(), site.advertised());
+    assert_eq!(diff(&site, &both).to_string(), "~ gateway");
+}
+
+#[test]
+fn a_hub_reaches_whom_it_relays_for_through_itself() {
+    let site = parse("site.yaml", RELAYS).unwrap();
+    let (osaka, tokyo) = (td("osaka.example"), td("tokyo.example"));
+    let own = site.gateway_of(&osaka).unwrap();
+    assert_eq!(own.to_string(), "127.0.0.1:8443");
+    let other = site.gateway_of(&tokyo).unwrap();
+    assert_eq!(other.to_string(), "gw.tokyo.example:8443");
+    let way = site.bundle_way(&site.peers[&osaka]).unwrap();
+    assert_eq!((way.dial, way.name.as_str()), (own, "osaka.example"));
+    let way = site.bundle_way(&site.peers[&tokyo]).unwrap();
+    assert_eq!((way.dial, way.name.as_str()), (other, "tokyo.example"));
+    // An endpoint that is not the gateway is asked for by its own name.
+    let text = RELAYS.replace("https://gw.tokyo", "https://bundle.tokyo");
+    let apart = parse("site.yaml", &text).unwrap();
+    assert_eq!(apart.bundle_way(&apart.peers[&tokyo]), None);
+    let without = RELAYS.replace("relays: [osaka.example]\n", "").replace(
+        "bootstrap: osaka.json",
+        "bootstrap: osaka.json, gateway: a.example:1",
+    );
+    let changes = diff(&site, &parse("site.yaml", &without).unwrap());
+    assert_eq!(
+        changes.to_string(),
+        "- relays\n~ peer osaka.example (gateway)"
+    );
+    assert_eq!(changes.needs_restart(), None);
+}
+
+#[test]
+fn names_within_a_relayed_trust_domain_are_told_from_others() {
+    let text = RELAYS
+        .replace(
+            "  tokyo.example:",
+            "  lab.osaka.example: {bundle: a}\n  tokyo.example:",
+        )
+        .replace("[osaka.example]", "[osaka.example, lab.osaka.example]");
+    let site = parse("site.yaml", &text).unwrap();
+    for (sni, found) in [
+        ("osaka.example", Some("osaka.example")),
+        ("Store.Osaka.Example", Some("osaka.example")),
+        ("n3.broker.osaka.example", Some("osaka.example")),
+        ("store.lab.osaka.example", Some("lab.osaka.example")),
+        ("myosaka.example", None),
+        ("store.tokyo.example", None),
+        ("hokkaido.example", None),
+        (".example", None),
+        ("", None),
+    ] {
+        let name = site.relayed_by_sni(sni).map(TrustDomain::as_str);
+        assert_eq!(name, found, "{sni}");
+    }
+    // What lies within the hub's own trust domain is the hub's.
+    let text = RELAYS.replace("hokkaido.example\ngateway", "hub.osaka.example\ngateway");
+    let site = parse("site.yaml", &text).unwrap();
+    assert_eq!(site.relayed_by_sni("hub.osaka.example"), None);
+    assert_eq!(site.relayed_by_sni("a.hub.osaka.example"), None);
+    assert!(site.relayed_by_sni("a.osaka.example").is_some());
 }

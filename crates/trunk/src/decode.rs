@@ -133,7 +133,7 @@ fn bounds(kind: u8) -> Option<(usize, usize)> {
         kind::RESET => (20, 20),
         kind::STOP => (12, 12),
         kind::BLOCKED | kind::WINDOW => (16, 16),
-        kind::OPEN_OK | kind::LANE_ACK | kind::PING | kind::PONG => (8, 8),
+        kind::OPEN_OK | kind::LANE_ACK | kind::PING | kind::PONG | kind::LANES => (8, 8),
         kind::LANE_CLOSE | kind::RESUMED | kind::GOAWAY => (0, 0),
         kind::CLOSE => (4, 4 + MAX_TEXT),
         _ => return None,
@@ -211,6 +211,10 @@ fn parse(kind: u8, mut fields: BytesMut) -> Result<Frame, TryGetError> {
         kind::LANE_CLOSE => Frame::LaneClose,
         kind::RESUMED => Frame::Resumed,
         kind::GOAWAY => Frame::GoAway,
+        kind::LANES => Frame::Lanes {
+            serial: f.try_get_u32()?,
+            lanes: f.try_get_u32()?,
+        },
         // `bounds` or `greeting` has let only known types through.
         _ => Frame::Close {
             code: code(f)?,

@@ -39,6 +39,7 @@ impl Frame {
             Self::Resumed => kind::RESUMED,
             Self::GoAway => kind::GOAWAY,
             Self::Close { .. } => kind::CLOSE,
+            Self::Lanes { .. } => kind::LANES,
         }
     }
 
@@ -68,6 +69,7 @@ impl Frame {
             | Self::Ping { nonce: number }
             | Self::Pong { nonce: number } => head.u64(number),
             Self::Close { code, .. } => head.u32(code.0),
+            Self::Lanes { serial, lanes } => head.u32(serial).u32(lanes),
             Self::LaneClose | Self::Resumed | Self::GoAway => head,
         }
     }

@@ -22,6 +22,7 @@
 //! | 25 | RESUMED | | 0 | yes |
 //! | 26 | GOAWAY | | 0 | yes |
 //! | 27 | CLOSE | code 4, text | 4 to 260 | no |
+//! | 28 | LANES | serial 4, lanes 4 | 8 | yes |
 //!
 //! Counted frames are kept by the sender until the receiver's LANE_ACK of that lane counts them;
 //! when the lane dies, the rest are sent again on another. They may therefore arrive twice, and
@@ -67,6 +68,7 @@ pub(crate) mod kind {
     pub(crate) const RESUMED: u8 = 0x25;
     pub(crate) const GOAWAY: u8 = 0x26;
     pub(crate) const CLOSE: u8 = 0x27;
+    pub(crate) const LANES: u8 = 0x28;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +130,11 @@ pub(crate) enum Frame {
     Close {
         code: Code,
         text: Bytes,
+    },
+    /// The acceptor's word on how many lanes there should be; the highest serial counts.
+    Lanes {
+        serial: u32,
+        lanes: u32,
     },
 }
 

@@ -44,6 +44,8 @@ pub struct Trunk {
     incarnation: u64,
     lanes: BTreeMap<LaneId, Lane>,
     next_lane: u32,
+    /// How many lanes the acceptor wants, with the serial of its last word.
+    wanted: (u32, u32),
     streams: BTreeMap<StreamId, Stream>,
     schedule: Schedule,
     resend: VecDeque<StreamId>,
@@ -169,6 +171,7 @@ impl Trunk {
             incarnation,
             lanes: BTreeMap::new(),
             next_lane: 0,
+            wanted: (0, 1),
             streams: BTreeMap::new(),
             schedule: Schedule::default(),
             resend: VecDeque::new(),

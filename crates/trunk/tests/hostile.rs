@@ -73,6 +73,8 @@ fn every_breach_has_its_name() {
         (vec![raw(0x02, &[&[1, 1]])], Violation::Greeting),
         (vec![data(1, 0, 1, false)], Violation::UnknownStream(1)),
         (vec![raw(0x12, &[&n8(1)])], Violation::WrongSide(1)),
+        // The dialer adds lanes; it has nobody to ask.
+        (vec![raw(0x28, &[&n8(0)])], Violation::UnknownFrame(0x28)),
         (vec![raw(0x13, &[&n8(0)])], Violation::WrongSide(0)),
         (vec![raw(0x12, &[&n8(2 * 64)])], Violation::StreamLimit(128)),
         (

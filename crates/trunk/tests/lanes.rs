@@ -21,6 +21,8 @@ mod simulation;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use renkei_trunk::{Config, Event};
+use simulation::direct::{Pair, one};
 use simulation::flows::Flows;
 use simulation::{ACCEPTOR, DIALER, World, small_config};
 
@@ -171,4 +173,30 @@ proptest! {
             prop_assert!(flows.halves[DIALER].values().all(|half| half.ended.is_some()));
         }
     }
+}
+
+#[test]
+fn the_end_that_cannot_dial_asks_for_lanes_and_its_last_word_counts() {
+    let mut pair = Pair::new(Config::default());
+    let (lane, now) = (pair.lanes[0], pair.now);
+    pair.events(DIALER);
+    pair.ends[ACCEPTOR].want_lanes(4);
+    let first = one(&mut pair.ends[ACCEPTOR], now, lane).expect("a frame");
+    pair.ends[ACCEPTOR].want_lanes(4);
+    assert_eq!(
+        one(&mut pair.ends[ACCEPTOR], now, lane),
+        None,
+        "said already"
+    );
+    pair.ends[ACCEPTOR].want_lanes(1000);
+    let second = one(&mut pair.ends[ACCEPTOR], now, lane).expect("a frame");
+    for frame in [second, first] {
+        pair.ends[DIALER].receive(now, lane, frame).expect("taken");
+    }
+    let most = Config::default().max_lanes;
+    assert_eq!(
+        pair.events(DIALER),
+        [Event::LanesWanted(most)],
+        "and no more than it may have"
+    );
 }

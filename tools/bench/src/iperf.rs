@@ -25,6 +25,8 @@ pub(crate) struct Stream {
     pub(crate) streams: u32,
     /// Sizes of the socket buffers that the application asks for.
     pub(crate) buffers: Option<&'static str>,
+    /// The server sends, as when data is fetched.
+    pub(crate) reverse: bool,
 }
 
 impl Stream {
@@ -34,6 +36,7 @@ impl Stream {
             seconds,
             streams: 1,
             buffers: None,
+            reverse: false,
         }
     }
 }
@@ -113,6 +116,7 @@ impl<'a> Iperf<'a> {
         let (seconds, streams) = (stream.seconds.to_string(), stream.streams.to_string());
         let mut words = vec!["-t", &seconds, "-P", &streams];
         words.extend(stream.buffers.into_iter().flat_map(|size| ["-w", size]));
+        words.extend(stream.reverse.then_some("-R"));
         let before = pair.cpu_seconds()?;
         let answer = self.client(pair, &words)?;
         let used = pair.cpu_seconds()? - before;

@@ -197,9 +197,12 @@ fn receive(listener: &TcpListener) -> io::Result<Vec<u8>> {
     let mut block = vec![0; BLOCK];
     let mut hash = Sha256::new();
     loop {
-        match stream.read(&mut block)? {
-            0 => return Ok(hash.finalize().to_vec()),
-            count => hash.update(block.get(..count).unwrap_or_default()),
+        match stream.read(&mut block) {
+            Ok(0) => return Ok(hash.finalize().to_vec()),
+            Ok(count) => hash.update(block.get(..count).unwrap_or_default()),
+            // With a timeout set, the kernel does not go on by itself after a signal.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -26,9 +26,9 @@ pub(crate) const TABLE2: About = About {
              and Kyushu), direct and through two proxies with mutual TLS 1.3 between them. Profile \
              2021: tcp_rmem at most 6291456, tcp_wmem at most 4194304; tuned: both 64 MiB; CUBIC \
              in both. buffers=64K: an application that asks for socket buffers of 64 KiB. \
-             streams=8: the same application with eight connections. rate: the path carries so \
-             many Mbit/s, with a drop-tail queue of one bandwidth-delay product before it; without \
-             it the processors are the limit. The WAN is tools/wan.",
+             streams=8: the same application with eight connections. reverse: the server sends. \
+             rate: the path carries so many Mbit/s, with a drop-tail queue of one bandwidth-delay \
+             product before it; without it the processors are the limit. The WAN is tools/wan.",
     drawn: &[loopback::THROUGHPUT],
 };
 
@@ -66,8 +66,16 @@ pub(crate) fn table2(choice: &Choice) -> Result<Series, BenchError> {
                 let eight = Stream { streams: 8, ..one };
                 streams.extend([(small, " buffers=64K"), (eight, " streams=8")]);
             }
+            let middle = rtt == 23;
+            if profile == Profile::Year2021 && middle {
+                let back = Stream {
+                    reverse: true,
+                    ..one
+                };
+                streams.push((back, " reverse"));
+            }
             across(&mut series, &path, profile, &streams, choice)?;
-            if profile == Profile::Tuned {
+            if profile == Profile::Tuned && middle {
                 for rate in RATES {
                     let path = Path {
                         rate: Some(rate * 1_000_000),

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     decision,
     flows::{Direction, Pair},
-    kafka,
+    hub, kafka,
     relay::{self, End, Link},
     revocation,
     shared::{Desired, Shared},
@@ -46,6 +46,23 @@ pub(super) async fn run(
     };
     match greeting {
         Greeting::Gone => {}
+        Greeting::Relayed(stream, bytes, site) => tokio::select! {
+            biased;
+            () = shared.drain.forced() => {}
+            unreached = hub::pass(stream, bytes, (peer, site), &shared) => {
+                if let Some(stream) = unreached {
+                    handshake::let_read_alert(stream).await;
+                }
+            }
+        },
+        Greeting::Linked(linked) => {
+            // As with lanes: what matters is what passes.
+            drop(guard);
+            let (stream, ids) = (linked.stream, (linked.peer, linked.own));
+            if let Err(error) = hub::serve_link(stream, ids, &shared).await {
+                tracing::debug!(%peer, %error, "a connection of a link broke");
+            }
+        }
         Greeting::Elsewhere(start) => tokio::select! {
             biased;
             () = shared.drain.forced() => {}
@@ -133,6 +150,7 @@ async fn serve_trunk(admitted: Admitted, peer: SocketAddr, shared: &Arc<Shared>)
             let source = source.clone();
             Box::pin(async move { source.carry(stream, node, guard).await })
         }),
+        watch: None,
     };
     if let Err(error) = trunk::serve_lane(stream, lane, shared).await {
         tracing::debug!(%peer, %error, "a lane broke");

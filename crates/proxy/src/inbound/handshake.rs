@@ -2,31 +2,33 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use renkei_site::{Protocol, Service};
-use renkei_spiffe::{Refusal, SpiffeId, server_side};
-use rustls::{AlertDescription, server::Acceptor};
+use renkei_spiffe::{Refusal, SpiffeId, TrustDomain, server_side};
+use rustls::AlertDescription;
 use time::OffsetDateTime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::{LazyConfigAcceptor, TlsStream, server::StartHandshake};
+use tokio_rustls::{TlsStream, server::StartHandshake};
 
-use super::NO_SERVICE;
+use super::{
+    NO_SERVICE,
+    hello::{self, Hello},
+    linked::{self, Linked},
+};
 use crate::{
     decision::Judge,
     kafka::{self, ALPN_KAFKA, ALPN_TCP},
-    listener::keep_alive,
     shared::{Desired, Shared},
     trunk::{ALPN_TRUNK, ALPN_TRUNK_KAFKA},
 };
 
 /// HTTP/1.1, as the world calls it (RFC 7301 6).
 const ALPN_HTTP: &[u8] = b"http/1.1";
-const UNFINISHED: &str = "the peer did not finish its handshake";
-/// First byte of a TLS record that carries a handshake (RFC 8446 5.1).
-const HANDSHAKE_RECORD: u8 = 0x16;
+pub(super) const UNFINISHED: &str = "the peer did not finish its handshake";
 /// How long a refused peer has to read its alert, and how much it may go on to send.
 const ALERT_TIME: Duration = Duration::from_secs(2);
 const ALERT_BYTES: u64 = 256 * 1024;
@@ -47,6 +49,10 @@ pub(super) struct Admitted {
 pub(super) enum Greeting {
     /// Carried to the service.
     Admitted(Box<Admitted>),
+    /// For another site, which this one relays for: its socket and what has come by it.
+    Relayed(TcpStream, Bytes, TrustDomain),
+    /// A site that this one relays for.
+    Linked(Box<Linked>),
     /// For the bundle endpoint.
     Elsewhere(Box<StartHandshake<TcpStream>>),
     /// Closed; this was to be recorded.
@@ -72,7 +78,7 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    fn of(reason: &'static str, sentence: impl Into<String>) -> Self {
+    pub(super) fn of(reason: &'static str, sentence: impl Into<String>) -> Self {
         Self {
             peer: None,
             reason,
@@ -81,7 +87,7 @@ impl Fault {
         }
     }
 
-    fn unnamed(self) -> Greeting {
+    pub(super) fn unnamed(self) -> Greeting {
         Greeting::Refused(Rejection {
             service: NO_SERVICE.to_owned(),
             fault: self,
@@ -96,31 +102,33 @@ pub(super) async fn greet(
     shared: &Arc<Shared>,
 ) -> Greeting {
     let limit = shared.limits.handshake_time;
-    match timeout(limit, hello(stream, peer)).await {
-        Ok(Ok(start)) => match service_of(&start, shared) {
-            Some(meant) => admit(start, meant, peer, flow, shared).await,
-            None => Greeting::Elsewhere(Box::new(start)),
-        },
+    match timeout(limit, hello::read(stream, peer)).await {
+        Ok(Ok(hello)) => answer(hello, peer, flow, shared).await,
         Ok(Err(greeting)) => greeting,
         Err(_) => Fault::of("handshake_timeout", UNFINISHED).unnamed(),
     }
 }
 
-/// Reads the first message of TLS.
-async fn hello(stream: TcpStream, peer: SocketAddr) -> Result<StartHandshake<TcpStream>, Greeting> {
-    keep_alive(&stream, peer);
-    let mut first = [0];
-    match stream.peek(&mut first).await {
-        Ok(0) | Err(_) => return Err(Greeting::Gone),
-        Ok(_) if first != [HANDSHAKE_RECORD] => {
-            let sentence = "the peer speaks plaintext; the gateway speaks TLS only";
-            return Err(Fault::of("plaintext", sentence).unnamed());
-        }
-        Ok(_) => {}
+/// Whoever the name is for answers; without one that is known, the bundle endpoint.
+async fn answer(hello: Hello, peer: SocketAddr, flow: u64, shared: &Arc<Shared>) -> Greeting {
+    let Hello { start, bytes } = hello;
+    if let Some(meant) = service_of(&start, shared) {
+        return admit(start, meant, peer, flow, shared).await;
     }
-    LazyConfigAcceptor::new(Acceptor::default(), stream)
-        .await
-        .map_err(|error| Fault::of("bad_handshake", format!("no TLS handshake: {error}")).unnamed())
+    let Some(desired) = shared.desired.load_full() else {
+        return Greeting::Elsewhere(Box::new(start));
+    };
+    let name = start.client_hello().server_name().map(str::to_owned);
+    if let Some(site) = name.and_then(|name| desired.site.relayed_by_sni(&name).cloned()) {
+        return Greeting::Relayed(start.io, bytes, site);
+    }
+    if linked::is_meant(&start) {
+        return match linked::finish(start, desired, shared).await {
+            Ok(linked) => Greeting::Linked(Box::new(linked)),
+            Err(fault) => fault.unnamed(),
+        };
+    }
+    Greeting::Elsewhere(Box::new(start))
 }
 
 /// What a caller asks for.
@@ -233,7 +241,7 @@ async fn finish(
 }
 
 /// Why a handshake failed: by our refusal, by the peer's, or by what came over the line.
-fn explain(refusal: Option<Refusal>, error: &io::Error, stream: TcpStream) -> Fault {
+pub(super) fn explain(refusal: Option<Refusal>, error: &io::Error, stream: TcpStream) -> Fault {
     let tls = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());

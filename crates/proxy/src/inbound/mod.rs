@@ -3,7 +3,9 @@
 mod backend;
 mod connection;
 mod handshake;
+mod hello;
 mod http;
+mod linked;
 mod turns;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -23,7 +25,10 @@ const NO_SERVICE: &str = "-";
 /// A gateway that accepts until it is dropped. Its connections live on.
 #[derive(Debug)]
 pub(crate) struct Gateway {
+    /// As the site file has it.
     pub(crate) listen: SocketAddr,
+    /// As the system has it, where the site file leaves it open.
+    pub(crate) address: SocketAddr,
     stop: CancellationToken,
     task: Option<JoinHandle<()>>,
 }
@@ -31,9 +36,11 @@ pub(crate) struct Gateway {
 impl Gateway {
     pub(crate) fn start(listener: TcpListener, listen: SocketAddr, shared: Arc<Shared>) -> Self {
         let stop = CancellationToken::new();
+        let address = listener.local_addr().unwrap_or(listen);
         let task = tokio::spawn(serve(listener, shared, stop.clone()));
         Self {
             listen,
+            address,
             stop,
             task: Some(task),
         }
@@ -75,6 +82,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTok
             next = next => next,
         };
         let shared = shared.clone();
+        let peer = shared.arrivals.origin(peer);
         let guard = shared.drain.guard();
         let Some(place) = shared.turns.enter(peer.ip()) else {
             let sentence = "too many connections from that address are at their handshake";

@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use renkei_site::Site;
-use renkei_spiffe::client_side;
+use renkei_site::{HostPort, Site};
+use renkei_spiffe::{SpiffeId, client_side};
 use rustls_pki_types::ServerName;
 use time::OffsetDateTime;
 use tokio::time::timeout;
@@ -83,7 +83,7 @@ pub(crate) async fn dial(
     }
     let kafka = alpn == Some(ALPN_TRUNK_KAFKA);
     let pair = format!("{} {}", route.caller, route.target);
-    let trunk = trunk::establish(raw, kafka, &pair, redial(route, shared), shared).await?;
+    let trunk = trunk::establish(raw, kafka, &pair, (redial(route, shared), None), shared).await?;
     let dialled = within(&trunk, node);
     *way = Slot::Trunk(trunk);
     dialled.ok_or_else(|| Failure::Tls("the trunk takes no streams".into()))
@@ -127,25 +127,36 @@ fn redial(route: &Arc<Route>, shared: &Arc<Shared>) -> Dial {
 /// Dials the route's gateway as its workload, and demands that the other end proves to be its
 /// target.
 async fn connect(route: &Route, node: Option<i32>, shared: &Shared) -> Result<Raw, Failure> {
-    // Closed only with the proxy itself.
-    let _turn = shared.dial_room.acquire().await;
-    let (caller, callee) = (&route.caller, &route.target);
     let gateway = route.gateway.as_ref().ok_or(Failure::NoGateway)?;
-    let name = Site::sni(callee)
-        .and_then(|sni| ServerName::try_from(server_name(&sni, node)).ok())
-        .ok_or(Failure::NoServerName)?;
-    let svid = shared.svid(caller).ok_or(Failure::NoIdentity)?;
-    if svid.not_after() < OffsetDateTime::now_utc() {
-        return Err(Failure::Expired(svid.not_after()));
-    }
-    let bundles = shared.identities().bundles.clone();
-    let demand = Arc::new(callee.clone());
+    let name = Site::sni(&route.target).ok_or(Failure::NoServerName)?;
     // A broker of its own is asked for by name only outside of trunks.
     let protocols = if node.is_some() {
         &SESSIONS[..]
     } else {
         &PROTOCOLS[..]
     };
+    let pair = (&route.caller, &route.target);
+    dial_peer(pair, &server_name(&name, node), gateway, protocols, shared).await
+}
+
+/// Dials a gateway as `caller`, asks for `name`, and demands that the other end proves to be
+/// `callee`.
+pub(crate) async fn dial_peer(
+    (caller, callee): (&SpiffeId, &SpiffeId),
+    name: &str,
+    gateway: &HostPort,
+    protocols: &[&[u8]],
+    shared: &Shared,
+) -> Result<Raw, Failure> {
+    // Closed only with the proxy itself.
+    let _turn = shared.dial_room.acquire().await;
+    let name = ServerName::try_from(name.to_owned()).map_err(|_| Failure::NoServerName)?;
+    let svid = shared.svid(caller).ok_or(Failure::NoIdentity)?;
+    if svid.not_after() < OffsetDateTime::now_utc() {
+        return Err(Failure::Expired(svid.not_after()));
+    }
+    let bundles = shared.identities().bundles.clone();
+    let demand = Arc::new(callee.clone());
     let side = client_side(&shared.provider, &svid, bundles, demand, protocols)
         .map_err(|error| Failure::Tls(error.to_string()))?;
     let (stream, address) = connect::connect(gateway, shared.limits.connect_time)

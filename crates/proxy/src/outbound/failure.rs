@@ -94,6 +94,7 @@ impl Failure {
             Self::Peer(refusal) => refusal.label(),
             Self::NoSuchService => "no_such_service",
             Self::Alert(AlertDescription::AccessDenied) | Self::Refused(_) => "peer_denied",
+            Self::Alert(AlertDescription::UnrecognisedName) => "not_linked",
             Self::Alert(_) => "peer_refused",
             Self::Session(error) => error.label(),
             Self::Tls(_) => "tls",
@@ -101,7 +102,7 @@ impl Failure {
     }
 
     /// One sentence for people.
-    pub(super) fn sentence(&self, caller: &SpiffeId, callee: &SpiffeId) -> String {
+    pub(crate) fn sentence(&self, caller: &SpiffeId, callee: &SpiffeId) -> String {
         let (from, to, site) = (caller.short(), callee.short(), callee.trust_domain());
         match self {
             Self::Caller(error) => error.to_string(),
@@ -120,6 +121,10 @@ impl Failure {
             }
             Self::Peer(refusal) => format!("{to} did not prove its identity: {refusal}"),
             Self::NoSuchService => format!("{site} offers no service {to}"),
+            Self::Alert(AlertDescription::UnrecognisedName) => format!(
+                "the gateway that leads to {site} has no way to {to}: a hub answers so while \
+                 {site} is not linked to it"
+            ),
             Self::Alert(alert) => format!("{to} refused {from}: {}", meaning(*alert, caller)),
             Self::Refused(reason) => format!("{to} refused {from}: {reason}"),
             Self::Session(error) => format!("Kafka between {from} and {to}: {error}"),
@@ -145,7 +150,6 @@ fn meaning(alert: AlertDescription, caller: &SpiffeId) -> String {
             "it takes this site's certificate for expired or not yet valid; compare the clocks"
                 .to_owned()
         }
-        AlertDescription::UnrecognisedName => "it has no service of that name".to_owned(),
         other => format!("it ended the session with the alert {other:?}"),
     }
 }

@@ -4,19 +4,17 @@ mod connection;
 mod dial;
 mod failure;
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
-use renkei_site::{Host, HostPort, Item, Selector, Site};
+use renkei_site::{HostPort, Item, Selector, Site, own_address};
 use renkei_spiffe::SpiffeId;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{kafka::Brokers, listener, shared::Shared};
 
+pub(crate) use dial::dial_peer;
 pub(crate) use failure::Failure;
 
 /// The route of a listener, which may change while it listens.
@@ -39,8 +37,8 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// The routes of a site.
-    pub(crate) fn all(site: &Site) -> Vec<Self> {
+    /// The routes of a site whose gateway is bound to `own`.
+    pub(crate) fn all(site: &Site, own: Option<SocketAddr>) -> Vec<Self> {
         let routes = site.workloads.values().flat_map(|workload| {
             workload.uses.iter().map(|used| Self {
                 workload: workload.name.clone(),
@@ -48,7 +46,7 @@ impl Route {
                 selectors: workload.selectors.clone(),
                 target: used.target.clone(),
                 listen: used.listen,
-                gateway: gateway_of(site, &used.target),
+                gateway: gateway_of(site, &used.target, own),
                 brokers: Arc::default(),
                 cut: CancellationToken::new(),
             })
@@ -68,25 +66,12 @@ impl Route {
     }
 }
 
-fn gateway_of(site: &Site, target: &SpiffeId) -> Option<HostPort> {
+/// Where the target's gateway is dialled; this site's own at the address that it is bound to.
+fn gateway_of(site: &Site, target: &SpiffeId, own: Option<SocketAddr>) -> Option<HostPort> {
     match target.trust_domain() {
-        own if *own == site.trust_domain => site
-            .gateway
-            .as_ref()
-            .map(|gateway| own_gateway(gateway.listen)),
-        other => site.peers.get(other).and_then(|peer| peer.gateway.clone()),
+        name if *name == site.trust_domain => own.map(|own| own_address(own).into()),
+        name => site.gateway_of(name),
     }
-}
-
-/// The address that others dial may not lead back here (address translation); the one that is
-/// listened on does.
-fn own_gateway(listen: SocketAddr) -> HostPort {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    HostPort::new(Host::Ip(ip), listen.port())
 }
 
 /// A listener that accepts until it is dropped.

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -19,11 +20,16 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 use super::{
-    TrunkStream, config,
+    TrunkStream, Watch, Way, config,
+    dialer::TICK,
     driver::{Driver, LaneState, Waiting},
+    gauge::Gauge,
     lane::{self, Wire},
 };
 use crate::shared::Shared;
+
+/// How often a trunk without streams is looked at; a stream that opens is told of.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Trunks that others have dialed, by their names.
 #[derive(Debug, Default)]
@@ -41,6 +47,8 @@ pub(crate) struct Caller {
     pub(crate) pair: String,
     pub(crate) decide: Decide,
     pub(crate) admit: Admit,
+    /// Hears of the trunk as a whole.
+    pub(crate) watch: Option<Watch>,
 }
 
 /// Serves a verified connection as a lane, until it ends.
@@ -155,9 +163,20 @@ async fn manage(
 ) {
     let drain = shared.drain.clone();
     let mut draining = false;
+    let (mut gauge, mut asked) = (Gauge::new(), 1);
     loop {
+        let wait = match driver.streams() {
+            0 => QUIET,
+            _ => {
+                let wanted = gauge.wanted(&driver);
+                if std::mem::replace(&mut asked, wanted) != wanted {
+                    driver.with(|core, _| core.trunk.want_lanes(wanted));
+                }
+                TICK
+            }
+        };
         tokio::select! {
-            event = events.recv() => match event {
+            event = told(&mut events, &driver, caller.watch.as_ref()) => match event {
                 Some(Event::Opened { stream, target }) => {
                     opened(&driver, stream, &target, &caller, &shared);
                 }
@@ -168,6 +187,7 @@ async fn manage(
                 draining = true;
                 driver.with(|core, _| core.trunk.go_away());
             }
+            () = tokio::time::sleep(wait) => {}
         }
     }
     let mut known = shared
@@ -176,6 +196,19 @@ async fn manage(
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     known.remove(&id);
+}
+
+/// The next event, once the watcher has heard of it.
+async fn told(
+    events: &mut UnboundedReceiver<Event>,
+    driver: &Arc<Driver>,
+    watch: Option<&Watch>,
+) -> Option<Event> {
+    let event = events.recv().await;
+    if let (Some(watch), Some(event)) = (watch, &event) {
+        watch(&Way::of(driver), event);
+    }
+    event
 }
 
 fn opened(

@@ -1,7 +1,8 @@
 //! The caller's end: a trunk for every caller, callee and gateway, and its lanes.
 //!
 //! A trunk starts with one lane. While buffers hold its lanes back and more of them bring more
-//! bytes a second, lanes are added ([`Gauge`]). Lanes that are not needed go.
+//! bytes a second, lanes are added ([`Gauge`]), and so they are when the other end asks for them,
+//! which cannot dial. Lanes that are not needed go.
 
 use std::{
     collections::HashMap,
@@ -17,7 +18,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use renkei_spiffe::X509Svid;
-use renkei_trunk::{Code, Event, LaneAdvice, LaneId, Trunk, TrunkId};
+use renkei_trunk::{Code, Event, LaneId, Trunk, TrunkId};
 use time::OffsetDateTime;
 use tokio::{
     net::TcpStream,
@@ -28,7 +29,7 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 use super::{
-    MAX_LANES, TrunkStream, config,
+    MAX_LANES, TrunkStream, Watch, Way, config,
     driver::{Driver, LaneState},
     gauge::Gauge,
     lane::{self, Wire},
@@ -39,6 +40,8 @@ use crate::{outbound::Failure, shared::Shared};
 pub(super) const TICK: Duration = Duration::from_millis(100);
 /// A trunk without streams is kept for the next ones this long.
 const IDLE: Duration = Duration::from_secs(60);
+/// Between attempts to add lanes when one could not be had and there are others.
+const SCARCE: Duration = Duration::from_secs(5);
 /// Between attempts to dial when there is no lane.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -105,7 +108,7 @@ pub(crate) enum Slot {
 /// A trunk that was dialed.
 #[derive(Debug)]
 pub(crate) struct Dialed {
-    driver: Weak<Driver>,
+    pub(super) driver: Weak<Driver>,
     used: Arc<Use>,
     /// The caller's SVID of the newest lanes.
     svid: Arc<ArcSwap<X509Svid>>,
@@ -137,12 +140,12 @@ impl Dialed {
     }
 }
 
-/// Makes a trunk out of its first lane.
+/// Makes a trunk out of its first lane. With a `watch` it is kept even while it carries nothing.
 pub(crate) async fn establish(
     raw: Raw,
     kafka: bool,
     pair: &str,
-    dial: Dial,
+    (dial, watch): (Dial, Option<Watch>),
     shared: &Arc<Shared>,
 ) -> Result<Dialed, Failure> {
     let mut id = [0; 16];
@@ -169,7 +172,12 @@ pub(crate) async fn establish(
             tokio::select! {
                 biased;
                 event = events.recv() => match event {
-                    Some(Event::LaneReady(_)) => return Ok(()),
+                    Some(event @ Event::LaneReady(_)) => {
+                        if let Some(watch) = &watch {
+                            watch(&Way::of(&driver), &event);
+                        }
+                        return Ok(());
+                    }
                     Some(Event::LaneRefused(_, refusal)) => {
                         return Err(Failure::Tls(refusal.to_string()));
                     }
@@ -198,6 +206,9 @@ pub(crate) async fn establish(
         retired: Vec::new(),
         renewal: Instant::now(),
         gauge: Gauge::new(),
+        wanted_there: 1,
+        growth: Instant::now(),
+        watch,
     };
     tokio::spawn(manager.run(events, shared.clone()));
     Ok(Dialed {
@@ -243,6 +254,11 @@ struct Manager {
     /// When a lane with a newer SVID may be dialed again.
     renewal: Instant,
     gauge: Gauge,
+    /// How many lanes the other end wants.
+    wanted_there: usize,
+    /// When lanes may be added again, after one could not be had.
+    growth: Instant,
+    watch: Option<Watch>,
 }
 
 impl Manager {
@@ -259,7 +275,8 @@ impl Manager {
                 idle_since = Instant::now();
             }
             let draining = shared.drain.is_signaled();
-            let spare = draining || idle_since.elapsed() > IDLE || suspended;
+            let idle = self.watch.is_none() && idle_since.elapsed() > IDLE;
+            let spare = draining || idle || suspended;
             if streams == 0 && spare && self.leave() {
                 break;
             }
@@ -270,7 +287,7 @@ impl Manager {
                 IDLE / 4
             };
             tokio::select! {
-                event = events.recv() => match event {
+                event = events.recv() => match self.told(event) {
                     None | Some(Event::Closed(_)) => return,
                     Some(Event::Suspended { .. }) => {
                         suspended = true;
@@ -282,6 +299,7 @@ impl Manager {
                             self.close_retired();
                         }
                     }
+                    Some(Event::LanesWanted(lanes)) => self.wanted_there = lanes,
                     Some(_) => {}
                 },
                 Some(dialed) = self.adding.join_next() => self.take(dialed),
@@ -302,6 +320,13 @@ impl Manager {
         self.close().await;
     }
 
+    fn told(&self, event: Option<Event>) -> Option<Event> {
+        if let (Some(watch), Some(event)) = (&self.watch, &event) {
+            watch(&Way::of(&self.driver), event);
+        }
+        event
+    }
+
     fn dial_more(&mut self, count: usize) {
         for _ in 0..count {
             self.adding.spawn((self.dial)());
@@ -309,14 +334,18 @@ impl Manager {
     }
 
     /// Makes a lane of a connection that has been dialed.
-    fn take(&self, dialed: Result<Result<Raw, Failure>, JoinError>) {
-        match dialed {
-            Ok(Ok(raw)) => match add_lane(&self.driver, &self.pair, raw.stream) {
-                Ok(_) => self.svid.store(raw.svid),
-                Err(error) => tracing::debug!(error, "a dialed lane was not wanted"),
-            },
-            Ok(Err(failure)) => tracing::debug!(?failure, pair = self.pair, "no further lane"),
-            Err(error) => tracing::debug!(%error, "no further lane"),
+    fn take(&mut self, dialed: Result<Result<Raw, Failure>, JoinError>) {
+        let added = match dialed {
+            Ok(Ok(raw)) => {
+                let svid = raw.svid;
+                add_lane(&self.driver, &self.pair, raw.stream).map(|_| self.svid.store(svid))
+            }
+            Ok(Err(failure)) => Err(format!("{failure:?}")),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(reason) = added {
+            tracing::debug!(reason, pair = self.pair, "no further lane");
+            self.growth = Instant::now() + SCARCE;
         }
     }
 
@@ -381,24 +410,27 @@ impl Manager {
         self.driver.wake_lanes();
     }
 
-    /// Adds lanes when those there are are held back, and lets spare ones go.
+    /// Sees that there are as many lanes as the two ends want.
     fn resize(&mut self) {
-        let Some(advice) = self.gauge.advise(&self.driver) else {
-            return;
-        };
-        match advice {
-            LaneAdvice::Grow(count) if self.adding.is_empty() => self.dial_more(count),
-            LaneAdvice::Shrink(count) => {
-                self.driver.with(|core, now| {
-                    let newest: Vec<_> = core.lanes.keys().rev().take(count).copied().collect();
-                    for lane in newest {
-                        core.trunk.close_lane(now, lane);
-                    }
-                });
-                self.driver.wake_lanes();
-            }
-            LaneAdvice::Grow(_) | LaneAdvice::Keep => {}
+        let wanted = self.gauge.wanted(&self.driver).max(self.wanted_there);
+        let wanted = wanted.min(MAX_LANES);
+        let lanes = self.driver.act(|core, _| core.trunk.ready_lanes());
+        if lanes < wanted && self.adding.is_empty() && Instant::now() >= self.growth {
+            self.dial_more(wanted - lanes);
+        } else if lanes > wanted && self.retired.is_empty() {
+            self.close_newest(lanes - wanted);
         }
+    }
+
+    fn close_newest(&self, count: usize) {
+        self.driver.with(|core, now| {
+            let carrying = |id: &&LaneId| core.trunk.carries(**id);
+            let newest = core.lanes.keys().rev().filter(carrying).take(count);
+            for lane in newest.copied().collect::<Vec<_>>() {
+                core.trunk.close_lane(now, lane);
+            }
+        });
+        self.driver.wake_lanes();
     }
 
     /// Takes no streams from now on, unless one has just been opened.

@@ -1,4 +1,4 @@
-//! Asks the kernel about a trunk's lanes, for advice how many there should be.
+//! Asks the kernel about a trunk's lanes: how many there should be for what this end sends.
 
 use std::collections::HashMap;
 
@@ -12,6 +12,7 @@ pub(super) struct Gauge {
     advisor: LaneAdvisor,
     last: Instant,
     seen: HashMap<LaneId, TcpInfo>,
+    wanted: usize,
 }
 
 impl Gauge {
@@ -20,14 +21,15 @@ impl Gauge {
             advisor: LaneAdvisor::new(MAX_LANES),
             last: Instant::now(),
             seen: HashMap::new(),
+            wanted: 1,
         }
     }
 
-    /// Advice, once an interval has passed since the last.
-    pub(super) fn advise(&mut self, driver: &Driver) -> Option<LaneAdvice> {
+    /// How many lanes this end wants; looks at them once in an interval.
+    pub(super) fn wanted(&mut self, driver: &Driver) -> usize {
         let passed = self.last.elapsed();
         if passed < TICK {
-            return None;
+            return self.wanted;
         }
         self.last = Instant::now();
         let outlets = driver.act(|core, _| {
@@ -47,10 +49,12 @@ impl Gauge {
             .filter_map(|(id, info)| Some(info.since(self.seen.get(id)?)))
             .collect();
         self.seen = seen;
-        let advice = self.advisor.advise(passed, &samples);
-        if advice != LaneAdvice::Keep {
-            tracing::debug!(?advice, ?samples, "lanes");
-        }
-        Some(advice)
+        self.wanted = match self.advisor.advise(passed, &samples) {
+            LaneAdvice::Grow(count) => samples.len() + count,
+            LaneAdvice::Shrink(count) => samples.len().saturating_sub(count).max(1),
+            LaneAdvice::Keep => return self.wanted,
+        };
+        tracing::debug!(self.wanted, ?samples, "lanes");
+        self.wanted
     }
 }

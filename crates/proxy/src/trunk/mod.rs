@@ -21,6 +21,7 @@ mod outlet;
 mod record;
 mod stream;
 mod tcp_info;
+mod way;
 
 use renkei_trunk::Config;
 
@@ -29,6 +30,7 @@ use crate::Limits;
 pub(crate) use acceptor::{Accepted, Caller, serve_lane};
 pub(crate) use dialer::{Dial, Dialed, Raw, Slot, Trunks, establish};
 pub(crate) use stream::{StreamRefused, TrunkStream};
+pub(crate) use way::{Watch, Way};
 
 /// A trunk whose streams carry bytes.
 pub(crate) const ALPN_TRUNK: &[u8] = b"renkei-trunk/1";

@@ -9,6 +9,8 @@
 pub mod lane;
 pub mod middlebox;
 pub mod path;
+pub mod tap;
+pub mod three;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

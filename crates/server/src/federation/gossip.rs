@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use renkei_federation::{
     Fork, SignedCheckpoint, TrustDomain, UpdateError, View, log::MAX_NOTE_BYTES,
 };
-use renkei_site::HostPort;
+use renkei_site::{BundleWay, HostPort};
 use renkei_spiffe::{Bundle, BundleSet, SpiffeId, anonymous_client_side};
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
@@ -139,8 +139,14 @@ async fn ask_one(
         Arc::new(server),
         &[b"http/1.1"],
     );
+    // By name, so that a hub knows whom it is to be passed to.
+    let way = BundleWay {
+        dial: gateway.clone(),
+        name: name.to_string(),
+    };
     let ask = Ask {
         url: &url,
+        way: Some(&way),
         body: None,
         tls: Some(side.ok()?.config),
         most: MAX_NOTE_BYTES,

@@ -22,10 +22,9 @@ pub(super) fn due(
     now: OffsetDateTime,
 ) -> Option<BundleStatement> {
     let (genesis, root_version) = identity;
-    let gateway = site
-        .gateway
-        .as_ref()
-        .map(|gateway| gateway.advertise.to_string());
+    // Of a site behind a hub, the hub's.
+    let gateway = site.advertised().map(ToString::to_string);
+    let relayed = site.gateway.as_ref().is_some_and(|it| it.via.is_some());
     let services = site.services.values();
     let services: BTreeMap<String, String> = services
         .map(|service| (service.name.clone(), service.protocol.as_str().to_owned()))
@@ -38,8 +37,10 @@ pub(super) fn due(
         root_version,
         sequence: sequence.checked_add(1)?,
         bundle: serde_json::from_slice(document).ok()?,
+        // A hub is asked for it by name, which a URL cannot say.
         bundle_endpoint: gateway
             .as_ref()
+            .filter(|_| !relayed)
             .map(|gateway| format!("https://{gateway}/")),
         gateways: gateway.into_iter().collect(),
         services,

@@ -161,6 +161,7 @@ impl Source {
         let url = url.join(name).map_err(|_| no_host())?;
         let ask = Ask {
             url: &url,
+            way: None,
             body,
             tls: self.tls.clone(),
             most,

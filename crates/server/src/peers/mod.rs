@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use renkei_site::{BundleSource, Peer, Site};
+use renkei_site::{BundleSource, BundleWay, Peer, Site};
 use renkei_spiffe::TrustDomain;
 use rustls::crypto::CryptoProvider;
 use tokio::{sync::watch, task::JoinHandle};
@@ -56,6 +56,7 @@ pub(crate) struct Peers {
 /// A running loop and what it was started with.
 struct Running {
     bundle: BundleSource,
+    way: Option<BundleWay>,
     own_refresh: Duration,
     task: JoinHandle<()>,
 }
@@ -158,19 +159,23 @@ impl Peers {
                 }
                 continue;
             }
-            match running.get(&peer.trust_domain) {
-                Some(r) if r.bundle == peer.bundle && r.own_refresh == own_refresh => continue,
-                _ => {}
+            let way = site.bundle_way(peer);
+            let same = |r: &Running| {
+                r.bundle == peer.bundle && r.way == way && r.own_refresh == own_refresh
+            };
+            if running.get(&peer.trust_domain).is_some_and(same) {
+                continue;
             }
             if let Some(before) = running.remove(&peer.trust_domain) {
                 end(before).await;
             }
-            let task = self.start(peer, own_refresh).await;
+            let task = self.start(peer, way.clone(), own_refresh).await;
             let bundle = peer.bundle.clone();
             running.insert(
                 peer.trust_domain.clone(),
                 Running {
                     bundle,
+                    way,
                     own_refresh,
                     task,
                 },
@@ -200,7 +205,12 @@ impl Peers {
         }
     }
 
-    async fn start(&self, peer: &Peer, own_refresh: Duration) -> JoinHandle<()> {
+    async fn start(
+        &self,
+        peer: &Peer,
+        way: Option<BundleWay>,
+        own_refresh: Duration,
+    ) -> JoinHandle<()> {
         let known = match self.context.store.peer_bundle(&peer.trust_domain).await {
             Ok(known) => known,
             Err(error) => {
@@ -210,7 +220,7 @@ impl Peers {
         };
         self.context.states.start(&peer.trust_domain, &peer.bundle);
         let context = self.context.clone();
-        tokio::spawn(PeerLoop::new(peer.clone(), own_refresh, context, known).run())
+        tokio::spawn(PeerLoop::new((peer.clone(), way), own_refresh, context, known).run())
     }
 
     /// From now on the trust domain is unknown.

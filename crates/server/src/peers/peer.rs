@@ -3,7 +3,7 @@
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
-use renkei_site::{BundleSource, Peer};
+use renkei_site::{BundleSource, BundleWay, Peer};
 use renkei_spiffe::{Bundle, BundleSet, TrustDomain};
 
 use super::{
@@ -17,6 +17,7 @@ use crate::store::PeerRow;
 /// One peer's loop.
 pub(super) struct PeerLoop {
     peer: Peer,
+    way: Option<BundleWay>,
     own_refresh: Duration,
     context: Arc<Context>,
     pub(super) known: Option<PeerRow>,
@@ -26,13 +27,14 @@ pub(super) struct PeerLoop {
 
 impl PeerLoop {
     pub(super) fn new(
-        peer: Peer,
+        (peer, way): (Peer, Option<BundleWay>),
         own_refresh: Duration,
         context: Arc<Context>,
         known: Option<PeerRow>,
     ) -> Self {
         Self {
             peer,
+            way,
             own_refresh,
             context,
             known,
@@ -93,7 +95,10 @@ impl PeerLoop {
                 bootstrap,
             } => {
                 self.read_bootstrap(&bootstrap).await?;
-                fetcher.spiffe(&url, &endpoint_id, self.trusted()).await?
+                let way = self.way.as_ref();
+                fetcher
+                    .spiffe(&url, way, &endpoint_id, self.trusted())
+                    .await?
             }
         };
         let bundle = Bundle::parse_document(self.trust_domain().clone(), &document)?;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use renkei_site::BundleWay;
 use renkei_spiffe::{
     Bundle, BundleSet, DocumentError, MAX_DOCUMENT_BYTES, Refusal, SpiffeId, TrustDomain,
     anonymous_client_side,
@@ -141,7 +142,7 @@ impl Fetcher {
         roots: Option<&Path>,
     ) -> Result<Bytes, PeerFetchError> {
         let config = web_client(&self.provider, roots).await?;
-        Ok(fetch::get(url, config, self.limit).await?)
+        Ok(fetch::get(url, None, config, self.limit).await?)
     }
 
     /// The profile https_spiffe (SPIFFE_Federation 5.2.2): the endpoint has an SVID that the last
@@ -149,12 +150,13 @@ impl Fetcher {
     pub(super) async fn spiffe(
         &self,
         url: &Url,
+        way: Option<&BundleWay>,
         endpoint: &SpiffeId,
         trusted: Arc<BundleSet>,
     ) -> Result<Bytes, PeerFetchError> {
         let authorizer = Arc::new(endpoint.clone());
         let side = anonymous_client_side(&self.provider, trusted, authorizer, ALPN)?;
-        let error = match fetch::get(url, side.config, self.limit).await {
+        let error = match fetch::get(url, way, side.config, self.limit).await {
             Ok(document) => return Ok(document),
             Err(error) => error,
         };

@@ -8,7 +8,7 @@ use super::{
     fields::{Entry, Fields, Reader, Wrong},
     remember, values,
 };
-use crate::{BundleEndpoint, Gateway, Host, HostPort, Item, Lifetimes, schema::keys};
+use crate::{BundleEndpoint, Host, HostPort, Item, Lifetimes, Place, schema::keys};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -16,10 +16,19 @@ const DAY: Duration = Duration::from_hours(24);
 pub(crate) struct Frame {
     pub(crate) site_name: Option<String>,
     pub(crate) trust_domain: Option<TrustDomain>,
-    pub(crate) gateway: Option<Gateway>,
+    /// There is a gateway, though it may be at fault.
+    pub(crate) has_gateway: bool,
+    pub(crate) gateway: Option<WrittenGateway>,
     pub(crate) bundle_endpoint: Option<BundleEndpoint>,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) admin: Option<SocketAddr>,
+}
+
+/// The gateway as written; what `via` means is settled once the peers are known.
+pub(crate) struct WrittenGateway {
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) advertise: Option<HostPort>,
+    pub(crate) via: Option<(TrustDomain, Place)>,
 }
 
 pub(crate) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Frame {
@@ -34,6 +43,7 @@ pub(crate) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Frame {
     Frame {
         site_name,
         trust_domain,
+        has_gateway: fields.get("gateway").is_some(),
         gateway,
         bundle_endpoint,
         lifetimes,
@@ -75,13 +85,16 @@ fn trust_domain(reader: &mut Reader, fields: &Fields<'_>) -> Option<TrustDomain>
     Some(name)
 }
 
-fn gateway(reader: &mut Reader, of: Entry<'_>) -> Option<Gateway> {
+fn gateway(reader: &mut Reader, of: Entry<'_>) -> Option<WrittenGateway> {
     let example = "{listen: 0.0.0.0:8443, advertise: gw.osaka.example:8443}";
     let fields = reader.fields(of, keys::GATEWAY, example, no_later_keys);
-    let listen = required(reader, &fields, "listen", "0.0.0.0:8443", values::listen);
     if let Some(entry) = fields.get("listen") {
         remember(reader, Item::GatewayListen, entry.value.place);
     }
+    if let Some(entry) = fields.get("via") {
+        return gateway_via(reader, &fields, entry);
+    }
+    let listen = required(reader, &fields, "listen", "0.0.0.0:8443", values::listen);
     let advertise = match (fields.get("advertise"), listen) {
         (Some(entry), _) => reader.field(entry, "gw.osaka.example:8443", values::dial),
         (None, Some(listen)) if !listen.ip().is_unspecified() => {
@@ -95,9 +108,36 @@ fn gateway(reader: &mut Reader, of: Entry<'_>) -> Option<Gateway> {
         }
         (None, None) => None,
     };
-    Some(Gateway {
-        listen: listen?,
-        advertise: advertise?,
+    Some(WrittenGateway {
+        listen: Some(listen?),
+        advertise: Some(advertise?),
+        via: None,
+    })
+}
+
+/// The gateway of a site that is reached through a hub: what others dial is the hub's address.
+fn gateway_via(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    entry: Entry<'_>,
+) -> Option<WrittenGateway> {
+    let via = reader.field(entry, "hokkaido.example", values::trust_domain);
+    remember(reader, Item::GatewayVia, entry.value.place);
+    let listen = match fields.get("listen") {
+        Some(entry) => Some(reader.field(entry, "0.0.0.0:8443", values::listen)?),
+        None => None,
+    };
+    if let Some(entry) = fields.get("advertise") {
+        reader.fault(
+            entry.place,
+            "`advertise` does not go with `via`: other sites dial the hub's gateway",
+            "remove `advertise`, or `via` if other sites can dial this one",
+        );
+    }
+    Some(WrittenGateway {
+        listen,
+        advertise: None,
+        via: Some((via?, entry.value.place)),
     })
 }
 

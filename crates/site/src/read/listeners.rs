@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::fields::Reader;
-use crate::{BundleEndpoint, Gateway, Item, Place, Workload};
+use crate::{BundleEndpoint, Item, Place, Workload};
 
 struct Listener {
     what: String,
@@ -16,7 +16,7 @@ struct Listener {
 
 /// The listeners of the site itself, as far as they could be read.
 type Shared<'a> = (
-    Option<&'a Gateway>,
+    Option<SocketAddr>,
     Option<&'a BundleEndpoint>,
     Option<SocketAddr>,
 );
@@ -54,7 +54,6 @@ pub(super) fn no_two_alike(
 fn shared_listeners(
     (gateway, bundle_endpoint, admin): Shared<'_>,
 ) -> Vec<(String, SocketAddr, Item)> {
-    let gateway = gateway.map(|gateway| gateway.listen);
     let bundle_endpoint = bundle_endpoint.map(|endpoint| endpoint.listen);
     [
         ("the gateway", gateway, Item::GatewayListen),

@@ -7,6 +7,7 @@
 mod federation;
 mod fields;
 mod frame;
+mod hub;
 mod listeners;
 mod methods;
 mod peers;
@@ -115,22 +116,26 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
     };
     let fields = reader.fields(of, keys::SITE, "", no_later_keys);
     let frame = frame::read(&mut reader, &fields);
-    let own = frame.trust_domain;
-    let (peers, mut known) = peers::read(&mut reader, fields.get("peers"), own.as_ref());
+    let own = frame.trust_domain.as_ref();
+    let (peers, mut known) = peers::read(&mut reader, fields.get("peers"), own);
     known.incomplete |= fields.get("federation").is_some();
-    let federation = federation::read(&mut reader, &fields, own.as_ref(), &peers);
+    let federation = federation::read(&mut reader, &fields, own, &peers);
+    let relays = fields.get("relays");
+    let relays = hub::relays(&mut reader, relays, &frame, &peers, &mut known);
+    let gateway = hub::gateway(&mut reader, &frame, &peers, &known);
     let offered = fields.get("services");
     let context = Context {
-        own,
+        own: frame.trust_domain,
         peers: known,
         services: names(offered),
         workloads: names(fields.get("workloads")),
     };
     let services = services::read(&mut reader, offered, &context);
-    services::need_gateway(&mut reader, offered, fields.get("gateway").is_some());
+    services::need_gateway(&mut reader, offered, frame.has_gateway);
     let workloads = workloads::read(&mut reader, fields.get("workloads"), &context);
-    let (gateway, bundle_endpoint) = (frame.gateway, frame.bundle_endpoint);
-    let shared = (gateway.as_ref(), bundle_endpoint.as_ref(), frame.admin);
+    let bundle_endpoint = frame.bundle_endpoint;
+    let listen = frame.gateway.as_ref().and_then(|written| written.listen);
+    let shared = (listen, bundle_endpoint.as_ref(), frame.admin);
     listeners::no_two_alike(&mut reader, shared, &workloads);
 
     let server_id = context.own.as_ref().and_then(server_id);
@@ -150,6 +155,7 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
         bundle_endpoint,
         peers,
         federation,
+        relays,
         services,
         workloads,
         lifetimes: frame.lifetimes,

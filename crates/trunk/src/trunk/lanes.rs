@@ -135,6 +135,18 @@ impl Trunk {
         lane.pinned.push_back(Frame::Resumed);
     }
 
+    /// Asks the dialer for so many lanes in all, at most as many as it likes: the accepting end
+    /// cannot add any. Does nothing at the dialing end.
+    pub fn want_lanes(&mut self, lanes: usize) {
+        let lanes = u32::try_from(lanes).unwrap_or(u32::MAX);
+        let (serial, before) = self.wanted;
+        if self.side == Side::Acceptor && self.closed.is_none() && lanes != before {
+            let serial = serial.saturating_add(1);
+            self.wanted = (serial, lanes);
+            self.control.push_back(Frame::Lanes { serial, lanes });
+        }
+    }
+
     /// The lane's connection is gone, in whatever way but [`Event::LaneClosed`]. What it carried
     /// and was not acknowledged goes out again on other lanes.
     pub fn lane_down(&mut self, now: Instant, id: LaneId) {

@@ -10,9 +10,9 @@ use super::Trunk;
 use crate::decode::text;
 use crate::error::{CloseReason, Violation};
 use crate::event::Event;
-use crate::frame::Frame;
+use crate::frame::{Frame, kind};
 use crate::hello::Hello;
-use crate::id::{Code, LaneId, StreamId};
+use crate::id::{Code, LaneId, Side, StreamId};
 use crate::lane::State;
 
 /// What is known of a stream that a frame names.
@@ -112,6 +112,7 @@ impl Trunk {
                     self.events.push_back(Event::GoingAway);
                 }
             }
+            Frame::Lanes { serial, lanes } => self.lanes_wanted(serial, lanes)?,
             Frame::Close { code, text: bytes } => {
                 self.shut(
                     CloseReason::Peer {
@@ -125,6 +126,20 @@ impl Trunk {
                 self.about_lane(now, id, &frame)?;
             }
             about_stream => self.stream_frame(now, about_stream, memory)?,
+        }
+        Ok(())
+    }
+
+    /// The acceptor cannot dial: it says how many lanes its bytes need.
+    fn lanes_wanted(&mut self, serial: u32, lanes: u32) -> Result<(), Violation> {
+        if self.side == Side::Acceptor {
+            return Err(Violation::UnknownFrame(kind::LANES));
+        }
+        if serial > self.wanted.0 {
+            let most = u32::try_from(self.config.max_lanes).unwrap_or(u32::MAX);
+            self.wanted = (serial, lanes.clamp(1, most));
+            let wanted = self.wanted.1 as usize;
+            self.events.push_back(Event::LanesWanted(wanted));
         }
         Ok(())
     }

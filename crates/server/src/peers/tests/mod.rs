@@ -79,7 +79,12 @@ impl Lab {
             bundle,
             gateway: None,
         };
-        PeerLoop::new(peer, Duration::from_secs(1), self.context.clone(), None)
+        PeerLoop::new(
+            (peer, None),
+            Duration::from_secs(1),
+            self.context.clone(),
+            None,
+        )
     }
 
     async fn known(&self) -> Option<PeerRow> {

@@ -1,0 +1,124 @@
+//! How a link stands, for those who look, and the log's lines when that changes.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use time::OffsetDateTime;
+
+use crate::relay::Traffic;
+
+/// One end of a link.
+#[derive(Debug)]
+pub(crate) struct Board {
+    /// The trust domain at the other end.
+    name: String,
+    state: Mutex<State>,
+    pub(super) traffic: Traffic,
+    open: AtomicUsize,
+    connections: AtomicU64,
+}
+
+/// Whether there is a link, since when, and why not.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) linked: bool,
+    pub(super) since: OffsetDateTime,
+    /// The same moment, for measuring.
+    pub(super) at: Instant,
+    pub(super) reason: Option<String>,
+    /// There has been a link before.
+    ever: bool,
+}
+
+impl Board {
+    pub(super) fn new(name: &str, reason: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: Mutex::new(State::new(false, Some(reason))),
+            traffic: Traffic::default(),
+            open: AtomicUsize::new(0),
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.locked().clone()
+    }
+
+    pub(super) fn linked(&self) {
+        let mut state = self.locked();
+        if !state.linked {
+            tracing::info!(peer = self.name, "linked");
+            *state = State::new(true, None);
+        }
+    }
+
+    /// The same reason again and again is one line in the log, and one moment.
+    pub(super) fn lost(&self, reason: &str) {
+        let mut state = self.locked();
+        if state.linked {
+            *state = State {
+                ever: true,
+                ..State::new(false, Some(reason))
+            };
+        } else if state.reason.as_deref() != Some(reason) {
+            state.reason = Some(reason.to_owned());
+        } else {
+            return;
+        }
+        match state.ever {
+            true => tracing::warn!(peer = self.name, reason, "not linked"),
+            // At the start something is always still to come.
+            false => tracing::info!(peer = self.name, reason, "not linked yet"),
+        }
+    }
+
+    /// Counts a connection, until what is returned is dropped.
+    pub(super) fn count(self: &Arc<Self>) -> Counted {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Counted(self.clone())
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn new(linked: bool, reason: Option<&str>) -> Self {
+        Self {
+            linked,
+            since: OffsetDateTime::now_utc(),
+            at: Instant::now(),
+            reason: reason.map(str::to_owned),
+            ever: linked,
+        }
+    }
+}
+
+/// An open connection of a link.
+pub(super) struct Counted(Arc<Board>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

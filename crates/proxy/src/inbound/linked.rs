@@ -1,0 +1,55 @@
+//! A site that only dials out links itself with this one, its hub.
+
+use std::sync::Arc;
+
+use renkei_spiffe::{SpiffeId, server_side};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsStream, server::StartHandshake};
+
+use super::handshake::{Fault, UNFINISHED, explain};
+use crate::{
+    hub::{ALPN_RELAY, Judge},
+    shared::{Desired, Shared},
+};
+
+/// A verified connection of a link.
+pub(super) struct Linked {
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) peer: SpiffeId,
+    pub(super) own: SpiffeId,
+}
+
+/// Whether the peer asks for a link.
+pub(super) fn is_meant(start: &StartHandshake<TcpStream>) -> bool {
+    let offered = start.client_hello().alpn();
+    offered.is_some_and(|mut offered| offered.any(|name| name == ALPN_RELAY))
+}
+
+pub(super) async fn finish(
+    start: StartHandshake<TcpStream>,
+    desired: Arc<Desired>,
+    shared: &Arc<Shared>,
+) -> Result<Linked, Fault> {
+    let own = desired.site.server_id.clone();
+    let svid = shared.svid(&own);
+    let svid = svid.ok_or_else(|| {
+        let sentence = format!("{} has no identity yet", own.short());
+        Fault::of("no_identity", sentence)
+    })?;
+    let bundles = shared.identities().bundles.clone();
+    let judge = Arc::new(Judge(desired));
+    let side = server_side(&shared.provider, &svid, bundles, judge, &[ALPN_RELAY])
+        .map_err(|error| Fault::of("tls", format!("TLS cannot be set up: {error}")))?;
+    let handshake = start.into_stream(side.config).into_fallible();
+    let stream = timeout(shared.limits.handshake_time, handshake)
+        .await
+        .map_err(|_| Fault::of("handshake_timeout", UNFINISHED))?
+        .map_err(|(error, stream)| explain(side.outcome.refusal(&error), &error, stream))?;
+    let peer = side.outcome.peer();
+    let peer = peer.ok_or_else(|| Fault::of("no_certificate", "the peer has no identity"))?;
+    Ok(Linked {
+        stream: stream.into(),
+        peer,
+        own,
+    })
+}

@@ -1,0 +1,139 @@
+//! Everything that a proxy has open for a site: the gateway, the local listeners, and the link to
+//! the site's hub. All of it is bound before any of it changes.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use renkei_site::{Item, Site};
+use tokio::net::TcpListener;
+
+use crate::{
+    hub::{Link, Target},
+    inbound::Gateway,
+    listener::{self, ListenFault},
+    outbound::{Outbound, Route},
+    shared::Shared,
+};
+
+/// Where the gateway listens that only the link to a hub leads to: a port of the system's choice.
+const FOR_LINK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    pub(crate) gateway: Option<Gateway>,
+    pub(crate) outbound: BTreeMap<SocketAddr, Outbound>,
+    pub(crate) link: Option<Link>,
+}
+
+/// Sockets that are bound and not yet used.
+#[derive(Default)]
+pub(crate) struct Bound {
+    gateway: Option<TcpListener>,
+    outbound: BTreeMap<SocketAddr, TcpListener>,
+    routes: Vec<Route>,
+    pub(crate) faults: Vec<ListenFault>,
+}
+
+impl Listeners {
+    /// Where other sites dial the gateway, if they can.
+    pub(crate) fn gateway(&self) -> Option<SocketAddr> {
+        let listen = self.gateway.as_ref().map(|gateway| gateway.listen);
+        listen.filter(|listen| *listen != FOR_LINK)
+    }
+
+    /// Binds what is not bound yet.
+    pub(crate) fn bind(&self, site: &Site) -> Bound {
+        let mut bound = Bound::default();
+        let listens = self.gateway.as_ref().map(|gateway| gateway.listen);
+        let wanted = gateway_listen(site);
+        if let Some(address) = wanted.filter(|_| wanted != listens) {
+            bound.gateway = bound.bind(address, Item::GatewayListen);
+        }
+        let new = bound.gateway.as_ref().map(|new| new.local_addr().ok());
+        let own = new.unwrap_or_else(|| self.gateway.as_ref().map(|gateway| gateway.address));
+        bound.routes = Route::all(site, own.filter(|_| wanted.is_some()));
+        for route in bound.routes.clone() {
+            if !self.outbound.contains_key(&route.listen)
+                && let Some(listener) = bound.bind(route.listen, route.item())
+            {
+                bound.outbound.insert(route.listen, listener);
+            }
+        }
+        bound
+    }
+
+    /// Starts and stops listeners; says how many.
+    pub(crate) async fn commit(
+        &mut self,
+        site: &Site,
+        mut bound: Bound,
+        shared: &Arc<Shared>,
+    ) -> (usize, usize) {
+        let (mut opened, mut closed) = (0, 0);
+        let gateway = gateway_listen(site);
+        if let Some(old) = self.gateway.take_if(|old| Some(old.listen) != gateway) {
+            old.close().await;
+            closed += 1;
+        }
+        if let (Some(listener), Some(address)) = (bound.gateway.take(), gateway) {
+            self.gateway = Some(Gateway::start(listener, address, shared.clone()));
+            opened += 1;
+        }
+        let address = self.gateway.as_ref().map(|gateway| gateway.address);
+        shared.gateway.store(address.map(Arc::new));
+        self.link(Target::of(site), shared);
+        let routes = std::mem::take(&mut bound.routes);
+        let kept = |address: &SocketAddr| routes.iter().any(|route| route.listen == *address);
+        for (_, outbound) in self.outbound.extract_if(.., |address, _| !kept(address)) {
+            outbound.close().await;
+            closed += 1;
+        }
+        for route in routes {
+            let address = route.listen;
+            match (self.outbound.get(&address), bound.outbound.remove(&address)) {
+                (Some(outbound), _) => outbound.follow(route),
+                (None, Some(listener)) => {
+                    let outbound = Outbound::start(listener, route, shared.clone());
+                    self.outbound.insert(address, outbound);
+                    opened += 1;
+                }
+                (None, None) => {}
+            }
+        }
+        (opened, closed)
+    }
+
+    /// Keeps the link to the site's hub, if that is still the same.
+    fn link(&mut self, target: Option<Target>, shared: &Arc<Shared>) {
+        if self.link.as_ref().map(|link| &link.target) == target.as_ref() {
+            return;
+        }
+        self.link = target.map(|target| Link::start(target, shared.clone()));
+        let board = self.link.as_ref().map(|link| link.board.clone());
+        shared.link.store(board);
+    }
+}
+
+/// The address that the gateway is to be bound to. A site that is reached through a hub alone
+/// needs one where nobody comes but this process.
+fn gateway_listen(site: &Site) -> Option<SocketAddr> {
+    let gateway = site.gateway.as_ref()?;
+    Some(gateway.listen.unwrap_or(FOR_LINK))
+}
+
+impl Bound {
+    fn bind(&mut self, address: SocketAddr, item: Item) -> Option<TcpListener> {
+        listener::bind(address)
+            .map_err(|error| {
+                self.faults.push(ListenFault {
+                    item,
+                    address,
+                    error,
+                })
+            })
+            .ok()
+    }
+}

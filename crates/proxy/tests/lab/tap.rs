@@ -1,0 +1,95 @@
+//! Somebody on the path who keeps all that passes, and may change a byte of it.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+
+pub const NEVER: u64 = u64::MAX;
+
+/// One direction of all connections.
+#[derive(Default)]
+pub struct Way {
+    seen: Mutex<Vec<u8>>,
+    /// Which byte of a connection is changed.
+    flip: AtomicU64,
+}
+
+pub struct Tap {
+    pub address: SocketAddr,
+    pub there: Arc<Way>,
+    pub back: Arc<Way>,
+    accepted: Arc<AtomicUsize>,
+}
+
+impl Way {
+    pub fn seen(&self) -> Vec<u8> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Changes this byte of each connection from now on.
+    pub fn flip(&self, byte: u64) {
+        self.flip.store(byte, Ordering::Relaxed);
+    }
+}
+
+impl Tap {
+    /// Forwards to `target`.
+    pub async fn start(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tap = Self {
+            address: listener.local_addr().unwrap(),
+            there: Arc::default(),
+            back: Arc::default(),
+            accepted: Arc::default(),
+        };
+        tap.there.flip(NEVER);
+        tap.back.flip(NEVER);
+        let (there, back, accepted) = (tap.there.clone(), tap.back.clone(), tap.accepted.clone());
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::Relaxed);
+                let Ok(far) = TcpStream::connect(target).await else {
+                    continue;
+                };
+                let (near_read, near_write) = near.into_split();
+                let (far_read, far_write) = far.into_split();
+                tokio::spawn(pump(near_read, far_write, there.clone()));
+                tokio::spawn(pump(far_read, near_write, back.clone()));
+            }
+        });
+        tap
+    }
+
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+}
+
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Arc<Way>) {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut passed = 0;
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let flip = way.flip.load(Ordering::Relaxed);
+        if (passed..passed + count as u64).contains(&flip) {
+            buffer[(flip - passed) as usize] ^= 1;
+        }
+        passed += count as u64;
+        way.seen.lock().unwrap().extend_from_slice(&buffer[..count]);
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
+}

@@ -1,0 +1,118 @@
+//! Hubs and the sites behind them, in `renkei status` and `renkei explain`.
+
+use renkei_site::Site;
+use renkei_spiffe::TrustDomain;
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use crate::{output, status};
+
+/// A link, as either end tells of it.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Link {
+    linked: bool,
+    #[serde(with = "time::serde::rfc3339")]
+    since: OffsetDateTime,
+    reason: Option<String>,
+    open: usize,
+    connections: u64,
+    bytes_sent: u64,
+    bytes_received: u64,
+}
+
+/// The hub of this site.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Hub {
+    hub: TrustDomain,
+    gateway: Option<String>,
+    #[serde(flatten)]
+    link: Link,
+}
+
+/// A site behind this one.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Relayed {
+    site: TrustDomain,
+    #[serde(flatten)]
+    link: Link,
+}
+
+impl Link {
+    fn state(&self) -> String {
+        match (self.linked, &self.reason) {
+            (true, _) => format!("linked {}", output::since(self.since)),
+            (false, Some(reason)) => format!("not linked: {reason}"),
+            (false, None) => "not linked".to_owned(),
+        }
+    }
+}
+
+/// The section of `renkei status`.
+pub(crate) fn section(status: &status::Proxy) -> String {
+    let head = [
+        "LINK",
+        "BY",
+        "STATE",
+        "OPEN",
+        "CONNECTIONS",
+        "SENT",
+        "RECEIVED",
+    ];
+    let mut table = output::table(&head);
+    let hub = status.hub.iter().map(|hub| {
+        let name = format!("to the hub {}", hub.hub);
+        (name, hub.gateway.clone().unwrap_or_default(), &hub.link)
+    });
+    let relayed = status.relays.iter().map(|relayed| {
+        let name = format!("from {}", relayed.site);
+        (name, "this site's gateway".to_owned(), &relayed.link)
+    });
+    for (name, by, link) in hub.chain(relayed) {
+        table.add_row([
+            name,
+            by,
+            link.state(),
+            link.open.to_string(),
+            link.connections.to_string(),
+            output::bytes(link.bytes_sent),
+            output::bytes(link.bytes_received),
+        ]);
+    }
+    output::section("Links", &table)
+}
+
+/// What stands between callers elsewhere and a service of this site, which may have a hub. Whether
+/// it holds, and a sentence.
+pub(crate) fn to_this_site(
+    site: &Site,
+    status: Option<&status::Proxy>,
+) -> Option<(Option<bool>, String)> {
+    let hub = site.gateway.as_ref()?.via.as_ref()?;
+    let says = format!("callers of other sites come through the hub {hub}");
+    let known = status.and_then(|status| status.hub.as_ref());
+    Some(match known.filter(|known| known.hub == *hub) {
+        Some(known) => (Some(known.link.linked), with_state(says, &known.link)),
+        None => (None, says),
+    })
+}
+
+/// The same for a service of a site that this one relays for.
+pub(crate) fn to_relayed(
+    site: &Site,
+    status: Option<&status::Proxy>,
+    name: &TrustDomain,
+) -> Option<(Option<bool>, String)> {
+    if !site.relays.contains(name) {
+        return None;
+    }
+    let says = format!("this site is the hub of {name}");
+    let known = status.and_then(|status| status.relays.iter().find(|known| known.site == *name));
+    Some(match known {
+        Some(known) => (Some(known.link.linked), with_state(says, &known.link)),
+        None => (None, says),
+    })
+}
+
+fn with_state(says: String, link: &Link) -> String {
+    format!("{says} ({})", link.state())
+}

@@ -1,0 +1,210 @@
+//! Three sites as processes: Osaka listens nowhere, Hokkaido is its hub, Kyushu calls it.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod lab;
+
+use std::net::{SocketAddr, TcpStream};
+
+use lab::{SOON, Site, echo, exchange, exchange_soon, own_uid, run, said};
+use renkei_testkit::{free_address, wait_for};
+use serde_json::Value;
+
+const EXPLAIN: [&str; 4] = [
+    "explain",
+    "kyushu.example/collector",
+    "osaka.example/store",
+    "--site",
+];
+
+struct Three {
+    hokkaido: Site,
+    osaka: Site,
+    kyushu: Site,
+    local: SocketAddr,
+}
+
+impl Three {
+    fn start() -> Self {
+        let mut three = Self {
+            hokkaido: Site::new("hokkaido"),
+            osaka: Site::new("osaka"),
+            kyushu: Site::new("kyushu"),
+            local: free_address(),
+        };
+        three.write(true);
+        for site in [&mut three.hokkaido, &mut three.osaka, &mut three.kyushu] {
+            site.start();
+        }
+        three.wait_linked();
+        three
+    }
+
+    fn write(&self, relays: bool) {
+        let Self {
+            hokkaido,
+            osaka,
+            kyushu,
+            local,
+        } = self;
+        let hub = hokkaido.gateway;
+        for site in [hokkaido, osaka, kyushu] {
+            for of in [hokkaido, osaka, kyushu] {
+                let file = site.path(&format!("{}.json", of.name));
+                std::fs::write(file, of.own_bundle()).expect("bundle file");
+            }
+        }
+        let peer = |name: &str, url: SocketAddr, gateway: &str| {
+            format!(
+                "  {name}.example: {{bundle: https://{url}/, bootstrap: {name}.json{gateway}}}\n"
+            )
+        };
+        let at_hub = format!(", gateway: {hub}");
+        let relays = match relays {
+            true => format!("{}relays: [osaka.example]\n", peer("osaka", hub, "")),
+            false => peer("osaka", hub, &at_hub),
+        };
+        hokkaido.write(&format!(
+            "peers:\n{}{relays}",
+            peer("kyushu", kyushu.gateway, "")
+        ));
+        kyushu.write(&format!(
+            "peers:\n{}workloads:\n  collector: {{selectors: [{}], uses: {{osaka.example/store: \
+             {local}}}}}\n",
+            peer("osaka", hub, &at_hub),
+            own_uid(),
+        ));
+        let osaka_text = format!(
+            "site: osaka\ntrust_domain: osaka.example\ngateway: {{via: hokkaido.example}}\n\
+             lifetimes: {{x509_svid: 10s, bundle_refresh: 1s}}\npeers:\n{}{}services:\n  \
+             store: {{backends: [{}], allow: [kyushu.example/collector]}}\n",
+            peer("hokkaido", hub, &at_hub),
+            peer("kyushu", kyushu.gateway, ""),
+            echo(),
+        );
+        std::fs::write(osaka.file(), osaka_text).expect("site file");
+    }
+
+    fn wait_linked(&self) {
+        wait_for("Osaka is linked", SOON, || {
+            let hub = self.osaka.status()["proxy"]["hub"].clone();
+            let relayed = self.relayed();
+            (hub["linked"] == true && relayed["linked"] == true).then_some(())
+        });
+    }
+
+    fn relayed(&self) -> Value {
+        self.hokkaido.status()["proxy"]["relays"][0].clone()
+    }
+}
+
+fn peer_of(site: &Site, name: &str) -> Value {
+    let peers = site.status()["server"]["peers"].clone();
+    let peers = peers.as_array().cloned().unwrap_or_default();
+    let mut peers = peers.into_iter();
+    peers
+        .find(|peer| peer["trust_domain"] == name)
+        .expect("a peer")
+}
+
+#[test]
+fn a_site_that_accepts_nobody_is_reached_through_its_hub() {
+    let three = Three::start();
+    let (hokkaido, osaka, kyushu) = (&three.hokkaido, &three.osaka, &three.kyushu);
+    let data: Vec<u8> = (0..3_000_000_u32).map(|n| (n * 7) as u8).collect();
+    exchange_soon(three.local, b"first");
+    assert!(
+        exchange(three.local, &data).expect("exchange") == data,
+        "bytes changed on the way"
+    );
+    let open = TcpStream::connect(osaka.gateway);
+    assert!(open.is_err(), "Osaka listens");
+    assert_eq!(osaka.status()["proxy"]["gateway"], Value::Null);
+    // The hub saw bytes, and no caller, callee or session.
+    let relayed = three.relayed();
+    assert!(
+        relayed["bytes_sent"].as_u64() > Some(3_000_000),
+        "{relayed}"
+    );
+    assert_eq!(
+        hokkaido.status()["proxy"]["totals"],
+        Value::Array(Vec::new())
+    );
+    let total = osaka.status()["proxy"]["totals"][0].clone();
+    assert_eq!(total["caller"], "spiffe://kyushu.example/collector");
+    // Osaka's bundle is fetched through the hub, by the hub as well as by Kyushu.
+    for site in [hokkaido, kyushu] {
+        wait_for("Osaka's bundle is fetched", SOON, || {
+            let fetched = |_| peer_of(site, "osaka.example")["last_success"].clone();
+            let first = fetched(());
+            std::thread::sleep(std::time::Duration::from_millis(1_500));
+            (peer_of(site, "osaka.example")["last_error"].is_null() && fetched(()) != first)
+                .then_some(())
+        });
+    }
+    // SVIDs live for 10 s: the link has been renewed by now, or will be.
+    let renewed = |site: &Site| {
+        let svids = site.status()["agent"]["svids"].clone();
+        let svids = svids.as_array().cloned().unwrap_or_default();
+        let mut svids = svids.into_iter();
+        svids.any(|svid| svid["renewals"].as_u64() > Some(1))
+    };
+    wait_for("renewals", SOON, || {
+        (renewed(osaka) && renewed(hokkaido)).then_some(())
+    });
+    exchange_soon(three.local, b"after renewals");
+    let text = said(&run(osaka.command(&["status"])));
+    assert!(text.contains("to the hub hokkaido.example"), "{text}");
+    let text = said(&run(hokkaido.command(&["status"])));
+    assert!(text.contains("from osaka.example"), "{text}");
+    let text = said(&run(osaka.command(&EXPLAIN)));
+    let part = "callers of other sites come through the hub hokkaido.example (linked";
+    assert!(text.contains(part), "{text}");
+}
+
+#[test]
+fn the_hub_and_the_site_may_be_killed_and_return() {
+    let mut three = Three::start();
+    exchange_soon(three.local, b"before");
+    three.hokkaido.process().kill();
+    assert!(exchange(three.local, b"during").map_or(true, |got| got.is_empty()));
+    three.hokkaido.start();
+    exchange_soon(three.local, b"after the hub");
+    three.osaka.process().kill();
+    wait_for("the hub has noticed", SOON, || {
+        (three.relayed()["linked"] == false).then_some(())
+    });
+    assert!(exchange(three.local, b"during").map_or(true, |got| got.is_empty()));
+    let theirs = three.hokkaido.sentence("not_linked");
+    assert!(theirs.contains("osaka.example cannot be reached through this hub"));
+    let theirs = three.kyushu.sentence("not_linked");
+    assert!(
+        theirs.contains("osaka.example is not linked to it"),
+        "{theirs}"
+    );
+    let text = said(&run(three.kyushu.command(&EXPLAIN)));
+    assert!(text.contains("osaka.example is not linked to it"), "{text}");
+    three.osaka.start();
+    exchange_soon(three.local, b"after both");
+    // Relaying is withdrawn by a changed file, while all run.
+    three.write(false);
+    let applied = three.hokkaido.apply();
+    assert!(said(&applied).contains("- relays"), "{}", said(&applied));
+    let hub = wait_for("Osaka knows why", SOON, || {
+        let hub = three.osaka.status()["proxy"]["hub"].clone();
+        let reason = hub["reason"].as_str()?;
+        reason.contains("`relays`").then(|| hub.clone())
+    });
+    assert_eq!(hub["linked"], false, "{hub}");
+    three.hokkaido.sentence("not_relayed");
+    let text = said(&run(three.osaka.command(&["status"])));
+    assert!(
+        text.contains("not linked: hokkaido.example relays"),
+        "{text}"
+    );
+}
