@@ -562,6 +562,33 @@ fn a_history_for_one_site_alone_is_found_by_asking_the_others() {
 }
 
 #[test]
+fn a_member_that_only_dials_out_is_reached_through_another_member() {
+    let mut sites = ["hokkaido", "osaka", "kyushu"].map(Site::new);
+    let founded = Founded::by(&sites.each_ref());
+    let local = free_address();
+    sites[0].write(&format!("{}relays: [osaka.example]\n", founded.line()));
+    let behind = format!(
+        "site: osaka\ntrust_domain: osaka.example\ngateway: {{via: hokkaido.example}}\n\
+         lifetimes: {{x509_svid: 10s, bundle_refresh: 1s}}\n{}services:\n  echo: \
+         {{backends: [{}], allow: [kyushu.example/collector]}}\n",
+        founded.line(),
+        echo()
+    );
+    std::fs::write(sites[1].file(), behind).expect("site file");
+    let rest = caller(&founded, local).replace("hokkaido.example/echo", "osaka.example/echo");
+    sites[2].write(&rest);
+    sites.iter_mut().for_each(Site::start);
+    for site in &sites {
+        wait_counts(site, &THREE);
+    }
+    wait_for("osaka has published its hub's gateway", ROUNDS, || {
+        let osaka = member(&sites[2], "osaka.example")?;
+        (osaka["gateways"][0] == sites[0].gateway.to_string().as_str()).then_some(())
+    });
+    exchange_soon(local, b"through the hub");
+}
+
+#[test]
 fn a_site_without_an_authority_of_its_own_is_told_that_it_cannot_be_a_member() {
     let site = Site::new("osaka");
     let founded = Founded::by(&[&site]);
