@@ -22,7 +22,7 @@ use crate::{
     revocation,
     shared::Shared,
     status,
-    trunk::{Accepted, Trunks},
+    trunk::{Accepted, Ledger, Trunks},
 };
 
 /// What a proxy is built from.
@@ -101,6 +101,7 @@ impl Proxy {
             outbound_room: room(limits.connections),
             trunks: Trunks::default(),
             accepted: Accepted::default(),
+            ledger: Arc::new(Ledger::new(limits.memory)),
             gateway: arc_swap::ArcSwapOption::empty(),
             link: arc_swap::ArcSwapOption::empty(),
             arrivals: Arrivals::default(),

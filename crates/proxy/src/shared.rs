@@ -22,7 +22,7 @@ use crate::{
     inbound::{Backends, Turns},
     kafka::{BrokerTables, Denials, PortFile},
     refusals::Refusals,
-    trunk::{Accepted, Trunks},
+    trunk::{Accepted, Ledger, Trunks},
 };
 
 /// What a proxy is to do.
@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) outbound_room: Arc<Semaphore>,
     pub(crate) trunks: Trunks,
     pub(crate) accepted: Accepted,
+    pub(crate) ledger: Arc<Ledger>,
     /// The address that this site's gateway is bound to.
     pub(crate) gateway: ArcSwapOption<SocketAddr>,
     /// The link to this site's hub, if it has one.

@@ -143,7 +143,10 @@ async fn start(
         elsewhere: elsewhere(&plane),
         broker_ports: Some(state.join("broker-ports.json")),
         drain: drain.watch(),
-        limits: renkei_proxy::Limits::default(),
+        limits: renkei_proxy::Limits {
+            memory: renkei_runtime::memory::available() / 4,
+            ..renkei_proxy::Limits::default()
+        },
         ready: readiness.condition("proxy"),
     });
     let ends = Box::new(renkei_agent::SvidEnds(plane.identities()));

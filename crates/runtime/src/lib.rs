@@ -9,6 +9,7 @@
 //! - [`http1`]: the accept loop of small HTTP servers, every resource bounded.
 //! - [`signals`], [`systemd`]: what the system tells the process, and what it tells the system.
 //! - [`state_folder`]: a private folder for keys and databases.
+//! - [`memory`]: how much of it the process may have.
 //!
 //! This crate knows no role: it never issues, attests, proxies or decides.
 
@@ -16,6 +17,7 @@ pub mod admin;
 pub mod control;
 pub mod drain;
 pub mod http1;
+pub mod memory;
 pub mod process;
 pub mod readiness;
 pub mod signals;

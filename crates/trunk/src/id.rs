@@ -105,6 +105,8 @@ impl Code {
     pub const REVOKED: Self = Self(4);
     /// The service behind the callee could not be reached.
     pub const UNREACHABLE: Self = Self(5);
+    /// An end holds as many bytes as it may.
+    pub const BUSY: Self = Self(6);
 }
 
 impl fmt::Display for Code {

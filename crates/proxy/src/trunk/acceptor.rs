@@ -132,7 +132,7 @@ fn join(
         &pair,
         u64::from_be_bytes(incarnation),
     )?;
-    let (driver, events) = Driver::start(trunk);
+    let (driver, events) = Driver::start(trunk, &shared.ledger);
     let id = accept(&driver, hello, &pair, wire)?;
     known.insert(hello.trunk, driver.clone());
     tokio::spawn(manage(

@@ -159,7 +159,7 @@ pub(crate) async fn establish(
         TrunkId(id),
         pair,
     );
-    let (driver, mut events) = Driver::start(trunk);
+    let (driver, mut events) = Driver::start(trunk, &shared.ledger);
     let Raw {
         stream,
         gateway,

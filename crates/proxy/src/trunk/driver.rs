@@ -12,7 +12,11 @@ use bytes::Bytes;
 use renkei_trunk::{Code, Event, LaneId, ResetCause, StreamId, Trunk};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::outlet::{Outlet, Pushed};
+use super::{
+    Ledger,
+    ledger::Share,
+    outlet::{Outlet, Pushed},
+};
 
 /// How long the bytes before a reset have to arrive.
 const RESET_TIME: Duration = Duration::from_secs(1);
@@ -102,6 +106,7 @@ pub(super) struct Core {
     pub(super) lanes: BTreeMap<LaneId, LaneState>,
     /// When the timer will look again; nothing while it is about to look.
     armed: Option<Instant>,
+    share: Share,
 }
 
 /// One trunk, shared by its tasks.
@@ -110,10 +115,12 @@ pub(crate) struct Driver {
     news: mpsc::UnboundedSender<Event>,
     /// The next timeout may be earlier than the timer believes.
     timer: Arc<Notify>,
+    ledger: Arc<Ledger>,
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        self.ledger.leave(&self.lock().share);
         self.timer.notify_one();
     }
 }
@@ -126,19 +133,24 @@ impl std::fmt::Debug for Driver {
 
 impl Driver {
     /// The driver, and the events that its manager follows.
-    pub(super) fn start(trunk: Trunk) -> (Arc<Self>, mpsc::UnboundedReceiver<Event>) {
+    pub(super) fn start(
+        trunk: Trunk,
+        ledger: &Arc<Ledger>,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Event>) {
         let (news, events) = mpsc::unbounded_channel();
         let core = Core {
             trunk,
             streams: HashMap::new(),
             lanes: BTreeMap::new(),
             armed: None,
+            share: ledger.enter(),
         };
         let timer = Arc::new(Notify::new());
         let driver = Arc::new(Self {
             core: Mutex::new(core),
             news,
             timer: timer.clone(),
+            ledger: ledger.clone(),
         });
         tokio::spawn(keep_time(Arc::downgrade(&driver), timer));
         (driver, events)
@@ -180,6 +192,7 @@ impl Driver {
     pub(super) fn act<T>(&self, act: impl FnOnce(&mut Core, Instant) -> T) -> T {
         let mut core = self.lock();
         let result = act(&mut core, Instant::now());
+        self.account(&mut core);
         let mut wakers = Vec::new();
         core.dispatch(&self.news, &mut wakers);
         // Without a next timeout the trunk is over, and so is its timer.
@@ -194,6 +207,19 @@ impl Driver {
             self.timer.notify_one();
         }
         result
+    }
+
+    /// Ends the trunk if the process holds more than it may and this trunk more than its part.
+    fn account(&self, core: &mut Core) {
+        let held = core.trunk.bytes_held() + core.trunk.bytes_kept();
+        if !self.ledger.note(&mut core.share, held) && core.trunk.closed().is_none() {
+            tracing::warn!(
+                held,
+                "a trunk is ended: this process holds as much as it may"
+            );
+            core.trunk
+                .close(Code::BUSY, "the proxy holds as much as it may");
+        }
     }
 
     /// Streams that live.
@@ -325,6 +351,7 @@ fn concerns_the_trunk(event: &Event) -> bool {
             | Event::LanesWanted(_)
             | Event::Suspended { .. }
             | Event::Opened { .. }
+            | Event::GoingAway
             | Event::Closed(_)
     )
 }

@@ -97,14 +97,12 @@ pub(super) async fn run(
     };
     let left = left(&driver, id);
     let memory = first.len();
-    let ended = match lane.receive(std::iter::once(first), memory) {
-        Ok(()) => tokio::select! {
-            biased;
-            ended = std::future::poll_fn(|cx| lane.poll(cx)) => ended,
-            // TCP takes nothing any more.
-            () = left => Err(io::ErrorKind::TimedOut.into()),
-        },
-        Err(error) => Err(error),
+    lane.receive(std::iter::once(first), memory);
+    let ended = tokio::select! {
+        biased;
+        ended = std::future::poll_fn(|cx| lane.poll(cx)) => ended,
+        // TCP takes nothing any more.
+        () = left => Err(io::ErrorKind::TimedOut.into()),
     };
     if ended.is_err() || lane.ending == Some(LaneFate::Drop) {
         lane.wire.outlet.arm_reset();
@@ -151,7 +149,7 @@ impl Lane {
             }
             match self.wire.inlet.poll_read(cx)? {
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
-                Poll::Ready(Some(pieces)) => self.receive_all(pieces)?,
+                Poll::Ready(Some(pieces)) => self.receive_all(pieces),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -180,22 +178,23 @@ impl Lane {
         }
     }
 
-    /// What this brings to write, the lane writes next.
-    fn receive(&self, input: impl Iterator<Item = Bytes>, memory: usize) -> io::Result<()> {
+    /// What this brings to write, the lane writes next: to a peer that broke the protocol, why
+    /// the trunk is over.
+    fn receive(&self, mut input: impl Iterator<Item = Bytes>, memory: usize) {
         let id = self.id;
-        let mut input = input;
         let worn = self.wire.inlet.opener.opened() > WORN;
-        self.driver
-            .act(|core, now| {
-                if let Some(lane) = core.lanes.get_mut(&id) {
-                    lane.worn |= worn;
-                }
-                input.try_for_each(|data| core.trunk.receive_part(now, id, data, memory))
-            })
-            .map_err(|violation| io::Error::new(io::ErrorKind::InvalidData, violation.to_string()))
+        let received = self.driver.act(|core, now| {
+            if let Some(lane) = core.lanes.get_mut(&id) {
+                lane.worn |= worn;
+            }
+            input.try_for_each(|data| core.trunk.receive_part(now, id, data, memory))
+        });
+        if let Err(violation) = received {
+            tracing::warn!(lane = id.number(), %violation, "a peer broke the protocol of trunks");
+        }
     }
 
-    fn receive_all(&self, pieces: Pieces) -> io::Result<()> {
+    fn receive_all(&self, pieces: Pieces) {
         let memory = pieces.whole.capacity();
         let whole = pieces.whole.freeze();
         self.receive(

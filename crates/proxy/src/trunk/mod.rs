@@ -17,6 +17,7 @@ mod dialer;
 mod driver;
 mod gauge;
 mod lane;
+mod ledger;
 mod outlet;
 mod record;
 mod stream;
@@ -29,6 +30,7 @@ use crate::Limits;
 
 pub(crate) use acceptor::{Accepted, Caller, serve_lane};
 pub(crate) use dialer::{Dial, Dialed, Raw, Slot, Trunks, establish};
+pub(crate) use ledger::Ledger;
 pub(crate) use stream::{StreamRefused, TrunkStream};
 pub(crate) use way::{Watch, Way};
 
