@@ -31,6 +31,7 @@ pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
                 "services": site.services,
                 "workloads": site.workloads,
                 "peers": site.peers,
+                "federation": federation(site),
                 "lifetimes": site.lifetimes,
             }))?;
         }
@@ -100,6 +101,7 @@ fn overview(site: &Site) -> String {
             BundleSource::File(file) => file.display().to_string(),
             BundleSource::HttpsWeb { url, .. } => format!("{url} (https_web)"),
             BundleSource::HttpsSpiffe { url, .. } => format!("{url} (https_spiffe)"),
+            BundleSource::Federation => "the federation".to_owned(),
         };
         let gateway = match site.relays.contains(&peer.trust_domain) {
             true => "this site is its hub".to_owned(),
@@ -111,7 +113,38 @@ fn overview(site: &Site) -> String {
         peers.add_row([peer.trust_domain.to_string(), bundle, gateway]);
     }
     text.push_str(&output::section("Peers", &peers));
+    let federated = site.federation.as_ref();
+    if let Some(file) = federated.and_then(|it| it.file.as_ref()) {
+        text.push_str(&format!(
+            "\nIts federation is {}: {} witnesses, {} of which make a quorum, read at {}\n",
+            file.name,
+            file.witnesses.len(),
+            file.quorum,
+            list(&file.mirrors)
+        ));
+    }
     text
+}
+
+/// The federation as programs are told of it; null without one.
+fn federation(site: &Site) -> serde_json::Value {
+    let Some((federated, file)) = site
+        .federation
+        .as_ref()
+        .and_then(|it| Some((it, it.file.as_ref()?)))
+    else {
+        return serde_json::Value::Null;
+    };
+    let witnesses: Vec<_> = file.witnesses.keys().collect();
+    json!({
+        "file": federated.path,
+        "name": file.name,
+        "quorum": file.quorum,
+        "witnesses": witnesses,
+        "mirrors": file.mirrors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "deny": federated.deny,
+        "admit": federated.admit,
+    })
 }
 
 fn list(items: &[impl ToString]) -> String {

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use renkei_spiffe::TrustDomain;
 
+use crate::federation::{Federation, Registry};
+
 /// Links the services of independent sites: every site keeps its own certificate authority, every
 /// workload gets a SPIFFE identity, every connection is mutually authenticated and allowed by
 /// policy. Applications do not change.
@@ -53,6 +55,11 @@ pub(crate) enum Command {
     /// Trust bundles of this site.
     #[command(subcommand)]
     Bundle(Bundle),
+    /// Found a federation, join one, admit members, and look at who counts.
+    #[command(subcommand)]
+    Federation(Federation),
+    /// Run the registry of a federation: its log, trusted with nothing.
+    Registry(Registry),
     /// Run the four-site demo: a Kafka pipeline over the mesh, and intruders who are refused.
     Demo(Demo),
     /// Print a completion script for a shell.

@@ -9,11 +9,12 @@ use std::{net::IpAddr, process::ExitCode};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use renkei_policy::{Operation, Request};
 use renkei_site::{Service, Workload};
-use renkei_spiffe::SpiffeId;
+use renkei_spiffe::{SpiffeId, TrustDomain};
 use serde::Serialize;
 
 use crate::{
     cli::{self, Output},
+    federation::Seen,
     links,
     load::{Loaded, load},
     output, place,
@@ -249,13 +250,16 @@ impl Steps<'_> {
     fn of_trust(&mut self, peer: &SpiffeId) {
         let site = &self.loaded.site;
         let name = peer.trust_domain();
-        if !site.peers.contains_key(name) {
-            return self.push(
-                Some(false),
-                format!("{name} is not under `peers` in {}", site.file()),
-            );
+        match (site.peers.contains_key(name), &site.federation) {
+            (true, _) => self.push(Some(true), format!("{name} is a peer")),
+            (false, Some(_)) => return self.of_member(name),
+            (false, None) => {
+                return self.push(
+                    Some(false),
+                    format!("{name} is not under `peers` in {}", site.file()),
+                );
+            }
         }
-        self.push(Some(true), format!("{name} is a peer"));
         let peers = self
             .status
             .and_then(|status| status.server.as_ref())
@@ -278,6 +282,34 @@ impl Steps<'_> {
         }
     }
 
+    fn federation(&self) -> Option<&Seen> {
+        let server = self.status?.server.as_ref()?;
+        server.federation.as_ref()
+    }
+
+    /// The caller's trust domain is linked through the federation, which only the running site
+    /// knows.
+    fn of_member(&mut self, name: &TrustDomain) {
+        let Some(seen) = self.federation() else {
+            let says =
+                format!("whether {name} is a member of the federation, the running site knows");
+            return self.push(None, says);
+        };
+        let member = seen.members.iter().find(|m| m.trust_domain == *name);
+        let (holds, says) = match member {
+            Some(member) if member.counts => (true, format!("{name} is a member of {}", seen.name)),
+            Some(member) => {
+                let why = member.reason.clone().unwrap_or_default();
+                (
+                    false,
+                    format!("{name} does not count as a member of {}: {why}", seen.name),
+                )
+            }
+            None => (false, format!("{name} is no member of {}", seen.name)),
+        };
+        self.push(Some(holds), says);
+    }
+
     /// The service is another site's: the way there.
     fn of_remote(&mut self, caller: &SpiffeId, service: &SpiffeId) {
         self.of_trust(service);
@@ -292,6 +324,14 @@ impl Steps<'_> {
                     Some(false),
                     format!("{} has no `gateway` under `peers`", peer.trust_domain),
                 ),
+            }
+        } else if let Some(member) = self.federation().and_then(|seen| {
+            let mut members = seen.members.iter();
+            members.find(|m| m.counts && m.trust_domain == *service.trust_domain())
+        }) {
+            match member.gateways.first().cloned() {
+                Some(gateway) => self.push(Some(true), format!("its gateway is {gateway}")),
+                None => self.push(Some(false), "it has published no gateway"),
             }
         }
         let seen = self.status.and_then(|status| {

@@ -10,7 +10,7 @@ use renkei_agent::{
     workload_api::Limits,
 };
 use renkei_runtime::telemetry::Metrics;
-use renkei_server::{Server, ServerMetrics, ServerSettings, SignError};
+use renkei_server::{Server, ServerMetrics, ServerSettings, SignError, federation::Members};
 use renkei_site::Site;
 use renkei_spiffe::{Identities, SpiffeId, X509Svid};
 use rustls_pki_types::CertificateDer;
@@ -94,6 +94,14 @@ impl Plane {
         match self {
             Self::Own { agent, .. } => agent.identities(),
             Self::Foreign { source, .. } => source.identities.clone(),
+        }
+    }
+
+    /// The members of the federation that count; of another authority nobody knows.
+    pub(crate) fn members(&self) -> Option<watch::Receiver<Members>> {
+        match self {
+            Self::Own { server, .. } => Some(server.members()),
+            Self::Foreign { .. } => None,
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use renkei_policy::{MethodRule, MethodRules, PathRule, RegoModule, ServicePolicy};
-use renkei_site::{Faults, Item, Service, Site};
+use renkei_site::{Faults, FederationFile, Item, Service, Site};
 use renkei_spiffe::SpiffeId;
 
 /// A Rego file of more bytes than this is refused unread.
@@ -33,6 +33,9 @@ pub(crate) enum LoadError {
         error: io::Error,
         hint: &'static str,
     },
+    #[error("cannot read the federation file {file}: {error}")]
+    #[diagnostic(help("it is handed out by whoever founded the federation"))]
+    NoFederation { file: String, error: io::Error },
     #[error(transparent)]
     #[diagnostic(transparent)]
     Faulty(Faults),
@@ -40,26 +43,27 @@ pub(crate) enum LoadError {
 
 /// Reads and checks the site file and every policy it names. All faults come at once.
 pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
-    let name = file.display().to_string();
-    let text =
-        read_text(file, renkei_site::MAX_TEXT as u64).map_err(|error| LoadError::Unreadable {
-            file: name.clone(),
-            hint: match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::IsADirectory => {
-                    "name the file on the command line, as in `renkei up site.yaml`"
-                }
-                io::ErrorKind::PermissionDenied => {
-                    "the user who runs Renkei must be able to read it"
-                }
-                _ => "a site file is a text of a few lines, in UTF-8",
-            },
-            error,
-        })?;
-    let mut site = renkei_site::parse(&name, &text).map_err(LoadError::Faulty)?;
+    let text = read(file)?;
+    let mut site = load_site_of(file, &text)?;
     // The same paths whether the file was named from here or, later, by its full path.
     let whole = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     site.resolve_paths(whole.parent().unwrap_or(Path::new(".")));
     let mut faults = site.faults();
+    let place = site.place(&Item::Federation);
+    if let Some(federation) = &mut site.federation {
+        match load_federation(&federation.path) {
+            Ok(file) => federation.file = Some(Arc::new(file)),
+            // Its own faults, in its own text.
+            Err(LoadError::Faulty(inner)) if faults.is_empty() => {
+                return Err(LoadError::Faulty(inner));
+            }
+            Err(error) => {
+                let hint = "the federation file is handed out by whoever founded the federation; \
+                            the path is relative to the site file";
+                faults.push(place, error.to_string(), hint);
+            }
+        }
+    }
     let mut policies = BTreeMap::new();
     for (name, service) in &site.services {
         match policy_of(service) {
@@ -78,6 +82,42 @@ pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
         policies,
         config_lines,
     })
+}
+
+/// Reads and checks the site file alone, without the files that it names.
+pub(crate) fn load_site(file: &Path) -> Result<Site, LoadError> {
+    load_site_of(file, &read(file)?)
+}
+
+fn load_site_of(file: &Path, text: &str) -> Result<Site, LoadError> {
+    renkei_site::parse(&file.display().to_string(), text).map_err(LoadError::Faulty)
+}
+
+fn read(file: &Path) -> Result<String, LoadError> {
+    read_text(file, renkei_site::MAX_TEXT as u64).map_err(|error| LoadError::Unreadable {
+        file: file.display().to_string(),
+        hint: match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::IsADirectory => {
+                "name the file on the command line, as in `renkei up site.yaml`"
+            }
+            io::ErrorKind::PermissionDenied => "the user who runs Renkei must be able to read it",
+            _ => "a site file is a text of a few lines, in UTF-8",
+        },
+        error,
+    })
+}
+
+/// Reads and checks a federation file.
+pub(crate) fn load_federation(file: &Path) -> Result<FederationFile, LoadError> {
+    let name = file.display().to_string();
+    let text = read_text(file, renkei_site::MAX_TEXT as u64);
+    let text = text.map_err(|error| LoadError::NoFederation {
+        file: name.clone(),
+        error,
+    })?;
+    let mut read = renkei_site::parse_federation(&name, &text).map_err(LoadError::Faulty)?;
+    read.resolve_paths(file.parent().unwrap_or(Path::new(".")));
+    Ok(read)
 }
 
 /// The decision maker of a service, or a message with its hint.

@@ -10,6 +10,7 @@ mod cli;
 mod demo;
 mod explain;
 mod failure;
+mod federation;
 mod identity;
 mod links;
 mod load;
@@ -61,6 +62,13 @@ fn run(cli: Cli) -> miette::Result<ExitCode> {
                 .into_diagnostic()
                 .wrap_err("--log")?;
             runtime()?.block_on(up::run(&args))
+        }
+        Command::Federation(command) => runtime()?.block_on(federation::run(command, form)),
+        Command::Registry(args) => {
+            telemetry::init(telemetry::LogFormat::Text, Some(&args.log))
+                .into_diagnostic()
+                .wrap_err("--log")?;
+            runtime()?.block_on(federation::run_registry(&args))
         }
         Command::Apply(args) => runtime()?.block_on(apply::run(&args, form)),
         Command::Status(args) => runtime()?.block_on(status::run(&args, form)),

@@ -2,13 +2,16 @@
 //! is applied.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use http::{Method, StatusCode};
+use renkei_policy::ServicePolicy;
 use renkei_proxy::{Desired, Proxy};
 use renkei_runtime::{control::ControlError, readiness::Readiness, telemetry::ConfigMetrics};
+use renkei_server::federation::Members;
 use renkei_site::{Changes, Site, diff};
 use renkei_spiffe::TrustDomain;
 use serde_json::{Value, json};
@@ -28,8 +31,29 @@ pub(crate) struct Running {
     pub(crate) proxy: Proxy,
     pub(crate) readiness: Readiness,
     pub(crate) config: ConfigMetrics,
-    /// One apply at a time.
-    pub(crate) applying: Mutex<()>,
+    /// What the file said when it was applied last, without the members of a federation. One
+    /// change at a time.
+    pub(crate) applied: Mutex<Applied>,
+}
+
+/// A site file with its policies, before the members of a federation are linked.
+#[derive(Clone)]
+pub(crate) struct Applied {
+    pub(crate) site: Arc<Site>,
+    pub(crate) policies: BTreeMap<String, Arc<ServicePolicy>>,
+}
+
+impl Applied {
+    /// What is to run: the file, linked with the members that count now.
+    pub(crate) fn with(&self, members: &Members) -> Desired {
+        let linked = members.iter().map(|(name, member)| (name, &member.gateway));
+        let site = match members.is_empty() {
+            true => self.site.clone(),
+            false => Arc::new(self.site.with_members(linked)),
+        };
+        let policies = self.policies.clone();
+        Desired { site, policies }
+    }
 }
 
 /// Why a changed site file was not applied. Nothing has changed then.
@@ -39,6 +63,8 @@ pub(crate) enum ApplyError {
     Load(LoadError),
     #[error("{0}: this change needs a restart")]
     NeedsRestart(&'static str),
+    #[error("{NO_AUTHORITY}")]
+    NoAuthority,
     #[error("{0}")]
     Listen(String),
 }
@@ -53,24 +79,50 @@ impl ApplyError {
     }
 }
 
+/// With `--workload-api` the bundles are another agent's.
+pub(crate) const NO_AUTHORITY: &str = "`federation` needs the site's own authority, and with --workload-api it has none; the bundles \
+     of peers come from that agent";
+
 impl Running {
     /// Reads the site file again and applies what has changed. Flows that the change does not
     /// touch keep their connections; a faulty file changes nothing.
     pub(crate) async fn apply(&self) -> Result<Changes, ApplyError> {
-        let _turn = self.applying.lock().await;
+        let mut applied = self.applied.lock().await;
         let Loaded { site, policies, .. } = load(&self.file).map_err(ApplyError::Load)?;
-        let changes = diff(&self.site.borrow(), &site);
+        let changes = diff(&applied.site, &site);
+        if site.federation.is_some() && self.plane.members().is_none() {
+            return Err(ApplyError::NoAuthority);
+        }
         if let Some(reason) = changes.needs_restart() {
             return Err(ApplyError::NeedsRestart(reason));
         }
-        let desired = Desired {
-            site: site.clone(),
-            policies,
-        };
-        let applied = self.proxy.apply(desired).await;
-        applied.map_err(|error| ApplyError::Listen(with_places(&site, &error)))?;
-        self.site.send_replace(site);
+        let next = Applied { site, policies };
+        self.run_by(&next).await?;
+        *applied = next;
         Ok(changes)
+    }
+
+    async fn run_by(&self, applied: &Applied) -> Result<(), ApplyError> {
+        let members = self.plane.members();
+        let members = members.map(|members| members.borrow().clone());
+        let desired = applied.with(&members.unwrap_or_default());
+        let site = desired.site.clone();
+        let opened = self.proxy.apply(desired).await;
+        opened.map_err(|error| ApplyError::Listen(with_places(&site, &error)))?;
+        self.site.send_replace(site);
+        Ok(())
+    }
+
+    /// Links the site with the members of its federation, as they come and go.
+    pub(crate) async fn follow_members(&self, mut members: watch::Receiver<Members>) {
+        // What came between the start and now is not missed.
+        members.mark_changed();
+        while members.changed().await.is_ok() {
+            let applied = self.applied.lock().await;
+            if let Err(error) = self.run_by(&applied).await {
+                tracing::error!(%error, "the members of the federation could not be linked");
+            }
+        }
     }
 
     /// Answers one request of the control socket.

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 
 use crate::{
     cli::{Output, SiteArgs},
+    federation::Seen,
     links,
     load::load,
     output, place,
@@ -88,6 +89,8 @@ pub(crate) struct Server {
     pub(crate) peers: Vec<Peer>,
     #[serde(default)]
     pub(crate) authorities: Vec<Authority>,
+    #[serde(default)]
+    pub(crate) federation: Option<Seen>,
     #[serde(default)]
     pub(crate) error: Option<String>,
 }
@@ -293,6 +296,7 @@ fn text(status: &Document) -> String {
     text + &identities(status)
         + &authorities(status)
         + &peers(status)
+        + &federation(status)
         + &links::section(&status.proxy)
         + &listeners(status)
         + &flows(status)
@@ -347,6 +351,26 @@ fn peers(status: &Document) -> String {
         ]);
     }
     output::section("Peers", &table)
+}
+
+/// Who of the federation counts stands among the peers; here is the rest.
+fn federation(status: &Document) -> String {
+    let servers = status.server.iter();
+    let mut text = String::new();
+    for seen in servers.filter_map(|server| server.federation.as_ref()) {
+        let mut table = output::table(&["NOT A PEER", "WHY"]);
+        for member in seen.members.iter().filter(|member| !member.counts) {
+            table.add_row([
+                member.trust_domain.to_string(),
+                member.reason.clone().unwrap_or_default(),
+            ]);
+        }
+        for alarm in &seen.alarms {
+            table.add_row(["ALARM", alarm]);
+        }
+        text += &output::section(&format!("Federation {}", seen.name), &table);
+    }
+    text
 }
 
 fn listeners(status: &Document) -> String {

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
-use renkei_proxy::{Desired, Elsewhere, Proxy, Setup};
+use renkei_proxy::{Elsewhere, Proxy, Setup};
 use renkei_runtime::{
     admin, control,
     drain::Drain,
@@ -24,7 +24,7 @@ use crate::{
     identity::{Inputs, Plane},
     load::{Loaded, load},
     place, provider,
-    running::{Running, absolute, with_places},
+    running::{Applied, NO_AUTHORITY, Running, absolute, with_places},
 };
 
 /// Where metrics and health are served unless said otherwise.
@@ -60,6 +60,10 @@ pub(crate) async fn run(args: &Up) -> miette::Result<ExitCode> {
         )
         .await?,
     );
+    let following = running.plane.members().map(|members| {
+        let running = running.clone();
+        tokio::spawn(async move { running.follow_members(members).await })
+    });
     let router = control::Router::new({
         let running = running.clone();
         move |method, path, _body| {
@@ -78,8 +82,10 @@ pub(crate) async fn run(args: &Up) -> miette::Result<ExitCode> {
     until_terminated(&running, &mut signals, notifier.as_ref()).await;
     end(args.drain, drain, &mut signals).await;
     // The control socket's clients hold the site; they go first, then the site's parts.
-    serving.abort();
-    let _ = serving.await;
+    for task in [Some(serving), following].into_iter().flatten() {
+        task.abort();
+        let _ = task.await;
+    }
     stop.cancel();
     if let Some(running) = Arc::into_inner(running) {
         running.plane.close().await;
@@ -148,11 +154,16 @@ async fn start(
         registry.register_collector(ends);
         proxy.register(registry);
     });
+    let applied = Applied {
+        site: site.clone(),
+        policies,
+    };
+    // The last good state of a federation counts from the first connection on.
+    let members = plane.members().map(|members| members.borrow().clone());
+    let desired = applied.with(&members.unwrap_or_default());
+    sender.send_replace(desired.site.clone());
     proxy
-        .apply(Desired {
-            site: site.clone(),
-            policies,
-        })
+        .apply(desired)
         .await
         .map_err(|error| miette!(help = error.hint(), "{}", with_places(&site, &error)))?;
     tracing::info!(site = site.name, trust_domain = %site.trust_domain, "every listener is open");
@@ -165,7 +176,7 @@ async fn start(
         proxy,
         readiness: readiness.clone(),
         config,
-        applying: Mutex::new(()),
+        applied: Mutex::new(applied),
     })
 }
 
@@ -179,6 +190,12 @@ async fn plane(
     stop: &CancellationToken,
 ) -> miette::Result<Plane> {
     if let Some(socket) = &args.workload_api {
+        if site.borrow().federation.is_some() {
+            return Err(miette!(
+                help = "name the sites under `peers`, or leave --workload-api out",
+                "{NO_AUTHORITY}"
+            ));
+        }
         return Plane::foreign(socket, stop.clone());
     }
     let workload_socket = args.workload_socket.clone();

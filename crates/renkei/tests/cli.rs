@@ -37,6 +37,8 @@ fn help_shows_a_first_site() {
         "explain",
         "svid",
         "bundle",
+        "federation",
+        "registry",
         "demo",
         "completions",
     ] {

@@ -4,28 +4,36 @@
 
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
-const PURE: [&str; 6] = [
+const PURE: [&str; 7] = [
     "renkei-spiffe",
     "renkei-site",
+    "renkei-federation",
     "renkei-policy",
     "renkei-kafka",
     "renkei-trunk",
     "renkei-testkit",
 ];
-const ROLES: [&str; 3] = ["renkei-server", "renkei-agent", "renkei-proxy"];
+const ROLES: [&str; 4] = [
+    "renkei-server",
+    "renkei-agent",
+    "renkei-proxy",
+    "renkei-registry",
+];
 
 /// What a crate's product code may name among this workspace's crates.
 fn allowed(package: &str) -> &'static [&'static str] {
     match package {
         "renkei-spiffe" | "renkei-kafka" | "renkei-trunk" | "renkei-api" | "renkei-testkit" => &[],
-        "renkei-site" | "renkei-policy" => &["renkei-spiffe"],
+        "renkei-site" | "renkei-policy" | "renkei-federation" => &["renkei-spiffe"],
         "renkei-runtime" => &["renkei-spiffe", "renkei-site"],
         "renkei-server" => &[
             "renkei-runtime",
+            "renkei-federation",
             "renkei-site",
             "renkei-spiffe",
             "renkei-api",
         ],
+        "renkei-registry" => &["renkei-runtime", "renkei-federation", "renkei-spiffe"],
         "renkei-agent" => &[
             "renkei-runtime",
             "renkei-site",
@@ -44,6 +52,8 @@ fn allowed(package: &str) -> &'static [&'static str] {
             "renkei-server",
             "renkei-agent",
             "renkei-proxy",
+            "renkei-registry",
+            "renkei-federation",
             "renkei-runtime",
             "renkei-policy",
             "renkei-site",

@@ -1,7 +1,7 @@
-//! The accept loop that the admin and control endpoints share: HTTP/1, one request a
-//! connection, a bounded number of connections, slow clients cut.
+//! The accept loop that small HTTP servers share: HTTP/1, one request a connection, a bounded
+//! number of connections, slow clients cut.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -17,37 +17,46 @@ use tokio::{
 /// Pause after the system refused a connection (for want of descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-#[derive(Clone, Copy)]
-pub(crate) struct Limits {
+/// What a stranger can hold of the server.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
     /// Connections served at once; more wait in the listener's queue.
-    pub(crate) connections: usize,
+    pub connections: usize,
     /// Time of a client to send the whole head of its request.
-    pub(crate) head_time: Duration,
+    pub head_time: Duration,
     /// Time of a whole connection.
-    pub(crate) time: Duration,
+    pub time: Duration,
 }
 
-pub(crate) trait Listen: Send {
+/// Where a request came from; an extension of requests that came over TCP.
+#[derive(Debug, Clone, Copy)]
+pub struct Client(pub SocketAddr);
+
+/// A listener of either kind.
+pub trait Listen: Send {
+    /// Its connections.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// The next connection, and where it is from.
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<Client>)>> + Send;
 }
 
 impl Listen for TcpListener {
     type Stream = TcpStream;
-    async fn next(&self) -> io::Result<TcpStream> {
-        self.accept().await.map(|(stream, _)| stream)
+    async fn next(&self) -> io::Result<(TcpStream, Option<Client>)> {
+        let (stream, from) = self.accept().await?;
+        Ok((stream, Some(Client(from))))
     }
 }
 
 impl Listen for UnixListener {
     type Stream = UnixStream;
-    async fn next(&self) -> io::Result<UnixStream> {
-        self.accept().await.map(|(stream, _)| stream)
+    async fn next(&self) -> io::Result<(UnixStream, Option<Client>)> {
+        self.accept().await.map(|(stream, _)| (stream, None))
     }
 }
 
 /// Serves until dropped; what is open then is cut.
-pub(crate) async fn serve<L, H, F>(listener: &L, limits: Limits, handler: H)
+pub async fn serve<L, H, F>(listener: &L, limits: Limits, handler: H)
 where
     L: Listen,
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -58,8 +67,8 @@ where
         tokio::select! {
             Some(_) = open.join_next(), if !open.is_empty() => {}
             accepted = listener.next(), if open.len() < limits.connections => match accepted {
-                Ok(stream) => {
-                    open.spawn(connection(stream, limits, handler.clone()));
+                Ok((stream, client)) => {
+                    open.spawn(connection(stream, client, limits, handler.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
@@ -70,13 +79,16 @@ where
     }
 }
 
-async fn connection<S, H, F>(stream: S, limits: Limits, handler: H)
+async fn connection<S, H, F>(stream: S, client: Option<Client>, limits: Limits, handler: H)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Full<Bytes>>>,
 {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(client) = client {
+            request.extensions_mut().insert(client);
+        }
         let response = handler(request);
         async { Ok::<_, std::convert::Infallible>(response.await) }
     });

@@ -6,6 +6,7 @@
 //! - [`telemetry`]: logs to standard error and the registry of metrics.
 //! - [`admin`]: metrics, liveness and readiness over HTTP on a loopback address.
 //! - [`control`]: commands to a running process over a unix socket that only its user may open.
+//! - [`http1`]: the accept loop of small HTTP servers, every resource bounded.
 //! - [`signals`], [`systemd`]: what the system tells the process, and what it tells the system.
 //! - [`state_folder`]: a private folder for keys and databases.
 //! - [`memory`]: how much of it the process may have.
@@ -15,7 +16,7 @@
 pub mod admin;
 pub mod control;
 pub mod drain;
-mod http1;
+pub mod http1;
 pub mod memory;
 pub mod process;
 pub mod readiness;

@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -184,6 +184,20 @@ pub fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Reads a file of at most `most` bytes; a longer one is an error and not read to its end.
+///
+/// # Errors
+/// When the file cannot be read, or is longer.
+pub fn read_bounded(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    let read = File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    match read > most {
+        true => Err(io::ErrorKind::FileTooLarge.into()),
+        false => Ok(bytes),
+    }
+}
+
 fn fill(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut file = create_private(path)?;
     file.write_all(contents)?;
@@ -289,6 +303,16 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(mode(&path), 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_read_within_its_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("note");
+        fs::write(&path, [7; 10]).unwrap();
+        assert_eq!(read_bounded(&path, 10).unwrap(), [7; 10]);
+        let error = read_bounded(&path, 9).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use prometheus_client::{
 use renkei_spiffe::TrustDomain;
 use time::OffsetDateTime;
 
+use crate::federation::FederationStatus;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PeerLabel {
     trust_domain: String,
@@ -35,6 +37,18 @@ pub struct ServerMetrics {
     sequence: Gauge<u64, AtomicU64>,
     fetched: Family<PeerLabel, Gauge<i64>>,
     failures: Family<FailureLabels, Counter>,
+    federation: FederationMetrics,
+}
+
+/// What is told of a federation.
+#[derive(Debug, Clone, Default)]
+struct FederationMetrics {
+    members: Gauge<u64, AtomicU64>,
+    excluded: Gauge<u64, AtomicU64>,
+    alarms: Gauge<u64, AtomicU64>,
+    entries: Gauge<u64, AtomicU64>,
+    refused: Gauge<u64, AtomicU64>,
+    witnessed: Gauge<i64>,
 }
 
 impl ServerMetrics {
@@ -68,7 +82,26 @@ impl ServerMetrics {
             "Fetches of the peer's bundle that failed",
             metrics.failures.clone(),
         );
+        metrics.federation.register(server);
         metrics
+    }
+
+    pub(crate) fn federation(&self, status: &FederationStatus) {
+        let count = |counts| {
+            let members = status.members.iter();
+            u64::try_from(members.filter(|m| m.counts == counts).count()).unwrap_or(u64::MAX)
+        };
+        let metrics = &self.federation;
+        metrics.members.set(count(true));
+        metrics.excluded.set(count(false));
+        let alarms = u64::try_from(status.alarms.len()).unwrap_or(u64::MAX);
+        metrics.alarms.set(alarms);
+        metrics.entries.set(status.log.entries);
+        metrics.refused.set(status.log.refused_in_all);
+        let witnessed = status.log.witnessed_at;
+        metrics
+            .witnessed
+            .set(witnessed.map_or(0, OffsetDateTime::unix_timestamp));
     }
 
     pub(crate) fn issued(&self) {
@@ -113,6 +146,41 @@ impl ServerMetrics {
         self.fetched.remove(&PeerLabel {
             trust_domain: trust_domain.to_string(),
         });
+    }
+}
+
+impl FederationMetrics {
+    fn register(&self, server: &mut Registry) {
+        server.register(
+            "federation_members",
+            "Members of the federation that count",
+            self.members.clone(),
+        );
+        server.register(
+            "federation_excluded",
+            "Trust domains of the federation that do not count",
+            self.excluded.clone(),
+        );
+        server.register(
+            "federation_alarms",
+            "What somebody has to look at: renkei federation status",
+            self.alarms.clone(),
+        );
+        server.register(
+            "federation_log_entries",
+            "Entries of the federation's log that were seen",
+            self.entries.clone(),
+        );
+        server.register(
+            "federation_log_refused",
+            "Entries of the federation's log that did not count",
+            self.refused.clone(),
+        );
+        server.register(
+            "federation_witnessed_timestamp_seconds",
+            "The time that a quorum of witnesses vouches for",
+            self.witnessed.clone(),
+        );
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     bundles::Bundles,
     endpoint::WebEndpoints,
     entries::entries,
+    federation::{self, Federator, Members},
     peers::Peers,
     store::Store,
 };
@@ -75,6 +76,7 @@ struct Inner {
     document: watch::Sender<Bytes>,
     endpoint: SpiffeEndpoint,
     web: WebEndpoints,
+    federator: Federator,
     peers: Peers,
     site: watch::Receiver<Arc<Site>>,
     metrics: ServerMetrics,
@@ -107,17 +109,29 @@ impl Server {
         store.replace_entries(&entries(&now_site), now).await?;
         let bundles = Arc::new(Bundles::new());
         let document = watch::Sender::new(Bytes::new());
+        let checkpoint = watch::Sender::new(Bytes::new());
         let endpoint = SpiffeEndpoint::new(
             now_site.server_id.clone(),
             provider.clone(),
             document.subscribe(),
+            checkpoint.subscribe(),
         );
         let web = WebEndpoints::open(&now_site, provider.clone(), document.subscribe()).await?;
+        let federator = federation::Inputs {
+            state: state.clone(),
+            provider: provider.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            document: document.subscribe(),
+            checkpoint,
+        };
+        let federator = Federator::open(&now_site, federator).await;
         let peers = Peers::open(
             &now_site,
             store.clone(),
             provider,
             bundles.clone(),
+            federator.members(),
             metrics.clone(),
             clock.clone(),
         )
@@ -131,6 +145,7 @@ impl Server {
             document,
             endpoint,
             web,
+            federator,
             peers,
             site,
             metrics,
@@ -143,6 +158,12 @@ impl Server {
     /// The own bundle and those of the peers, as they change.
     pub fn bundles(&self) -> watch::Receiver<Arc<BundleSet>> {
         self.0.bundles.subscribe()
+    }
+
+    /// The members of the federation that count, as they change. Whoever composes the site links
+    /// it with them ([`Site::with_members`]); their bundles are published once it is.
+    pub fn members(&self) -> watch::Receiver<Members> {
+        self.0.federator.members()
     }
 
     /// The bundle endpoint of the profile https_spiffe, for the gateway.
@@ -181,6 +202,7 @@ impl Server {
             inner.keep_authority(stop.clone()),
             inner.keep_entries(stop.clone()),
             inner.keep_records(stop.clone()),
+            inner.federator.run(inner.site.clone(), stop.clone()),
             inner.peers.run(inner.site.clone(), stop.clone()),
             inner.web.run(inner.site.clone(), stop),
         );
@@ -331,6 +353,13 @@ impl Inner {
             kind: entry.kind,
             selectors: entry.selectors,
         });
+        let federation = self.federator.status();
+        let mut peers = self.peers.status();
+        let mirrors = federation.iter().flat_map(|federation| &federation.mirrors);
+        let read = mirrors.filter_map(|mirror| mirror.last_success).max();
+        for peer in peers.iter_mut().filter(|p| p.profile == "federation") {
+            peer.last_success = read;
+        }
         Ok(ServerStatus {
             trust_domain: self.trust_domain.clone(),
             bundle_sequence: bundle.sequence.unwrap_or_default(),
@@ -338,7 +367,8 @@ impl Inner {
             authorities: authorities.collect(),
             entries: entries.collect(),
             valid_svids: self.store.valid_svids((self.clock)()).await?,
-            peers: self.peers.status(),
+            peers,
+            federation,
             bundle_endpoint: self.web.status(),
         })
     }

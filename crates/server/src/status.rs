@@ -6,7 +6,7 @@ use renkei_spiffe::{SpiffeId, TrustDomain};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::{entries::EntryKind, peers::PeerStatus, store::CaState};
+use crate::{entries::EntryKind, federation::FederationStatus, peers::PeerStatus, store::CaState};
 
 /// The state of the server at one moment.
 #[derive(Debug, Clone, Serialize)]
@@ -25,6 +25,9 @@ pub struct ServerStatus {
     pub valid_svids: u64,
     /// The bundles of the peers.
     pub peers: Vec<PeerStatus>,
+    /// The federation, where the site file names one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub federation: Option<FederationStatus>,
     /// The https_web endpoint, where the site file asks for one.
     pub bundle_endpoint: Option<EndpointStatus>,
 }

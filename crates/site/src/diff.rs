@@ -150,6 +150,12 @@ fn site_changes(old: &Site, new: &Site) -> Vec<Change> {
             new.bundle_endpoint.is_some(),
             *endpoint == new.bundle_endpoint,
         ),
+        optional(
+            "federation",
+            old.federation.is_some(),
+            new.federation.is_some(),
+            old.federation == new.federation,
+        ),
         always("lifetimes", old.lifetimes == new.lifetimes),
         optional(
             "admin",

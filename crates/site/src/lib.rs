@@ -2,7 +2,8 @@
 //!
 //! [`parse`] turns the text into a [`Site`], the desired state that every role follows, or into
 //! [`Faults`]: *all* that is wrong with it, each with its place and a hint. [`diff`] says what a
-//! new file changes, and [`schema()`] describes the file to editors.
+//! new file changes, and [`schema()`] describes the file to editors. [`parse_federation`] does the
+//! same for the federation file that a site file may name.
 //!
 //! This crate is pure: it never opens the files that a site file names, resolves no DNS names and
 //! binds no address. What only the running system can know (a policy that does not compile, a
@@ -12,6 +13,7 @@
 mod address;
 mod diff;
 mod fault;
+mod federation;
 mod lifetime;
 mod method;
 mod node;
@@ -27,6 +29,7 @@ mod topic;
 pub use address::{AddressError, Host, HostPort};
 pub use diff::{Change, ChangeKind, Changes, Section, diff};
 pub use fault::{Fault, Faults};
+pub use federation::{FederationFile, Key, Mirror, parse_federation};
 pub use lifetime::Lifetimes;
 pub use method::{MethodRule, PathRule};
 pub use place::{Item, Place};
@@ -34,7 +37,7 @@ pub use reach::{BundleWay, own_address};
 pub use schema::schema;
 pub use selector::{Selector, SelectorError, UnixSelector};
 pub use site::{
-    BundleEndpoint, BundleSource, Gateway, Peer, Protocol, Service, Site, Use, Workload,
+    BundleEndpoint, BundleSource, Federated, Gateway, Peer, Protocol, Service, Site, Use, Workload,
 };
 pub use topic::TopicRights;
 

@@ -83,6 +83,8 @@ pub enum Item {
     BundleEndpointCertificate,
     /// The key file of the bundle endpoint.
     BundleEndpointKey,
+    /// The file of the federation.
+    Federation,
     /// The name of a peer.
     Peer(TrustDomain),
     /// An entry of `relays`.

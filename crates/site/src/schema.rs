@@ -22,6 +22,9 @@ pub(crate) mod keys {
         "bundle_endpoint",
         "peers",
         "relays",
+        "federation",
+        "deny",
+        "admit",
         "services",
         "workloads",
         "lifetimes",
@@ -69,6 +72,17 @@ mod written {
         /// written.
         #[schemars(example = vec!("osaka.example"))]
         relays: Option<Vec<String>>,
+        /// The federation file. Its members are linked with this site like peers, without being
+        /// named here; each reaches nothing until a service allows it.
+        #[schemars(example = &"intercloud.yaml")]
+        federation: Option<String>,
+        /// With `federation`: trust domains that are never members for this site, whoever says so.
+        #[schemars(example = vec!("kyushu.example"))]
+        deny: Option<Vec<String>>,
+        /// With `federation`: the members and their identities (64 hexadecimal digits), decided
+        /// here; the registrar is then not asked.
+        #[schemars(example = serde_json::json!({"tokyo.example": "6d0c..."}))]
+        admit: Option<BTreeMap<String, String>>,
         /// What the site offers, by name. A name is a DNS label.
         services: Option<BTreeMap<String, Service>>,
         /// What runs at the site, by name.

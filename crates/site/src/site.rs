@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use renkei_spiffe::{SpiffeId, TrustDomain};
@@ -11,7 +12,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::{
-    Faults, HostPort, Item, Lifetimes, MethodRule, Place, Selector, TopicRights,
+    Faults, FederationFile, HostPort, Item, Lifetimes, MethodRule, Place, Selector, TopicRights,
     address::{is_dns_label, is_dns_name},
     place::SourceMap,
 };
@@ -39,6 +40,8 @@ pub struct Site {
     pub peers: BTreeMap<TrustDomain, Peer>,
     /// Peers that accept no connections: this site is the hub through which others reach them.
     pub relays: BTreeSet<TrustDomain>,
+    /// The federation whose members this one is linked with.
+    pub federation: Option<Federated>,
     /// What this site offers, by name.
     pub services: BTreeMap<String, Service>,
     /// What runs at this site and calls others, by name.
@@ -71,6 +74,19 @@ pub struct BundleEndpoint {
     pub certificate: PathBuf,
     /// PEM file of its key.
     pub key: PathBuf,
+}
+
+/// A federation that this site is a member of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Federated {
+    /// The federation file.
+    pub path: PathBuf,
+    /// Trust domains that are never members for this site.
+    pub deny: BTreeSet<TrustDomain>,
+    /// The members with their identities, when this site decides instead of the registrar.
+    pub admit: Option<BTreeMap<TrustDomain, String>>,
+    /// What the file says, once the caller has read it.
+    pub file: Option<Arc<FederationFile>>,
 }
 
 /// A site that this one is linked with.
@@ -106,6 +122,8 @@ pub enum BundleSource {
         /// The bundle document to trust until the first fetch.
         bootstrap: PathBuf,
     },
+    /// The federation; no site file says so of a single peer.
+    Federation,
 }
 
 /// The session that a service's proxy understands.
@@ -246,12 +264,37 @@ impl Site {
                 BundleSource::File(path) => resolve(path),
                 BundleSource::HttpsWeb { roots, .. } => roots.iter_mut().for_each(resolve),
                 BundleSource::HttpsSpiffe { bootstrap, .. } => resolve(bootstrap),
+                BundleSource::Federation => {}
             }
+        }
+        if let Some(federation) = &mut self.federation {
+            resolve(&mut federation.path);
         }
         self.services
             .values_mut()
             .filter_map(|service| service.policy.as_mut())
             .for_each(resolve);
+    }
+
+    /// The same site, linked with the members of its federation too: each with the gateway that
+    /// it has published. What the file itself says of a peer stays.
+    pub fn with_members<'a>(
+        &self,
+        members: impl IntoIterator<Item = (&'a TrustDomain, &'a Option<HostPort>)>,
+    ) -> Self {
+        let mut site = self.clone();
+        let foreign = members
+            .into_iter()
+            .filter(|(name, _)| **name != self.trust_domain);
+        for (name, gateway) in foreign {
+            let peer = || Peer {
+                trust_domain: name.clone(),
+                bundle: BundleSource::Federation,
+                gateway: gateway.clone(),
+            };
+            site.peers.entry(name.clone()).or_insert_with(peer);
+        }
+        site
     }
 
     /// How many lines of a site file are neither empty nor comments.

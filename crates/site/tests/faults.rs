@@ -233,6 +233,18 @@ fn faults_are_one_line_each() {
             "site: osaka",
             "site: osaka\nfederation: intercloud.yaml\nworkload: {}",
         ),
+        (
+            "site: osaka",
+            "site: osaka\ndeny: [tokyo.example]\nadmit: {tokyo.example: x}",
+        ),
+        (
+            "site: osaka",
+            "site: osaka\nfederation: [a]\ndeny: [osaka.example, hokkaido.example, a b]\nadmit: {osaka.example: x}",
+        ),
+        (
+            "[127.0.0.1:9000]}",
+            "[127.0.0.1:9000], allow: [tokyo.example]}\nfederation: intercloud.yaml",
+        ),
         ("peers:\n  hokkaido.example:", "peers:\n- hokkaido.example:"),
         ("  collector:\n", "  collector: [a]\n  other:\n"),
         ("site: osaka", "site: osaka\n<<: {admin: 127.0.0.1:8443}"),

@@ -250,7 +250,7 @@ mod tests {
             "site": name, "trust_domain": format!("{name}.example"), "version": "0",
             "ready": true, "conditions": {},
             "proxy": {
-                "listeners": [], "refusals": [], "gateway": null,
+                "listeners": [], "refusals": [], "gateway": null, "relays": [],
                 "totals": flow.map(total).into_iter().collect::<Vec<_>>(),
                 "refused": [{"reason": "not_allowed", "count": 3}],
             },

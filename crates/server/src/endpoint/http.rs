@@ -1,5 +1,6 @@
 //! The HTTP side of a bundle endpoint: one document, whatever the path, to whoever asks
-//! (SPIFFE_Federation 5.1). Every resource that a stranger could hold is bounded.
+//! (SPIFFE_Federation 5.1), and beside it the newest checkpoint of the federation's log that this
+//! site has seen. Every resource that a stranger could hold is bounded.
 
 use std::{
     convert::Infallible,
@@ -39,8 +40,11 @@ const MAX_STREAMS: u32 = 16;
 /// The document to serve, always the newest.
 pub(super) type Document = watch::Receiver<Bytes>;
 
+/// Where members ask one another which log they see.
+pub(crate) const CHECKPOINT_PATH: &str = "/federation/checkpoint";
+
 /// Serves one connection to its end, HTTP/1.1 or HTTP/2.
-pub(super) async fn serve<S>(stream: S, document: Document)
+pub(super) async fn serve<S>(stream: S, document: Document, checkpoint: Option<Document>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -49,7 +53,12 @@ where
         if served.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS {
             enough.notify_one();
         }
-        let response = answer(request.method(), &document);
+        let asked = request.uri().path() == CHECKPOINT_PATH;
+        let seen = checkpoint.as_ref().filter(|_| asked);
+        let response = match seen.filter(|seen| !seen.borrow().is_empty()) {
+            Some(seen) => answer(request.method(), seen, "text/plain; charset=utf-8"),
+            None => answer(request.method(), &document, "application/json"),
+        };
         async move { Ok::<_, Infallible>(response) }
     });
     let builder = builder();
@@ -85,7 +94,7 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
-fn answer(method: &Method, document: &Document) -> Response<Full<Bytes>> {
+fn answer(method: &Method, document: &Document, kind: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     if method != Method::GET && method != Method::HEAD {
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
@@ -95,7 +104,7 @@ fn answer(method: &Method, document: &Document) -> Response<Full<Bytes>> {
         return response;
     }
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let document = document.borrow().clone();
     headers.insert(CONTENT_LENGTH, HeaderValue::from(document.len()));

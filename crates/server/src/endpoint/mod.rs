@@ -23,6 +23,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::server::StartHandshake;
 
+pub(crate) use self::http::CHECKPOINT_PATH;
 pub(crate) use follow::WebEndpoints;
 pub use pem::PemError;
 pub use web::EndpointError;
@@ -64,6 +65,8 @@ struct Inner {
     id: SpiffeId,
     provider: Arc<CryptoProvider>,
     document: watch::Receiver<Bytes>,
+    /// The newest checkpoint of a federation's log; empty without one.
+    checkpoint: watch::Receiver<Bytes>,
     places: Places,
     /// The configuration made from the SVID that is the key beside it.
     current: Mutex<Option<(Arc<X509Svid>, Arc<ServerConfig>)>>,
@@ -74,12 +77,14 @@ impl SpiffeEndpoint {
         id: SpiffeId,
         provider: Arc<CryptoProvider>,
         document: watch::Receiver<Bytes>,
+        checkpoint: watch::Receiver<Bytes>,
     ) -> Self {
         let places = Places::new(MAX_CONNECTIONS);
         Self(Arc::new(Inner {
             id,
             provider,
             document,
+            checkpoint,
             places,
             current: Mutex::default(),
         }))
@@ -100,7 +105,8 @@ impl SpiffeEndpoint {
             .await
             .map_err(|_| HandshakeError::Timeout)?
             .map_err(HandshakeError::Handshake)?;
-        http::serve(stream, self.0.document.clone()).await;
+        let checkpoint = Some(self.0.checkpoint.clone());
+        http::serve(stream, self.0.document.clone(), checkpoint).await;
         Ok(())
     }
 }

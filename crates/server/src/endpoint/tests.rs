@@ -14,6 +14,11 @@ use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client::TlsStream};
 use super::*;
 use crate::fixtures::{id, provider};
 
+/// No federation.
+fn nothing() -> watch::Receiver<Bytes> {
+    watch::Sender::new(Bytes::new()).subscribe()
+}
+
 fn document() -> (watch::Sender<Bytes>, watch::Receiver<Bytes>) {
     watch::channel(Bytes::from_static(b"{\"keys\":[]}"))
 }
@@ -279,8 +284,10 @@ fn server_id() -> SpiffeId {
 async fn the_spiffe_endpoint_serves_with_the_svid_of_the_moment() {
     let ca = TestAuthority::new("osaka.example");
     let (_sender, receiver) = document();
-    let mut server =
-        SpiffeServer::start(SpiffeEndpoint::new(server_id(), provider(), receiver)).await;
+    let mut server = {
+        let endpoint = SpiffeEndpoint::new(server_id(), provider(), receiver, nothing());
+        SpiffeServer::start(endpoint).await
+    };
     assert_eq!(server.fetch(&ca).await, None);
     let told = server.outcomes.recv().await.unwrap().unwrap();
     assert!(told.contains("osaka.example/renkei/server"), "{told}");

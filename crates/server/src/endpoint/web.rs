@@ -115,7 +115,7 @@ async fn serve(
     client: SocketAddr,
 ) {
     match timeout(HANDSHAKE_TIME, TlsAcceptor::from(config).accept(stream)).await {
-        Ok(Ok(stream)) => http::serve(stream, document).await,
+        Ok(Ok(stream)) => http::serve(stream, document, None).await,
         Ok(Err(error)) => tracing::debug!(%client, %error, "bundle endpoint: handshake failed"),
         Err(_) => tracing::debug!(%client, "bundle endpoint: handshake took too long"),
     }

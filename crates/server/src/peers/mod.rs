@@ -2,7 +2,6 @@
 //! stopped and replaced as the site file changes.
 
 mod accept;
-mod fetch;
 mod peer;
 mod schedule;
 mod source;
@@ -21,14 +20,15 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub use accept::BundleRefusal;
-pub use fetch::FetchError;
 pub use source::PeerFetchError;
+pub(crate) use source::web_client;
 pub use state::PeerStatus;
 
 use self::{peer::PeerLoop, source::Fetcher, state::PeerStates};
 use crate::{
     Clock, ServerMetrics,
     bundles::Bundles,
+    federation::Members,
     store::{Store, StoreError},
 };
 
@@ -48,6 +48,8 @@ struct Context {
 /// The loops of all peers.
 pub(crate) struct Peers {
     own: TrustDomain,
+    /// The verified bundles of a federation.
+    members: watch::Receiver<Members>,
     context: Arc<Context>,
 }
 
@@ -73,6 +75,7 @@ impl Peers {
         store: Arc<Store>,
         provider: Arc<CryptoProvider>,
         bundles: Arc<Bundles>,
+        members: watch::Receiver<Members>,
         metrics: ServerMetrics,
         clock: Clock,
     ) -> Result<Self, StoreError> {
@@ -98,6 +101,7 @@ impl Peers {
         };
         Ok(Self {
             own: site.trust_domain.clone(),
+            members,
             context: Arc::new(context),
         })
     }
@@ -105,11 +109,15 @@ impl Peers {
     /// Follows the site until `stop`.
     pub(crate) async fn run(&self, mut site: watch::Receiver<Arc<Site>>, stop: CancellationToken) {
         let mut running = BTreeMap::new();
+        let mut members = self.members.clone();
         loop {
             let now = site.borrow_and_update().clone();
+            let verified = members.borrow_and_update().clone();
             self.reconcile(&now, &mut running).await;
+            self.take_members(&now, &verified);
             tokio::select! {
                 () = stop.cancelled() => return,
+                Ok(()) = members.changed() => {}
                 changed = site.changed() => if changed.is_err() {
                     return stop.cancelled().await;
                 }
@@ -145,6 +153,12 @@ impl Peers {
             .values()
             .filter(|peer| peer.trust_domain != self.own)
         {
+            if peer.bundle == BundleSource::Federation {
+                if let Some(before) = running.remove(&peer.trust_domain) {
+                    end(before).await;
+                }
+                continue;
+            }
             let way = site.bundle_way(peer);
             let same = |r: &Running| {
                 r.bundle == peer.bundle && r.way == way && r.own_refresh == own_refresh
@@ -166,6 +180,28 @@ impl Peers {
                     task,
                 },
             );
+        }
+    }
+
+    /// The bundles of peers that are linked through the federation, as it has verified them.
+    fn take_members(&self, site: &Site, verified: &Members) {
+        let federated = site.peers.values();
+        let federated = federated.filter(|peer| {
+            peer.bundle == BundleSource::Federation && peer.trust_domain != self.own
+        });
+        for peer in federated {
+            let name = &peer.trust_domain;
+            let context = &self.context;
+            context.states.start(name, &peer.bundle);
+            let Some(member) = verified.get(name) else {
+                context.bundles.remove(name);
+                continue;
+            };
+            context.states.update(name, |status| {
+                status.sequence = member.bundle.sequence;
+                status.authorities = member.bundle.x509_authorities.len();
+            });
+            context.bundles.put(member.bundle.clone());
         }
     }
 

@@ -82,6 +82,8 @@ impl PeerLoop {
     pub(super) async fn refresh(&mut self) -> Result<(), PeerFetchError> {
         let fetcher = self.context.fetcher.clone();
         let document = match self.peer.bundle.clone() {
+            // Such a peer has no loop.
+            BundleSource::Federation => return Ok(()),
             BundleSource::File(path) => {
                 let bundle = read_file(&path, self.trust_domain())?.bundle;
                 return self.accept(bundle).await;

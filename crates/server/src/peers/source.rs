@@ -19,11 +19,12 @@ use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{
-    BundleRefusal,
+use super::BundleRefusal;
+use crate::{
+    endpoint::pem,
     fetch::{self, FetchError},
+    store::StoreError,
 };
-use crate::{endpoint::pem, store::StoreError};
 
 const ALPN: &[&[u8]] = &[b"http/1.1"];
 
@@ -84,7 +85,7 @@ impl PeerFetchError {
             Self::Fetch(FetchError::Connect { .. } | FetchError::NoHost(_)) => "connect",
             Self::Fetch(FetchError::Handshake { .. }) => "handshake",
             Self::Fetch(FetchError::Http(_) | FetchError::Status(_)) => "http",
-            Self::Fetch(FetchError::TooLong) => "too_long",
+            Self::Fetch(FetchError::TooLong(_)) => "too_long",
             Self::Refused(refusal) | Self::UnknownCa(refusal) => refusal.label(),
             Self::Roots(_) | Self::Tls(_) => "tls",
             Self::Document(_) => "document",
@@ -140,17 +141,8 @@ impl Fetcher {
         url: &Url,
         roots: Option<&Path>,
     ) -> Result<Bytes, PeerFetchError> {
-        let file = roots.map(Path::to_owned);
-        let roots = tokio::task::spawn_blocking(move || web_roots(file.as_deref()))
-            .await
-            .map_err(|error| PeerFetchError::Roots(error.to_string()))?
-            .map_err(PeerFetchError::Roots)?;
-        let mut config = ClientConfig::builder_with_provider(self.provider.clone())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
-        Ok(fetch::get(url, None, Arc::new(config), self.limit).await?)
+        let config = web_client(&self.provider, roots).await?;
+        Ok(fetch::get(url, None, config, self.limit).await?)
     }
 
     /// The profile https_spiffe (SPIFFE_Federation 5.2.2): the endpoint has an SVID that the last
@@ -179,6 +171,24 @@ impl Fetcher {
             None => Err(error.into()),
         }
     }
+}
+
+/// A client that believes in certificates of the web's PKI.
+pub(crate) async fn web_client(
+    provider: &Arc<CryptoProvider>,
+    roots: Option<&Path>,
+) -> Result<Arc<ClientConfig>, PeerFetchError> {
+    let file = roots.map(Path::to_owned);
+    let roots = tokio::task::spawn_blocking(move || web_roots(file.as_deref()))
+        .await
+        .map_err(|error| PeerFetchError::Roots(error.to_string()))?
+        .map_err(PeerFetchError::Roots)?;
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
+    Ok(Arc::new(config))
 }
 
 fn web_roots(file: Option<&Path>) -> Result<RootCertStore, String> {

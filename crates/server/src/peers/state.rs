@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 pub struct PeerStatus {
     /// Whose bundle.
     pub trust_domain: TrustDomain,
-    /// `file`, `https_web` or `https_spiffe`.
+    /// `file`, `https_web`, `https_spiffe` or `federation`.
     pub profile: &'static str,
     /// The file or URL.
     pub source: String,
@@ -39,6 +39,7 @@ impl PeerStatus {
             BundleSource::File(path) => ("file", path.display().to_string()),
             BundleSource::HttpsWeb { url, .. } => ("https_web", url.to_string()),
             BundleSource::HttpsSpiffe { url, .. } => ("https_spiffe", url.to_string()),
+            BundleSource::Federation => ("federation", "the federation's log".to_owned()),
         };
         Self {
             trust_domain: trust_domain.clone(),

@@ -9,13 +9,13 @@ use crate::{
 };
 
 /// What is wrong with a value and what to write instead.
-pub(super) struct Wrong {
-    pub(super) message: String,
-    pub(super) hint: String,
+pub(crate) struct Wrong {
+    pub(crate) message: String,
+    pub(crate) hint: String,
 }
 
 impl Wrong {
-    pub(super) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             hint: hint.into(),
@@ -25,44 +25,44 @@ impl Wrong {
 
 /// One entry of a mapping.
 #[derive(Clone, Copy)]
-pub(super) struct Entry<'a> {
-    pub(super) key: &'a str,
-    pub(super) place: Place,
-    pub(super) value: &'a Node,
+pub(crate) struct Entry<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) place: Place,
+    pub(crate) value: &'a Node,
 }
 
 /// The entries of a mapping whose keys are known beforehand.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     /// Where to complain about what is missing.
-    pub(super) place: Place,
+    pub(crate) place: Place,
     /// Whether it is a mapping at all. If not, that is the fault, and nothing is missing.
-    pub(super) is_mapping: bool,
+    pub(crate) is_mapping: bool,
     entries: BTreeMap<&'a str, Entry<'a>>,
     known: &'static [&'static str],
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn get(&self, key: &str) -> Option<Entry<'a>> {
+    pub(crate) fn get(&self, key: &str) -> Option<Entry<'a>> {
         debug_assert!(self.known.contains(&key), "{key} is read but not known");
         self.entries.get(key).copied()
     }
 }
 
 /// Walks the tree: what it cannot read becomes a fault, and it goes on with the rest.
-pub(super) struct Reader {
-    pub(super) faults: Faults,
-    pub(super) places: BTreeMap<Item, Place>,
+pub(crate) struct Reader {
+    pub(crate) faults: Faults,
+    pub(crate) places: BTreeMap<Item, Place>,
 }
 
 impl Reader {
-    pub(super) fn new(faults: Faults) -> Self {
+    pub(crate) fn new(faults: Faults) -> Self {
         Self {
             faults,
             places: BTreeMap::new(),
         }
     }
 
-    pub(super) fn fault(
+    pub(crate) fn fault(
         &mut self,
         place: Place,
         message: impl Into<String>,
@@ -71,11 +71,11 @@ impl Reader {
         self.faults.push(place, message, hint);
     }
 
-    pub(super) fn wrong(&mut self, place: Place, wrong: Wrong) {
+    pub(crate) fn wrong(&mut self, place: Place, wrong: Wrong) {
         self.faults.push(place, wrong.message, wrong.hint);
     }
 
-    pub(super) fn missing(&mut self, fields: &Fields<'_>, key: &str, example: &str) {
+    pub(crate) fn missing(&mut self, fields: &Fields<'_>, key: &str, example: &str) {
         if fields.is_mapping {
             let hint = format!("add `{key}: {example}`");
             self.fault(fields.place, format!("`{key}` is missing"), hint);
@@ -84,7 +84,7 @@ impl Reader {
 
     /// The entries of a mapping in the order of the text, each key once. Nothing is an empty
     /// mapping: people comment the last entry out.
-    pub(super) fn entries<'a>(&mut self, of: Entry<'a>, example: &str) -> Vec<Entry<'a>> {
+    pub(crate) fn entries<'a>(&mut self, of: Entry<'a>, example: &str) -> Vec<Entry<'a>> {
         match &of.value.value {
             Value::Null => Vec::new(),
             Value::Map(entries) => self.unrepeated(entries),
@@ -126,7 +126,7 @@ impl Reader {
 
     /// The fields of a mapping. Keys that are not `known` become faults, unless `later` answers
     /// for them.
-    pub(super) fn fields<'a>(
+    pub(crate) fn fields<'a>(
         &mut self,
         of: Entry<'a>,
         known: &'static [&'static str],
@@ -151,7 +151,7 @@ impl Reader {
     }
 
     /// The items of a list. Nothing is an empty list.
-    pub(super) fn items<'a>(&mut self, of: Entry<'a>, example: &str) -> &'a [Node] {
+    pub(crate) fn items<'a>(&mut self, of: Entry<'a>, example: &str) -> &'a [Node] {
         match &of.value.value {
             Value::Null => &[],
             Value::List(items) => items,
@@ -168,7 +168,7 @@ impl Reader {
     }
 
     /// A text, read by `read`. `what` names it in faults.
-    pub(super) fn scalar<T>(
+    pub(crate) fn scalar<T>(
         &mut self,
         node: &Node,
         what: &str,
@@ -188,7 +188,7 @@ impl Reader {
     }
 
     /// The text of a field, read by `read`.
-    pub(super) fn field<T>(
+    pub(crate) fn field<T>(
         &mut self,
         entry: Entry<'_>,
         example: &str,

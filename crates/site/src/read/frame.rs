@@ -13,25 +13,25 @@ use crate::{BundleEndpoint, Host, HostPort, Item, Lifetimes, Place, schema::keys
 const DAY: Duration = Duration::from_hours(24);
 
 /// The site itself, as far as it could be read.
-pub(super) struct Frame {
-    pub(super) site_name: Option<String>,
-    pub(super) trust_domain: Option<TrustDomain>,
+pub(crate) struct Frame {
+    pub(crate) site_name: Option<String>,
+    pub(crate) trust_domain: Option<TrustDomain>,
     /// There is a gateway, though it may be at fault.
-    pub(super) has_gateway: bool,
-    pub(super) gateway: Option<WrittenGateway>,
-    pub(super) bundle_endpoint: Option<BundleEndpoint>,
-    pub(super) lifetimes: Lifetimes,
-    pub(super) admin: Option<SocketAddr>,
+    pub(crate) has_gateway: bool,
+    pub(crate) gateway: Option<WrittenGateway>,
+    pub(crate) bundle_endpoint: Option<BundleEndpoint>,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 /// The gateway as written; what `via` means is settled once the peers are known.
-pub(super) struct WrittenGateway {
-    pub(super) listen: Option<SocketAddr>,
-    pub(super) advertise: Option<HostPort>,
-    pub(super) via: Option<(TrustDomain, Place)>,
+pub(crate) struct WrittenGateway {
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) advertise: Option<HostPort>,
+    pub(crate) via: Option<(TrustDomain, Place)>,
 }
 
-pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Frame {
+pub(crate) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Frame {
     let site_name = required(reader, fields, "site", "osaka", values::site_name);
     let trust_domain = trust_domain(reader, fields);
     let gateway = fields.get("gateway").and_then(|of| gateway(reader, of));
@@ -51,12 +51,12 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Frame {
     }
 }
 
-pub(super) fn no_later_keys(_: &str) -> Option<Wrong> {
+pub(crate) fn no_later_keys(_: &str) -> Option<Wrong> {
     None
 }
 
 /// A field that must be there.
-pub(super) fn required<T>(
+pub(crate) fn required<T>(
     reader: &mut Reader,
     fields: &Fields<'_>,
     key: &str,

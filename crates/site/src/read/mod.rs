@@ -4,6 +4,7 @@
 //! site, which then never leaves this module. Faults that only follow from another fault are not
 //! reported: with the trust domain at fault, nobody can say which identities are foreign.
 
+mod federation;
 mod fields;
 mod frame;
 mod hub;
@@ -12,14 +13,13 @@ mod methods;
 mod peers;
 mod services;
 mod topics;
-mod values;
+pub(crate) mod values;
 mod workloads;
 
 use std::collections::BTreeSet;
 
 use renkei_spiffe::{SpiffeId, TrustDomain};
 
-use self::fields::{Entry, Reader, Wrong};
 use crate::{
     Fault, Faults, Item, MAX_TEXT, Place, Site,
     node::{self, Node, Value},
@@ -28,22 +28,37 @@ use crate::{
     site::SERVER_PATH,
 };
 
+pub(crate) use self::{
+    fields::{Entry, Fields, Reader, Wrong},
+    frame::{no_later_keys, required},
+};
+
 /// Parses, checks and resolves a site file.
 pub(crate) fn read(name: &str, text: &str) -> Result<Site, Faults> {
+    let (root, reader) = tree(name, text, "site file")?;
     // A byte order mark would shift every place.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    read_root(&root, reader, name, without_mark(text))
+}
+
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// The tree of a file and a reader of it.
+pub(crate) fn tree(name: &str, text: &str, what: &str) -> Result<(Node, Reader), Faults> {
+    let text = without_mark(text);
     if text.len() > MAX_TEXT {
         let mut faults = Faults::new(name, "");
         let message = format!(
             "the file has {} bytes; at most {MAX_TEXT} are read",
             text.len()
         );
-        faults.push(Place::START, message, "is this the site file?");
+        faults.push(Place::START, message, format!("is this the {what}?"));
         return Err(faults);
     }
     let mut faults = Faults::new(name, text);
     match node::parse(text) {
-        Ok(root) => read_root(&root, Reader::new(faults), name, text),
+        Ok(root) => Ok((root, Reader::new(faults))),
         Err(Fault {
             place,
             message,
@@ -60,6 +75,7 @@ struct Context<'a> {
     own: Option<TrustDomain>,
     peers: peers::Known,
     services: BTreeSet<&'a str>,
+    workloads: BTreeSet<&'a str>,
 }
 
 impl Context<'_> {
@@ -67,7 +83,9 @@ impl Context<'_> {
     /// means everybody at Osaka, and so must not get the one for the other.
     fn is_no_trust_domain(&self, text: &str) -> Result<(), Wrong> {
         let linked = |name: &TrustDomain| {
-            self.own.as_ref() == Some(name) || self.peers.has_gateway.contains_key(name)
+            self.own.as_ref() == Some(name)
+                || self.peers.has_gateway.contains_key(name)
+                || self.may_be_a_member(name)
         };
         match TrustDomain::parse(text).ok().filter(linked) {
             Some(name) => Err(Wrong::new(
@@ -76,6 +94,13 @@ impl Context<'_> {
             )),
             None => Ok(()),
         }
+    }
+
+    /// In a federation any DNS name may be a member's, unless something here has that name.
+    fn may_be_a_member(&self, name: &TrustDomain) -> bool {
+        let name = name.as_str();
+        let here = self.services.contains(name) || self.workloads.contains(name);
+        self.peers.incomplete && name.contains('.') && !here
     }
 }
 
@@ -89,11 +114,12 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
         place: Place::START,
         value: root,
     };
-    let fields = reader.fields(of, keys::SITE, "", later);
+    let fields = reader.fields(of, keys::SITE, "", no_later_keys);
     let frame = frame::read(&mut reader, &fields);
     let own = frame.trust_domain.as_ref();
     let (peers, mut known) = peers::read(&mut reader, fields.get("peers"), own);
-    known.incomplete |= names(Some(of)).contains("federation");
+    known.incomplete |= fields.get("federation").is_some();
+    let federation = federation::read(&mut reader, &fields, own, &peers);
     let relays = fields.get("relays");
     let relays = hub::relays(&mut reader, relays, &frame, &peers, &mut known);
     let gateway = hub::gateway(&mut reader, &frame, &peers, &known);
@@ -102,6 +128,7 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
         own: frame.trust_domain,
         peers: known,
         services: names(offered),
+        workloads: names(fields.get("workloads")),
     };
     let services = services::read(&mut reader, offered, &context);
     services::need_gateway(&mut reader, offered, frame.has_gateway);
@@ -127,6 +154,7 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
         gateway,
         bundle_endpoint,
         peers,
+        federation,
         relays,
         services,
         workloads,
@@ -168,15 +196,6 @@ fn names<'a>(of: Option<Entry<'a>>) -> BTreeSet<&'a str> {
     }
 }
 
-fn later(key: &str) -> Option<Wrong> {
-    (key == "federation").then(|| {
-        Wrong::new(
-            "`federation` is not supported by this version",
-            "link the sites with `peers: {osaka.example: {bundle: URL, gateway: HOST:PORT}}`",
-        )
-    })
-}
-
 /// Reads an identity of the site's own trust domain or a peer's.
 fn linked_identity(
     reader: &mut Reader,
@@ -195,7 +214,9 @@ fn linked_identity(
         let near = context.peers.nearest(td);
         let hint = match near {
             Some(near) => format!("did you mean `{near}{}`?", id.path()),
-            None => format!("add `{td}: {{bundle: URL or FILE}}` to `peers`"),
+            None => {
+                format!("add `{td}: {{bundle: URL or FILE}}` to `peers`, or join its federation")
+            }
         };
         let message = format!("{td} is neither this site's trust domain nor a peer's");
         reader.fault(node.place, message, hint);

@@ -14,7 +14,7 @@ use crate::{
 /// The name that Renkei keeps for its own identities.
 const RESERVED: &str = "renkei";
 
-pub(super) fn listen(text: &str) -> Result<SocketAddr, Wrong> {
+pub(crate) fn listen(text: &str) -> Result<SocketAddr, Wrong> {
     let wrong = |message: String| {
         Wrong::new(
             message,
@@ -34,7 +34,7 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, Wrong> {
 }
 
 /// A listener that only processes of this node can reach.
-pub(super) fn listen_locally(text: &str, why: &str) -> Result<SocketAddr, Wrong> {
+pub(crate) fn listen_locally(text: &str, why: &str) -> Result<SocketAddr, Wrong> {
     let address = listen(text)?;
     if address.ip().is_loopback() {
         return Ok(address);
@@ -46,13 +46,13 @@ pub(super) fn listen_locally(text: &str, why: &str) -> Result<SocketAddr, Wrong>
     ))
 }
 
-pub(super) fn dial(text: &str) -> Result<HostPort, Wrong> {
+pub(crate) fn dial(text: &str) -> Result<HostPort, Wrong> {
     let hint = "write HOST:PORT, such as 10.0.0.5:9092 or \"[2001:db8::5]:9092\"";
     HostPort::parse(text)
         .map_err(|error| Wrong::new(format!("{text:?} is not an address: {error}"), hint))
 }
 
-pub(super) fn trust_domain(text: &str) -> Result<TrustDomain, Wrong> {
+pub(crate) fn trust_domain(text: &str) -> Result<TrustDomain, Wrong> {
     let hint = match text.strip_prefix("spiffe://") {
         Some(bare) => format!("write {}", bare.trim_end_matches('/')),
         None => "write a DNS name of your own, such as osaka.example".to_owned(),
@@ -67,7 +67,7 @@ pub(super) fn trust_domain(text: &str) -> Result<TrustDomain, Wrong> {
 
 /// An identity in its short or full form. Without the site's own trust domain, which may itself
 /// be at fault, a bare name is nobody's.
-pub(super) fn identity(text: &str, own: Option<&TrustDomain>) -> Result<Option<SpiffeId>, Wrong> {
+pub(crate) fn identity(text: &str, own: Option<&TrustDomain>) -> Result<Option<SpiffeId>, Wrong> {
     let parsed = match own {
         Some(own) => SpiffeId::parse_short(text, own).map(Some),
         None if text.starts_with("spiffe://") => SpiffeId::parse(text).map(Some),
@@ -84,7 +84,7 @@ pub(super) fn identity(text: &str, own: Option<&TrustDomain>) -> Result<Option<S
 }
 
 /// The name of a service: a label of the server name that its gateway is asked for.
-pub(super) fn service_name(text: &str) -> Result<(), Wrong> {
+pub(crate) fn service_name(text: &str) -> Result<(), Wrong> {
     if !is_dns_label(text) {
         let message = format!("{text:?} is not a name for a service");
         return Err(Wrong::new(
@@ -96,7 +96,7 @@ pub(super) fn service_name(text: &str) -> Result<(), Wrong> {
 }
 
 /// The name of a workload: one segment of a SPIFFE ID's path.
-pub(super) fn workload_name(text: &str) -> Result<(), Wrong> {
+pub(crate) fn workload_name(text: &str) -> Result<(), Wrong> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     if !text.bytes().all(allowed) || text.len() > 255 || matches!(text, "" | "." | "..") {
         let message = format!("{text:?} is not a name for a workload");
@@ -119,7 +119,7 @@ fn unreserved(text: &str) -> Result<(), Wrong> {
 }
 
 /// The name of a site, which people see.
-pub(super) fn site_name(text: &str) -> Result<String, Wrong> {
+pub(crate) fn site_name(text: &str) -> Result<String, Wrong> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     if text.bytes().all(allowed) && text.len() <= 63 {
         return Ok(text.to_owned());
@@ -131,7 +131,7 @@ pub(super) fn site_name(text: &str) -> Result<String, Wrong> {
     ))
 }
 
-pub(super) fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, Wrong> {
+pub(crate) fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, Wrong> {
     let Some(duration) = parse_duration(text) else {
         let message = format!("{text:?} is not a duration");
         return Err(Wrong::new(
@@ -150,7 +150,7 @@ pub(super) fn duration(text: &str, least: Duration, most: Duration) -> Result<Du
 }
 
 /// Certificates never outlive the authority that signed them.
-pub(super) fn outlived(lifetimes: &Lifetimes) -> Option<Wrong> {
+pub(crate) fn outlived(lifetimes: &Lifetimes) -> Option<Wrong> {
     let (ca, svid) = (
         write_duration(lifetimes.ca),
         write_duration(lifetimes.x509_svid),
@@ -165,12 +165,26 @@ pub(super) fn outlived(lifetimes: &Lifetimes) -> Option<Wrong> {
 }
 
 /// A file name. Whether the file exists is for the caller to find out.
-pub(super) fn path(text: &str) -> Result<PathBuf, Wrong> {
+pub(crate) fn path(text: &str) -> Result<PathBuf, Wrong> {
     match text.contains('\0') {
         false => Ok(text.into()),
         true => Err(Wrong::new(
             "a file name cannot contain a NUL character",
             "remove it",
+        )),
+    }
+}
+
+/// The identity of a site in a federation: the SHA-256 of its genesis.
+pub(crate) fn digest(text: &str) -> Result<String, Wrong> {
+    let digits = text
+        .bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    match digits && text.len() == 64 {
+        true => Ok(text.to_owned()),
+        false => Err(Wrong::new(
+            format!("{text:?} is not the identity of a site"),
+            "write the 64 hexadecimal digits that `renkei federation join` prints there",
         )),
     }
 }

@@ -1,10 +1,11 @@
 //! The loops as they run, and as the site file changes.
 
 use super::*;
-use crate::fixtures::site_with;
+use crate::{federation::MemberPeer, fixtures::site_with};
 
 struct Loops {
     site: watch::Sender<Arc<Site>>,
+    members: watch::Sender<Members>,
     bundles: watch::Receiver<Arc<BundleSet>>,
     peers: Arc<Peers>,
     stop: CancellationToken,
@@ -14,11 +15,13 @@ struct Loops {
 impl Loops {
     async fn start(lab: &Lab, site: Arc<Site>) -> Self {
         let context = &lab.context;
+        let members = watch::Sender::new(Members::default());
         let peers = Peers::open(
             &site,
             context.store.clone(),
             provider(),
             context.bundles.clone(),
+            members.subscribe(),
             ServerMetrics::default(),
             context.clock.clone(),
         )
@@ -32,6 +35,7 @@ impl Loops {
         });
         Self {
             site,
+            members,
             bundles: context.bundles.subscribe(),
             peers,
             stop,
@@ -160,4 +164,36 @@ async fn a_restart_publishes_the_cached_bundle_before_anything_is_fetched() {
         lab.known().await.is_none(),
         "whoever is no peer any longer is forgotten"
     );
+}
+
+#[tokio::test]
+async fn members_of_a_federation_are_published_once_the_site_is_linked_with_them() {
+    let lab = Lab::new().await;
+    let unlinked = peers_site(&[]);
+    let mut loops = Loops::start(&lab, unlinked.clone()).await;
+    let verified = |sequence| {
+        let peer = MemberPeer {
+            bundle: tokyo_bundle(sequence),
+            gateway: None,
+        };
+        Members::new([(tokyo(), peer)].into())
+    };
+    let linked = Arc::new(unlinked.with_members([(&tokyo(), &None)]));
+    loops.members.send_replace(verified(1));
+    loops.site.send_replace(linked);
+    loops.until(|all| sequence(all) == Some(1)).await;
+    loops.members.send_replace(verified(2));
+    loops.until(|all| sequence(all) == Some(2)).await;
+    let status = loops.peers.status();
+    assert_eq!(status[0].profile, "federation");
+    assert_eq!(status[0].authorities, 1);
+    // A member that falls out is unknown at once, whatever the site says yet.
+    loops.members.send_replace(Members::default());
+    loops.until(|all| all.get(&tokyo()).is_none()).await;
+    loops.members.send_replace(verified(3));
+    loops.until(|all| sequence(all) == Some(3)).await;
+    loops.site.send_replace(unlinked);
+    loops.until(|all| all.get(&tokyo()).is_none()).await;
+    assert!(loops.peers.status().is_empty());
+    loops.stop().await;
 }

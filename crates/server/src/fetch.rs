@@ -1,5 +1,5 @@
-//! One bounded GET of a bundle document over TLS. No redirects are followed: the endpoint is the
-//! one that the site file names.
+//! One bounded exchange of HTTP with an endpoint that a file of this site names, over TLS or, for
+//! what is signed anyway, without. No redirects are followed.
 
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
@@ -8,22 +8,28 @@ use http::{
     Request, Response, StatusCode,
     header::{ACCEPT, CONTENT_LENGTH, HOST, USER_AGENT},
 };
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use renkei_site::BundleWay;
 use renkei_spiffe::MAX_DOCUMENT_BYTES;
 use rustls::{AlertDescription, ClientConfig};
 use rustls_pki_types::ServerName;
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 32 * 1024;
+/// What is read of an answer that is not a success: one sentence.
+const MAX_REASON: usize = 4 * 1024;
 const AGENT: &str = concat!("renkei/", env!("CARGO_PKG_VERSION"));
 
-/// Why a document could not be fetched.
+/// Why an exchange failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The URL has no host that TLS could ask for.
@@ -54,14 +60,14 @@ pub enum FetchError {
     /// Any other status than 200, redirects included.
     #[error("the endpoint answered {0}{hint}", hint = redirect_hint(*.0))]
     Status(StatusCode),
-    /// More than a bundle document may have.
-    #[error("the document is longer than {MAX_DOCUMENT_BYTES} bytes")]
-    TooLong,
+    /// More than such a document may have.
+    #[error("the document is longer than {0} bytes")]
+    TooLong(usize),
 }
 
 impl FetchError {
     /// The failure of a handshake, whose cause the verifier may know better.
-    pub(super) fn handshake(&self) -> Option<&io::Error> {
+    pub(crate) fn handshake(&self) -> Option<&io::Error> {
         match self {
             Self::Handshake { source, .. } => Some(source),
             _ => None,
@@ -84,47 +90,86 @@ fn name_hint(error: &io::Error) -> &'static str {
 
 fn redirect_hint(status: StatusCode) -> &'static str {
     if status.is_redirection() {
-        "; redirects are not followed, so give the final URL in the site file"
+        "; redirects are not followed, so give the final URL in the file"
     } else {
         ""
     }
 }
 
-/// Fetches the document at `url`, verified as `tls` says, by another way than the URL's own if
-/// there is one. `limit` is the time from the name lookup to the last byte.
-pub(super) async fn get(
+/// What to ask, and how much to take.
+pub(crate) struct Ask<'a> {
+    pub(crate) url: &'a Url,
+    /// Another way than the URL's own.
+    pub(crate) way: Option<&'a BundleWay>,
+    /// What to hand in; nothing asks for what is there.
+    pub(crate) body: Option<Bytes>,
+    /// Nothing goes without TLS.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    /// The longest answer.
+    pub(crate) most: usize,
+    /// From the name lookup to the last byte.
+    pub(crate) limit: Duration,
+}
+
+/// An answer; of one that is no success, the first few bytes.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+}
+
+/// Fetches the bundle document at `url`, verified as `tls` says, by another way than the
+/// URL's own if there is one.
+pub(crate) async fn get(
     url: &Url,
     way: Option<&BundleWay>,
     tls: Arc<ClientConfig>,
     limit: Duration,
 ) -> Result<Bytes, FetchError> {
-    match timeout(limit, exchange(url, way, tls)).await {
+    let ask = Ask {
+        url,
+        way,
+        body: None,
+        tls: Some(tls),
+        most: MAX_DOCUMENT_BYTES,
+        limit,
+    };
+    let answer = exchange(ask).await?;
+    match answer.status {
+        StatusCode::OK => Ok(answer.body),
+        other => Err(FetchError::Status(other)),
+    }
+}
+
+/// One exchange.
+pub(crate) async fn exchange(ask: Ask<'_>) -> Result<Answer, FetchError> {
+    let limit = ask.limit;
+    match timeout(limit, connect_and_ask(ask)).await {
         Ok(result) => result,
         Err(_) => Err(FetchError::Timeout(limit)),
     }
 }
 
-async fn exchange(
-    url: &Url,
-    way: Option<&BundleWay>,
-    tls: Arc<ClientConfig>,
-) -> Result<Bytes, FetchError> {
-    let stream = connect(url, way, tls).await?;
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+async fn connect_and_ask(ask: Ask<'_>) -> Result<Answer, FetchError> {
+    let stream = connect(ask.url, ask.way, ask.tls).await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES)
         .handshake(TokioIo::new(stream))
         .await?;
-    let request = request(url).ok_or_else(|| FetchError::NoHost(url.clone()))?;
+    let no_host = || FetchError::NoHost(ask.url.clone());
+    let request = request(ask.url, ask.body).ok_or_else(no_host)?;
     let read = async {
         let response = sender.send_request(request).await?;
-        read_document(response).await
+        read_answer(response, ask.most).await
     };
     // The connection is driven here, so that giving up on the answer also closes it.
     tokio::pin!(connection, read);
     tokio::select! {
         biased;
-        document = &mut read => document,
+        answer = &mut read => answer,
         ended = &mut connection => {
             ended?;
             read.await
@@ -135,8 +180,8 @@ async fn exchange(
 async fn connect(
     url: &Url,
     way: Option<&BundleWay>,
-    tls: Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>, FetchError> {
+    tls: Option<Arc<ClientConfig>>,
+) -> Result<Box<dyn Stream>, FetchError> {
     let no_host = || FetchError::NoHost(url.clone());
     let port = url.port_or_known_default().ok_or_else(no_host)?;
     let (to, name) = match (way, url.host().ok_or_else(no_host)?) {
@@ -157,16 +202,20 @@ async fn connect(
         host: host(),
         source,
     })?;
-    TlsConnector::from(tls)
+    let Some(tls) = tls else {
+        return Ok(Box::new(tcp));
+    };
+    let stream = TlsConnector::from(tls)
         .connect(name, tcp)
         .await
         .map_err(|source| FetchError::Handshake {
             host: host(),
             source,
-        })
+        })?;
+    Ok(Box::new(stream))
 }
 
-fn request(url: &Url) -> Option<Request<Empty<Bytes>>> {
+fn request(url: &Url, body: Option<Bytes>) -> Option<Request<Full<Bytes>>> {
     let target = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
@@ -175,35 +224,44 @@ fn request(url: &Url) -> Option<Request<Empty<Bytes>>> {
         Some(port) => format!("{}:{port}", url.host_str()?),
         None => url.host_str()?.to_owned(),
     };
-    Request::get(target)
+    let request = match body {
+        Some(_) => Request::post(target),
+        None => Request::get(target),
+    };
+    request
         .header(HOST, host)
-        .header(ACCEPT, "application/json")
+        .header(ACCEPT, "application/json, */*;q=0.5")
         .header(USER_AGENT, AGENT)
-        .body(Empty::new())
+        .body(Full::new(body.unwrap_or_default()))
         .ok()
 }
 
 /// Reads the body as long as it stays within bounds; what the peer declares is checked first.
-async fn read_document(response: Response<Incoming>) -> Result<Bytes, FetchError> {
-    if response.status() != StatusCode::OK {
-        return Err(FetchError::Status(response.status()));
-    }
+async fn read_answer(response: Response<Incoming>, most: usize) -> Result<Answer, FetchError> {
+    let status = response.status();
+    let success = status.is_success();
     let declared = response
         .headers()
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > MAX_DOCUMENT_BYTES) {
-        return Err(FetchError::TooLong);
+    if success && declared.is_some_and(|length| length > most) {
+        return Err(FetchError::TooLong(most));
     }
-    let mut body = response.into_body();
-    let mut document = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        if let Some(data) = frame?.data_ref() {
-            if data.len() > MAX_DOCUMENT_BYTES - document.len() {
-                return Err(FetchError::TooLong);
+    let most = if success { most } else { MAX_REASON };
+    let mut incoming = response.into_body();
+    let mut body = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        let Some(data) = frame?.into_data().ok() else {
+            continue;
+        };
+        if data.len() > most - body.len() {
+            match success {
+                true => return Err(FetchError::TooLong(most)),
+                false => break,
             }
-            document.extend_from_slice(data);
         }
+        body.extend_from_slice(&data);
     }
-    Ok(document.freeze())
+    let body = body.freeze();
+    Ok(Answer { status, body })
 }

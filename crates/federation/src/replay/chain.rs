@@ -1,0 +1,183 @@
+//! One site as the log knows it: from its genesis, version by version, to its newest bundle.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use renkei_spiffe::{Bundle, TrustDomain};
+
+use super::Refusal;
+use crate::{BundleStatement, Digest, Envelope, PublicKey, SiteRoot, Withdrawal};
+
+/// A sequence that jumps by more was made by somebody who wants to leave no number behind.
+const MAX_JUMP: u64 = 1_000_000;
+/// So many statements of a site are remembered for the site itself to recognise.
+const REMEMBERED: usize = 16;
+const MAX_ENDORSEMENTS: usize = 1_000;
+
+/// The newest bundle statement that was accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accepted {
+    /// What it says.
+    pub statement: BundleStatement,
+    /// The SPIFFE bundle in it.
+    pub bundle: Bundle,
+    /// The online keys that signed it.
+    pub signers: Vec<PublicKey>,
+    /// Where in the log it is.
+    pub index: u64,
+    /// The digest of its payload.
+    pub digest: Digest,
+}
+
+/// A site's chain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chain {
+    /// The current version.
+    pub root: SiteRoot,
+    /// Its digest.
+    pub head: Digest,
+    /// The newest bundle.
+    pub bundle: Option<Accepted>,
+    /// Where its last bundle statements under this version are, and their digests.
+    pub recent: VecDeque<(u64, Digest)>,
+    /// The site's own end.
+    pub withdrawn: Option<Withdrawal>,
+    /// Whom it has endorsed.
+    pub endorsed: BTreeSet<(TrustDomain, Digest)>,
+}
+
+impl Chain {
+    pub(super) fn begin(envelope: &Envelope, root: &SiteRoot) -> Result<Self, Refusal> {
+        if !envelope.is_signed_by(&root.root) {
+            return Err(Refusal::Signature("its own root keys"));
+        }
+        Ok(Self {
+            root: root.clone(),
+            head: envelope.digest(),
+            bundle: None,
+            recent: VecDeque::new(),
+            withdrawn: None,
+            endorsed: BTreeSet::new(),
+        })
+    }
+
+    /// The next version: exactly one up, signed by the root keys of both versions.
+    pub(super) fn follow(&mut self, envelope: &Envelope, root: &SiteRoot) -> Result<(), Refusal> {
+        self.is_alive()?;
+        if root.prev != Some(self.head) || Some(root.version) != self.root.version.checked_add(1) {
+            return Err(Refusal::NotTheNext);
+        }
+        if root.trust_domain != self.root.trust_domain {
+            return Err(Refusal::NotTheNext);
+        }
+        if !envelope.is_signed_by(&self.root.root) {
+            return Err(Refusal::Signature("the root keys of the version before"));
+        }
+        if !envelope.is_signed_by(&root.root) {
+            return Err(Refusal::Signature("its own root keys"));
+        }
+        self.root = root.clone();
+        self.head = envelope.digest();
+        // Whoever made a new version by hand has looked at what was said before.
+        self.recent.clear();
+        Ok(())
+    }
+
+    pub(super) fn take_bundle(
+        &mut self,
+        envelope: &Envelope,
+        statement: &BundleStatement,
+        index: u64,
+    ) -> Result<(), Refusal> {
+        self.is_alive()?;
+        let current = self.root.version;
+        if statement.root_version != current {
+            let said = statement.root_version;
+            return Err(Refusal::RootVersion { said, current });
+        }
+        let signers = envelope.signers(&self.root.online_keys);
+        if signers.is_empty() {
+            return Err(Refusal::Signature("an online key of the site"));
+        }
+        let known = self.bundle.as_ref().map_or(0, |b| b.statement.sequence);
+        let offered = statement.sequence;
+        if offered <= known || offered - known > MAX_JUMP {
+            return Err(Refusal::Sequence { known, offered });
+        }
+        // A document of JSON values is written back without loss.
+        let document = statement.bundle.to_string();
+        let bundle = Bundle::parse_document(statement.trust_domain.clone(), document.as_bytes())?;
+        self.judge_bundle(statement, &bundle)?;
+        if self.recent.len() == REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((index, envelope.digest()));
+        self.bundle = Some(Accepted {
+            statement: statement.clone(),
+            bundle,
+            signers,
+            index,
+            digest: envelope.digest(),
+        });
+        Ok(())
+    }
+
+    /// Within one version of the site root the bundle's own sequence never falls, and one number
+    /// is one content. A new version, signed by root keys, may begin anew.
+    fn judge_bundle(&self, statement: &BundleStatement, offered: &Bundle) -> Result<(), Refusal> {
+        if offered.x509_authorities.is_empty() {
+            return Err(Refusal::EmptyBundle);
+        }
+        let before = self.bundle.as_ref();
+        let Some(before) = before.filter(|b| b.statement.root_version == statement.root_version)
+        else {
+            return Ok(());
+        };
+        let known = &before.bundle;
+        let same = known.x509_authorities == offered.x509_authorities
+            && known.jwt_authorities == offered.jwt_authorities;
+        match offered.sequence.cmp(&known.sequence) {
+            std::cmp::Ordering::Greater => Ok(()),
+            std::cmp::Ordering::Equal if same => Ok(()),
+            _ => Err(Refusal::BundleSequence {
+                known: known.sequence,
+                offered: offered.sequence,
+            }),
+        }
+    }
+
+    pub(super) fn withdraw(
+        &mut self,
+        envelope: &Envelope,
+        withdrawal: &Withdrawal,
+    ) -> Result<(), Refusal> {
+        let by_root = envelope.is_signed_by(&self.root.root);
+        if !by_root && envelope.signers(&self.root.recovery_keys).is_empty() {
+            return Err(Refusal::Signature("the site's root or recovery keys"));
+        }
+        self.withdrawn = Some(withdrawal.clone());
+        Ok(())
+    }
+
+    pub(super) fn endorse(
+        &mut self,
+        envelope: &Envelope,
+        newcomer: (TrustDomain, Digest),
+    ) -> Result<(), Refusal> {
+        self.is_alive()?;
+        if envelope.signers(&self.root.online_keys).is_empty() {
+            return Err(Refusal::Signature("an online key of the member"));
+        }
+        if self.endorsed.len() >= MAX_ENDORSEMENTS {
+            return Err(Refusal::TooMany("endorsements by this member"));
+        }
+        self.endorsed.insert(newcomer);
+        Ok(())
+    }
+
+    fn is_alive(&self) -> Result<(), Refusal> {
+        match self.withdrawn {
+            Some(_) => Err(Refusal::Withdrawn),
+            None => Ok(()),
+        }
+    }
+}

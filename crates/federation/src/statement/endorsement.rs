@@ -1,0 +1,18 @@
+//! A member's word on a newcomer: its operator knows who holds that genesis. It informs people and
+//! decides nothing.
+
+use renkei_spiffe::TrustDomain;
+use serde::{Deserialize, Serialize};
+
+use crate::Digest;
+
+/// An endorsement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endorsement {
+    /// The identity of the member who says it.
+    pub by: Digest,
+    /// The newcomer.
+    pub trust_domain: TrustDomain,
+    /// The newcomer's identity.
+    pub genesis: Digest,
+}

@@ -1,0 +1,25 @@
+//! A site's own end, for ever: its keys are lost or stolen, or it leaves. The name is free for
+//! another identity afterwards.
+
+use renkei_spiffe::TrustDomain;
+use serde::{Deserialize, Serialize};
+
+use super::plain;
+use crate::Digest;
+
+/// A withdrawal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdrawal {
+    /// Who.
+    pub trust_domain: TrustDomain,
+    /// Which identity.
+    pub genesis: Digest,
+    /// Why, for people.
+    pub reason: String,
+}
+
+impl Withdrawal {
+    pub(super) fn check(&self) -> Result<(), String> {
+        plain("`reason`", &self.reason, 500)
+    }
+}

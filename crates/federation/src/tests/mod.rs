@@ -1,0 +1,8 @@
+//! The rules of verification, each with the attacks that it is there against.
+
+mod attacks;
+mod chains;
+mod envelopes;
+mod log;
+mod membership;
+mod world;

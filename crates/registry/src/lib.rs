@@ -1,0 +1,16 @@
+//! The registry of a federation: an append-only log on an ordinary HTTP server, in the files of
+//! C2SP tlog-tiles. Anyone may run it and nobody has to trust it: what it can do wrong, each site
+//! sees for itself.
+//!
+//! It takes statements that would count and cosignatures of witnesses, and serves files. A copy of
+//! its folder, on any HTTP server or on a stick, is a mirror.
+
+mod folder;
+mod log;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use folder::FolderError;
+pub use log::{CosignError, Log, Placed, SubmitError};
+pub use server::Registry;

@@ -1,0 +1,70 @@
+//! `renkei federation init`: a federation file, and the keys of the two who serve it.
+
+use std::{fmt::Write, fs::OpenOptions, io::Write as _, process::ExitCode};
+
+use miette::{IntoDiagnostic, WrapErr, miette};
+use renkei_federation::Witnesses;
+use renkei_server::federation::{new_key, write_key};
+use serde_json::json;
+
+use super::args::Init;
+use crate::{cli::Output, load::LoadError, output, provider};
+
+pub(super) fn init(args: &Init, form: Output) -> miette::Result<ExitCode> {
+    let (log, registrar) = (new_key(&provider()), new_key(&provider()));
+    let (log, registrar) = (log.into_diagnostic()?, registrar.into_diagnostic()?);
+    let count = args.witness.len();
+    let quorum = args.quorum.unwrap_or_else(|| Witnesses::safe_quorum(count));
+    let mut text = format!(
+        "federation: {}\norigin: {}\nlog_key: {}\nregistrar: {{keys: [{}], threshold: 1}}\n\
+         witnesses:\n  quorum: {quorum}\n  keys:\n",
+        args.name,
+        args.origin,
+        log.public(),
+        registrar.public(),
+    );
+    for (name, key) in &args.witness {
+        let _ = writeln!(text, "    {name}: {key}");
+    }
+    text.push_str("mirrors:\n");
+    for mirror in &args.mirror {
+        // A quoted text of YAML is one of JSON.
+        let _ = writeln!(text, "  - {}", json!(mirror.to_string()));
+    }
+    let name = args.file.display().to_string();
+    renkei_site::parse_federation(&name, &text).map_err(LoadError::Faulty)?;
+    let paths = [args.keys.join("log.pem"), args.keys.join("registrar.pem")];
+    if let Some(there) = paths.iter().chain([&args.file]).find(|path| path.exists()) {
+        return Err(miette!(
+            "{} exists already and is left alone",
+            there.display()
+        ));
+    }
+    std::fs::create_dir_all(&args.keys)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot make {}", args.keys.display()))?;
+    for (path, key) in paths.iter().zip([&log, &registrar]) {
+        write_key(path, key).into_diagnostic()?;
+    }
+    let mut file = OpenOptions::new();
+    let written = file.write(true).create_new(true).open(&args.file);
+    written
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot write {name}"))?;
+    let [log_file, registrar_file] = paths;
+    match form {
+        Output::Json => output::print_json(&json!({
+            "file": args.file, "log_key": log_file, "registrar_key": registrar_file,
+            "witnesses": count, "quorum": quorum,
+        }))?,
+        Output::Text => output::print(&format!(
+            "{name}: the federation file. Hand it to every member over a channel that they trust.\n\
+             {}: for whoever runs the registry.\n{}: for the registrar; keep it offline.\n\
+             {quorum} of {count} witnesses make a quorum.\n",
+            log_file.display(),
+            registrar_file.display(),
+        )),
+    }
+    Ok(ExitCode::SUCCESS)
+}

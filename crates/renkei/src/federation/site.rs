@@ -1,0 +1,209 @@
+//! `renkei federation join` and `root renew`: a site's keys and its chain of site roots.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use miette::{IntoDiagnostic, WrapErr, miette};
+use renkei_federation::{Envelope, KeySet, PublicKey, SigningKey, SiteRoot, Statement};
+use renkei_server::federation::{Own, new_key, read_key, witness_key, write_key};
+use serde_json::json;
+use time::{Duration, OffsetDateTime};
+
+use super::args::{Heed, Join, Renew};
+use crate::{
+    cli::{Output, SiteArgs},
+    load::load_site,
+    output, place, provider,
+};
+
+/// The site of a file, whether or not the files that it names are there yet.
+fn site_and_state(args: &SiteArgs) -> miette::Result<(renkei_site::Site, PathBuf)> {
+    let site = load_site(&args.file)?;
+    let state = place::state_folder(args.state.folder.as_deref(), &site.name);
+    Ok((site, state))
+}
+
+pub(super) fn join(args: &Join, form: Output) -> miette::Result<ExitCode> {
+    let (site, state) = site_and_state(&args.site)?;
+    let name = &site.trust_domain;
+    let before = Own::open(&state, name).into_diagnostic()?;
+    let folder = match before {
+        Some(_) => {
+            Own::keep_witness(&state, &new_key(&provider()).into_diagnostic()?)
+                .into_diagnostic()?;
+            None
+        }
+        None => {
+            let folder = args.root_keys.clone();
+            let folder = folder.unwrap_or_else(|| format!("{}-root", site.name).into());
+            begin(args, &site, &state, &folder)?;
+            Some(folder)
+        }
+    };
+    let own = Own::open(&state, name).into_diagnostic()?;
+    let own = own.ok_or_else(|| miette!("the genesis is not in {}", state.display()))?;
+    let witness = witness_key(&state).into_diagnostic()?;
+    let witness = witness.map_or("none".to_owned(), |key| key.to_string());
+    let identity = own.genesis();
+    if form == Output::Json {
+        output::print_json(&json!({
+            "trust_domain": name, "identity": identity, "witness_key": witness,
+            "root_keys": folder, "root_version": own.head().version,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = format!("{name}\n  identity     {identity}\n  witness key  {witness}\n");
+    match &folder {
+        Some(folder) => text.push_str(&format!(
+            "\nThe root keys and the recovery key are in {}: move them off this host, apart from \
+             one another.\nTell the registrar the identity over a channel that both of you trust:\n\n  \
+             renkei federation admit FEDERATION.yaml {name} {identity} --key registrar.pem\n",
+            folder.display()
+        )),
+        None => text.push_str("\nIt had joined before; nothing was changed.\n"),
+    }
+    output::print(&text);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn begin(args: &Join, site: &renkei_site::Site, state: &Path, folder: &Path) -> miette::Result<()> {
+    if args.threshold > args.count {
+        return Err(miette!(
+            "{} of {} root keys cannot be asked for",
+            args.threshold,
+            args.count
+        ));
+    }
+    let roots = make_roots(folder, args.count.into())?;
+    let recovery = make(&folder.join("recovery.pem"))?;
+    let (online, witness) = (new_key(&provider()), new_key(&provider()));
+    let (online, witness) = (online.into_diagnostic()?, witness.into_diagnostic()?);
+    let root = SiteRoot {
+        trust_domain: site.trust_domain.clone(),
+        version: 1,
+        prev: None,
+        root: KeySet {
+            keys: public(&roots),
+            threshold: args.threshold.into(),
+        },
+        online_keys: vec![online.public()],
+        recovery_keys: vec![recovery.public()],
+        expires: in_days(args.days),
+    };
+    let keys: Vec<&SigningKey> = roots.iter().collect();
+    let genesis = Envelope::sign(Statement::SiteRoot(root), &keys).into_diagnostic()?;
+    Own::begin(state, &genesis, &online, &witness).into_diagnostic()
+}
+
+pub(super) fn renew(args: &Renew, form: Output) -> miette::Result<ExitCode> {
+    let (site, state) = site_and_state(&args.site)?;
+    let own = Own::open(&state, &site.trust_domain).into_diagnostic()?;
+    let own = own.ok_or_else(|| {
+        let file = args.site.file.display();
+        miette!("this site has not joined: renkei federation join {file}")
+    })?;
+    let head = own.head();
+    let present = read_roots(&args.root_keys, &head.root)?;
+    let new_roots = match &args.new_root_keys {
+        Some(folder) => Some(make_roots(folder, head.root.keys.len())?),
+        None => None,
+    };
+    let online = match args.new_online_key {
+        true => Some(new_key(&provider()).into_diagnostic()?),
+        false => None,
+    };
+    let mut next = SiteRoot {
+        version: head.version + 1,
+        prev: own.roots().last().map(Envelope::digest),
+        expires: in_days(args.days),
+        ..head.clone()
+    };
+    if let Some(roots) = &new_roots {
+        next.root.keys = public(roots);
+    }
+    if let Some(online) = &online {
+        next.online_keys = vec![online.public()];
+    }
+    let keys: Vec<&SigningKey> = present.iter().chain(new_roots.iter().flatten()).collect();
+    let envelope = Envelope::sign(Statement::SiteRoot(next.clone()), &keys).into_diagnostic()?;
+    own.follow(&envelope, online.as_ref()).into_diagnostic()?;
+    match form {
+        Output::Json => output::print_json(&json!({
+            "trust_domain": site.trust_domain, "root_version": next.version,
+            "digest": envelope.digest(),
+        }))?,
+        Output::Text => output::print(&format!(
+            "{}: version {} of the site root; the running site hands it in within a minute.\n",
+            site.trust_domain, next.version
+        )),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn heed(args: &Heed, form: Output) -> miette::Result<ExitCode> {
+    let site = load_site(&args.file)?;
+    let state = place::state_folder(args.state.folder.as_deref(), &site.name);
+    let name = || args.statement.display().to_string();
+    let bytes = std::fs::read(&args.statement)
+        .into_diagnostic()
+        .wrap_err_with(name)?;
+    let kept = renkei_server::federation::heed(&state, &bytes);
+    let kept = kept.into_diagnostic().wrap_err_with(name)?;
+    match form {
+        Output::Json => output::print_json(&json!({"kept": kept}))?,
+        Output::Text => output::print(&format!(
+            "{} will heed it within a minute; it is kept as {}.\n",
+            site.trust_domain,
+            kept.display()
+        )),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn in_days(days: u16) -> OffsetDateTime {
+    let now = OffsetDateTime::now_utc();
+    now.replace_nanosecond(0).unwrap_or(now) + Duration::days(days.into())
+}
+
+fn public(keys: &[SigningKey]) -> Vec<PublicKey> {
+    keys.iter().map(SigningKey::public).collect()
+}
+
+fn make(path: &Path) -> miette::Result<SigningKey> {
+    let key = new_key(&provider()).into_diagnostic()?;
+    write_key(path, &key).into_diagnostic()?;
+    Ok(key)
+}
+
+fn make_roots(folder: &Path, count: usize) -> miette::Result<Vec<SigningKey>> {
+    std::fs::create_dir_all(folder)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("cannot make {}", folder.display()))?;
+    (1..=count)
+        .map(|number| make(&folder.join(format!("root-{number}.pem"))))
+        .collect()
+}
+
+/// As many of the present root keys as lie there; they must reach the threshold.
+fn read_roots(folder: &Path, set: &KeySet) -> miette::Result<Vec<SigningKey>> {
+    let mut keys = Vec::new();
+    for number in 1..=16 {
+        let path = folder.join(format!("root-{number}.pem"));
+        if path.exists() {
+            let key = read_key(&path).into_diagnostic()?;
+            keys.extend(Some(key).filter(|key| set.keys.contains(&key.public())));
+        }
+    }
+    match keys.len() >= set.threshold {
+        true => Ok(keys),
+        false => Err(miette!(
+            help = "they are files root-1.pem, root-2.pem, ...",
+            "{} holds {} of this site's present root keys; {} must sign",
+            folder.display(),
+            keys.len(),
+            set.threshold
+        )),
+    }
+}

@@ -1,0 +1,260 @@
+//! The site's part in a federation: it replays the log from its mirrors, verifies, keeps the last
+//! good state, hands the members' bundles to whoever needs them, says what this site is, and
+//! cosigns what it has seen.
+//!
+//! What is true is decided by `renkei_federation`; this module moves bytes, keeps files and looks
+//! at the clock. Losing every mirror changes nothing until statements end.
+
+mod copy;
+mod follow;
+mod gossip;
+mod heed;
+mod key_file;
+mod own;
+mod say;
+mod source;
+mod status;
+#[cfg(test)]
+mod tests;
+mod watch;
+mod witness;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use renkei_federation::{Digest, Federation, KeySet, Local, PublicKey, TrustDomain, Witnesses};
+use renkei_site::{Federated, FederationFile, HostPort, Site};
+use renkei_spiffe::Bundle;
+use rustls::crypto::CryptoProvider;
+use tokio::sync::watch as channel;
+use tokio_util::sync::CancellationToken;
+
+pub use heed::{HeedError, heed};
+pub use key_file::{KeyFileError, new_key, read_key, write_key};
+pub use own::{Own, OwnError};
+pub use source::{MirrorError, Source};
+pub use status::{
+    FederationStatus, LogStatus, MemberStatus, MirrorStatus, Publishing, RefusedStatus,
+};
+pub use witness::witness_key;
+
+use self::follow::Following;
+use crate::{Clock, ServerMetrics};
+
+/// How often mirrors are read; a site that lives faster than usual asks more often.
+const INTERVAL: Duration = Duration::from_mins(1);
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// A member that counts, as a peer of this site.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemberPeer {
+    /// Its verified bundle.
+    pub bundle: Bundle,
+    /// Where its services are reached.
+    pub gateway: Option<HostPort>,
+}
+
+/// Every other member that counts.
+pub type Members = Arc<BTreeMap<TrustDomain, MemberPeer>>;
+
+/// What it is made from.
+pub(crate) struct Inputs {
+    pub(crate) state: PathBuf,
+    pub(crate) provider: Arc<CryptoProvider>,
+    pub(crate) metrics: ServerMetrics,
+    pub(crate) clock: Clock,
+    /// The own bundle document.
+    pub(crate) document: channel::Receiver<Bytes>,
+    /// Where the newest checkpoint is put for others to compare.
+    pub(crate) checkpoint: channel::Sender<Bytes>,
+}
+
+/// Follows the federation that the site file names, if it names one.
+pub(crate) struct Federator {
+    inputs: Inputs,
+    members: channel::Sender<Members>,
+    status: Mutex<Option<FederationStatus>>,
+    following: tokio::sync::Mutex<Option<Following>>,
+}
+
+impl Federator {
+    /// Takes up the last good state. Nothing is read from anywhere else yet.
+    pub(crate) async fn open(site: &Site, inputs: Inputs) -> Self {
+        let federator = Self {
+            inputs,
+            members: channel::Sender::default(),
+            status: Mutex::default(),
+            following: tokio::sync::Mutex::default(),
+        };
+        let mut following = federator.following.lock().await;
+        federator.follow_site(site, &mut following).await;
+        drop(following);
+        federator
+    }
+
+    /// The members that count, as they change.
+    pub(crate) fn members(&self) -> channel::Receiver<Members> {
+        self.members.subscribe()
+    }
+
+    pub(crate) fn status(&self) -> Option<FederationStatus> {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.clone()
+    }
+
+    /// Follows the site and the log until `stop`.
+    pub(crate) async fn run(
+        &self,
+        mut site: channel::Receiver<Arc<Site>>,
+        stop: CancellationToken,
+    ) {
+        let mut document = self.inputs.document.clone();
+        loop {
+            let now_site = site.borrow_and_update().clone();
+            document.mark_unchanged();
+            let round = self.round(&now_site);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = round => {}
+            }
+            let pause = INTERVAL
+                .min(now_site.lifetimes.bundle_refresh)
+                .max(SHORTEST);
+            let federated = now_site.federation.is_some();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause), if federated => {}
+                Ok(()) = site.changed() => {}
+                Ok(()) = document.changed(), if federated => {}
+            }
+        }
+    }
+
+    async fn round(&self, site: &Site) {
+        let mut following = self.following.lock().await;
+        self.follow_site(site, &mut following).await;
+        if let Some(following) = following.as_mut() {
+            let document = self.inputs.document.borrow().clone();
+            following.read_mirrors(&self.inputs).await;
+            let members = self.members.borrow().clone();
+            following.ask_members(&members, &self.inputs).await;
+            // What is known now counts now; what follows may wait for others.
+            self.publish(site, following);
+            following.speak(site, &document, &self.inputs).await;
+            self.publish(site, following);
+        }
+    }
+
+    /// Begins, goes on, or ends, as the site file says.
+    async fn follow_site(&self, site: &Site, following: &mut Option<Following>) {
+        let file = site.federation.as_ref().and_then(|it| it.file.clone());
+        match (file, following.as_mut()) {
+            (Some(file), Some(now)) if now.is_of(&file) => {}
+            (Some(file), _) => {
+                let begun = Following::begin(file, &site.trust_domain, &self.inputs).await;
+                *following = Some(begun);
+            }
+            (None, None) => return,
+            (None, Some(_)) => {
+                *following = None;
+                self.inputs.checkpoint.send_replace(Bytes::new());
+                self.show(Members::default(), None);
+                return;
+            }
+        }
+        if let Some(following) = following {
+            self.publish(site, following);
+        }
+    }
+
+    fn publish(&self, site: &Site, following: &mut Following) {
+        let now = (self.inputs.clock)();
+        let local = site.federation.as_ref().map(local).unwrap_or_default();
+        let members = following.members(&local, now);
+        let status = following.status(&members, now);
+        self.inputs.metrics.federation(&status);
+        let others = members
+            .into_values()
+            .filter(|member| member.trust_domain != site.trust_domain);
+        let peers = others.filter_map(|member| {
+            let verified = member.standing.ok()?;
+            let mut gateways = verified.gateways.iter();
+            let peer = MemberPeer {
+                bundle: verified.bundle,
+                gateway: gateways.find_map(|gateway| HostPort::parse(gateway).ok()),
+            };
+            Some((member.trust_domain, peer))
+        });
+        let newest = following.newest();
+        self.inputs.checkpoint.send_replace(newest);
+        self.show(Arc::new(peers.collect()), Some(status));
+    }
+
+    fn show(&self, members: Members, status: Option<FederationStatus>) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        self.members.send_if_modified(|before| {
+            let changed = *before != members;
+            *before = members;
+            changed
+        });
+    }
+}
+
+/// What this site alone decides.
+fn local(federated: &Federated) -> Local {
+    let identity = |(name, text): (&TrustDomain, &String)| {
+        // The site file's reader has seen to its form.
+        Some((name.clone(), Digest::parse(text).ok()?))
+    };
+    let allow = federated.admit.as_ref();
+    Local {
+        deny: federated.deny.clone(),
+        allow: allow.map(|allow| allow.iter().filter_map(identity).collect()),
+    }
+}
+
+/// The keys of a federation file, as its log is verified by.
+pub fn anchors(file: &FederationFile) -> Arc<Federation> {
+    let key = |key: &renkei_site::Key| PublicKey::from_bytes(*key);
+    let witnesses = file.witnesses.iter();
+    Arc::new(Federation {
+        origin: file.origin.clone(),
+        log_key: key(&file.log_key),
+        registrar: KeySet {
+            keys: file.registrar.iter().map(key).collect(),
+            threshold: file.registrar_threshold,
+        },
+        witnesses: Witnesses {
+            quorum: file.quorum,
+            keys: witnesses
+                .map(|(name, bytes)| (name.clone(), key(bytes)))
+                .collect(),
+        },
+    })
+}
+
+/// Hands a statement in at the first mirror that takes one.
+pub async fn submit(
+    file: &FederationFile,
+    envelope: &renkei_federation::Envelope,
+    provider: &Arc<CryptoProvider>,
+) -> Result<(), MirrorError> {
+    let mut last = None;
+    for mirror in &file.mirrors {
+        let handed = async {
+            let source = Source::new(mirror.clone(), provider).await?;
+            source.post("statements", envelope.to_bytes().into()).await
+        };
+        match handed.await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or(MirrorError::NoRegistry))
+}
