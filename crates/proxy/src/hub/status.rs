@@ -114,7 +114,7 @@ impl Collector for HubMetrics {
                 ("role", (*role).to_owned()),
             ]
         };
-        let help = "Whether the link to a hub, or of a site that is relayed for, carries bytes";
+        let help = "Whether the link to a hub, or of a site that is relayed for, carries bytes.";
         let mut family =
             encoder.encode_descriptor("renkei_link_up", help, None, MetricType::Gauge)?;
         boards.iter().try_for_each(|one| {
@@ -130,15 +130,15 @@ impl Collector for HubMetrics {
         let (sent, received) = ("renkei_link_sent_bytes", "renkei_link_received_bytes");
         counter(
             "renkei_link_connections",
-            "Connections relayed",
+            "Connections relayed.",
             Board::connections,
         )?;
-        counter(sent, "Relayed bytes to the link's other end", |board| {
+        counter(sent, "Relayed bytes to the link's other end.", |board| {
             board.traffic.to_wan()
         })?;
         counter(
             received,
-            "Relayed bytes from the link's other end",
+            "Relayed bytes from the link's other end.",
             |board| board.traffic.to_app(),
         )
     }
