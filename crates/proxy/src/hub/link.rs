@@ -17,7 +17,7 @@ use super::{ALPN_RELAY, Board, arrival};
 use crate::{
     outbound::{self, Failure},
     shared::Shared,
-    trunk::{self, Dial, Way},
+    trunk::{self, Dial, Keeping, Way},
 };
 
 /// The pause after a failed attempt; it doubles up to the longest. A link that held for longer
@@ -188,8 +188,13 @@ impl Keeper {
             let _ = tell.send((way.clone(), event.clone()));
         });
         let pair = format!("{} {}", self.target.own, self.target.hub);
-        let with = (dial, Some(watch));
-        let trunk = match trunk::establish(raw, false, &pair, with, &self.shared).await {
+        let keeping = Keeping {
+            dial,
+            // The board has the loss already, and the attempts after the grace time say why.
+            failed: Arc::new(|_| ()),
+            watch: Some(watch),
+        };
+        let trunk = match trunk::establish(raw, false, &pair, keeping, &self.shared).await {
             Ok(trunk) => trunk,
             Err(failure) => return self.target.sentence(&failure),
         };

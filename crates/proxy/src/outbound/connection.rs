@@ -37,7 +37,7 @@ pub(super) async fn run(
         Ok(dialled) => carry(app, dialled, (&route, &routes), &shared, guard).await,
         Err(failure) => {
             app.arm_reset();
-            record(&failure, peer, &route, &shared);
+            record(&failure, who(&failure, peer, &route), &route, &shared);
         }
     }
 }
@@ -124,17 +124,21 @@ fn conclude(end: &End, flow: &Flow, route: &Route, shared: &Shared) {
         End::Clean | End::Cut => None,
     };
     if let Some(failure) = failure {
-        record(&failure, flow.remote, route, shared);
+        let who = who(&failure, flow.remote, route);
+        record(&failure, who, route, shared);
     }
 }
 
-fn record(failure: &Failure, peer: SocketAddr, route: &Route, shared: &Shared) {
-    let by_caller = matches!(failure, Failure::Caller(_) | Failure::CallerGone);
-    let who = if by_caller {
-        peer.to_string()
-    } else {
-        route.caller.short()
-    };
+/// Whose failure it was: of a process that is not known to be the workload, only its address is.
+fn who(failure: &Failure, peer: SocketAddr, route: &Route) -> String {
+    match failure {
+        Failure::Caller(_) | Failure::CallerGone => peer.to_string(),
+        _ => route.caller.short(),
+    }
+}
+
+/// Counts a failure and keeps its sentence.
+pub(super) fn record(failure: &Failure, who: String, route: &Route, shared: &Shared) {
     let sentence = failure.sentence(&route.caller, &route.target);
     let service = route.target.short();
     shared.refusals.record(

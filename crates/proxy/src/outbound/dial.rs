@@ -14,13 +14,13 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::{Route, failure::Failure};
+use super::{Route, connection, failure::Failure};
 use crate::{
     connect,
     kafka::{ALPN_KAFKA, ALPN_TCP, server_name},
     listener::keep_alive,
     shared::Shared,
-    trunk::{self, ALPN_TRUNK, ALPN_TRUNK_KAFKA, Dial, Dialed, Raw, Slot},
+    trunk::{self, ALPN_TRUNK, ALPN_TRUNK_KAFKA, Dial, Dialed, Keeping, Raw, Slot},
     wan::WanStream,
 };
 
@@ -83,7 +83,12 @@ pub(crate) async fn dial(
     }
     let kafka = alpn == Some(ALPN_TRUNK_KAFKA);
     let pair = format!("{} {}", route.caller, route.target);
-    let trunk = trunk::establish(raw, kafka, &pair, (redial(route, shared), None), shared).await?;
+    let keeping = Keeping {
+        dial: redial(route, shared),
+        failed: tell(route, shared),
+        watch: None,
+    };
+    let trunk = trunk::establish(raw, kafka, &pair, keeping, shared).await?;
     let dialled = within(&trunk, node);
     *way = Slot::Trunk(trunk);
     dialled.ok_or_else(|| Failure::Tls("the trunk takes no streams".into()))
@@ -122,6 +127,12 @@ fn redial(route: &Arc<Route>, shared: &Arc<Shared>) -> Dial {
             }
         })
     })
+}
+
+/// Those whose connections wait for a way to the callee read why there is none.
+fn tell(route: &Arc<Route>, shared: &Arc<Shared>) -> Arc<dyn Fn(&Failure) + Send + Sync> {
+    let (route, shared) = (route.clone(), shared.clone());
+    Arc::new(move |failure| connection::record(failure, route.caller.short(), &route, &shared))
 }
 
 /// Dials the route's gateway as its workload, and demands that the other end proves to be its

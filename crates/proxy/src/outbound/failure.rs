@@ -81,7 +81,7 @@ impl Failure {
     }
 
     /// A short, stable name for metrics.
-    pub(super) fn label(&self) -> &'static str {
+    pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Caller(error) => error.label(),
             Self::CallerGone => "caller_closed",

@@ -21,10 +21,10 @@ use tokio_rustls::TlsStream;
 
 use super::{
     TrunkStream, Watch, Way, config,
-    dialer::TICK,
     driver::{Driver, LaneState, Waiting},
     gauge::Gauge,
     lane::{self, Wire},
+    manager::TICK,
 };
 use crate::shared::Shared;
 

@@ -18,6 +18,7 @@ mod driver;
 mod gauge;
 mod lane;
 mod ledger;
+mod manager;
 mod outlet;
 mod record;
 mod stream;
@@ -29,7 +30,7 @@ use renkei_trunk::Config;
 use crate::Limits;
 
 pub(crate) use acceptor::{Accepted, Caller, serve_lane};
-pub(crate) use dialer::{Dial, Dialed, Raw, Slot, Trunks, establish};
+pub(crate) use dialer::{Dial, Dialed, Keeping, Raw, Slot, Trunks, establish};
 pub(crate) use ledger::Ledger;
 pub(crate) use stream::{StreamRefused, TrunkStream};
 pub(crate) use way::{Watch, Way};

@@ -1,0 +1,322 @@
+//! Keeps a dialed trunk in lanes, until nobody needs it.
+//!
+//! A trunk starts with one lane. While buffers hold its lanes back and more of them bring more
+//! bytes a second, lanes are added ([`Gauge`]), and so they are when the other end asks for them,
+//! which cannot dial. Lanes that are not needed go, and those of an older SVID give way.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use renkei_spiffe::X509Svid;
+use renkei_trunk::{Code, Event, LaneId};
+use tokio::{
+    sync::{Notify, mpsc::UnboundedReceiver},
+    task::{JoinError, JoinSet},
+    time::{Instant, timeout},
+};
+
+use super::{
+    MAX_LANES, Way,
+    dialer::{Keeping, Raw, add_lane},
+    driver::{Driver, LaneState},
+    gauge::Gauge,
+};
+use crate::{outbound::Failure, shared::Shared};
+
+/// How often a busy trunk is looked at.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+/// A trunk without streams is kept for the next ones this long.
+const IDLE: Duration = Duration::from_secs(60);
+/// Between attempts to add lanes when one could not be had and there are others.
+const SCARCE: Duration = Duration::from_secs(5);
+/// Between attempts to dial when there is no lane.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Tells the manager of a trunk that streams are opened, without waking it for each.
+#[derive(Debug, Default)]
+pub(super) struct Use {
+    opened: AtomicBool,
+    dozing: AtomicBool,
+    wake: Notify,
+}
+
+impl Use {
+    pub(super) fn note(&self) {
+        self.opened.store(true, Ordering::SeqCst);
+        if self.dozing.swap(false, Ordering::SeqCst) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether streams were opened since the last call.
+    fn taken(&self) -> bool {
+        self.opened.swap(false, Ordering::SeqCst)
+    }
+
+    /// From now on the manager wants to be woken by the next stream.
+    fn doze(&self) {
+        self.dozing.store(true, Ordering::SeqCst);
+        if self.opened.load(Ordering::SeqCst) {
+            self.wake.notify_one();
+        }
+    }
+}
+
+/// Keeps a trunk in lanes.
+pub(super) struct Manager {
+    driver: Arc<Driver>,
+    pair: String,
+    keeping: Keeping,
+    /// Why the last attempt failed, while there is no lane.
+    told: Option<&'static str>,
+    used: Arc<Use>,
+    adding: JoinSet<Result<Raw, Failure>>,
+    svid: Arc<ArcSwap<X509Svid>>,
+    /// Lanes to close once a lane with a newer SVID is ready.
+    retired: Vec<LaneId>,
+    /// When a lane with a newer SVID may be dialed again.
+    renewal: Instant,
+    gauge: Gauge,
+    /// How many lanes the other end wants.
+    wanted_there: usize,
+    /// When lanes may be added again, after one could not be had.
+    growth: Instant,
+}
+
+impl Manager {
+    pub(super) fn new(
+        driver: Arc<Driver>,
+        pair: &str,
+        keeping: Keeping,
+        used: Arc<Use>,
+        svid: Arc<ArcSwap<X509Svid>>,
+    ) -> Self {
+        Self {
+            driver,
+            pair: pair.to_owned(),
+            keeping,
+            told: None,
+            used,
+            adding: JoinSet::new(),
+            svid,
+            retired: Vec::new(),
+            renewal: Instant::now(),
+            gauge: Gauge::new(),
+            wanted_there: 1,
+            growth: Instant::now(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut events: UnboundedReceiver<Event>, shared: Arc<Shared>) {
+        let mut identities = shared.identities.clone();
+        let mut idle_since = Instant::now();
+        let mut suspended = false;
+        let mut retry = Instant::now();
+        loop {
+            let streams = self.driver.streams();
+            let used = self.used.taken() || streams > 0;
+            let busy = used || !self.adding.is_empty();
+            if used {
+                idle_since = Instant::now();
+            }
+            let draining = shared.drain.is_signaled();
+            let idle = self.keeping.watch.is_none() && idle_since.elapsed() > IDLE;
+            let spare = draining || idle || suspended;
+            if streams == 0 && spare && self.leave() {
+                break;
+            }
+            let wait = if busy {
+                TICK
+            } else {
+                self.used.doze();
+                IDLE / 4
+            };
+            tokio::select! {
+                event = events.recv() => match self.told(event) {
+                    None | Some(Event::Closed(_)) => return,
+                    Some(Event::Suspended { .. }) => {
+                        suspended = true;
+                        retry = Instant::now();
+                    }
+                    Some(Event::LaneReady(lane)) => {
+                        suspended = false;
+                        self.told = None;
+                        if !self.retired.contains(&lane) {
+                            self.close_retired();
+                        }
+                    }
+                    Some(Event::LanesWanted(lanes)) => self.wanted_there = lanes,
+                    Some(_) => {}
+                },
+                Some(dialed) = self.adding.join_next() => self.take(dialed, suspended),
+                () = self.used.wake.notified() => {}
+                () = shared.drain.signaled(), if !draining => {}
+                changed = identities.changed() => if changed.is_err() { break },
+                () = tokio::time::sleep(wait) => {}
+            }
+            if suspended && self.adding.is_empty() && Instant::now() >= retry {
+                self.dial_more(1);
+                retry = Instant::now() + RETRY;
+            }
+            self.renew(&shared);
+            if !suspended {
+                self.resize();
+            }
+        }
+        self.close().await;
+    }
+
+    fn told(&self, event: Option<Event>) -> Option<Event> {
+        if let (Some(watch), Some(event)) = (&self.keeping.watch, &event) {
+            watch(&Way::of(&self.driver), event);
+        }
+        event
+    }
+
+    fn dial_more(&mut self, count: usize) {
+        for _ in 0..count {
+            self.adding.spawn((self.keeping.dial)());
+        }
+    }
+
+    /// Makes a lane of a connection that has been dialed.
+    fn take(&mut self, dialed: Result<Result<Raw, Failure>, JoinError>, suspended: bool) {
+        let added = match dialed {
+            Ok(Ok(raw)) => {
+                let svid = raw.svid;
+                add_lane(&self.driver, &self.pair, raw.stream).map(|_| self.svid.store(svid))
+            }
+            Ok(Err(failure)) => {
+                // Whoever waits wants to know why; once is enough.
+                if suspended && self.told.replace(failure.label()) != Some(failure.label()) {
+                    (self.keeping.failed)(&failure);
+                }
+                Err(format!("{failure:?}"))
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(reason) = added {
+            tracing::debug!(reason, pair = self.pair, "no further lane");
+            self.growth = Instant::now() + SCARCE;
+        }
+    }
+
+    /// Once the caller's SVID has been renewed, lanes dialed with the old one give way to one
+    /// with the new; so do lanes whose keys are worn. The streams do not notice.
+    fn renew(&mut self, shared: &Shared) {
+        let used = self.svid.load_full();
+        let Some(now) = shared.svid(used.id()) else {
+            return;
+        };
+        let due = now.serial() != used.serial() || self.lost_renewal() || self.worn();
+        if !due || !self.adding.is_empty() || Instant::now() < self.renewal {
+            return;
+        }
+        self.renewal = Instant::now() + RETRY;
+        let lanes = self.driver.with(|core, now| {
+            let lanes: Vec<_> = core.trunk.lanes().collect();
+            let full = lanes.len() >= MAX_LANES;
+            if full && core.trunk.ready_lanes() == lanes.len() {
+                // One goes first, to make room.
+                if let Some(lane) = lanes.first() {
+                    core.trunk.close_lane(now, *lane);
+                }
+            }
+            (!full).then_some(lanes)
+        });
+        match lanes {
+            Some(lanes) => {
+                self.retired = lanes;
+                self.dial_more(1);
+            }
+            None => self.driver.wake_lanes(),
+        }
+    }
+
+    /// Whether the lane that was to replace older ones is gone and they still serve.
+    fn lost_renewal(&self) -> bool {
+        let retired = &self.retired;
+        !retired.is_empty()
+            && self
+                .driver
+                .act(|core, _| core.trunk.lanes().all(|lane| retired.contains(&lane)))
+    }
+
+    fn worn(&self) -> bool {
+        let retired = &self.retired;
+        self.driver.act(|core, _| {
+            let worn = |(id, lane): (&LaneId, &LaneState)| {
+                lane.worn && core.trunk.carries(*id) && !retired.contains(id)
+            };
+            core.lanes.iter().any(worn)
+        })
+    }
+
+    fn close_retired(&mut self) {
+        let retired = std::mem::take(&mut self.retired);
+        self.driver.with(|core, now| {
+            for lane in retired {
+                core.trunk.close_lane(now, lane);
+            }
+        });
+        self.driver.wake_lanes();
+    }
+
+    /// Sees that there are as many lanes as the two ends want.
+    fn resize(&mut self) {
+        let wanted = self.gauge.wanted(&self.driver).max(self.wanted_there);
+        let wanted = wanted.min(MAX_LANES);
+        let lanes = self.driver.act(|core, _| core.trunk.ready_lanes());
+        if lanes < wanted && self.adding.is_empty() && Instant::now() >= self.growth {
+            self.dial_more(wanted - lanes);
+        } else if lanes > wanted && self.retired.is_empty() {
+            self.close_newest(lanes - wanted);
+        }
+    }
+
+    fn close_newest(&self, count: usize) {
+        self.driver.with(|core, now| {
+            let carrying = |id: &&LaneId| core.trunk.carries(**id);
+            let newest = core.lanes.keys().rev().filter(carrying).take(count);
+            for lane in newest.copied().collect::<Vec<_>>() {
+                core.trunk.close_lane(now, lane);
+            }
+        });
+        self.driver.wake_lanes();
+    }
+
+    /// Takes no streams from now on, unless one has just been opened.
+    fn leave(&self) -> bool {
+        self.driver.with(|core, _| {
+            let unused = core.trunk.streams() == 0;
+            if unused {
+                core.trunk.go_away();
+            }
+            unused
+        })
+    }
+
+    /// Lets the lanes take leave.
+    async fn close(self) {
+        self.driver.with(|core, now| {
+            for lane in core.lanes.keys().copied().collect::<Vec<_>>() {
+                core.trunk.close_lane(now, lane);
+            }
+        });
+        self.driver.wake_lanes();
+        let gone = async {
+            while self.driver.with(|core, _| !core.lanes.is_empty()) {
+                tokio::time::sleep(TICK / 10).await;
+            }
+        };
+        let _ = timeout(Duration::from_secs(1), gone).await;
+        self.driver
+            .with(|core, _| core.trunk.close(Code::STOPPING, "not needed any more"));
+    }
+}
