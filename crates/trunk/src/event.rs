@@ -18,8 +18,6 @@ pub enum Event {
     LaneClosed(LaneId),
     /// The lane is silent or given up: drop its connection. What it carried goes elsewhere.
     LaneDead(LaneId),
-    /// The acceptor, whose bytes are held back, wants so many lanes in all; told to the dialer.
-    LanesWanted(usize),
     /// There is no lane. The dialer should dial; without a lane by then, every stream is reset.
     Suspended {
         /// The end of the grace time.

@@ -21,7 +21,7 @@ mod simulation;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use renkei_trunk::{Config, Event};
+use renkei_trunk::Config;
 use simulation::direct::{Pair, one};
 use simulation::flows::Flows;
 use simulation::{ACCEPTOR, DIALER, World, small_config};
@@ -179,7 +179,6 @@ proptest! {
 fn the_end_that_cannot_dial_asks_for_lanes_and_its_last_word_counts() {
     let mut pair = Pair::new(Config::default());
     let (lane, now) = (pair.lanes[0], pair.now);
-    pair.events(DIALER);
     pair.ends[ACCEPTOR].want_lanes(4);
     let first = one(&mut pair.ends[ACCEPTOR], now, lane).expect("a frame");
     pair.ends[ACCEPTOR].want_lanes(4);
@@ -195,8 +194,8 @@ fn the_end_that_cannot_dial_asks_for_lanes_and_its_last_word_counts() {
     }
     let most = Config::default().max_lanes;
     assert_eq!(
-        pair.events(DIALER),
-        [Event::LanesWanted(most)],
+        pair.ends[DIALER].lanes_wanted(),
+        most,
         "and no more than it may have"
     );
 }

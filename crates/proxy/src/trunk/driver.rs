@@ -348,7 +348,6 @@ fn concerns_the_trunk(event: &Event) -> bool {
         event,
         Event::LaneReady(_)
             | Event::LaneRefused(..)
-            | Event::LanesWanted(_)
             | Event::Suspended { .. }
             | Event::Opened { .. }
             | Event::GoingAway

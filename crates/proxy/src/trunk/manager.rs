@@ -83,8 +83,6 @@ pub(super) struct Manager {
     /// When a lane with a newer SVID may be dialed again.
     renewal: Instant,
     gauge: Gauge,
-    /// How many lanes the other end wants.
-    wanted_there: usize,
     /// When lanes may be added again, after one could not be had.
     growth: Instant,
 }
@@ -108,7 +106,6 @@ impl Manager {
             retired: Vec::new(),
             renewal: Instant::now(),
             gauge: Gauge::new(),
-            wanted_there: 1,
             growth: Instant::now(),
         }
     }
@@ -151,7 +148,6 @@ impl Manager {
                             self.close_retired();
                         }
                     }
-                    Some(Event::LanesWanted(lanes)) => self.wanted_there = lanes,
                     Some(_) => {}
                 },
                 Some(dialed) = self.adding.join_next() => self.take(dialed, suspended),
@@ -270,9 +266,10 @@ impl Manager {
 
     /// Sees that there are as many lanes as the two ends want.
     fn resize(&mut self) {
-        let wanted = self.gauge.wanted(&self.driver).max(self.wanted_there);
-        let wanted = wanted.min(MAX_LANES);
-        let lanes = self.driver.act(|core, _| core.trunk.ready_lanes());
+        let (lanes, there) = self
+            .driver
+            .act(|core, _| (core.trunk.ready_lanes(), core.trunk.lanes_wanted()));
+        let wanted = self.gauge.wanted(&self.driver).max(there).min(MAX_LANES);
         if lanes < wanted && self.adding.is_empty() && Instant::now() >= self.growth {
             self.dial_more(wanted - lanes);
         } else if lanes > wanted && self.retired.is_empty() {

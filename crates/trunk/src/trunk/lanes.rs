@@ -147,6 +147,14 @@ impl Trunk {
         }
     }
 
+    /// How many lanes the acceptor's bytes need, by its last word: from 1 to as many as there may
+    /// be.
+    #[must_use]
+    pub fn lanes_wanted(&self) -> usize {
+        let wanted = usize::try_from(self.wanted.1).unwrap_or(usize::MAX);
+        wanted.clamp(1, self.config.max_lanes)
+    }
+
     /// The lane's connection is gone, in whatever way but [`Event::LaneClosed`]. What it carried
     /// and was not acknowledged goes out again on other lanes.
     pub fn lane_down(&mut self, now: Instant, id: LaneId) {

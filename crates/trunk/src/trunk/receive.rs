@@ -112,7 +112,7 @@ impl Trunk {
                     self.events.push_back(Event::GoingAway);
                 }
             }
-            Frame::Lanes { serial, lanes } => self.lanes_wanted(serial, lanes)?,
+            Frame::Lanes { serial, lanes } => self.told_lanes(serial, lanes)?,
             Frame::Close { code, text: bytes } => {
                 self.shut(
                     CloseReason::Peer {
@@ -131,15 +131,12 @@ impl Trunk {
     }
 
     /// The acceptor cannot dial: it says how many lanes its bytes need.
-    fn lanes_wanted(&mut self, serial: u32, lanes: u32) -> Result<(), Violation> {
+    fn told_lanes(&mut self, serial: u32, lanes: u32) -> Result<(), Violation> {
         if self.side == Side::Acceptor {
             return Err(Violation::UnknownFrame(kind::LANES));
         }
         if serial > self.wanted.0 {
-            let most = u32::try_from(self.config.max_lanes).unwrap_or(u32::MAX);
-            self.wanted = (serial, lanes.clamp(1, most));
-            let wanted = self.wanted.1 as usize;
-            self.events.push_back(Event::LanesWanted(wanted));
+            self.wanted = (serial, lanes);
         }
         Ok(())
     }
