@@ -26,6 +26,7 @@ mod limits;
 mod listener;
 mod listeners;
 pub mod local_caller;
+mod memory;
 mod metrics;
 mod outbound;
 mod proxy;

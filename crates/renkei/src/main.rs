@@ -29,7 +29,7 @@ use std::{
 use clap::{CommandFactory, Parser};
 use miette::{IntoDiagnostic, WrapErr};
 use renkei_runtime::telemetry;
-use rustls::crypto::CryptoProvider;
+use rustls::{CipherSuite, crypto::CryptoProvider};
 
 use crate::cli::{Bundle, Cli, Command, LogFormat, Svid};
 
@@ -86,9 +86,17 @@ fn runtime() -> miette::Result<tokio::runtime::Runtime> {
 }
 
 /// The one provider of cryptography of this process: aws-lc, chosen here and nowhere else.
+/// AES-128-GCM comes first (docs/decisions/0009-aes-128-first.md).
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     PROVIDER
-        .get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .get_or_init(|| {
+            let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+            let first = CipherSuite::TLS13_AES_128_GCM_SHA256;
+            provider
+                .cipher_suites
+                .sort_by_key(|suite| suite.suite() != first);
+            Arc::new(provider)
+        })
         .clone()
 }

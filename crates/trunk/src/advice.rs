@@ -6,7 +6,7 @@
 //! more congestion windows that a lost packet leaves alone.
 //!
 //! ```text
-//!             most lanes pressed               once the new lanes are up to speed
+//!     most lanes pressed, no queue             once the new lanes are up to speed
 //!   Steady ───────────────────────► Trial(goodput before) ──┬─ 10 % more: Steady, may grow again
 //!     ▲  │ long unpressed and                               ├─ lossy: the same
 //!     │  └ little to carry: Shrink(1)                       └─ else: Shrink(added), Plateau
@@ -15,9 +15,13 @@
 //!
 //! Growing doubles the lanes; when all are held back, or lose segments, it makes four of each, so
 //! that sixteen are reached in two trials. Windows that losses keep small are the clearest case
-//! for more of them, and goodput that jumps with every loss proves nothing against it. On a short
-//! path a receiver that does not keep up looks
-//! as full buffers do, and lanes are not grown: no buffer holds back a stream there.
+//! for more of them, and goodput that jumps with every loss proves nothing against it. Lanes that
+//! are only pressed, and still become faster by themselves, are left to do so.
+//!
+//! A path whose queue is filling carries what it can: round trips have grown well beyond the least
+//! ever seen (`tcpi_min_rtt`). More lanes would only overflow it together, and segments lost there
+//! are no sign of a lossy path. On a short path a receiver that does not keep up looks as full
+//! buffers do, and lanes are not grown: no buffer holds back a stream there.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -32,6 +36,11 @@ const WINDOW: usize = 3;
 const HOLD: u32 = 100;
 /// Intervals without pressure before a lane goes.
 const IDLE: u32 = 50;
+/// Goodput that has risen by this much has risen.
+const RISE: f64 = 1.1;
+/// Round trips of so many least ones, and longer by this, have waited in a queue.
+const QUEUED: f64 = 1.5;
+const JITTER: Duration = Duration::from_millis(2);
 /// A path so short that the buffers of one connection carry more than a processor does.
 const SHORT: Duration = Duration::from_millis(1);
 
@@ -49,6 +58,8 @@ pub struct LaneSample {
     pub notsent: u64,
     /// `tcpi_rtt` at the end of the interval.
     pub round_trip: Duration,
+    /// `tcpi_min_rtt` at the end of the interval.
+    pub least_round_trip: Duration,
     /// The difference of `tcpi_total_retrans`.
     pub retransmitted: u64,
 }
@@ -56,10 +67,6 @@ pub struct LaneSample {
 impl LaneSample {
     fn held_back(&self, interval: Duration) -> bool {
         self.sndbuf_limited + self.rwnd_limited >= interval / 4
-    }
-
-    fn lossy(&self, _interval: Duration) -> bool {
-        self.retransmitted > 0
     }
 
     fn pressed(&self, interval: Duration) -> bool {
@@ -99,7 +106,7 @@ enum State {
 pub struct LaneAdvisor {
     max_lanes: usize,
     state: State,
-    /// Goodput per second of the last intervals.
+    /// Goodput per second of the last intervals: a window, and the one before it.
     recent: VecDeque<f64>,
     /// Goodput per second while the lanes were pressed: what the path can do.
     capacity: f64,
@@ -135,12 +142,16 @@ impl LaneAdvisor {
         if pressed > 0 {
             self.capacity = self.capacity.max(goodput);
         }
-        let lossy = count(LaneSample::lossy) > 0;
+        let queued = is_queued(samples);
+        let lossy = !queued && samples.iter().any(|sample| sample.retransmitted > 0);
         if let Some(advice) = self.judge(goodput, lanes, lossy) {
             return advice;
         }
-        if self.state == State::Steady && pressed * 2 > lanes && lanes < self.max_lanes {
-            let sure = count(LaneSample::held_back) == lanes || lossy;
+        let held_back = count(LaneSample::held_back);
+        let sure = held_back == lanes || lossy;
+        let stuck = sure || held_back * 2 > lanes || !self.rises();
+        let narrow = pressed * 2 > lanes && stuck && !queued;
+        if self.state == State::Steady && narrow && lanes < self.max_lanes {
             let wanted = if sure { lanes * 3 } else { lanes };
             let added = wanted.min(self.max_lanes - lanes);
             let slowest = samples.iter().map(|sample| sample.round_trip).max();
@@ -165,12 +176,21 @@ impl LaneAdvisor {
     /// Goodput per second over the last intervals.
     fn average(&mut self, interval: Duration, samples: &[LaneSample]) -> f64 {
         let bytes: u64 = samples.iter().map(|sample| sample.goodput).sum();
-        if self.recent.len() == WINDOW {
+        if self.recent.len() == 2 * WINDOW {
             self.recent.pop_front();
         }
         self.recent
             .push_back(bytes as f64 / interval.as_secs_f64().max(1e-6));
-        self.recent.iter().sum::<f64>() / self.recent.len() as f64
+        let last = self.recent.iter().rev().take(WINDOW);
+        last.sum::<f64>() / self.recent.len().min(WINDOW) as f64
+    }
+
+    /// Whether goodput still rises, as far as is known.
+    fn rises(&self) -> bool {
+        let sum = |intervals: &mut dyn Iterator<Item = &f64>| intervals.take(WINDOW).sum::<f64>();
+        let before = sum(&mut self.recent.iter());
+        let last = sum(&mut self.recent.iter().rev());
+        self.recent.len() < 2 * WINDOW || last >= before * RISE
     }
 
     /// Moves a trial or a plateau on; `None` when other rules may speak.
@@ -201,7 +221,7 @@ impl LaneAdvisor {
                 };
                 Some(LaneAdvice::Keep)
             }
-            State::Trial { before, lossy, .. } if lossy || goodput >= before * 1.1 => {
+            State::Trial { before, lossy, .. } if lossy || goodput >= before * RISE => {
                 self.state = State::Steady;
                 None
             }
@@ -216,6 +236,16 @@ impl LaneAdvisor {
             }
         }
     }
+}
+
+/// Whether most lanes' round trips have waited in a queue on the path that they share.
+fn is_queued(samples: &[LaneSample]) -> bool {
+    let known = samples.iter().map(|sample| sample.least_round_trip);
+    let Some(least) = known.filter(|trip| !trip.is_zero()).min() else {
+        return false;
+    };
+    let waited = |sample: &&LaneSample| sample.round_trip >= least.mul_f64(QUEUED) + JITTER;
+    samples.iter().filter(waited).count() * 2 > samples.len()
 }
 
 /// How many intervals a time takes.
@@ -290,6 +320,39 @@ mod tests {
             }
         }
         assert_eq!(lanes, 16);
+    }
+
+    #[test]
+    fn losses_of_a_full_queue_bring_no_lanes() {
+        let mut advisor = LaneAdvisor::new(16);
+        let sample = LaneSample {
+            goodput: 60_000_000,
+            notsent: 2 * UNSENT,
+            round_trip: Duration::from_millis(60),
+            least_round_trip: Duration::from_millis(23),
+            retransmitted: 100,
+            ..Default::default()
+        };
+        for _ in 0..1000 {
+            assert_eq!(advisor.advise(INTERVAL, &[sample]), LaneAdvice::Keep);
+        }
+    }
+
+    #[test]
+    fn a_lane_that_still_becomes_faster_is_left_to_do_so() {
+        let mut advisor = LaneAdvisor::new(16);
+        let mut sample = LaneSample {
+            goodput: 1_000_000,
+            notsent: 2 * UNSENT,
+            round_trip: Duration::from_millis(23),
+            ..Default::default()
+        };
+        for _ in 0..30 {
+            sample.goodput = sample.goodput * 5 / 4;
+            assert_eq!(advisor.advise(INTERVAL, &[sample]), LaneAdvice::Keep);
+        }
+        let asked = (0..6).map(|_| advisor.advise(INTERVAL, &[sample]));
+        assert!(asked.collect::<Vec<_>>().contains(&LaneAdvice::Grow(1)));
     }
 
     #[test]

@@ -22,12 +22,15 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::timeout,
 };
 use tokio_util::{io::poll_read_buf, sync::CancellationToken};
 
 use bytes::{Buf, Bytes, BytesMut};
-use pump::Pump;
+use pump::{LARGE, Pump};
+
+use crate::memory::Pool;
 
 /// Pieces of one vectored write.
 const SLICES: usize = 16;
@@ -97,7 +100,35 @@ fn take_off(chunks: &mut VecDeque<Bytes>, mut written: usize) {
     }
 }
 
-impl Link for tokio::net::TcpStream {
+/// What a busy application is read into.
+static READS: Pool = Pool::new(LARGE);
+
+impl Link for TcpStream {
+    fn poll_read_chunks(
+        &mut self,
+        cx: &mut Context<'_>,
+        size: usize,
+        chunks: &mut VecDeque<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        // No memory while nothing comes.
+        ready!(self.poll_read_ready(cx))?;
+        if size < READS.size() {
+            let mut chunk = BytesMut::with_capacity(size);
+            let count = ready!(poll_read_buf(Pin::new(self), cx, &mut chunk))?;
+            chunks.push_back(frugal(chunk));
+            return Poll::Ready(Ok(count));
+        }
+        let mut chunk = READS.take();
+        let read = poll_read_buf(Pin::new(self), cx, &mut chunk);
+        let chunk = READS.lend(chunk);
+        let count = ready!(read)?;
+        match count < READS.size() / 4 {
+            true => chunks.push_back(Bytes::copy_from_slice(&chunk)),
+            false => chunks.push_back(chunk),
+        }
+        Poll::Ready(Ok(count))
+    }
+
     fn arm_reset(&self) {
         // On an error the socket is gone already.
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));

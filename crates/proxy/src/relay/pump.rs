@@ -14,7 +14,9 @@ use bytes::{Buf, Bytes, BytesMut};
 /// What a quiet connection reads at once.
 const SMALL: usize = 16 * 1024;
 /// What a busy one does, at most: sixteen full DATA frames of a trunk.
-const LARGE: usize = 16 * crate::trunk::FULL_FRAME;
+pub(super) const LARGE: usize = 16 * crate::trunk::FULL_FRAME;
+/// The same where a session changes the bytes, which it does in memory of its own.
+const LARGE_CHANGED: usize = LARGE / 2;
 /// Reads after which a direction lets others run.
 const ROUNDS: usize = 16;
 
@@ -83,7 +85,12 @@ impl Pump {
 
     fn take(&mut self, count: usize, session: &mut Option<Box<dyn Session>>) -> io::Result<()> {
         if count >= self.size {
-            self.size = LARGE.min(self.size * 2);
+            let most = if session.is_some() {
+                LARGE_CHANGED
+            } else {
+                LARGE
+            };
+            self.size = most.min(self.size * 2);
         } else if count < self.size / 4 {
             self.size = SMALL.max(self.size / 2);
         }

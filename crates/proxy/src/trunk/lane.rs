@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use renkei_trunk::{LaneId, Transmit};
 use tokio::{
     net::{TcpStream, tcp::OwnedReadHalf},
@@ -19,14 +19,17 @@ use tokio::{
 use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
+use crate::memory::Pool;
+
 use super::{
     driver::{Driver, LaneFate},
     outlet::{Outlet, Pushed, invalid},
     record::{self, Opened, Opener, WHOLE, WORN},
 };
 
-/// What is read at once: eight whole records, each an eighth of the buffer that it keeps alive.
-const READ: usize = 8 * WHOLE;
+/// What a busy lane reads at once: eight whole records, each an eighth of the buffer that it keeps
+/// alive.
+static READS: Pool = Pool::new(8 * WHOLE);
 /// What a quiet lane reads at once.
 const LITTLE: usize = 8 * 1024;
 /// Bytes that TCP takes before it has sent those that it has.
@@ -65,7 +68,7 @@ impl Wire {
             inlet: Inlet {
                 socket: read,
                 opener,
-                left: BytesMut::new(),
+                left: Vec::new(),
                 size: LITTLE,
                 end: None,
             },
@@ -196,7 +199,10 @@ impl Lane {
 
     fn receive_all(&self, pieces: Pieces) {
         let memory = pieces.whole.capacity();
-        let whole = pieces.whole.freeze();
+        let whole = match memory == READS.size() {
+            true => READS.lend(pieces.whole),
+            false => pieces.whole.into(),
+        };
         self.receive(
             pieces.data.into_iter().map(|data| whole.slice(data)),
             memory,
@@ -209,7 +215,7 @@ struct Inlet {
     socket: OwnedReadHalf,
     opener: Opener,
     /// The beginning of a record whose end has not come.
-    left: BytesMut,
+    left: Vec<u8>,
     /// How much to read at once; follows what comes.
     size: usize,
     /// What came behind the last record that was handed on.
@@ -218,7 +224,7 @@ struct Inlet {
 
 /// What one read gave: memory, and where in it data of the peer stands.
 struct Pieces {
-    whole: BytesMut,
+    whole: Vec<u8>,
     data: Vec<Range<usize>>,
 }
 
@@ -251,26 +257,33 @@ impl Inlet {
     }
 
     /// Memory to read into, behind the record that has begun.
-    fn buffer(&mut self) -> BytesMut {
+    fn buffer(&mut self) -> Vec<u8> {
         let left = std::mem::take(&mut self.left);
         if left.capacity() >= left.len() + LITTLE {
             return left;
         }
-        let mut whole = BytesMut::with_capacity(self.size.max(left.len() + LITTLE));
+        let mut whole = match self.is_busy() {
+            true => READS.take(),
+            false => Vec::with_capacity(self.size.max(left.len() + LITTLE)),
+        };
         whole.extend_from_slice(&left);
         whole
     }
 
+    fn is_busy(&self) -> bool {
+        self.size == READS.size()
+    }
+
     fn resize(&mut self, count: usize, room: usize) {
         if count == room {
-            self.size = READ.min(self.size * 2);
+            self.size = READS.size().min(self.size * 2);
         } else if count < self.size / 4 {
             self.size = LITTLE.max(self.size / 2);
         }
     }
 
     /// Opens all records that are there, and keeps the rest.
-    fn open(&mut self, mut whole: BytesMut) -> Pieces {
+    fn open(&mut self, mut whole: Vec<u8>) -> Pieces {
         let (mut data, mut at) = (Vec::new(), 0);
         while self.end.is_none() {
             match self.opener.open(whole.get_mut(at..).unwrap_or_default()) {
@@ -299,8 +312,10 @@ impl Inlet {
         if begun.is_empty() {
             return;
         }
-        let capacity = if self.size == READ { READ } else { begun.len() };
-        self.left = BytesMut::with_capacity(capacity);
+        self.left = match self.is_busy() {
+            true => READS.take(),
+            false => Vec::with_capacity(begun.len()),
+        };
         self.left.extend_from_slice(begun);
     }
 

@@ -14,6 +14,7 @@ const RTT: usize = 68;
 const TOTAL_RETRANS: usize = 100;
 const BYTES_ACKED: usize = 120;
 const NOTSENT_BYTES: usize = 144;
+const MIN_RTT: usize = 148;
 const RWND_LIMITED: usize = 176;
 const SNDBUF_LIMITED: usize = 184;
 
@@ -25,6 +26,7 @@ pub(super) struct TcpInfo {
     rwnd_limited: Duration,
     sndbuf_limited: Duration,
     round_trip: Duration,
+    least_round_trip: Duration,
     retransmitted: u64,
 }
 
@@ -40,6 +42,7 @@ impl TcpInfo {
             rwnd_limited: Duration::from_micros(number(info, RWND_LIMITED)?),
             sndbuf_limited: Duration::from_micros(number(info, SNDBUF_LIMITED)?),
             round_trip: Duration::from_micros(u64::from(short(info, RTT)?)),
+            least_round_trip: Duration::from_micros(u64::from(short(info, MIN_RTT)?)),
             retransmitted: u64::from(short(info, TOTAL_RETRANS)?),
         })
     }
@@ -52,6 +55,7 @@ impl TcpInfo {
             rwnd_limited: self.rwnd_limited.saturating_sub(earlier.rwnd_limited),
             notsent: self.notsent,
             round_trip: self.round_trip,
+            least_round_trip: self.least_round_trip,
             retransmitted: self.retransmitted.saturating_sub(earlier.retransmitted),
         }
     }
@@ -113,5 +117,10 @@ mod tests {
         assert!(sample.notsent > 0, "{sample:?}");
         assert!(sample.rwnd_limited > Duration::ZERO, "{sample:?}");
         assert!(sample.round_trip > Duration::ZERO, "{sample:?}");
+        let least = sample.least_round_trip;
+        assert!(
+            least > Duration::ZERO && least <= sample.round_trip,
+            "{sample:?}"
+        );
     }
 }

@@ -1,12 +1,14 @@
 //! Puts the bytes of one stream in order, whatever lane they came by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Pieces shorter than this are copied together, so that none keeps a read buffer alive and many
 /// of them cost little.
 const SMALL: usize = 2048;
+/// Room kept for a stream that is read as its bytes come.
+const SPARE: usize = 64;
 /// How long a piece of copied bytes grows.
 const GATHER: usize = 64 * 1024;
 
@@ -17,7 +19,10 @@ const GATHER: usize = 64 * 1024;
 /// times the bytes in it, if the driver says truly how large it is.
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
-    pieces: BTreeMap<u64, Piece>,
+    /// From `read` to `next`, without a gap: where bytes that come in order go at once.
+    ready: VecDeque<Piece>,
+    /// Behind `next`, by offset, with gaps between them.
+    early: BTreeMap<u64, Piece>,
     /// Read by the application up to here.
     read: u64,
     /// Complete up to here.
@@ -36,6 +41,27 @@ impl Piece {
         match self {
             Self::Shared(bytes) => bytes.len() as u64,
             Self::Copied(bytes) => bytes.len() as u64,
+        }
+    }
+
+    fn of(data: Bytes, memory: usize) -> Self {
+        match is_small(&data, memory) {
+            true => Self::Copied(BytesMut::from(&data[..])),
+            false => Self::Shared(data),
+        }
+    }
+
+    /// Takes a small piece that follows, if there is room.
+    fn gathers(&mut self, data: &Bytes, memory: usize) -> bool {
+        match self {
+            Self::Copied(copied) if is_small(data, memory) => {
+                let fits = copied.len() + data.len() <= GATHER;
+                if fits {
+                    copied.extend_from_slice(data);
+                }
+                fits
+            }
+            _ => false,
         }
     }
 
@@ -65,80 +91,79 @@ impl Assembly {
 
     /// Separate pieces in memory.
     pub(crate) fn pieces(&self) -> usize {
-        self.pieces.len()
+        self.ready.len() + self.early.len()
     }
 
     /// Takes bytes at an offset; `memory` is the size of what they share with others.
     pub(crate) fn insert(&mut self, offset: u64, mut data: Bytes, memory: usize) {
         let end = offset + data.len() as u64;
-        let before = self.pieces.range(..=offset).next_back();
-        let covered = before
-            .map_or(0, |(at, piece)| at + piece.len())
-            .max(self.next);
-        let mut at = offset.max(covered);
+        let at = offset.max(self.next);
         if at >= end {
             return;
         }
         skip(&mut data, at - offset);
+        if at > self.next || !self.early.is_empty() {
+            return self.insert_early(at, data, memory);
+        }
+        self.held += data.len() as u64;
+        self.next = end;
+        let last = self.ready.back_mut();
+        if !last.is_some_and(|last| last.gathers(&data, memory)) {
+            self.ready.push_back(Piece::of(data, memory));
+        }
+    }
+
+    /// The same where there are gaps: fills those that the bytes cover.
+    fn insert_early(&mut self, mut at: u64, mut data: Bytes, memory: usize) {
+        let end = at + data.len() as u64;
+        let before = self.early.range(..=at).next_back();
+        let covered = before.map_or(at, |(start, piece)| at.max(start + piece.len()));
+        skip(&mut data, covered - at);
+        at = covered;
         while at < end {
-            let after = self
-                .pieces
-                .range(at..end)
-                .next()
-                .map(|(o, piece)| (*o, piece.len()));
-            let Some((start, len)) = after else {
+            let after = self.early.range(at..end).next();
+            let Some((start, len)) = after.map(|(start, piece)| (*start, piece.len())) else {
                 self.store(at, data, memory);
                 break;
             };
             if start > at {
-                let gap = usize::try_from(start - at)
-                    .unwrap_or(usize::MAX)
-                    .min(data.len());
-                self.store(at, data.split_to(gap), memory);
+                let gap = usize::try_from(start - at).unwrap_or(usize::MAX);
+                self.store(at, data.split_to(gap.min(data.len())), memory);
             }
             let resume = (start + len).min(end);
             skip(&mut data, resume - start);
             at = resume;
         }
-        self.advance();
+        while let Some(first) = self.early.first_entry()
+            && *first.key() == self.next
+        {
+            let piece = first.remove();
+            self.next += piece.len();
+            self.ready.push_back(piece);
+        }
     }
 
     fn store(&mut self, at: u64, data: Bytes, memory: usize) {
         self.held += data.len() as u64;
-        if data.len() >= SMALL && data.len() >= memory / 10 {
-            self.pieces.insert(at, Piece::Shared(data));
+        if let Some((start, last)) = self.early.range_mut(..at).next_back()
+            && start + last.len() == at
+            && last.gathers(&data, memory)
+        {
             return;
         }
-        if let Some((start, Piece::Copied(copied))) = self.pieces.range_mut(..at).next_back()
-            && start + copied.len() as u64 == at
-            && copied.len() + data.len() <= GATHER
-        {
-            copied.extend_from_slice(&data);
-            return;
-        }
-        self.pieces
-            .insert(at, Piece::Copied(BytesMut::from(&data[..])));
-    }
-
-    fn advance(&mut self) {
-        while let Some((at, piece)) = self.pieces.range(..=self.next).next_back()
-            && at + piece.len() > self.next
-        {
-            self.next = at + piece.len();
-        }
+        self.early.insert(at, Piece::of(data, memory));
     }
 
     /// The next bytes for the application, at most `max`.
     pub(crate) fn take(&mut self, max: usize) -> Option<Bytes> {
-        if self.read >= self.next || max == 0 {
+        if max == 0 {
             return None;
         }
-        let (at, piece) = self.pieces.pop_first()?;
-        let mut data = piece.into_bytes();
-        let rest = data.split_off(max.min(data.len()));
-        if !rest.is_empty() {
-            self.pieces
-                .insert(at + data.len() as u64, Piece::Shared(rest));
+        let mut data = self.ready.pop_front()?.into_bytes();
+        if data.len() > max {
+            self.ready.push_front(Piece::Shared(data.split_off(max)));
+        } else if self.ready.is_empty() && self.ready.capacity() > SPARE {
+            self.ready = VecDeque::new();
         }
         self.read += data.len() as u64;
         self.held -= data.len() as u64;
@@ -147,9 +172,14 @@ impl Assembly {
 
     /// Forgets all bytes.
     pub(crate) fn clear(&mut self) {
-        self.pieces.clear();
+        self.ready = VecDeque::new();
+        self.early.clear();
         self.held = 0;
     }
+}
+
+fn is_small(data: &Bytes, memory: usize) -> bool {
+    data.len() < SMALL || data.len() < memory / 10
 }
 
 fn skip(data: &mut Bytes, count: u64) {
