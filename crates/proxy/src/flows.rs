@@ -56,6 +56,11 @@ impl Pair {
             Direction::Inbound => &self.caller,
         }
     }
+
+    /// Caller and callee, as a trunk knows them.
+    pub(crate) fn ends(&self) -> String {
+        format!("{} {}", self.caller, self.callee)
+    }
 }
 
 /// One open connection.

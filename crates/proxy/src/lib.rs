@@ -46,4 +46,5 @@ pub use listener::ListenFault;
 pub use proxy::{Applied, ApplyError, Proxy, Setup};
 pub use refusals::{RefusalCount, RefusalRecord, Refusals};
 pub use shared::{Desired, Elsewhere};
-pub use status::{FlowStatus, ListenerStatus, ProxyStatus, TotalStatus};
+pub use status::{FlowStatus, ListenerStatus, ProxyStatus, TotalStatus, TrunkStatus};
+pub use trunk::TrunkCount;

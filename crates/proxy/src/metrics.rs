@@ -1,5 +1,5 @@
-//! What the proxy tells Prometheus about its connections, read from the register when asked, so
-//! that long connections count while they run.
+//! What the proxy tells Prometheus about its connections and trunks, read from the register and
+//! the trunks when asked, so that long connections count while they run.
 
 use std::sync::Arc;
 
@@ -9,10 +9,16 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-use crate::flows::{Flows, Pair, Totals};
+use crate::{
+    flows::{Flows, Pair, Totals},
+    trunk::{Census, TrunkCount},
+};
 
 #[derive(Debug)]
 pub(crate) struct FlowMetrics(pub(crate) Arc<Flows>);
+
+#[derive(Debug)]
+pub(crate) struct TrunkMetrics(pub(crate) Arc<Census>);
 
 type Labels = [(&'static str, String); 3];
 
@@ -46,6 +52,23 @@ impl Collector for FlowMetrics {
             let open = i64::try_from(totals.open).unwrap_or(i64::MAX);
             ConstGauge::new(open).encode(family.encode_family(&labels(pair))?)
         })
+    }
+}
+
+impl Collector for TrunkMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counts = self.0.count();
+        let mut gauge = |name, help, value: fn(&TrunkCount) -> usize| {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            counts.iter().try_for_each(|(pair, count)| {
+                let value = i64::try_from(value(count)).unwrap_or(i64::MAX);
+                ConstGauge::new(value).encode(family.encode_family(&labels(pair))?)
+            })
+        };
+        let help = "Trunks that have a lane, or connections that wait for one.";
+        gauge("renkei_trunks", help, |count| count.trunks)?;
+        let help = "Lanes of these trunks that take new bytes.";
+        gauge("renkei_trunk_lanes", help, |count| count.lanes)
     }
 }
 

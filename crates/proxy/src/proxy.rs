@@ -16,13 +16,13 @@ use crate::{
     kafka::{BrokerTables, Denials, PortFile},
     listener::ListenFault,
     listeners::Listeners,
-    metrics::FlowMetrics,
+    metrics::{FlowMetrics, TrunkMetrics},
     outbound::Outbound,
     refusals::Refusals,
     revocation,
     shared::Shared,
     status,
-    trunk::{Accepted, Ledger, Trunks},
+    trunk::{Accepted, Census, Ledger, Trunks},
 };
 
 /// What a proxy is built from.
@@ -102,6 +102,7 @@ impl Proxy {
             trunks: Trunks::default(),
             accepted: Accepted::default(),
             ledger: Arc::new(Ledger::new(limits.memory)),
+            census: Arc::new(Census::default()),
             gateway: arc_swap::ArcSwapOption::empty(),
             link: arc_swap::ArcSwapOption::empty(),
             arrivals: Arrivals::default(),
@@ -126,6 +127,7 @@ impl Proxy {
     pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
         self.shared.refusals.register(registry);
         registry.register_collector(Box::new(FlowMetrics(self.shared.flows.clone())));
+        registry.register_collector(Box::new(TrunkMetrics(self.shared.census.clone())));
         registry.register_collector(Box::new(HubMetrics(Arc::downgrade(&self.shared))));
     }
 

@@ -22,7 +22,7 @@ use crate::{
     inbound::{Backends, Turns},
     kafka::{BrokerTables, Denials, PortFile},
     refusals::Refusals,
-    trunk::{Accepted, Ledger, Trunks},
+    trunk::{Accepted, Census, Ledger, Trunks},
 };
 
 /// What a proxy is to do.
@@ -55,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) trunks: Trunks,
     pub(crate) accepted: Accepted,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) census: Arc<Census>,
     /// The address that this site's gateway is bound to.
     pub(crate) gateway: ArcSwapOption<SocketAddr>,
     /// The link to this site's hub, if it has one.

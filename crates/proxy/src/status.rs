@@ -12,6 +12,7 @@ use crate::{
     outbound::Route,
     refusals::{RefusalCount, RefusalRecord},
     shared::Shared,
+    trunk::TrunkCount,
 };
 
 /// Open connections shown at most, the oldest first; the totals count all.
@@ -32,6 +33,8 @@ pub struct ProxyStatus {
     pub flows: Vec<FlowStatus>,
     /// What each pair has carried.
     pub totals: Vec<TotalStatus>,
+    /// What carries it: the trunks that each pair has now.
+    pub trunks: Vec<TrunkStatus>,
     /// The last refusals, newest first.
     pub refusals: Vec<RefusalRecord>,
     /// All refusals, counted.
@@ -87,6 +90,17 @@ pub struct TotalStatus {
     pub totals: Totals,
 }
 
+/// The trunks of a pair.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrunkStatus {
+    /// Who talks to whom; direction says which side has dialled.
+    #[serde(flatten)]
+    pub pair: Pair,
+    /// How many.
+    #[serde(flatten)]
+    pub count: TrunkCount,
+}
+
 impl From<&Flow> for FlowStatus {
     fn from(flow: &Flow) -> Self {
         Self {
@@ -115,6 +129,7 @@ pub(crate) fn collect(
         gateway: route.gateway.as_ref().map(ToString::to_string),
     };
     let totals = shared.flows.totals().into_iter();
+    let trunks = shared.census.count().into_iter();
     let flows = shared.flows.list();
     ProxyStatus {
         gateway,
@@ -128,6 +143,9 @@ pub(crate) fn collect(
             .collect(),
         totals: totals
             .map(|(pair, totals)| TotalStatus { pair, totals })
+            .collect(),
+        trunks: trunks
+            .map(|(pair, count)| TrunkStatus { pair, count })
             .collect(),
         refusals: shared.refusals.last(),
         refused: shared.refusals.counts(),

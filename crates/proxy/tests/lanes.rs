@@ -1,4 +1,5 @@
-//! Lanes from peers that are slow, older, not who they should be, or hostile.
+//! Lanes from peers that are slow, older, not who they should be, or hostile; and how many there
+//! are.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,8 +14,9 @@ mod lab;
 use std::time::{Duration, Instant};
 
 use lab::{
-    Lab, Node, assert_reset, backend, echo,
+    Lab, Node, assert_reset, backend, echo, eventually,
     lane::{self, DATA, HELLO, OPEN, OPEN_OK, REFUSED, VERSION},
+    path::Path,
     ping, svid, within,
 };
 use renkei_proxy::Limits;
@@ -26,6 +28,34 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 const TRUNK: [u8; 16] = *b"a trunk by hand.";
+
+/// What a node tells Prometheus of its trunks, without the explanations.
+fn told(node: &Node) -> Vec<String> {
+    let mut registry = prometheus_client::registry::Registry::default();
+    node.proxy.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let lines = text.lines().filter(|line| line.starts_with("renkei_trunk"));
+    lines.map(str::to_owned).collect()
+}
+
+/// Waits until that is so many trunks and lanes of the collector's, and nothing else.
+async fn counted(node: &Node, direction: &str, trunks: usize, lanes: usize) {
+    let pair = format!(
+        "{{direction=\"{direction}\",caller=\"osaka.example/collector\",\
+         callee=\"hokkaido.example/broker\"}}"
+    );
+    let lines = [
+        format!("renkei_trunks{pair} {trunks}"),
+        format!("renkei_trunk_lanes{pair} {lanes}"),
+    ];
+    eventually(&lines.join(", "), || (told(node) == lines).then_some(())).await;
+    let status = node.proxy.status().await.trunks;
+    assert_eq!(
+        (status[0].count.trunks, status[0].count.lanes),
+        (trunks, lanes)
+    );
+}
 
 /// A lane of the collector's that has been answered, and the acceptor's incarnation.
 async fn greeted(lab: &Lab) -> (TlsStream<TcpStream>, [u8; 8]) {
@@ -195,4 +225,59 @@ async fn a_peer_that_breaks_the_protocol_loses_its_trunk_and_harms_no_other() {
     app.write_all(b"hello").await.unwrap();
     within(service.read_exact(&mut [0; 5])).await.unwrap();
     assert_eq!(hokkaido.open(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_ends_count_a_trunk_and_its_lanes_until_it_is_over() {
+    let path = Path::to(Lab::new(&[echo().await])).await;
+    let (hokkaido, osaka) = path.sites().await;
+    let ends = [(&osaka, "outbound"), (&hokkaido, "inbound")];
+    assert_eq!((told(&osaka).len(), told(&hokkaido).len()), (0, 0));
+    let mut app = path.lab.connect().await;
+    ping(&mut app, b"hello").await;
+    for (node, direction) in ends {
+        counted(node, direction, 1, 1).await;
+    }
+    path.middlebox.refuse(true);
+    path.middlebox.kill_all();
+    for (node, direction) in ends {
+        counted(node, direction, 1, 0).await;
+    }
+    path.middlebox.refuse(false);
+    ping(&mut app, b"again").await;
+    for (node, direction) in ends {
+        counted(node, direction, 1, 1).await;
+    }
+    drop(app);
+    osaka.drain.begin();
+    eventually("no trunk", || {
+        let left = told(&osaka).len() + told(&hokkaido).len();
+        (left == 0).then_some(())
+    })
+    .await;
+    assert!(osaka.proxy.status().await.trunks.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_lane_counts_and_those_that_are_gone_do_not() {
+    let lab = Lab::new(&[echo().await]);
+    let hokkaido = lab.hokkaido().await;
+    let (first, incarnation) = greeted(&lab).await;
+    counted(&hokkaido, "inbound", 1, 1).await;
+    let collector = svid(lab.osaka_ca.issue("/collector"));
+    let join = async |trunk, incarnation, number| {
+        let mut lane = lane::dial(&lab, &collector).await;
+        let hello = lane::hello(VERSION, trunk, incarnation, number);
+        lane.write_all(&hello).await.unwrap();
+        assert_eq!(lane::next(&mut lane).await.unwrap().0, HELLO);
+        lane
+    };
+    let second = join(TRUNK, incarnation, 1).await;
+    counted(&hokkaido, "inbound", 1, 2).await;
+    let _other = join(*b"another by hand.", [0; 8], 0).await;
+    counted(&hokkaido, "inbound", 2, 3).await;
+    drop(first);
+    counted(&hokkaido, "inbound", 2, 2).await;
+    drop(second);
+    counted(&hokkaido, "inbound", 1, 1).await;
 }

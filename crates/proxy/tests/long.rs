@@ -13,91 +13,189 @@ mod lab;
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use lab::{
-    Lab, Node, backend, echo, eventually,
+    Lab, Node, backend, echo, eventually, lane,
     middlebox::reset,
     path::{MIB, Path, bytes, exchange},
     ping, within,
 };
+use renkei_spiffe::X509Svid;
 use renkei_testkit::{TestAuthority, free_address};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    task::JoinSet,
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    task::{JoinHandle, JoinSet},
+    time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
 
+/// How often the SVIDs of both sites are renewed under load, and how many times: for 2 minutes.
+const RENEWAL: Duration = Duration::from_secs(5);
+const RENEWALS: usize = 24;
+/// Renewed at half its life, as the agent does: one that missed a renewal has ended at the next.
+const LIFE: Duration = Duration::from_secs(10);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lanes_take_each_new_svid_and_no_byte_is_lost() {
+async fn a_byte_is_never_lost_while_svids_are_renewed_every_5_s_for_2_minutes_under_load() {
     let path = Path::to(Lab::new(&[echo().await])).await;
     let (hokkaido, osaka) = path.sites().await;
-    let mut app = path.lab.connect().await;
-    ping(&mut app, b"the first lane has the first SVID").await;
-    let stop = CancellationToken::new();
-    let load = tokio::spawn(keep_talking(app, stop.clone()));
-    let now = time::OffsetDateTime::now_utc()
-        .replace_nanosecond(0)
-        .unwrap();
-    let mut until = now;
-    // As many as there are in two minutes with one every five seconds.
-    for n in 1..=24 {
-        until = now + Duration::from_secs(600 + n);
-        for (node, ca, name) in [
-            (&osaka, &path.lab.osaka_ca, "/collector"),
-            (&hokkaido, &path.lab.hokkaido_ca, "/broker"),
-        ] {
-            let renewed = lab::svid(ca.issue_between(name, now, until));
-            node.identities.send_modify(|all| {
-                let svids = &mut Arc::make_mut(all).svids;
-                svids.insert(renewed.id().clone(), renewed);
-            });
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut clock = tokio::time::interval(RENEWAL);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    clock.tick().await;
+    issue(&hokkaido, &path.lab.hokkaido_ca, "/broker");
+    let first = issue(&osaka, &path.lab.osaka_ca, "/collector");
+    let load = Load::start(path.lab.connect().await);
+    let mut came = 0;
+    for n in 1..=RENEWALS {
+        clock.tick().await;
+        let before = std::mem::replace(&mut came, load.came());
+        let blocks = came - before;
+        assert!(blocks * BLOCK > MIB, "{blocks} blocks before renewal {n}");
+        renew(&path, &hokkaido, &osaka).await;
     }
+    let (blocks, behind) = load.end().await;
+    assert!(blocks > came, "nothing came after the last renewal");
+    // One is sent every 10 ms: that many is a pause of 2 s.
+    assert!(behind < 200, "up to {behind} blocks were under way");
+    assert!(path.middlebox.accepted() > RENEWALS);
+    for node in [&hokkaido, &osaka] {
+        assert_eq!(node.reasons(), Vec::<&str>::new());
+    }
+    // No lane can have lived on the SVIDs of the start.
+    let _refused = lane::dial(&path.lab, &first).await;
+    hokkaido.refusal("expired").await;
+}
+
+/// Renews the SVIDs of both sites, and sees that every lane is made with the new ones.
+async fn renew(path: &Path, hokkaido: &Node, osaka: &Node) {
+    let broker = issue(hokkaido, &path.lab.hokkaido_ca, "/broker");
+    let older = path.middlebox.accepted();
+    let collector = issue(osaka, &path.lab.osaka_ca, "/collector");
+    let start = Instant::now();
+    eventually("lanes younger than the SVIDs, and no others", || {
+        let oldest = path.middlebox.oldest()?;
+        (oldest >= older).then_some(())
+    })
+    .await;
+    let took = start.elapsed();
+    assert!(took < RENEWAL, "{took:?}");
+    // What the gateway answers such a lane with, and what its dialer has shown.
+    let lane = lane::dial(&path.lab, &collector).await;
+    let shown = lane.get_ref().1.peer_certificates().unwrap();
+    assert_eq!(shown[0], broker.chain()[0]);
     let mut app = path.lab.connect().await;
     ping(&mut app, b"new").await;
     let flows = osaka.proxy.status().await.flows;
-    assert!(
-        flows.iter().any(|flow| flow.svid_not_after == until),
-        "{flows:?}"
-    );
-    stop.cancel();
-    assert!(load.await.unwrap() > 24 * MIB);
-    assert!(path.middlebox.accepted() > 24);
-    eventually("old lanes closed", || {
-        (path.middlebox.open() <= 1).then_some(())
-    })
-    .await;
-    ping(&mut app, b"still here").await;
+    let newest = flows.iter().map(|flow| flow.svid_not_after).max();
+    assert_eq!(newest, Some(collector.not_after()), "{flows:?}");
 }
 
-/// Numbers to an echo and back, until told to stop; says how many bytes.
-async fn keep_talking(app: TcpStream, stop: CancellationToken) -> usize {
-    const BLOCK: usize = 64 * 1024;
-    let (mut read, mut write) = app.into_split();
-    let sending = tokio::spawn(async move {
-        let mut sent = 0;
-        while !stop.is_cancelled() {
-            write
-                .write_all(&[(sent % 251) as u8; BLOCK])
-                .await
-                .expect("no reset");
-            sent += 1;
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        sent
+/// A site's workload or service gets a new SVID.
+fn issue(node: &Node, ca: &TestAuthority, name: &str) -> Arc<X509Svid> {
+    let now = time::OffsetDateTime::now_utc();
+    let now = now.replace_nanosecond(0).unwrap();
+    let svid = lab::svid(ca.issue_between(name, now, now + LIFE));
+    node.identities.send_modify(|all| {
+        let svids = &mut Arc::make_mut(all).svids;
+        svids.insert(svid.id().clone(), svid.clone());
     });
-    let (mut block, mut came) = (vec![0; BLOCK], 0);
-    while within(read.read_exact(&mut block)).await.is_ok() {
-        assert!(block == [(came % 251) as u8; BLOCK], "block {came}");
-        came += 1;
+    svid
+}
+
+/// Bytes of a numbered block.
+const BLOCK: usize = 32 * 1024;
+
+/// One connection that numbered blocks go over to an echo and back, one every 10 ms.
+struct Load {
+    stop: CancellationToken,
+    came: Arc<AtomicUsize>,
+    writer: JoinHandle<usize>,
+    /// The most blocks that were under way at once.
+    reader: JoinHandle<usize>,
+}
+
+impl Load {
+    fn start(app: TcpStream) -> Self {
+        let (stop, came, sent) = (CancellationToken::new(), Arc::default(), Arc::default());
+        let (read, write) = app.into_split();
+        Self {
+            writer: tokio::spawn(send_blocks(write, stop.clone(), Arc::clone(&sent))),
+            reader: tokio::spawn(compare_blocks(read, Arc::clone(&came), sent)),
+            stop,
+            came,
+        }
     }
-    assert_eq!(sending.await.unwrap(), came);
-    came * BLOCK
+
+    /// Blocks that are back, every byte as it was sent.
+    fn came(&self) -> usize {
+        self.came.load(Ordering::Relaxed)
+    }
+
+    /// Ends it cleanly: how many blocks came back, which are all, and how many were under way.
+    async fn end(self) -> (usize, usize) {
+        self.stop.cancel();
+        let sent = self.writer.await.unwrap();
+        let behind = self.reader.await.unwrap();
+        let came = self.came.load(Ordering::Relaxed);
+        assert_eq!(came, sent);
+        (came, behind)
+    }
+}
+
+/// Blocks that differ in their first bytes; of the others none is like another.
+fn block(number: usize, rest: &[u8]) -> Vec<u8> {
+    [&(number as u64).to_be_bytes(), rest].concat()
+}
+
+async fn send_blocks(
+    mut write: OwnedWriteHalf,
+    stop: CancellationToken,
+    sent: Arc<AtomicUsize>,
+) -> usize {
+    let rest = bytes(BLOCK - 8);
+    let mut pace = tokio::time::interval(Duration::from_millis(10));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !stop.is_cancelled() {
+        pace.tick().await;
+        let number = sent.fetch_add(1, Ordering::Relaxed);
+        let block = block(number, &rest);
+        write.write_all(&block).await.expect("no reset");
+    }
+    write.shutdown().await.expect("no reset");
+    sent.load(Ordering::Relaxed)
+}
+
+async fn compare_blocks(
+    mut read: OwnedReadHalf,
+    came: Arc<AtomicUsize>,
+    sent: Arc<AtomicUsize>,
+) -> usize {
+    let rest = bytes(BLOCK - 8);
+    let (mut found, mut behind) = (Vec::with_capacity(BLOCK), 0);
+    loop {
+        found.clear();
+        let mut next = (&mut read).take(BLOCK as u64);
+        within(next.read_to_end(&mut found))
+            .await
+            .expect("no reset");
+        if found.is_empty() {
+            return behind;
+        }
+        let number = came.load(Ordering::Relaxed);
+        assert!(found == block(number, &rest), "block {number} is another");
+        behind = behind.max(sent.load(Ordering::Relaxed) - number);
+        came.store(number + 1, Ordering::Relaxed);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

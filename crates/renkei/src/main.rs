@@ -19,6 +19,7 @@ mod place;
 mod running;
 mod status;
 mod svid;
+mod traffic;
 mod up;
 
 use std::{

@@ -14,7 +14,7 @@ use crate::{
     federation::Seen,
     links,
     load::load,
-    output, place,
+    output, place, traffic,
 };
 
 /// The parts of the status that people are shown. Programs get all of it (`--output json`).
@@ -37,7 +37,10 @@ pub(crate) struct Document {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Proxy {
     pub(crate) listeners: Vec<Listener>,
-    pub(crate) totals: Vec<Total>,
+    pub(crate) totals: Vec<traffic::Total>,
+    /// Nothing from a site that still runs an older version.
+    #[serde(default)]
+    pub(crate) trunks: Vec<traffic::Trunks>,
     pub(crate) refusals: Vec<Refusal>,
     pub(crate) refused: Vec<RefusalCount>,
     pub(crate) gateway: Option<SocketAddr>,
@@ -51,18 +54,6 @@ pub(crate) struct Listener {
     pub(crate) workload: SpiffeId,
     pub(crate) target: SpiffeId,
     pub(crate) gateway: Option<String>,
-}
-
-/// What a pair of identities has exchanged.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Total {
-    pub(crate) direction: String,
-    pub(crate) caller: SpiffeId,
-    pub(crate) callee: SpiffeId,
-    pub(crate) open: u64,
-    pub(crate) connections: u64,
-    pub(crate) bytes_sent: u64,
-    pub(crate) bytes_received: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -299,7 +290,7 @@ fn text(status: &Document) -> String {
         + &federation(status)
         + &links::section(&status.proxy)
         + &listeners(status)
-        + &flows(status)
+        + &traffic::sections(&status.proxy)
         + &refusals(status)
 }
 
@@ -392,21 +383,6 @@ fn listeners(status: &Document) -> String {
         ]);
     }
     output::section("Listeners", &table)
-}
-
-fn flows(status: &Document) -> String {
-    let mut table = output::table(&["WAY", "FROM", "TO", "OPEN", "SENT", "RECEIVED"]);
-    for total in &status.proxy.totals {
-        table.add_row([
-            total.direction.trim_end_matches("bound").to_owned(),
-            total.caller.short(),
-            total.callee.short(),
-            format!("{} of {}", total.open, total.connections),
-            output::bytes(total.bytes_sent),
-            output::bytes(total.bytes_received),
-        ]);
-    }
-    output::section("Flows", &table)
 }
 
 fn refusals(status: &Document) -> String {

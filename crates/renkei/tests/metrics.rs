@@ -76,6 +76,9 @@ fn names_units_types_and_help_keep_the_conventions() {
         let text = scrape(site);
         let families = families(&text);
         assert!(text.ends_with("# EOF\n"), "{text}");
+        for name in ["renkei_trunks", "renkei_trunk_lanes"] {
+            assert!(text.contains(&format!("\n{name}{{direction=")), "{text}");
+        }
         for (name, family) in &families {
             check_family(name, family);
         }

@@ -49,6 +49,42 @@ fn bytes_cross_two_sites_and_status_tells_of_it() {
 }
 
 #[test]
+fn status_counts_trunks_and_their_lanes_at_both_ends() {
+    let (hokkaido, osaka, local) = two_sites(echo());
+    assert!(!said(&run(osaka.command(&["status"]))).contains("Trunks"));
+    exchange_soon(local, b"hello");
+    for (site, direction) in [(&osaka, "outbound"), (&hokkaido, "inbound")] {
+        // For a moment there are two lanes: SVIDs live for 10 s, and each is renewed into a lane.
+        let trunks = wait_for("one lane", SOON, || {
+            let trunks = site.status()["proxy"]["trunks"].clone();
+            (trunks[0]["lanes"] == 1).then_some(trunks)
+        });
+        let expected = serde_json::json!([{
+            "direction": direction,
+            "caller": "spiffe://osaka.example/collector",
+            "callee": "spiffe://hokkaido.example/echo",
+            "trunks": 1,
+            "lanes": 1,
+        }]);
+        assert_eq!(trunks, expected);
+    }
+    wait_for("a line with the lane", SOON, || {
+        let text = said(&run(osaka.command(&["status"])));
+        let (_, trunks) = text.split_once("\nTrunks\n")?;
+        let line = trunks.lines().nth(1)?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let expected = [
+            "out",
+            "osaka.example/collector",
+            "hokkaido.example/echo",
+            "1",
+            "1",
+        ];
+        (words == expected).then_some(())
+    });
+}
+
+#[test]
 fn who_is_not_allowed_is_refused_and_the_callee_says_why() {
     let (mut hokkaido, osaka, local) = two_sites(echo());
     let closed = format!(

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ALPN_RELAY, Board, arrival};
 use crate::{
+    flows::{Direction, Pair},
     outbound::{self, Failure},
     shared::Shared,
     trunk::{self, Dial, Keeping, Way},
@@ -187,14 +188,18 @@ impl Keeper {
             // The keeper has gone, and the link goes with it.
             let _ = tell.send((way.clone(), event.clone()));
         });
-        let pair = format!("{} {}", self.target.own, self.target.hub);
+        let pair = Pair {
+            direction: Direction::Outbound,
+            caller: self.target.own.clone(),
+            callee: self.target.hub.clone(),
+        };
         let keeping = Keeping {
             dial,
             // The board has the loss already, and the attempts after the grace time say why.
             failed: Arc::new(|_| ()),
             watch: Some(watch),
         };
-        let trunk = match trunk::establish(raw, false, &pair, keeping, &self.shared).await {
+        let trunk = match trunk::establish(raw, false, pair, keeping, &self.shared).await {
             Ok(trunk) => trunk,
             Err(failure) => return self.target.sentence(&failure),
         };

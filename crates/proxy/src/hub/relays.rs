@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Board;
 use crate::{
+    flows::{Direction, Pair},
     shared::{Desired, Shared},
     trunk::{self, Way},
 };
@@ -182,7 +183,11 @@ pub(crate) async fn serve_link(
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, WITHDRAWN));
     };
     let lane = trunk::Caller {
-        pair: format!("{peer} {own}"),
+        pair: Pair {
+            direction: Direction::Inbound,
+            caller: peer,
+            callee: own,
+        },
         decide: Arc::new(|| Err("a hub opens streams and takes none".to_owned())),
         admit: Arc::new(|_, _, _| Box::pin(async {})),
         watch: Some(Arc::new(move |way, event| relayed.hear(way, event))),

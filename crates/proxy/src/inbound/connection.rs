@@ -132,7 +132,11 @@ async fn serve_trunk(admitted: Admitted, peer: SocketAddr, shared: &Arc<Shared>)
         svid_not_after,
         ..
     } = admitted;
-    let pair = format!("{caller} {}", service.id);
+    let pair = Pair {
+        direction: Direction::Inbound,
+        caller: caller.clone(),
+        callee: service.id.clone(),
+    };
     let source = Arc::new(Source {
         caller,
         service,

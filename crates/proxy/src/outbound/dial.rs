@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::{Route, connection, failure::Failure};
 use crate::{
     connect,
+    flows::{Direction, Pair},
     kafka::{ALPN_KAFKA, ALPN_TCP, server_name},
     listener::keep_alive,
     shared::Shared,
@@ -82,13 +83,17 @@ pub(crate) async fn dial(
         };
     }
     let kafka = alpn == Some(ALPN_TRUNK_KAFKA);
-    let pair = format!("{} {}", route.caller, route.target);
+    let pair = Pair {
+        direction: Direction::Outbound,
+        caller: route.caller.clone(),
+        callee: route.target.clone(),
+    };
     let keeping = Keeping {
         dial: redial(route, shared),
         failed: tell(route, shared),
         watch: None,
     };
-    let trunk = trunk::establish(raw, kafka, &pair, keeping, shared).await?;
+    let trunk = trunk::establish(raw, kafka, pair, keeping, shared).await?;
     let dialled = within(&trunk, node);
     *way = Slot::Trunk(trunk);
     dialled.ok_or_else(|| Failure::Tls("the trunk takes no streams".into()))

@@ -26,7 +26,7 @@ use super::{
     lane::{self, Wire},
     manager::TICK,
 };
-use crate::shared::Shared;
+use crate::{flows::Pair, shared::Shared};
 
 /// How often a trunk without streams is looked at; a stream that opens is told of.
 const QUIET: Duration = Duration::from_secs(60);
@@ -43,8 +43,8 @@ pub(crate) type Decide = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// Who dialled a lane, and what becomes of its streams.
 pub(crate) struct Caller {
-    /// Caller and callee: every lane of a trunk has the same.
-    pub(crate) pair: String,
+    /// Every lane of a trunk has the same.
+    pub(crate) pair: Pair,
     pub(crate) decide: Decide,
     pub(crate) admit: Admit,
     /// Hears of the trunk as a whole.
@@ -110,6 +110,7 @@ fn join(
     wire: &Wire,
     shared: &Arc<Shared>,
 ) -> Result<(Arc<Driver>, LaneId), Refusal> {
+    let pair = caller.pair.ends();
     let mut known = shared
         .accepted
         .0
@@ -117,14 +118,13 @@ fn join(
         .unwrap_or_else(PoisonError::into_inner);
     if let Some(driver) = known.get(&hello.trunk) {
         let driver = driver.clone();
-        let id = accept(&driver, hello, &caller.pair, wire)?;
+        let id = accept(&driver, hello, &pair, wire)?;
         return Ok((driver, id));
     }
     let mut incarnation = [0; 8];
     // Failing to get random bytes leaves 0, which the trunk makes 1.
     let _ = shared.provider.secure_random.fill(&mut incarnation);
     let now = std::time::Instant::now();
-    let pair = caller.pair.clone();
     let trunk = Trunk::accept_trunk(
         now,
         config(&shared.limits),
@@ -135,6 +135,7 @@ fn join(
     let (driver, events) = Driver::start(trunk, &shared.ledger);
     let id = accept(&driver, hello, &pair, wire)?;
     known.insert(hello.trunk, driver.clone());
+    shared.census.enter(caller.pair.clone(), &driver);
     tokio::spawn(manage(
         hello.trunk,
         driver.clone(),

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use renkei_spiffe::X509Svid;
 use renkei_trunk::{Event, LaneId, Trunk, TrunkId};
 use time::OffsetDateTime;
-use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
+use tokio::{net::TcpStream, sync::mpsc::UnboundedReceiver, task::JoinHandle, time::timeout};
 use tokio_rustls::TlsStream;
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
     lane::{self, Wire},
     manager::{Manager, Use},
 };
-use crate::{outbound::Failure, shared::Shared};
+use crate::{flows::Pair, outbound::Failure, shared::Shared};
 
 /// A connection that can become a lane.
 pub(crate) struct Raw {
@@ -104,7 +104,7 @@ impl Dialed {
 pub(crate) async fn establish(
     raw: Raw,
     kafka: bool,
-    pair: &str,
+    pair: Pair,
     keeping: Keeping,
     shared: &Arc<Shared>,
 ) -> Result<Dialed, Failure> {
@@ -113,12 +113,8 @@ pub(crate) async fn establish(
     random
         .fill(&mut id)
         .map_err(|_| Failure::Tls("no random bytes".into()))?;
-    let trunk = Trunk::dial(
-        std::time::Instant::now(),
-        config(&shared.limits),
-        TrunkId(id),
-        pair,
-    );
+    let (now, ends) = (std::time::Instant::now(), pair.ends());
+    let trunk = Trunk::dial(now, config(&shared.limits), TrunkId(id), &ends);
     let (driver, mut events) = Driver::start(trunk, &shared.ledger);
     let Raw {
         stream,
@@ -126,37 +122,16 @@ pub(crate) async fn establish(
         svid,
     } = raw;
     let svid = Arc::new(ArcSwap::new(svid));
-    let mut lane = add_lane(&driver, pair, stream).map_err(Failure::Tls)?;
-    let ready = async {
-        loop {
-            tokio::select! {
-                biased;
-                event = events.recv() => match event {
-                    Some(event @ Event::LaneReady(_)) => {
-                        if let Some(watch) = &keeping.watch {
-                            watch(&Way::of(&driver), &event);
-                        }
-                        return Ok(());
-                    }
-                    Some(Event::LaneRefused(_, refusal)) => {
-                        return Err(Failure::Tls(refusal.to_string()));
-                    }
-                    Some(Event::Closed(reason)) => return Err(Failure::Tls(reason.to_string())),
-                    _ => {}
-                },
-                ended = &mut lane => return Err(match ended {
-                    Ok(Err(error)) => Failure::from_alert(&error)
-                        .unwrap_or_else(|| Failure::Tls(error.to_string())),
-                    _ => Failure::Tls("the connection ended at once".into()),
-                }),
-            }
-        }
-    };
-    timeout(shared.limits.handshake_time, ready)
+    let lane = add_lane(&driver, &ends, stream).map_err(Failure::Tls)?;
+    let ready = timeout(shared.limits.handshake_time, greeted(lane, &mut events))
         .await
         .map_err(|_| Failure::Tls("the other end does not greet".into()))??;
+    if let Some(watch) = &keeping.watch {
+        watch(&Way::of(&driver), &ready);
+    }
+    shared.census.enter(pair, &driver);
     let used = Arc::new(Use::default());
-    let manager = Manager::new(driver.clone(), pair, keeping, used.clone(), svid.clone());
+    let manager = Manager::new(driver.clone(), &ends, keeping, used.clone(), svid.clone());
     tokio::spawn(manager.run(events, shared.clone()));
     Ok(Dialed {
         driver: Arc::downgrade(&driver),
@@ -165,6 +140,31 @@ pub(crate) async fn establish(
         kafka,
         gateway,
     })
+}
+
+/// The event that the first lane is ready, or why it never will be.
+async fn greeted(
+    mut lane: JoinHandle<std::io::Result<()>>,
+    events: &mut UnboundedReceiver<Event>,
+) -> Result<Event, Failure> {
+    loop {
+        tokio::select! {
+            biased;
+            event = events.recv() => match event {
+                Some(event @ Event::LaneReady(_)) => return Ok(event),
+                Some(Event::LaneRefused(_, refusal)) => {
+                    return Err(Failure::Tls(refusal.to_string()));
+                }
+                Some(Event::Closed(reason)) => return Err(Failure::Tls(reason.to_string())),
+                _ => {}
+            },
+            ended = &mut lane => return Err(match ended {
+                Ok(Err(error)) => Failure::from_alert(&error)
+                    .unwrap_or_else(|| Failure::Tls(error.to_string())),
+                _ => Failure::Tls("the connection ended at once".into()),
+            }),
+        }
+    }
 }
 
 /// Makes a lane of a connection that has been dialed.

@@ -13,6 +13,7 @@
 //! one caller and one callee only.
 
 mod acceptor;
+mod census;
 mod dialer;
 mod driver;
 mod gauge;
@@ -29,7 +30,10 @@ use renkei_trunk::Config;
 
 use crate::Limits;
 
+pub use census::TrunkCount;
+
 pub(crate) use acceptor::{Accepted, Caller, serve_lane};
+pub(crate) use census::Census;
 pub(crate) use dialer::{Dial, Dialed, Keeping, Raw, Slot, Trunks, establish};
 pub(crate) use ledger::Ledger;
 pub(crate) use stream::{StreamRefused, TrunkStream};

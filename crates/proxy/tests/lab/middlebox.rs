@@ -89,6 +89,11 @@ impl Middlebox {
         self.state.open.lock().unwrap().len()
     }
 
+    /// Which of all connections is the oldest that is open, counted from 0.
+    pub fn oldest(&self) -> Option<usize> {
+        self.state.open.lock().unwrap().keys().next().copied()
+    }
+
     /// Open connections that carry nothing.
     pub fn stalled(&self) -> usize {
         let open = self.state.open.lock().unwrap();
