@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use lab::{
     Lab, Node, assert_reset, backend, echo, eventually,
-    lane::{self, DATA, HELLO, OPEN, OPEN_OK, REFUSED, VERSION},
+    lane::{self, DATA, HELLO, LANE_CLOSE, LANES, OPEN, OPEN_OK, REFUSED, RESET, VERSION},
     path::Path,
     ping, svid, within,
 };
@@ -280,4 +280,44 @@ async fn every_lane_counts_and_those_that_are_gone_do_not() {
     counted(&hokkaido, "inbound", 2, 2).await;
     drop(second);
     counted(&hokkaido, "inbound", 1, 1).await;
+}
+
+/// Answers the greeting of a lane that Osaka dialed.
+async fn answer(lane: &mut tokio_rustls::server::TlsStream<TcpStream>) {
+    let (kind, fields) = lane::next(lane).await.unwrap();
+    assert_eq!(kind, HELLO);
+    let trunk = fields[1..17].try_into().unwrap();
+    let number = u32::from_be_bytes(fields[25..29].try_into().unwrap());
+    let hello = lane::hello(VERSION, trunk, [1; 8], number);
+    lane.write_all(&hello).await.unwrap();
+}
+
+/// Old lanes remember every loss, and a trunk without streams needs none but one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trunk_without_streams_goes_back_to_one_lane() {
+    let lab = Lab::new(&[]);
+    let mut connections = lane::gateway(&lab, &[b"renkei-trunk/1"]).await;
+    let osaka = lab.osaka().await;
+    let app = lab.connect().await;
+    let mut first = within(connections.recv()).await.unwrap();
+    answer(&mut first).await;
+    let (kind, opened) = lane::next(&mut first).await.unwrap();
+    assert_eq!(kind, OPEN);
+    let wanted = [1_u32.to_be_bytes(), 4_u32.to_be_bytes()].concat();
+    let wanted = lane::frame(LANES, &wanted);
+    first.write_all(&wanted).await.unwrap();
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        let mut lane = within(connections.recv()).await.unwrap();
+        answer(&mut lane).await;
+        others.push(lane);
+    }
+    counted(&osaka, "outbound", 1, 4).await;
+    let reset = [&opened[..8], &[0; 4], &[0; 8]].concat();
+    first.write_all(&lane::frame(RESET, &reset)).await.unwrap();
+    drop(app);
+    counted(&osaka, "outbound", 1, 1).await;
+    for mut lane in others {
+        while lane::next(&mut lane).await.unwrap().0 != LANE_CLOSE {}
+    }
 }

@@ -24,7 +24,7 @@ use super::{
     driver::{Driver, LaneState, Waiting},
     gauge::Gauge,
     lane::{self, Wire},
-    manager::TICK,
+    manager::{REST, TICK},
 };
 use crate::{flows::Pair, shared::Shared};
 
@@ -167,6 +167,7 @@ async fn manage(
     let (mut gauge, mut asked) = (Gauge::new(), 1);
     loop {
         let wait = match driver.streams() {
+            0 if asked > 1 => REST,
             0 => QUIET,
             _ => {
                 let wanted = gauge.wanted(&driver);
@@ -188,7 +189,10 @@ async fn manage(
                 draining = true;
                 driver.with(|core, _| core.trunk.go_away());
             }
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(wait) => if wait == REST {
+                (gauge, asked) = (Gauge::new(), 1);
+                driver.with(|core, _| core.trunk.want_lanes(asked));
+            },
         }
     }
     let mut known = shared

@@ -2,7 +2,8 @@
 //!
 //! A trunk starts with one lane. While buffers hold its lanes back and more of them bring more
 //! bytes a second, lanes are added ([`Gauge`]), and so they are when the other end asks for them,
-//! which cannot dial. Lanes that are not needed go, and those of an older SVID give way.
+//! which cannot dial. Lanes that are not needed go, and those of an older SVID give way. A trunk
+//! that rests keeps one: new lanes start afresh, while old ones remember every loss.
 
 use std::{
     sync::{
@@ -33,6 +34,8 @@ use crate::{outbound::Failure, shared::Shared};
 pub(super) const TICK: Duration = Duration::from_millis(100);
 /// A trunk without streams is kept for the next ones this long.
 const IDLE: Duration = Duration::from_secs(60);
+/// A trunk without streams for this long rests.
+pub(super) const REST: Duration = Duration::from_secs(2);
 /// Between attempts to add lanes when one could not be had and there are others.
 const SCARCE: Duration = Duration::from_secs(5);
 /// Between attempts to dial when there is no lane.
@@ -132,7 +135,7 @@ impl Manager {
                 TICK
             } else {
                 self.used.doze();
-                IDLE / 4
+                if self.lanes() > 1 { REST } else { IDLE / 4 }
             };
             tokio::select! {
                 event = events.recv() => match self.told(event) {
@@ -161,8 +164,10 @@ impl Manager {
                 retry = Instant::now() + RETRY;
             }
             self.renew(&shared);
-            if !suspended {
+            if !suspended && (used || idle_since.elapsed() < REST) {
                 self.resize();
+            } else if !suspended && self.adding.is_empty() && self.driver.streams() == 0 {
+                self.rest();
             }
         }
         self.close().await;
@@ -266,15 +271,27 @@ impl Manager {
 
     /// Sees that there are as many lanes as the two ends want.
     fn resize(&mut self) {
-        let (lanes, there) = self
-            .driver
-            .act(|core, _| (core.trunk.ready_lanes(), core.trunk.lanes_wanted()));
+        let lanes = self.lanes();
+        let there = self.driver.act(|core, _| core.trunk.lanes_wanted());
         let wanted = self.gauge.wanted(&self.driver).max(there).min(MAX_LANES);
         if lanes < wanted && self.adding.is_empty() && Instant::now() >= self.growth {
             self.dial_more(wanted - lanes);
         } else if lanes > wanted && self.retired.is_empty() {
             self.close_newest(lanes - wanted);
         }
+    }
+
+    /// One lane suffices until streams come, and what was found out about others is old then.
+    fn rest(&mut self) {
+        self.gauge = Gauge::new();
+        let lanes = self.lanes();
+        if lanes > 1 && self.retired.is_empty() {
+            self.close_newest(lanes - 1);
+        }
+    }
+
+    fn lanes(&self) -> usize {
+        self.driver.act(|core, _| core.trunk.ready_lanes())
     }
 
     fn close_newest(&self, count: usize) {

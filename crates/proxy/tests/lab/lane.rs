@@ -20,6 +20,9 @@ pub const REFUSED: u8 = 0x02;
 pub const DATA: u8 = 0x10;
 pub const OPEN: u8 = 0x12;
 pub const OPEN_OK: u8 = 0x13;
+pub const RESET: u8 = 0x16;
+pub const LANE_CLOSE: u8 = 0x24;
+pub const LANES: u8 = 0x28;
 
 /// A caller's connection to Hokkaido's gateway, on which it may speak as a lane.
 pub async fn dial(lab: &Lab, caller: &X509Svid) -> client::TlsStream<TcpStream> {
