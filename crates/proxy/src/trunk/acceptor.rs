@@ -164,12 +164,13 @@ async fn manage(
 ) {
     let drain = shared.drain.clone();
     let mut draining = false;
-    let (mut gauge, mut asked) = (Gauge::new(), 1);
+    let (mut gauge, mut asked, mut rests) = (Gauge::new(), 1, true);
     loop {
         let wait = match driver.streams() {
-            0 if asked > 1 => REST,
-            0 => QUIET,
+            0 if rests => QUIET,
+            0 => REST,
             _ => {
+                rests = false;
                 let wanted = gauge.wanted(&driver);
                 if std::mem::replace(&mut asked, wanted) != wanted {
                     driver.with(|core, _| core.trunk.want_lanes(wanted));
@@ -190,8 +191,11 @@ async fn manage(
                 driver.with(|core, _| core.trunk.go_away());
             }
             () = tokio::time::sleep(wait) => if wait == REST {
-                (gauge, asked) = (Gauge::new(), 1);
-                driver.with(|core, _| core.trunk.want_lanes(asked));
+                rests = true;
+                if gauge.rest() {
+                    asked = 1;
+                    driver.with(|core, _| core.trunk.want_lanes(asked));
+                }
             },
         }
     }

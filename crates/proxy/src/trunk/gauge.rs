@@ -25,6 +25,16 @@ impl Gauge {
         }
     }
 
+    /// The trunk has no streams for now. When lanes have lost segments, all that is known is
+    /// forgotten, and one lane wanted; says whether it was.
+    pub(super) fn rest(&mut self) -> bool {
+        let lossy = self.seen.values().any(TcpInfo::has_lost);
+        if lossy {
+            *self = Self::new();
+        }
+        lossy
+    }
+
     /// How many lanes this end wants; looks at them once in an interval.
     pub(super) fn wanted(&mut self, driver: &Driver) -> usize {
         let passed = self.last.elapsed();
@@ -56,5 +66,29 @@ impl Gauge {
         };
         tracing::debug!(self.wanted, ?samples, "lanes");
         self.wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use renkei_trunk::{Config, Trunk, TrunkId};
+
+    use super::*;
+
+    #[test]
+    fn only_lanes_that_lost_segments_are_given_up_at_rest() {
+        let now = std::time::Instant::now();
+        let mut trunk = Trunk::dial(now, Config::default(), TrunkId([0; 16]), "a b");
+        let lane = trunk.add_lane(now, "a b").unwrap();
+        let mut gauge = Gauge::new();
+        gauge.wanted = 16;
+        gauge.seen.insert(lane, TcpInfo::default());
+        assert!(!gauge.rest());
+        assert_eq!(gauge.wanted, 16);
+        for info in gauge.seen.values_mut() {
+            info.retransmitted = 1;
+        }
+        assert!(gauge.rest());
+        assert_eq!(gauge.wanted, 1);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A trunk starts with one lane. While buffers hold its lanes back and more of them bring more
 //! bytes a second, lanes are added ([`Gauge`]), and so they are when the other end asks for them,
-//! which cannot dial. Lanes that are not needed go, and those of an older SVID give way. A trunk
-//! that rests keeps one: new lanes start afresh, while old ones remember every loss.
+//! which cannot dial. Lanes that are not needed go, and those of an older SVID give way. Where
+//! segments are lost a trunk that rests keeps one: old lanes remember every loss, new ones none.
 
 use std::{
     sync::{
@@ -164,10 +164,11 @@ impl Manager {
                 retry = Instant::now() + RETRY;
             }
             self.renew(&shared);
-            if !suspended && (used || idle_since.elapsed() < REST) {
+            if streams == 0 && idle_since.elapsed() >= REST {
+                self.gauge.rest();
+            }
+            if !suspended {
                 self.resize();
-            } else if !suspended && self.adding.is_empty() && self.driver.streams() == 0 {
-                self.rest();
             }
         }
         self.close().await;
@@ -278,15 +279,6 @@ impl Manager {
             self.dial_more(wanted - lanes);
         } else if lanes > wanted && self.retired.is_empty() {
             self.close_newest(lanes - wanted);
-        }
-    }
-
-    /// One lane suffices until streams come, and what was found out about others is old then.
-    fn rest(&mut self) {
-        self.gauge = Gauge::new();
-        let lanes = self.lanes();
-        if lanes > 1 && self.retired.is_empty() {
-            self.close_newest(lanes - 1);
         }
     }
 

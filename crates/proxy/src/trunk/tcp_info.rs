@@ -27,7 +27,7 @@ pub(super) struct TcpInfo {
     sndbuf_limited: Duration,
     round_trip: Duration,
     least_round_trip: Duration,
-    retransmitted: u64,
+    pub(super) retransmitted: u64,
 }
 
 impl TcpInfo {
@@ -45,6 +45,11 @@ impl TcpInfo {
             least_round_trip: Duration::from_micros(u64::from(short(info, MIN_RTT)?)),
             retransmitted: u64::from(short(info, TOTAL_RETRANS)?),
         })
+    }
+
+    /// Whether segments were ever lost, so that its window is not what a new connection's is.
+    pub(super) fn has_lost(&self) -> bool {
+        self.retransmitted > 0
     }
 
     /// What happened since an earlier look.
