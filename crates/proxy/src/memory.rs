@@ -3,7 +3,7 @@
 //! A busy connection goes through a buffer every few microseconds. Memory from the allocator would
 //! come from wherever there is some, cold, and now and then from the kernel, which clears it first.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -35,18 +35,22 @@ impl Pool {
         self.size
     }
 
-    /// An empty buffer.
-    pub(crate) fn take(&self) -> Vec<u8> {
-        let free = self.free().pop();
-        free.unwrap_or_else(|| Vec::with_capacity(self.size))
+    /// An empty buffer for `least` bytes: one of the pool's if that is their size.
+    pub(crate) fn take(&self, least: usize) -> Vec<u8> {
+        let free = (least == self.size).then(|| self.free().pop()).flatten();
+        free.unwrap_or_else(|| Vec::with_capacity(least))
     }
 
-    /// Takes the buffer back: now, if nothing is in it.
+    /// The bytes of a buffer that was taken here. One of the pool's size comes back when the last
+    /// part of it is gone.
     pub(crate) fn lend(&'static self, memory: Vec<u8>) -> Bytes {
-        Bytes::from_owner(Lent { memory, pool: self })
+        match memory.capacity() == self.size {
+            true => Bytes::from_owner(Lent { memory, pool: self }),
+            false => memory.into(),
+        }
     }
 
-    fn free(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+    fn free(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -75,25 +79,34 @@ mod tests {
     #[test]
     fn a_buffer_is_used_again_when_its_last_part_is_gone() {
         static POOL: Pool = Pool::new(1000);
-        let mut memory = POOL.take();
+        let mut memory = POOL.take(1000);
         let place = memory.as_ptr();
         memory.extend_from_slice(b"some bytes");
         let whole = POOL.lend(memory);
         let part = whole.slice(5..);
         drop(whole);
-        let other = POOL.take();
+        let other = POOL.take(1000);
         assert_ne!(other.as_ptr(), place, "a part is still there");
         assert_eq!(part, "bytes");
         drop(part);
-        let again = POOL.take();
+        let again = POOL.take(1000);
         assert_eq!((again.as_ptr(), again.len()), (place, 0));
         assert_eq!(again.capacity(), POOL.size());
     }
 
     #[test]
+    fn buffers_of_other_sizes_are_not_kept() {
+        static POOL: Pool = Pool::new(1000);
+        let mut memory = POOL.take(10);
+        memory.extend_from_slice(b"few");
+        assert_eq!(POOL.lend(memory), "few");
+        assert_eq!(POOL.free().len(), 0);
+    }
+
+    #[test]
     fn no_more_are_kept_than_a_few() {
         static POOL: Pool = Pool::new(10);
-        let lent: Vec<Bytes> = (0..3 * KEPT).map(|_| POOL.lend(POOL.take())).collect();
+        let lent: Vec<Bytes> = (0..3 * KEPT).map(|_| POOL.lend(POOL.take(10))).collect();
         drop(lent);
         assert_eq!(POOL.free().len(), KEPT);
     }

@@ -54,7 +54,24 @@ fn overview(site: &Site) -> String {
     {
         text.push_str(&format!("Other sites reach it through the hub {hub}.\n"));
     }
-    let mut services = output::table(&["SERVICE", "PROTOCOL", "BACKENDS", "ALLOWED CALLERS"]);
+    text.push_str(&services(site));
+    text.push_str(&workloads(site));
+    text.push_str(&peers(site));
+    let federated = site.federation.as_ref();
+    if let Some(file) = federated.and_then(|it| it.file.as_ref()) {
+        text.push_str(&format!(
+            "\nIts federation is {}: {} witnesses, {} of which make a quorum, read at {}\n",
+            file.name,
+            file.witnesses.len(),
+            file.quorum,
+            list(&file.mirrors)
+        ));
+    }
+    text
+}
+
+fn services(site: &Site) -> String {
+    let mut table = output::table(&["SERVICE", "PROTOCOL", "BACKENDS", "ALLOWED CALLERS"]);
     for service in site.services.values() {
         let mut callers: Vec<String> = service.allow.iter().map(|id| id.short()).collect();
         callers.extend(
@@ -66,19 +83,22 @@ fn overview(site: &Site) -> String {
         if callers.is_empty() {
             callers.push("nobody".into());
         }
-        services.add_row([
+        table.add_row([
             service.id.short(),
             service.protocol.as_str().to_owned(),
             list(&service.backends),
             callers.join(", "),
         ]);
     }
-    text.push_str(&output::section("Services", &services));
-    let mut workloads = output::table(&["WORKLOAD", "IS A PROCESS WITH", "REACHES", "AT"]);
+    output::section("Services", &table)
+}
+
+fn workloads(site: &Site) -> String {
+    let mut table = output::table(&["WORKLOAD", "IS A PROCESS WITH", "REACHES", "AT"]);
     for workload in site.workloads.values() {
         let selectors = list(&workload.selectors);
         if workload.uses.is_empty() {
-            workloads.add_row([
+            table.add_row([
                 workload.id.short(),
                 selectors.clone(),
                 "nothing".into(),
@@ -86,7 +106,7 @@ fn overview(site: &Site) -> String {
             ]);
         }
         for used in &workload.uses {
-            workloads.add_row([
+            table.add_row([
                 workload.id.short(),
                 selectors.clone(),
                 used.target.short(),
@@ -94,8 +114,11 @@ fn overview(site: &Site) -> String {
             ]);
         }
     }
-    text.push_str(&output::section("Workloads", &workloads));
-    let mut peers = output::table(&["PEER", "BUNDLE FROM", "GATEWAY"]);
+    output::section("Workloads", &table)
+}
+
+fn peers(site: &Site) -> String {
+    let mut table = output::table(&["PEER", "BUNDLE FROM", "GATEWAY"]);
     for peer in site.peers.values() {
         let bundle = match &peer.bundle {
             BundleSource::File(file) => file.display().to_string(),
@@ -110,20 +133,9 @@ fn overview(site: &Site) -> String {
                 .as_ref()
                 .map_or("none".into(), ToString::to_string),
         };
-        peers.add_row([peer.trust_domain.to_string(), bundle, gateway]);
+        table.add_row([peer.trust_domain.to_string(), bundle, gateway]);
     }
-    text.push_str(&output::section("Peers", &peers));
-    let federated = site.federation.as_ref();
-    if let Some(file) = federated.and_then(|it| it.file.as_ref()) {
-        text.push_str(&format!(
-            "\nIts federation is {}: {} witnesses, {} of which make a quorum, read at {}\n",
-            file.name,
-            file.witnesses.len(),
-            file.quorum,
-            list(&file.mirrors)
-        ));
-    }
-    text
+    output::section("Peers", &table)
 }
 
 /// The federation as programs are told of it; null without one.

@@ -41,8 +41,8 @@ pub(crate) struct Proxy {
     /// Nothing from a site that still runs an older version.
     #[serde(default)]
     pub(crate) trunks: Vec<traffic::Trunks>,
-    pub(crate) refusals: Vec<Refusal>,
-    pub(crate) refused: Vec<RefusalCount>,
+    pub(crate) refusals: Vec<traffic::Refusal>,
+    pub(crate) refused: Vec<traffic::RefusalCount>,
     pub(crate) gateway: Option<SocketAddr>,
     pub(crate) hub: Option<links::Hub>,
     pub(crate) relays: Vec<links::Relayed>,
@@ -54,23 +54,6 @@ pub(crate) struct Listener {
     pub(crate) workload: SpiffeId,
     pub(crate) target: SpiffeId,
     pub(crate) gateway: Option<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Refusal {
-    #[serde(with = "time::serde::rfc3339")]
-    pub(crate) time: OffsetDateTime,
-    pub(crate) direction: String,
-    pub(crate) service: String,
-    pub(crate) peer: String,
-    pub(crate) reason: String,
-    pub(crate) sentence: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct RefusalCount {
-    pub(crate) reason: String,
-    pub(crate) count: u64,
 }
 
 /// The authority; without its fields when it could not say.
@@ -209,11 +192,11 @@ impl Document {
 
     /// All refusals.
     pub(crate) fn refused_in_all(&self) -> u64 {
-        self.proxy.refused.iter().map(|count| count.count).sum()
+        traffic::in_all(&self.proxy.refused)
     }
 
     /// The newest refusal of one reason, in the site's own words.
-    pub(crate) fn last_refusal(&self, reason: &str) -> Option<&Refusal> {
+    pub(crate) fn last_refusal(&self, reason: &str) -> Option<&traffic::Refusal> {
         self.proxy
             .refusals
             .iter()
@@ -291,7 +274,6 @@ fn text(status: &Document) -> String {
         + &links::section(&status.proxy)
         + &listeners(status)
         + &traffic::sections(&status.proxy)
-        + &refusals(status)
 }
 
 fn identities(status: &Document) -> String {
@@ -383,24 +365,4 @@ fn listeners(status: &Document) -> String {
         ]);
     }
     output::section("Listeners", &table)
-}
-
-fn refusals(status: &Document) -> String {
-    let last = &status.proxy.refusals;
-    if last.is_empty() {
-        return String::new();
-    }
-    let in_all = status.refused_in_all();
-    let line = |refusal: &Refusal| {
-        output::paragraph(&format!(
-            " {}, {}, {} to {}: {}",
-            output::since(refusal.time),
-            refusal.direction,
-            refusal.peer,
-            refusal.service,
-            refusal.sentence
-        ))
-    };
-    let lines: String = last.iter().take(10).map(line).collect();
-    format!("\nRefusals ({in_all} in all, the last ones)\n{lines}")
 }

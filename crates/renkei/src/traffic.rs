@@ -1,7 +1,8 @@
-//! What passes between sites, and in what, in `renkei status`.
+//! What passes between sites, in what, and what is refused, in `renkei status`.
 
 use renkei_spiffe::SpiffeId;
 use serde::Deserialize;
+use time::OffsetDateTime;
 
 use crate::{output, status};
 
@@ -27,6 +28,23 @@ pub(crate) struct Trunks {
     lanes: usize,
 }
 
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Refusal {
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) time: OffsetDateTime,
+    pub(crate) direction: String,
+    pub(crate) service: String,
+    pub(crate) peer: String,
+    pub(crate) reason: String,
+    pub(crate) sentence: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct RefusalCount {
+    pub(crate) reason: String,
+    pub(crate) count: u64,
+}
+
 /// `in` or `out`.
 fn way(direction: &str) -> String {
     direction.trim_end_matches("bound").to_owned()
@@ -34,7 +52,7 @@ fn way(direction: &str) -> String {
 
 /// The sections of `renkei status`.
 pub(crate) fn sections(proxy: &status::Proxy) -> String {
-    flows(&proxy.totals) + &trunks(&proxy.trunks)
+    flows(&proxy.totals) + &trunks(&proxy.trunks) + &refusals(proxy)
 }
 
 fn flows(totals: &[Total]) -> String {
@@ -64,4 +82,28 @@ fn trunks(all: &[Trunks]) -> String {
         ]);
     }
     output::section("Trunks", &table)
+}
+
+/// All refusals.
+pub(crate) fn in_all(counts: &[RefusalCount]) -> u64 {
+    counts.iter().map(|count| count.count).sum()
+}
+
+fn refusals(proxy: &status::Proxy) -> String {
+    if proxy.refusals.is_empty() {
+        return String::new();
+    }
+    let line = |refusal: &Refusal| {
+        output::paragraph(&format!(
+            " {}, {}, {} to {}: {}",
+            output::since(refusal.time),
+            refusal.direction,
+            refusal.peer,
+            refusal.service,
+            refusal.sentence
+        ))
+    };
+    let lines: String = proxy.refusals.iter().take(10).map(line).collect();
+    let in_all = in_all(&proxy.refused);
+    format!("\nRefusals ({in_all} in all, the last ones)\n{lines}")
 }

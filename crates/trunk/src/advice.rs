@@ -18,10 +18,11 @@
 //! for more of them, and goodput that jumps with every loss proves nothing against it. Lanes that
 //! are only pressed, and still become faster by themselves, are left to do so.
 //!
-//! A path whose queue is filling carries what it can: round trips have grown well beyond the least
-//! ever seen (`tcpi_min_rtt`). More lanes would only overflow it together, and segments lost there
-//! are no sign of a lossy path. On a short path a receiver that does not keep up looks as full
-//! buffers do, and lanes are not grown: no buffer holds back a stream there.
+//! A path whose queue is filling carries what it can: round trips are half as long again, and 2 ms
+//! more, as the least of the last minutes (`tcpi_min_rtt`). More lanes would only overflow it
+//! together, and segments lost there are no sign of a lossy path. On a short path a receiver that
+//! does not keep up looks as full buffers do, and lanes are not grown: no buffer holds back a
+//! stream there.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     decision,
-    flows::{Direction, Pair},
+    flows::{Direction, Flow, Pair},
     hub, kafka,
     relay::{self, End, Link},
     revocation,
@@ -68,25 +68,7 @@ pub(super) async fn run(
             () = shared.drain.forced() => {}
             () = (shared.elsewhere)(*start) => {}
         },
-        Greeting::Refused(Rejection { service, fault }) => {
-            let who = fault
-                .peer
-                .map_or_else(|| peer.to_string(), |peer| peer.short());
-            let refusals = &shared.refusals;
-            refusals.record(
-                Direction::Inbound,
-                &service,
-                who,
-                fault.reason,
-                fault.sentence,
-            );
-            if let Some(stream) = fault.stream {
-                tokio::select! {
-                    () = shared.drain.forced() => {}
-                    () = handshake::let_read_alert(stream) => {}
-                }
-            }
-        }
+        Greeting::Refused(rejection) => refuse(rejection, peer, &shared).await,
         Greeting::Admitted(admitted) => {
             if trunk::is_trunk(admitted.stream.get_ref().1.alpn_protocol()) {
                 // The lane is no flow: its streams are.
@@ -110,6 +92,28 @@ pub(super) async fn run(
             };
             let stream = WanStream::Session(Box::new(stream));
             carry(stream, call, (id, peer), &shared, guard).await;
+        }
+    }
+}
+
+/// Remembers why, and gives the peer time to read the alert.
+async fn refuse(rejection: Rejection, peer: SocketAddr, shared: &Shared) {
+    let Rejection { service, fault } = rejection;
+    let who = fault
+        .peer
+        .map_or_else(|| peer.to_string(), |peer| peer.short());
+    let refusals = &shared.refusals;
+    refusals.record(
+        Direction::Inbound,
+        &service,
+        who,
+        fault.reason,
+        fault.sentence,
+    );
+    if let Some(stream) = fault.stream {
+        tokio::select! {
+            () = shared.drain.forced() => {}
+            () = handshake::let_read_alert(stream) => {}
         }
     }
 }
@@ -297,18 +301,18 @@ async fn carry(
         .map(|session| -> Box<dyn relay::Session> { Box::new(session) });
     let end = relay::relay(backend, stream, session, &flow.traffic, flow.cut_token()).await;
     tracing::debug!(flow = id, ?end, cut = flow.cut_reason(), "closed");
-    if let End::Broken { error, .. } = &end
+    record_session(&end, flow, &service.name, shared);
+}
+
+/// Remembers a Kafka session that was ended for what was said in it.
+fn record_session(end: &End, flow: &Flow, service: &str, shared: &Shared) {
+    if let End::Broken { error, .. } = end
         && let Some(error) = kafka::session_error(error)
         // This one has been told as what it is, a denial.
         && *error != SessionError::DeniedWithoutAcks
     {
         let (who, sentence) = (flow.pair.caller.short(), error.to_string());
-        shared.refusals.record(
-            Direction::Inbound,
-            &service.name,
-            who,
-            error.label(),
-            sentence,
-        );
+        let refusals = &shared.refusals;
+        refusals.record(Direction::Inbound, service, who, error.label(), sentence);
     }
 }

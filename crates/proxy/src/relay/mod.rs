@@ -38,6 +38,9 @@ const SLICES: usize = 16;
 const LAST_BYTES: usize = 64 * 1024;
 const LAST_TIME: Duration = Duration::from_secs(1);
 
+/// What a busy connection is read into.
+static READS: Pool = Pool::new(LARGE);
+
 /// A stream whose connection can be ended with a reset.
 pub trait Link: AsyncRead + AsyncWrite + Unpin {
     /// From now on, closing the connection sends a TCP reset in place of a clean end.
@@ -55,9 +58,11 @@ pub trait Link: AsyncRead + AsyncWrite + Unpin {
         size: usize,
         chunks: &mut VecDeque<Bytes>,
     ) -> Poll<io::Result<usize>> {
-        let mut chunk = BytesMut::with_capacity(size);
-        let count = ready!(poll_read_buf(Pin::new(self), cx, &mut chunk))?;
-        chunks.push_back(frugal(chunk));
+        let mut chunk = READS.take(size);
+        let read = poll_read_buf(Pin::new(self), cx, &mut chunk);
+        let chunk = READS.lend(chunk);
+        let count = ready!(read)?;
+        chunks.push_back(frugal(chunk, size));
         Poll::Ready(Ok(count))
     }
 
@@ -81,11 +86,11 @@ pub trait Link: AsyncRead + AsyncWrite + Unpin {
 }
 
 /// Bytes that fill less than a quarter of their memory move to memory of their own.
-fn frugal(chunk: BytesMut) -> Bytes {
-    if chunk.len() < chunk.capacity() / 4 {
-        return Bytes::copy_from_slice(&chunk);
+fn frugal(chunk: Bytes, memory: usize) -> Bytes {
+    match chunk.len() < memory / 4 {
+        true => Bytes::copy_from_slice(&chunk),
+        false => chunk,
     }
-    chunk.freeze()
 }
 
 fn take_off(chunks: &mut VecDeque<Bytes>, mut written: usize) {
@@ -100,35 +105,7 @@ fn take_off(chunks: &mut VecDeque<Bytes>, mut written: usize) {
     }
 }
 
-/// What a busy application is read into.
-static READS: Pool = Pool::new(LARGE);
-
 impl Link for TcpStream {
-    fn poll_read_chunks(
-        &mut self,
-        cx: &mut Context<'_>,
-        size: usize,
-        chunks: &mut VecDeque<Bytes>,
-    ) -> Poll<io::Result<usize>> {
-        // No memory while nothing comes.
-        ready!(self.poll_read_ready(cx))?;
-        if size < READS.size() {
-            let mut chunk = BytesMut::with_capacity(size);
-            let count = ready!(poll_read_buf(Pin::new(self), cx, &mut chunk))?;
-            chunks.push_back(frugal(chunk));
-            return Poll::Ready(Ok(count));
-        }
-        let mut chunk = READS.take();
-        let read = poll_read_buf(Pin::new(self), cx, &mut chunk);
-        let chunk = READS.lend(chunk);
-        let count = ready!(read)?;
-        match count < READS.size() / 4 {
-            true => chunks.push_back(Bytes::copy_from_slice(&chunk)),
-            false => chunks.push_back(chunk),
-        }
-        Poll::Ready(Ok(count))
-    }
-
     fn arm_reset(&self) {
         // On an error the socket is gone already.
         let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));

@@ -166,7 +166,8 @@ async fn manage(
     let mut draining = false;
     let (mut gauge, mut asked, mut rests) = (Gauge::new(), 1, true);
     loop {
-        let wait = match driver.streams() {
+        let streams = driver.streams();
+        let wait = match streams {
             0 if rests => QUIET,
             0 => REST,
             _ => {
@@ -190,7 +191,7 @@ async fn manage(
                 draining = true;
                 driver.with(|core, _| core.trunk.go_away());
             }
-            () = tokio::time::sleep(wait) => if wait == REST {
+            () = tokio::time::sleep(wait) => if streams == 0 && !rests {
                 rests = true;
                 if gauge.rest() {
                     asked = 1;

@@ -25,8 +25,8 @@ impl Gauge {
         }
     }
 
-    /// The trunk has no streams for now. When lanes have lost segments, all that is known is
-    /// forgotten, and one lane wanted; says whether it was.
+    /// The trunk has had no streams for a while. If lanes have lost segments, one lane is wanted
+    /// from now on and what was seen is forgotten; says whether that is so.
     pub(super) fn rest(&mut self) -> bool {
         let lossy = self.seen.values().any(TcpInfo::has_lost);
         if lossy {

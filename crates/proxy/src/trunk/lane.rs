@@ -199,10 +199,7 @@ impl Lane {
 
     fn receive_all(&self, pieces: Pieces) {
         let memory = pieces.whole.capacity();
-        let whole = match memory == READS.size() {
-            true => READS.lend(pieces.whole),
-            false => pieces.whole.into(),
-        };
+        let whole = READS.lend(pieces.whole);
         self.receive(
             pieces.data.into_iter().map(|data| whole.slice(data)),
             memory,
@@ -262,16 +259,9 @@ impl Inlet {
         if left.capacity() >= left.len() + LITTLE {
             return left;
         }
-        let mut whole = match self.is_busy() {
-            true => READS.take(),
-            false => Vec::with_capacity(self.size.max(left.len() + LITTLE)),
-        };
+        let mut whole = READS.take(self.size.max(left.len() + LITTLE));
         whole.extend_from_slice(&left);
         whole
-    }
-
-    fn is_busy(&self) -> bool {
-        self.size == READS.size()
     }
 
     fn resize(&mut self, count: usize, room: usize) {
@@ -312,10 +302,8 @@ impl Inlet {
         if begun.is_empty() {
             return;
         }
-        self.left = match self.is_busy() {
-            true => READS.take(),
-            false => Vec::with_capacity(begun.len()),
-        };
+        let busy = self.size == READS.size();
+        self.left = READS.take(if busy { self.size } else { begun.len() });
         self.left.extend_from_slice(begun);
     }
 

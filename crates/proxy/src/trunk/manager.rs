@@ -135,7 +135,8 @@ impl Manager {
                 TICK
             } else {
                 self.used.doze();
-                if self.lanes() > 1 { REST } else { IDLE / 4 }
+                let lanes = self.driver.act(|core, _| core.trunk.ready_lanes());
+                if lanes > 1 { REST } else { IDLE / 4 }
             };
             tokio::select! {
                 event = events.recv() => match self.told(event) {
@@ -272,18 +273,15 @@ impl Manager {
 
     /// Sees that there are as many lanes as the two ends want.
     fn resize(&mut self) {
-        let lanes = self.lanes();
-        let there = self.driver.act(|core, _| core.trunk.lanes_wanted());
+        let (lanes, there) = self
+            .driver
+            .act(|core, _| (core.trunk.ready_lanes(), core.trunk.lanes_wanted()));
         let wanted = self.gauge.wanted(&self.driver).max(there).min(MAX_LANES);
         if lanes < wanted && self.adding.is_empty() && Instant::now() >= self.growth {
             self.dial_more(wanted - lanes);
         } else if lanes > wanted && self.retired.is_empty() {
             self.close_newest(lanes - wanted);
         }
-    }
-
-    fn lanes(&self) -> usize {
-        self.driver.act(|core, _| core.trunk.ready_lanes())
     }
 
     fn close_newest(&self, count: usize) {
