@@ -2,7 +2,9 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use nix::errno::Errno;
 use renkei_site::{Host, HostPort};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::listener::settle;
@@ -47,11 +49,8 @@ pub(crate) async fn connect(
 ) -> Result<(TcpStream, SocketAddr), ConnectError> {
     let mut last = ConnectError::Name("it has no addresses".to_owned());
     for address in resolve(to, limit).await? {
-        match timeout(limit, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                settle(&stream, address);
-                return Ok((stream, address));
-            }
+        match timeout(limit, open(address)).await {
+            Ok(Ok(stream)) => return Ok((stream, address)),
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 last = ConnectError::Refused;
             }
@@ -63,6 +62,30 @@ pub(crate) async fn connect(
         }
     }
     Err(last)
+}
+
+/// A connection to an address. Within one machine it is there at once, which the runtime would
+/// only hear of later.
+async fn open(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
+    settle(&socket, address);
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => return Err(error),
+        _ => {}
+    }
+    let connected = socket.peer_addr().is_ok();
+    let stream = TcpStream::from_std(socket.into())?;
+    if !connected {
+        stream.writable().await?;
+    }
+    match stream.take_error()? {
+        Some(error) => Err(error),
+        None => Ok(stream),
+    }
 }
 
 async fn resolve(to: &HostPort, limit: Duration) -> Result<Vec<SocketAddr>, ConnectError> {

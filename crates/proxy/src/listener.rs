@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use renkei_site::Item;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Connections that may wait to be accepted.
@@ -71,7 +71,7 @@ pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                settle(&stream, peer);
+                settle(&SockRef::from(&stream), peer);
                 return (stream, peer);
             }
             Err(error) if is_of_one_connection(&error) => {}
@@ -96,11 +96,11 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 /// The settings of every connection. Within one machine there is no path whose pace could be
 /// found out: algorithms that pace (BBR) cost a timer for every few segments there, so those
 /// connections get the one that every kernel has and allows.
-pub(crate) fn settle(stream: &TcpStream, peer: SocketAddr) {
+pub(crate) fn settle(socket: &Socket, peer: SocketAddr) {
     // Errors mean that the connection is gone, which the next step will notice.
-    let _ = stream.set_nodelay(true);
+    let _ = socket.set_tcp_nodelay(true);
     if peer.ip().to_canonical().is_loopback() {
-        let _ = socket2::SockRef::from(stream).set_tcp_congestion(b"reno");
+        let _ = socket.set_tcp_congestion(b"reno");
     }
 }
 
@@ -114,5 +114,5 @@ pub(crate) fn keep_alive(stream: &TcpStream, peer: SocketAddr) {
         .with_time(Duration::from_secs(30))
         .with_interval(Duration::from_secs(15))
         .with_retries(6);
-    let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }

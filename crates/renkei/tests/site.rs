@@ -85,6 +85,24 @@ fn status_counts_trunks_and_their_lanes_at_both_ends() {
 }
 
 #[test]
+fn a_decision_names_the_flow_that_it_let_in() {
+    let (mut hokkaido, _osaka, local) = two_sites(echo());
+    exchange_soon(local, b"the first is another flow");
+    let mut open = TcpStream::connect(local).expect("connected");
+    open.write_all(b"x").expect("written");
+    open.read_exact(&mut [0]).expect("read");
+    let flows = hokkaido.status()["proxy"]["flows"].clone();
+    let flow = &flows
+        .as_array()
+        .and_then(|flows| flows.last())
+        .expect("a flow")["id"];
+    let log = hokkaido.process().output();
+    let decided = |line: &&str| line.contains(" decision caller=");
+    let last = log.lines().rfind(decided).expect("a decision");
+    assert!(last.contains(&format!("flow={flow}")), "{flow}: {last}");
+}
+
+#[test]
 fn who_is_not_allowed_is_refused_and_the_callee_says_why() {
     let (mut hokkaido, osaka, local) = two_sites(echo());
     let closed = format!(

@@ -8,6 +8,7 @@ use std::{
 };
 
 use renkei_site::own_address;
+use socket2::SockRef;
 use tokio::{
     net::{TcpSocket, TcpStream},
     time::timeout,
@@ -88,6 +89,6 @@ async fn to_gateway(
     socket.bind(SocketAddr::new(gateway.ip(), 0))?;
     let expected = shared.arrivals.expect(socket.local_addr()?, hub);
     let tcp = socket.connect(gateway).await?;
-    settle(&tcp, gateway);
+    settle(&SockRef::from(&tcp), gateway);
     Ok((tcp, expected))
 }

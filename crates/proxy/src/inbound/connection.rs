@@ -154,9 +154,9 @@ async fn serve_trunk(admitted: Admitted, peer: SocketAddr, shared: &Arc<Shared>)
             let source = source.clone();
             move || source.decide()
         }),
-        admit: Arc::new(move |stream, node, guard| {
+        admit: Arc::new(move |stream, flow, guard| {
             let source = source.clone();
-            Box::pin(async move { source.carry(stream, node, guard).await })
+            Box::pin(async move { source.carry(stream, flow, guard).await })
         }),
         watch: None,
     };
@@ -175,9 +175,9 @@ struct Source {
 }
 
 impl Source {
-    /// Asks today's policy: the one of the handshake may be gone. The error is for the peer, and
-    /// says no more than an alert would.
-    fn decide(&self) -> Result<(), String> {
+    /// Asks today's policy: the one of the handshake may be gone. Gives the number of the flow;
+    /// the error is for the peer, and says no more than an alert would.
+    fn decide(&self) -> Result<u64, String> {
         let (caller, service) = (&self.caller, &self.service);
         let refuse = |reason: &'static str, sentence: String| {
             let refusals = &self.shared.refusals;
@@ -209,20 +209,20 @@ impl Source {
         };
         let source = self.peer.ip().to_canonical();
         let decision = decision::decide(policy, &service.id, caller, Operation::Connect, source);
-        decision::log(
-            caller,
-            &service.id,
-            Operation::Connect,
-            &decision,
-            self.shared.flows.next_id(),
-        );
+        let flow = self.shared.flows.next_id();
+        decision::log(caller, &service.id, Operation::Connect, &decision, flow);
         match decision.allowed {
-            true => Ok(()),
+            true => Ok(flow),
             false => refuse("not_allowed", decision.reason),
         }
     }
 
-    async fn carry(&self, stream: TrunkStream, node: Option<i32>, guard: DrainGuard) {
+    async fn carry(
+        &self,
+        stream: TrunkStream,
+        (flow, node): (u64, Option<i32>),
+        guard: DrainGuard,
+    ) {
         let shared = &self.shared;
         let Some(desired) = shared.desired.load_full() else {
             return;
@@ -238,15 +238,8 @@ impl Source {
             svid_not_after: self.svid_not_after,
             desired,
         };
-        let id = shared.flows.next_id();
-        carry(
-            WanStream::Trunk(stream),
-            call,
-            (id, self.peer),
-            shared,
-            guard,
-        )
-        .await;
+        let stream = WanStream::Trunk(stream);
+        carry(stream, call, (flow, self.peer), shared, guard).await;
     }
 }
 

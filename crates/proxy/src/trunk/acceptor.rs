@@ -21,10 +21,11 @@ use tokio_rustls::TlsStream;
 
 use super::{
     TrunkStream, Watch, Way, config,
-    driver::{Driver, LaneState, Waiting},
+    core::{LaneState, Waiting},
+    driver::{Driver, Taker},
     gauge::Gauge,
     lane::{self, Wire},
-    manager::{REST, TICK},
+    manager::{REST, TICK, Use},
 };
 use crate::{flows::Pair, shared::Shared};
 
@@ -35,11 +36,13 @@ const QUIET: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(crate) struct Accepted(Mutex<HashMap<TrunkId, Arc<Driver>>>);
 
-/// Gives a stream that was opened to whoever admits it. `Err` is told to the opener.
-pub(crate) type Admit =
-    Arc<dyn Fn(TrunkStream, Option<i32>, DrainGuard) -> BoxFuture<'static, ()> + Send + Sync>;
-/// Decides about a stream before it is taken.
-pub(crate) type Decide = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// Decides about a stream before it is taken, and gives the connection that it becomes its
+/// number. `Err` is told to the opener.
+pub(crate) type Decide = Arc<dyn Fn() -> Result<u64, String> + Send + Sync>;
+/// Carries a stream, the connection of that number, to its end.
+pub(crate) type Admit = Arc<
+    dyn Fn(TrunkStream, (u64, Option<i32>), DrainGuard) -> BoxFuture<'static, ()> + Send + Sync,
+>;
 
 /// Who dialled a lane, and what becomes of its streams.
 pub(crate) struct Caller {
@@ -136,14 +139,26 @@ fn join(
     let id = accept(&driver, hello, &pair, wire)?;
     known.insert(hello.trunk, driver.clone());
     shared.census.enter(caller.pair.clone(), &driver);
+    let (caller, used) = (Arc::new(caller), Arc::new(Use::default()));
+    driver.hand_streams_to(taker(&caller, &used, shared));
     tokio::spawn(manage(
         hello.trunk,
         driver.clone(),
         events,
-        caller,
+        (caller, used),
         shared.clone(),
     ));
     Ok((driver, id))
+}
+
+/// Gives every stream a task of its own, so that none waits for what is decided about another.
+fn taker(caller: &Arc<Caller>, used: &Arc<Use>, shared: &Arc<Shared>) -> Taker {
+    let (caller, used, shared) = (caller.clone(), used.clone(), shared.clone());
+    Box::new(move |driver, id, target| {
+        used.note();
+        let (driver, caller, shared) = (driver.clone(), caller.clone(), shared.clone());
+        tokio::spawn(async move { opened(&driver, id, &target, &caller, &shared).await });
+    })
 }
 
 fn accept(driver: &Arc<Driver>, hello: &Hello, pair: &str, wire: &Wire) -> Result<LaneId, Refusal> {
@@ -159,39 +174,37 @@ async fn manage(
     id: TrunkId,
     driver: Arc<Driver>,
     mut events: UnboundedReceiver<Event>,
-    caller: Caller,
+    (caller, used): (Arc<Caller>, Arc<Use>),
     shared: Arc<Shared>,
 ) {
     let drain = shared.drain.clone();
     let mut draining = false;
     let (mut gauge, mut asked, mut rests) = (Gauge::new(), 1, true);
     loop {
-        let streams = driver.streams();
-        let wait = match streams {
-            0 if rests => QUIET,
-            0 => REST,
-            _ => {
-                rests = false;
-                let wanted = gauge.wanted(&driver);
-                if std::mem::replace(&mut asked, wanted) != wanted {
-                    driver.with(|core, _| core.trunk.want_lanes(wanted));
-                }
-                TICK
+        let busy = used.taken() || driver.streams() > 0;
+        rests &= !busy;
+        let wait = if busy {
+            let wanted = gauge.wanted(&driver);
+            if std::mem::replace(&mut asked, wanted) != wanted {
+                driver.with(|core, _| core.trunk.want_lanes(wanted));
             }
+            TICK
+        } else {
+            used.doze();
+            if rests { QUIET } else { REST }
         };
         tokio::select! {
-            event = told(&mut events, &driver, caller.watch.as_ref()) => match event {
-                Some(Event::Opened { stream, target }) => {
-                    opened(&driver, stream, &target, &caller, &shared);
+            event = told(&mut events, &driver, caller.watch.as_ref()) => {
+                if matches!(event, None | Some(Event::Closed(_))) {
+                    break;
                 }
-                None | Some(Event::Closed(_)) => break,
-                Some(_) => {}
-            },
+            }
+            () = used.noted() => {}
             () = drain.signaled(), if !draining => {
                 draining = true;
                 driver.with(|core, _| core.trunk.go_away());
             }
-            () = tokio::time::sleep(wait) => if streams == 0 && !rests {
+            () = tokio::time::sleep(wait) => if !busy && !rests {
                 rests = true;
                 if gauge.rest() {
                     asked = 1;
@@ -221,7 +234,8 @@ async fn told(
     event
 }
 
-fn opened(
+/// Decides about a stream, and sees it to its end.
+async fn opened(
     driver: &Arc<Driver>,
     id: StreamId,
     target: &Bytes,
@@ -251,9 +265,10 @@ fn opened(
             "its gateway carries as many connections as it may",
         );
     };
-    if let Err(reason) = (caller.decide)() {
-        return refuse(Code::REVOKED, &reason);
-    }
+    let number = match (caller.decide)() {
+        Ok(number) => number,
+        Err(reason) => return refuse(Code::REVOKED, &reason),
+    };
     // The answer goes with the first bytes, or with the next acknowledgement.
     let taken = driver.act(|core, _| {
         core.streams.insert(id, Waiting::default());
@@ -263,9 +278,6 @@ fn opened(
     if taken.is_err() {
         return;
     }
-    let admitted = (caller.admit)(stream, node, shared.drain.guard());
-    tokio::spawn(async move {
-        admitted.await;
-        drop(room);
-    });
+    (caller.admit)(stream, (number, node), shared.drain.guard()).await;
+    drop(room);
 }

@@ -18,7 +18,8 @@ use tokio_rustls::TlsStream;
 
 use super::{
     TrunkStream, Watch, Way, config,
-    driver::{Driver, LaneState},
+    core::LaneState,
+    driver::Driver,
     lane::{self, Wire},
     manager::{Manager, Use},
 };

@@ -2,19 +2,18 @@
 //! manager hears of what concerns the trunk as a whole.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     task::Waker,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use renkei_trunk::{Code, Event, LaneId, ResetCause, StreamId, Trunk};
-use tokio::sync::{Notify, mpsc, oneshot};
+use renkei_trunk::{Code, Event, LaneId, StreamId, Trunk};
+use tokio::sync::{Notify, mpsc};
 
 use super::{
     Ledger,
-    ledger::Share,
+    core::{Core, Waiting},
     outlet::{Outlet, Pushed},
 };
 
@@ -23,6 +22,9 @@ const RESET_TIME: Duration = Duration::from_secs(1);
 
 /// When to look again at a trunk that waits for nothing.
 const LONG: Duration = Duration::from_secs(60);
+
+/// Takes the streams that the other end opens, by their targets.
+pub(super) type Taker = Box<dyn Fn(&Arc<Driver>, StreamId, Bytes) + Send + Sync>;
 
 /// How a stream is let go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,84 +37,11 @@ pub(super) enum Release {
     Cut,
 }
 
-/// How a stream ended before its time.
-#[derive(Debug, Clone)]
-pub(super) enum Fate {
-    /// The callee's side did not take it.
-    Refused(String),
-    /// It was cut.
-    Reset(ResetCause),
-}
-
-/// Who waits for a stream, and what has become of it.
-#[derive(Debug, Default)]
-pub(super) struct Waiting {
-    pub(super) reader: Option<Waker>,
-    pub(super) writer: Option<Waker>,
-    pub(super) fate: Option<Fate>,
-    /// The peer takes no more bytes.
-    pub(super) stopped: bool,
-}
-
-impl Waiting {
-    fn wake(&mut self, wakers: &mut Vec<Waker>) {
-        wakers.extend(self.reader.take());
-        wakers.extend(self.writer.take());
-    }
-}
-
-/// What a lane's task is to do when it is idle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LaneFate {
-    /// Flush, and close cleanly.
-    Close,
-    /// Drop the connection.
-    Drop,
-}
-
-pub(super) struct LaneState {
-    pub(super) outlet: Arc<Outlet>,
-    /// Its task, while the lane rests: it has nothing to write, and nobody is about to see
-    /// whether it has.
-    resting: Option<Waker>,
-    pub(super) fate: Option<LaneFate>,
-    /// Its keys have sealed so much that another should take its place.
-    pub(super) worn: bool,
-    /// Gone once there is a fate, for a lane that waits for TCP and does not look.
-    pub(super) alive: Option<oneshot::Sender<()>>,
-}
-
-impl LaneState {
-    pub(super) fn new(outlet: Arc<Outlet>) -> Self {
-        Self {
-            outlet,
-            resting: None,
-            fate: None,
-            worn: false,
-            alive: None,
-        }
-    }
-
-    /// The lane has nothing to write; its task is woken for the next.
-    pub(super) fn rest(&mut self, task: &Waker) {
-        self.resting = Some(task.clone());
-    }
-}
-
-/// What is behind the lock.
-pub(super) struct Core {
-    pub(super) trunk: Trunk,
-    pub(super) streams: HashMap<StreamId, Waiting>,
-    pub(super) lanes: BTreeMap<LaneId, LaneState>,
-    /// When the timer will look again; nothing while it is about to look.
-    armed: Option<Instant>,
-    share: Share,
-}
-
 /// One trunk, shared by its tasks.
 pub(crate) struct Driver {
     core: Mutex<Core>,
     news: mpsc::UnboundedSender<Event>,
+    taker: OnceLock<Taker>,
     /// The next timeout may be earlier than the timer believes.
     timer: Arc<Notify>,
     ledger: Arc<Ledger>,
@@ -138,17 +67,12 @@ impl Driver {
         ledger: &Arc<Ledger>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Event>) {
         let (news, events) = mpsc::unbounded_channel();
-        let core = Core {
-            trunk,
-            streams: HashMap::new(),
-            lanes: BTreeMap::new(),
-            armed: None,
-            share: ledger.enter(),
-        };
+        let core = Core::new(trunk, ledger.enter());
         let timer = Arc::new(Notify::new());
         let driver = Arc::new(Self {
             core: Mutex::new(core),
             news,
+            taker: OnceLock::new(),
             timer: timer.clone(),
             ledger: ledger.clone(),
         });
@@ -222,6 +146,22 @@ impl Driver {
         }
     }
 
+    /// From now on streams that the other end opens go to `taker` rather than to the manager.
+    pub(super) fn hand_streams_to(&self, taker: Taker) {
+        self.lock().has_taker = self.taker.set(taker).is_ok();
+    }
+
+    /// Gives the taker what has been opened.
+    pub(super) fn hand_over(self: &Arc<Self>) {
+        let Some(taker) = self.taker.get() else {
+            return;
+        };
+        let arrived = std::mem::take(&mut self.lock().arrived);
+        for (id, target) in arrived {
+            taker(self, id, target);
+        }
+    }
+
     /// Streams that live.
     pub(super) fn streams(&self) -> usize {
         self.lock().trunk.streams()
@@ -272,87 +212,6 @@ impl Driver {
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Core {
-    /// Hands out the trunk's events.
-    fn dispatch(&mut self, news: &mpsc::UnboundedSender<Event>, wakers: &mut Vec<Waker>) {
-        while let Some(event) = self.trunk.poll_event() {
-            match &event {
-                Event::Readable(id) => {
-                    let waiting = self.streams.get_mut(id);
-                    wakers.extend(waiting.and_then(|waiting| waiting.reader.take()));
-                    continue;
-                }
-                Event::Writable(id) | Event::Delivered(id) => {
-                    let waiting = self.streams.get_mut(id);
-                    wakers.extend(waiting.and_then(|waiting| waiting.writer.take()));
-                    continue;
-                }
-                Event::Reset(id, cause) => self.end(*id, Fate::Reset(*cause), wakers),
-                Event::Refused { stream, reason, .. } => {
-                    self.end(*stream, Fate::Refused(reason.clone()), wakers);
-                }
-                Event::Stopped(id, _) => {
-                    if let Some(waiting) = self.streams.get_mut(id) {
-                        waiting.stopped = true;
-                        waiting.wake(wakers);
-                    }
-                }
-                Event::LaneClosed(id) => self.end_lane(*id, LaneFate::Close, wakers),
-                Event::LaneDead(id) | Event::LaneRefused(id, _) => {
-                    self.end_lane(*id, LaneFate::Drop, wakers);
-                }
-                Event::Closed(_) => {
-                    for id in self.lanes.keys().copied().collect::<Vec<_>>() {
-                        self.end_lane(id, LaneFate::Close, wakers);
-                    }
-                }
-                _ => {}
-            }
-            if concerns_the_trunk(&event) {
-                // Without a manager the trunk is being let go.
-                let _ = news.send(event);
-            }
-        }
-    }
-
-    fn end(&mut self, id: StreamId, fate: Fate, wakers: &mut Vec<Waker>) {
-        if let Some(waiting) = self.streams.get_mut(&id) {
-            waiting.fate.get_or_insert(fate);
-            waiting.wake(wakers);
-        }
-    }
-
-    fn end_lane(&mut self, id: LaneId, fate: LaneFate, wakers: &mut Vec<Waker>) {
-        if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.fate.get_or_insert(fate);
-            lane.alive = None;
-            wakers.extend(lane.resting.take());
-        }
-    }
-
-    /// A lane that rests and has something to write; it rests no more.
-    fn writer(&mut self) -> Option<(LaneId, Arc<Outlet>, Waker)> {
-        let trunk = &self.trunk;
-        let mut lanes = self.lanes.iter_mut();
-        let (id, lane) =
-            lanes.find(|(id, lane)| lane.resting.is_some() && trunk.has_output(**id))?;
-        Some((*id, lane.outlet.clone(), lane.resting.take()?))
-    }
-}
-
-/// Whether the manager has something to do; streams learn of their own events by being woken.
-fn concerns_the_trunk(event: &Event) -> bool {
-    matches!(
-        event,
-        Event::LaneReady(_)
-            | Event::LaneRefused(..)
-            | Event::Suspended { .. }
-            | Event::Opened { .. }
-            | Event::GoingAway
-            | Event::Closed(_)
-    )
 }
 
 /// A reset overtakes what was written before it, which over TCP would mostly still arrive: gives

@@ -22,7 +22,8 @@ use tokio_util::io::poll_read_buf;
 use crate::memory::Pool;
 
 use super::{
-    driver::{Driver, LaneFate},
+    core::LaneFate,
+    driver::Driver,
     outlet::{Outlet, Pushed, invalid},
     record::{self, Opened, Opener, WHOLE, WORN},
 };
@@ -192,6 +193,7 @@ impl Lane {
             }
             input.try_for_each(|data| core.trunk.receive_part(now, id, data, memory))
         });
+        self.driver.hand_over();
         if let Err(violation) = received {
             tracing::warn!(lane = id.number(), %violation, "a peer broke the protocol of trunks");
         }

@@ -24,8 +24,9 @@ use tokio::{
 
 use super::{
     MAX_LANES, Way,
+    core::LaneState,
     dialer::{Keeping, Raw, add_lane},
-    driver::{Driver, LaneState},
+    driver::Driver,
     gauge::Gauge,
 };
 use crate::{outbound::Failure, shared::Shared};
@@ -57,13 +58,18 @@ impl Use {
         }
     }
 
+    /// Ready when a stream was opened while the manager dozed.
+    pub(super) async fn noted(&self) {
+        self.wake.notified().await;
+    }
+
     /// Whether streams were opened since the last call.
-    fn taken(&self) -> bool {
+    pub(super) fn taken(&self) -> bool {
         self.opened.swap(false, Ordering::SeqCst)
     }
 
     /// From now on the manager wants to be woken by the next stream.
-    fn doze(&self) {
+    pub(super) fn doze(&self) {
         self.dozing.store(true, Ordering::SeqCst);
         if self.opened.load(Ordering::SeqCst) {
             self.wake.notify_one();
@@ -155,7 +161,7 @@ impl Manager {
                     Some(_) => {}
                 },
                 Some(dialed) = self.adding.join_next() => self.take(dialed, suspended),
-                () = self.used.wake.notified() => {}
+                () = self.used.noted() => {}
                 () = shared.drain.signaled(), if !draining => {}
                 changed = identities.changed() => if changed.is_err() { break },
                 () = tokio::time::sleep(wait) => {}

@@ -6,7 +6,8 @@
 //!  TrunkStream ─┼─ Driver (the state ─┼─ lane (TLS) ─┼─ the other site
 //!  TrunkStream ─┘  machine, a lock)   └─ lane (TLS) ─┘
 //!                     │ events
-//!                  manager: lanes come and go (dialer), streams are admitted (acceptor)
+//!                     ├─► manager: lanes come and go (dialer and acceptor have one each)
+//!                     └─► taker: streams that the other end opens (acceptor)
 //! ```
 //!
 //! Every lane is a TLS session of its own, verified like any connection; a trunk takes lanes of
@@ -14,6 +15,7 @@
 
 mod acceptor;
 mod census;
+mod core;
 mod dialer;
 mod driver;
 mod gauge;

@@ -22,7 +22,8 @@ use renkei_trunk::{LaneId, Transmit};
 use tokio::net::{TcpStream, tcp::OwnedWriteHalf};
 
 use super::{
-    driver::{Driver, LaneFate},
+    core::LaneFate,
+    driver::Driver,
     record::{RECORD, Sealer, WORN},
 };
 

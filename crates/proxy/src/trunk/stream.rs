@@ -15,7 +15,10 @@ use bytes::Bytes;
 use renkei_trunk::{Code, Read, ResetCause, StreamError, StreamId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::driver::{Core, Driver, Fate, Release, Waiting};
+use super::{
+    core::{Core, Fate, Waiting},
+    driver::{Driver, Release},
+};
 
 /// The most that one write hands to the trunk.
 const MOST: usize = 128 * 1024;

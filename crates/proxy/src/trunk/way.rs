@@ -7,10 +7,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use renkei_trunk::{Code, Event, StreamId};
 
-use super::{
-    Dialed, TrunkStream,
-    driver::{Driver, Waiting},
-};
+use super::{Dialed, TrunkStream, core::Waiting, driver::Driver};
 
 /// Hears of everything that concerns the trunk as a whole.
 pub(crate) type Watch = Arc<dyn Fn(&Way, &Event) + Send + Sync>;

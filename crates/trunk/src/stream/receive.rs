@@ -209,7 +209,7 @@ impl ReceiveHalf {
     /// Whether an ACK must not wait: many bytes, or the peer needs window. That of an end may
     /// wait: nobody is held up by it, and those of many streams go together.
     pub(crate) fn ack_is_urgent(&mut self) -> bool {
-        let threshold = (self.window / 8).clamp(8 * 1024, 512 * 1024);
+        let threshold = (self.window / 8).clamp(8 * 1024, 2048 * 1024);
         self.position().saturating_sub(self.acknowledged) >= threshold || self.window_is_urgent()
     }
 

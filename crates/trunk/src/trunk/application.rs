@@ -55,7 +55,7 @@ impl Trunk {
     /// It is over, or is not the peer's, or was answered before.
     pub fn accept(&mut self, id: StreamId) -> Result<(), StreamError> {
         self.answer(id)?;
-        self.control.push_back(Frame::OpenOk { stream: id });
+        self.owe(Frame::OpenOk { stream: id });
         Ok(())
     }
 

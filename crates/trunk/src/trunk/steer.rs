@@ -116,13 +116,11 @@ impl Trunk {
         }
         if stream.receive.unacknowledged() {
             let (offset, limit) = stream.receive.acknowledge();
-            self.owed.push_back(Frame::Ack {
+            self.owe(Frame::Ack {
                 stream: id,
                 offset,
                 limit,
             });
-            let soon = self.heard + self.config.ack_delay;
-            self.ack_deadline.get_or_insert(soon);
         }
         self.streams.remove(&id);
         self.writers.remove(&id);
@@ -133,6 +131,14 @@ impl Trunk {
             let left = self.incoming.streams - self.incoming.next;
             self.incoming.window_due |= grown >= most / 4 || grown > left;
         }
+    }
+
+    /// Sends a frame that nobody is held up by: with the next bytes, or with the next
+    /// acknowledgements.
+    pub(super) fn owe(&mut self, frame: Frame) {
+        self.owed.push_back(frame);
+        let soon = self.heard + self.config.ack_delay;
+        self.ack_deadline.get_or_insert(soon);
     }
 
     /// The WINDOW to send now.

@@ -1,0 +1,194 @@
+//! What a driver's lock guards: the state machine of the trunk, who waits for its streams, and what
+//! its lanes are to do.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    task::Waker,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use renkei_trunk::{Event, LaneId, ResetCause, StreamId, Trunk};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{ledger::Share, outlet::Outlet};
+
+/// How a stream ended before its time.
+#[derive(Debug, Clone)]
+pub(super) enum Fate {
+    /// The callee's side did not take it.
+    Refused(String),
+    /// It was cut.
+    Reset(ResetCause),
+}
+
+/// Who waits for a stream, and what has become of it.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) reader: Option<Waker>,
+    pub(super) writer: Option<Waker>,
+    pub(super) fate: Option<Fate>,
+    /// The peer takes no more bytes.
+    pub(super) stopped: bool,
+}
+
+impl Waiting {
+    fn wake(&mut self, wakers: &mut Vec<Waker>) {
+        wakers.extend(self.reader.take());
+        wakers.extend(self.writer.take());
+    }
+}
+
+/// What a lane's task is to do when it is idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LaneFate {
+    /// Flush, and close cleanly.
+    Close,
+    /// Drop the connection.
+    Drop,
+}
+
+pub(super) struct LaneState {
+    pub(super) outlet: Arc<Outlet>,
+    /// Its task, while the lane rests: it has nothing to write, and nobody is about to see
+    /// whether it has.
+    pub(super) resting: Option<Waker>,
+    pub(super) fate: Option<LaneFate>,
+    /// Its keys have sealed so much that another should take its place.
+    pub(super) worn: bool,
+    /// Gone once there is a fate, for a lane that waits for TCP and does not look.
+    pub(super) alive: Option<oneshot::Sender<()>>,
+}
+
+impl LaneState {
+    pub(super) fn new(outlet: Arc<Outlet>) -> Self {
+        Self {
+            outlet,
+            resting: None,
+            fate: None,
+            worn: false,
+            alive: None,
+        }
+    }
+
+    /// The lane has nothing to write; its task is woken for the next.
+    pub(super) fn rest(&mut self, task: &Waker) {
+        self.resting = Some(task.clone());
+    }
+}
+
+/// What is behind the lock.
+pub(super) struct Core {
+    pub(super) trunk: Trunk,
+    pub(super) streams: HashMap<StreamId, Waiting>,
+    pub(super) lanes: BTreeMap<LaneId, LaneState>,
+    /// Streams that the other end opens go to the driver's taker rather than to the manager.
+    pub(super) has_taker: bool,
+    /// Those that it has not been given yet.
+    pub(super) arrived: Vec<(StreamId, Bytes)>,
+    /// When the timer will look again; nothing while it is about to look.
+    pub(super) armed: Option<Instant>,
+    pub(super) share: Share,
+}
+
+impl Core {
+    pub(super) fn new(trunk: Trunk, share: Share) -> Self {
+        Self {
+            trunk,
+            streams: HashMap::new(),
+            lanes: BTreeMap::new(),
+            has_taker: false,
+            arrived: Vec::new(),
+            armed: None,
+            share,
+        }
+    }
+
+    /// Hands out the trunk's events.
+    pub(super) fn dispatch(
+        &mut self,
+        news: &mpsc::UnboundedSender<Event>,
+        wakers: &mut Vec<Waker>,
+    ) {
+        while let Some(event) = self.trunk.poll_event() {
+            match &event {
+                Event::Opened { stream, target } if self.has_taker => {
+                    self.arrived.push((*stream, target.clone()));
+                    continue;
+                }
+                Event::Readable(id) => {
+                    let waiting = self.streams.get_mut(id);
+                    wakers.extend(waiting.and_then(|waiting| waiting.reader.take()));
+                    continue;
+                }
+                Event::Writable(id) | Event::Delivered(id) => {
+                    let waiting = self.streams.get_mut(id);
+                    wakers.extend(waiting.and_then(|waiting| waiting.writer.take()));
+                    continue;
+                }
+                Event::Reset(id, cause) => self.end(*id, Fate::Reset(*cause), wakers),
+                Event::Refused { stream, reason, .. } => {
+                    self.end(*stream, Fate::Refused(reason.clone()), wakers);
+                }
+                Event::Stopped(id, _) => {
+                    if let Some(waiting) = self.streams.get_mut(id) {
+                        waiting.stopped = true;
+                        waiting.wake(wakers);
+                    }
+                }
+                Event::LaneClosed(id) => self.end_lane(*id, LaneFate::Close, wakers),
+                Event::LaneDead(id) | Event::LaneRefused(id, _) => {
+                    self.end_lane(*id, LaneFate::Drop, wakers);
+                }
+                Event::Closed(_) => {
+                    for id in self.lanes.keys().copied().collect::<Vec<_>>() {
+                        self.end_lane(id, LaneFate::Close, wakers);
+                    }
+                }
+                _ => {}
+            }
+            if concerns_the_trunk(&event) {
+                // Without a manager the trunk is being let go.
+                let _ = news.send(event);
+            }
+        }
+    }
+
+    fn end(&mut self, id: StreamId, fate: Fate, wakers: &mut Vec<Waker>) {
+        if let Some(waiting) = self.streams.get_mut(&id) {
+            waiting.fate.get_or_insert(fate);
+            waiting.wake(wakers);
+        }
+    }
+
+    fn end_lane(&mut self, id: LaneId, fate: LaneFate, wakers: &mut Vec<Waker>) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.fate.get_or_insert(fate);
+            lane.alive = None;
+            wakers.extend(lane.resting.take());
+        }
+    }
+
+    /// A lane that rests and has something to write; it rests no more.
+    pub(super) fn writer(&mut self) -> Option<(LaneId, Arc<Outlet>, Waker)> {
+        let trunk = &self.trunk;
+        let mut lanes = self.lanes.iter_mut();
+        let (id, lane) =
+            lanes.find(|(id, lane)| lane.resting.is_some() && trunk.has_output(**id))?;
+        Some((*id, lane.outlet.clone(), lane.resting.take()?))
+    }
+}
+
+/// Whether the manager has something to do; streams learn of their own events by being woken.
+fn concerns_the_trunk(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::LaneReady(_)
+            | Event::LaneRefused(..)
+            | Event::Suspended { .. }
+            | Event::Opened { .. }
+            | Event::GoingAway
+            | Event::Closed(_)
+    )
+}
