@@ -11,7 +11,11 @@
 
 mod lab;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use lab::{
     Lab, Node, assert_reset, backend, echo, eventually,
@@ -23,9 +27,13 @@ use renkei_proxy::Limits;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::mpsc::UnboundedReceiver,
     task::JoinSet,
 };
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{client::TlsStream, server::TlsStream as ServerStream};
+
+/// Connections that Osaka dials.
+type Connections = UnboundedReceiver<ServerStream<TcpStream>>;
 
 const TRUNK: [u8; 16] = *b"a trunk by hand.";
 
@@ -282,14 +290,37 @@ async fn every_lane_counts_and_those_that_are_gone_do_not() {
     counted(&hokkaido, "inbound", 1, 1).await;
 }
 
-/// Answers the greeting of a lane that Osaka dialed.
-async fn answer(lane: &mut tokio_rustls::server::TlsStream<TcpStream>) {
+/// Answers the greeting of a lane that Osaka dialed; gives the lane's number.
+async fn answer(lane: &mut ServerStream<TcpStream>) -> u32 {
     let (kind, fields) = lane::next(lane).await.unwrap();
     assert_eq!(kind, HELLO);
     let trunk = fields[1..17].try_into().unwrap();
     let number = u32::from_be_bytes(fields[25..29].try_into().unwrap());
     let hello = lane::hello(VERSION, trunk, [1; 8], number);
     lane.write_all(&hello).await.unwrap();
+    number
+}
+
+/// What the acceptor says of the lanes that it wants.
+fn wanted(serial: u32, lanes: u32) -> Vec<u8> {
+    lane::frame(LANES, &[serial.to_be_bytes(), lanes.to_be_bytes()].concat())
+}
+
+/// Four lanes, by their numbers, of the trunk of a connection that was just opened, and what its
+/// OPEN says.
+async fn four_lanes(connections: &mut Connections) -> (Vec<ServerStream<TcpStream>>, Vec<u8>) {
+    let mut first = within(connections.recv()).await.unwrap();
+    answer(&mut first).await;
+    let (kind, opened) = lane::next(&mut first).await.unwrap();
+    assert_eq!(kind, OPEN);
+    first.write_all(&wanted(1, 4)).await.unwrap();
+    let mut others = BTreeMap::new();
+    for _ in 0..3 {
+        let mut lane = within(connections.recv()).await.unwrap();
+        others.insert(answer(&mut lane).await, lane);
+    }
+    let lanes = std::iter::once(first).chain(others.into_values());
+    (lanes.collect(), opened)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -298,27 +329,44 @@ async fn lanes_that_the_acceptor_asks_for_go_when_it_needs_them_no_more() {
     let mut connections = lane::gateway(&lab, &[b"renkei-trunk/1"]).await;
     let osaka = lab.osaka().await;
     let app = lab.connect().await;
-    let mut first = within(connections.recv()).await.unwrap();
-    answer(&mut first).await;
-    let (kind, opened) = lane::next(&mut first).await.unwrap();
-    assert_eq!(kind, OPEN);
-    let wanted = |serial: u32, lanes: u32| {
-        lane::frame(LANES, &[serial.to_be_bytes(), lanes.to_be_bytes()].concat())
-    };
-    first.write_all(&wanted(1, 4)).await.unwrap();
-    let mut others = Vec::new();
-    for _ in 0..3 {
-        let mut lane = within(connections.recv()).await.unwrap();
-        answer(&mut lane).await;
-        others.push(lane);
-    }
+    let (mut lanes, opened) = four_lanes(&mut connections).await;
     counted(&osaka, "outbound", 1, 4).await;
     let reset = [&opened[..8], &[0; 4], &[0; 8]].concat();
-    first.write_all(&lane::frame(RESET, &reset)).await.unwrap();
+    lanes[0]
+        .write_all(&lane::frame(RESET, &reset))
+        .await
+        .unwrap();
     drop(app);
-    first.write_all(&wanted(2, 1)).await.unwrap();
+    lanes[0].write_all(&wanted(2, 1)).await.unwrap();
     counted(&osaka, "outbound", 1, 1).await;
-    for mut lane in others {
+    for mut lane in lanes.split_off(1) {
         while lane::next(&mut lane).await.unwrap().0 != LANE_CLOSE {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewed_svid_replaces_one_lane_after_the_other() {
+    let lab = Lab::new(&[]);
+    let mut connections = lane::gateway(&lab, &[b"renkei-trunk/1"]).await;
+    let osaka = lab.osaka().await;
+    let _app = lab.connect().await;
+    let (old, _) = four_lanes(&mut connections).await;
+    let renewed = svid(lab.osaka_ca.issue("/collector"));
+    osaka.identities.send_modify(|all| {
+        let svids = &mut Arc::make_mut(all).svids;
+        svids.insert(renewed.id().clone(), renewed.clone());
+    });
+    let mut new = Vec::new();
+    for mut lane in old {
+        // The next is dialed when the one before has taken a place.
+        let mut other = within(connections.recv()).await.unwrap();
+        let shown = other.get_ref().1.peer_certificates().unwrap();
+        assert_eq!(shown[0], renewed.chain()[0]);
+        assert!(connections.try_recv().is_err());
+        counted(&osaka, "outbound", 1, 4).await;
+        answer(&mut other).await;
+        new.push(other);
+        while lane::next(&mut lane).await.unwrap().0 != LANE_CLOSE {}
+        counted(&osaka, "outbound", 1, 4).await;
     }
 }

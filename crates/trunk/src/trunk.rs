@@ -17,7 +17,7 @@ use crate::event::Event;
 use crate::frame::Frame;
 use crate::hello::Hello;
 use crate::id::{LaneId, Side, StreamId, TrunkId};
-use crate::lane::Lane;
+use crate::lane::{Lane, State};
 use crate::schedule::Schedule;
 use crate::stream::Stream;
 
@@ -236,6 +236,13 @@ impl Trunk {
     #[must_use]
     pub fn ready_lanes(&self) -> usize {
         self.lanes.values().filter(|lane| lane.ready()).count()
+    }
+
+    /// Lanes that carry new bytes, or will once they are answered.
+    #[must_use]
+    pub fn coming_lanes(&self) -> usize {
+        let draining = |lane: &&Lane| lane.state == State::Draining;
+        self.lanes.len() - self.lanes.values().filter(draining).count()
     }
 
     /// Whether the lane carries new bytes.

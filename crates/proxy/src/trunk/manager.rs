@@ -87,9 +87,9 @@ pub(super) struct Manager {
     used: Arc<Use>,
     adding: JoinSet<Result<Raw, Failure>>,
     svid: Arc<ArcSwap<X509Svid>>,
-    /// Lanes to close once a lane with a newer SVID is ready.
+    /// Lanes that newer ones take the place of, one for one.
     retired: Vec<LaneId>,
-    /// When a lane with a newer SVID may be dialed again.
+    /// When the next of those may be dialed.
     renewal: Instant,
     gauge: Gauge,
     /// When lanes may be added again, after one could not be had.
@@ -155,7 +155,7 @@ impl Manager {
                         suspended = false;
                         self.told = None;
                         if !self.retired.contains(&lane) {
-                            self.close_retired();
+                            self.replaced();
                         }
                     }
                     Some(_) => {}
@@ -216,45 +216,42 @@ impl Manager {
         }
     }
 
-    /// Once the caller's SVID has been renewed, lanes dialed with the old one give way to one
-    /// with the new; so do lanes whose keys are worn. The streams do not notice.
+    /// Once the caller's SVID has been renewed, lanes dialed with the old one give way to lanes
+    /// with the new; so they do when the keys of one are worn. One goes when another is ready, so
+    /// that the streams do not notice.
     fn renew(&mut self, shared: &Shared) {
         let used = self.svid.load_full();
         let Some(now) = shared.svid(used.id()) else {
             return;
         };
-        let due = now.serial() != used.serial() || self.lost_renewal() || self.worn();
+        let (lanes, ready) = self.driver.act(|core, _| {
+            (
+                core.trunk.lanes().collect::<Vec<_>>(),
+                core.trunk.ready_lanes(),
+            )
+        });
+        self.retired.retain(|lane| lanes.contains(lane));
+        let begins = now.serial() != used.serial() || self.worn();
+        let due = begins || !self.retired.is_empty();
         if !due || !self.adding.is_empty() || Instant::now() < self.renewal {
             return;
         }
         self.renewal = Instant::now() + RETRY;
-        let lanes = self.driver.with(|core, now| {
-            let lanes: Vec<_> = core.trunk.lanes().collect();
-            let full = lanes.len() >= MAX_LANES;
-            if full && core.trunk.ready_lanes() == lanes.len() {
-                // One goes first, to make room.
-                if let Some(lane) = lanes.first() {
-                    core.trunk.close_lane(now, *lane);
-                }
-            }
-            (!full).then_some(lanes)
-        });
-        match lanes {
-            Some(lanes) => {
-                self.retired = lanes;
-                self.dial_more(1);
-            }
-            None => self.driver.wake_lanes(),
+        if begins {
+            self.retired.clone_from(&lanes);
+        }
+        if lanes.len() < MAX_LANES {
+            self.dial_more(1);
+        } else if ready == lanes.len() {
+            // One goes first, to make room.
+            self.close_retired();
         }
     }
 
-    /// Whether the lane that was to replace older ones is gone and they still serve.
-    fn lost_renewal(&self) -> bool {
-        let retired = &self.retired;
-        !retired.is_empty()
-            && self
-                .driver
-                .act(|core, _| core.trunk.lanes().all(|lane| retired.contains(&lane)))
+    /// A lane is ready that may take the place of another.
+    fn replaced(&mut self) {
+        self.close_retired();
+        self.renewal = Instant::now();
     }
 
     fn worn(&self) -> bool {
@@ -267,26 +264,32 @@ impl Manager {
         })
     }
 
+    /// Closes the oldest lane that is to go.
     fn close_retired(&mut self) {
-        let retired = std::mem::take(&mut self.retired);
-        self.driver.with(|core, now| {
-            for lane in retired {
-                core.trunk.close_lane(now, lane);
-            }
-        });
+        if self.retired.is_empty() {
+            return;
+        }
+        let lane = self.retired.remove(0);
+        self.driver
+            .with(|core, now| core.trunk.close_lane(now, lane));
         self.driver.wake_lanes();
     }
 
     /// Sees that there are as many lanes as the two ends want.
     fn resize(&mut self) {
-        let (lanes, there) = self
-            .driver
-            .act(|core, _| (core.trunk.ready_lanes(), core.trunk.lanes_wanted()));
+        let (ready, coming, there) = self.driver.act(|core, _| {
+            let trunk = &core.trunk;
+            (
+                trunk.ready_lanes(),
+                trunk.coming_lanes(),
+                trunk.lanes_wanted(),
+            )
+        });
         let wanted = self.gauge.wanted(&self.driver).max(there).min(MAX_LANES);
-        if lanes < wanted && self.adding.is_empty() && Instant::now() >= self.growth {
-            self.dial_more(wanted - lanes);
-        } else if lanes > wanted && self.retired.is_empty() {
-            self.close_newest(lanes - wanted);
+        if coming < wanted && self.adding.is_empty() && Instant::now() >= self.growth {
+            self.dial_more(wanted - coming);
+        } else if ready > wanted && self.retired.is_empty() {
+            self.close_newest(ready - wanted);
         }
     }
 
