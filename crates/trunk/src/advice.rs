@@ -174,6 +174,15 @@ impl LaneAdvisor {
         LaneAdvice::Keep
     }
 
+    /// Nothing is carried for now. A trial that this cuts short proves nothing: what comes next,
+    /// from its slow start on, would be judged by what was before.
+    pub fn pause(&mut self) {
+        if matches!(self.state, State::Trial { .. }) {
+            self.state = State::Steady;
+        }
+        self.recent.clear();
+    }
+
     /// Goodput per second over the last intervals.
     fn average(&mut self, interval: Duration, samples: &[LaneSample]) -> f64 {
         let bytes: u64 = samples.iter().map(|sample| sample.goodput).sum();
@@ -293,6 +302,20 @@ mod tests {
         assert_eq!(lanes, 16);
         run(&mut advisor, &mut lanes, 100_000, u64::MAX, 1000);
         assert_eq!(lanes, 16, "and never more");
+    }
+
+    #[test]
+    fn a_trial_that_a_pause_cuts_short_condemns_no_lanes() {
+        let (mut advisor, mut lanes) = (LaneAdvisor::new(16), 1);
+        while lanes == 1 {
+            run(&mut advisor, &mut lanes, 100_000, u64::MAX, 1);
+        }
+        let tried = lanes;
+        advisor.pause();
+        run(&mut advisor, &mut lanes, 5_000, u64::MAX, 6);
+        assert!(lanes >= tried, "{lanes} lanes at a slow start");
+        run(&mut advisor, &mut lanes, 100_000, u64::MAX, 20);
+        assert_eq!(lanes, 16);
     }
 
     #[test]

@@ -190,6 +190,7 @@ async fn manage(
             }
             TICK
         } else {
+            gauge.pause();
             used.doze();
             if rests { QUIET } else { REST }
         };

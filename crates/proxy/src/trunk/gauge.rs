@@ -35,6 +35,11 @@ impl Gauge {
         lossy
     }
 
+    /// The trunk has no streams now.
+    pub(super) fn pause(&mut self) {
+        self.advisor.pause();
+    }
+
     /// How many lanes this end wants; looks at them once in an interval.
     pub(super) fn wanted(&mut self, driver: &Driver) -> usize {
         let passed = self.last.elapsed();

@@ -130,6 +130,8 @@ impl Manager {
             let busy = used || !self.adding.is_empty();
             if used {
                 idle_since = Instant::now();
+            } else {
+                self.gauge.pause();
             }
             let draining = shared.drain.is_signaled();
             let idle = self.keeping.watch.is_none() && idle_since.elapsed() > IDLE;
