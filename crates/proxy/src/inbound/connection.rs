@@ -69,31 +69,39 @@ pub(super) async fn run(
             () = (shared.elsewhere)(*start) => {}
         },
         Greeting::Refused(rejection) => refuse(rejection, peer, &shared).await,
-        Greeting::Admitted(admitted) => {
-            if trunk::is_trunk(admitted.stream.get_ref().1.alpn_protocol()) {
-                // The lane is no flow: its streams are.
-                drop(guard);
-                return serve_trunk(*admitted, peer, &shared).await;
-            }
-            let Admitted {
-                stream,
-                caller,
-                service,
-                node,
-                svid_not_after,
-                desired,
-            } = *admitted;
-            let call = Call {
-                caller,
-                service,
-                node,
-                svid_not_after,
-                desired,
-            };
-            let stream = WanStream::Session(Box::new(stream));
-            carry(stream, call, (id, peer), &shared, guard).await;
-        }
+        Greeting::Admitted(admitted) => serve(*admitted, (id, peer), &shared, guard).await,
     }
+}
+
+/// Serves a verified caller: as a lane of a trunk, or as one connection of its own.
+async fn serve(
+    admitted: Admitted,
+    (id, peer): (u64, SocketAddr),
+    shared: &Arc<Shared>,
+    guard: DrainGuard,
+) {
+    if trunk::is_trunk(admitted.stream.get_ref().1.alpn_protocol()) {
+        // The lane is no flow: its streams are.
+        drop(guard);
+        return serve_trunk(admitted, peer, shared).await;
+    }
+    let Admitted {
+        stream,
+        caller,
+        service,
+        node,
+        svid_not_after,
+        desired,
+    } = admitted;
+    let call = Call {
+        caller,
+        service,
+        node,
+        svid_not_after,
+        desired,
+    };
+    let stream = WanStream::Session(Box::new(stream));
+    carry(stream, call, (id, peer), shared, guard).await;
 }
 
 /// Remembers why, and gives the peer time to read the alert.

@@ -139,13 +139,7 @@ impl Manager {
             if streams == 0 && spare && self.leave() {
                 break;
             }
-            let wait = if busy {
-                TICK
-            } else {
-                self.used.doze();
-                let lanes = self.driver.act(|core, _| core.trunk.ready_lanes());
-                if lanes > 1 { REST } else { IDLE / 4 }
-            };
+            let wait = if busy { TICK } else { self.doze() };
             tokio::select! {
                 event = events.recv() => match self.told(event) {
                     None | Some(Event::Closed(_)) => return,
@@ -181,6 +175,13 @@ impl Manager {
             }
         }
         self.close().await;
+    }
+
+    /// The trunk carries nothing: asks to be woken by the next stream; says when to look again.
+    fn doze(&self) -> Duration {
+        self.used.doze();
+        let lanes = self.driver.act(|core, _| core.trunk.ready_lanes());
+        if lanes > 1 { REST } else { IDLE / 4 }
     }
 
     fn told(&self, event: Option<Event>) -> Option<Event> {
