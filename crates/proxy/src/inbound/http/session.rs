@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyper::{
     Request, Response, StatusCode,
     body::Incoming,
-    header::{CONTENT_TYPE, EXPECT, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    header::{CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 use renkei_policy::{Decision, Operation, RuleKind, ServicePolicy};
 use renkei_site::{Protocol, Service};
@@ -81,9 +81,18 @@ impl Session {
                 Err(refusal)
             }
         };
-        match answered {
-            Ok(response) => response,
-            Err(refusal) => self.refuse(refusal, held),
+        let mut response = answered.unwrap_or_else(|refusal| self.refuse(refusal, held));
+        self.announce_the_drain(&mut response);
+        response
+    }
+
+    /// Says that the connection ends with this answer, if the process is stopping. Asked for when
+    /// the answer is there: the drain may have begun since the connection was last looked at.
+    fn announce_the_drain(&self, response: &mut Response<Passing>) {
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if !switched && self.shared.drain.is_signaled() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
         }
     }
 

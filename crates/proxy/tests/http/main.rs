@@ -9,6 +9,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod drain;
+#[path = "../lab/mod.rs"]
 mod lab;
 
 use std::{
@@ -566,33 +568,6 @@ async fn a_change_of_the_rules_holds_for_the_next_request() {
     let applied = hokkaido.apply(&lab.hokkaido_text(ALLOW)).await.unwrap();
     assert_eq!(applied.cut, 2, "the rules would not hold for tcp");
     assert_reset(&mut idle).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_drain_finishes_the_request_under_way() {
-    let (address, mut accepted) = backend().await;
-    let lab = Lab::new(&[address]);
-    let (hokkaido, _osaka) = sites(&lab, RULES).await;
-    let (mut busy, mut idle) = (lab.connect().await, lab.connect().await);
-    let ask = b"GET /v1/a HTTP/1.1\r\nhost: a\r\n\r\n";
-    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-    idle.write_all(ask).await.unwrap();
-    let mut socket = within(accepted.recv()).await.unwrap();
-    head(&mut socket).await;
-    socket.write_all(answer).await.unwrap();
-    response(&mut idle).await;
-    busy.write_all(ask).await.unwrap();
-    let mut socket = within(accepted.recv()).await.unwrap();
-    head(&mut socket).await;
-    hokkaido.drain.begin();
-    assert_ended(&mut idle).await;
-    socket.write_all(answer).await.unwrap();
-    let (told, body) = response(&mut busy).await;
-    assert!(told.contains("connection: close"), "{told}");
-    assert_eq!(body, "ok");
-    assert_ended(&mut busy).await;
-    let drained = within(hokkaido.drain.wait(lab::PATIENCE)).await;
-    assert_eq!(drained.left, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
