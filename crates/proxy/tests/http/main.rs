@@ -10,6 +10,7 @@
 )]
 
 mod drain;
+mod half_close;
 #[path = "../lab/mod.rs"]
 mod lab;
 
@@ -35,11 +36,13 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use lab::{Lab, Node, assert_reset, backend, desired, eventually, id, within};
+use renkei_spiffe::client_side;
+use tokio_rustls::TlsConnector;
 use renkei_policy::{RegoModule, ServicePolicy};
 use renkei_proxy::Limits;
 use sha2::{Digest, Sha256};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
@@ -139,7 +142,7 @@ async fn ask(client: &mut SendRequest<Body>, request: Request<Body>) -> (u16, St
 }
 
 /// The head of the next response, as it came.
-async fn head(stream: &mut TcpStream) -> String {
+async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -151,8 +154,26 @@ async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// A connection of each kind: in a trunk between the sites, and a TLS session of its own.
+async fn both(lab: &Lab) -> [(&'static str, Box<dyn Stream>); 2] {
+    let trusts = [lab::bundle(&lab.hokkaido_ca)].into_iter().collect();
+    let callee = Arc::new(id("hokkaido.example/broker"));
+    let own = lab::svid(lab.osaka_ca.issue("/collector"));
+    let side = client_side(&lab::provider(), &own, Arc::new(trusts), callee, &[]).unwrap();
+    let tcp = TcpStream::connect(lab.gateway).await.unwrap();
+    let name = "broker.hokkaido.example".try_into().unwrap();
+    let plain = TlsConnector::from(side.config).connect(name, tcp);
+    [
+        ("trunk", Box::new(lab.connect().await)),
+        ("plain", Box::new(within(plain).await.unwrap())),
+    ]
+}
+
 /// The next response with its body, which has a length.
-async fn response(stream: &mut TcpStream) -> (String, String) {
+async fn response(stream: &mut (impl AsyncRead + Unpin)) -> (String, String) {
     let head = head(stream).await;
     let length = head
         .lines()
@@ -169,7 +190,7 @@ async fn assert_reset_after(stream: &mut TcpStream, bytes: &[u8]) {
     assert_reset(stream).await;
 }
 
-async fn assert_ended(stream: &mut TcpStream) {
+async fn assert_ended(stream: &mut (impl AsyncRead + Unpin)) {
     let mut rest = Vec::new();
     let _ = within(stream.read_to_end(&mut rest)).await;
     assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));

@@ -10,7 +10,10 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::timeout;
 
-use super::{headers, line::Held};
+use super::{
+    headers,
+    progress::{Arriving, Held},
+};
 
 /// How much of the body of a refused request is read, and for how long, so that the caller gets
 /// to read why.
@@ -20,6 +23,8 @@ const UNWANTED_TIME: Duration = Duration::from_secs(5);
 /// A body on its way.
 pub(super) struct Passing {
     content: Content,
+    /// That of a request is told of until its end.
+    arriving: Option<Arriving>,
     _held: Held,
 }
 
@@ -33,12 +38,24 @@ impl Passing {
         let text = (!text.is_empty()).then(|| text.into());
         Self {
             content: Content::Text(text),
+            arriving: None,
             _held: held,
         }
     }
 
-    pub(super) fn stream(body: Incoming, held: Held) -> Self {
+    /// The body of a response.
+    pub(super) fn response(body: Incoming, held: Held) -> Self {
         Self {
+            content: Content::Stream(body),
+            arriving: None,
+            _held: held,
+        }
+    }
+
+    /// The body of a request.
+    pub(super) fn request(body: Incoming, arriving: Arriving, held: Held) -> Self {
+        Self {
+            arriving: (!body.is_end_stream()).then_some(arriving),
             content: Content::Stream(body),
             _held: held,
         }
@@ -64,6 +81,9 @@ impl Body for Passing {
             && let Some(trailers) = frame.trailers_mut()
         {
             headers::remove_claims(trailers);
+        }
+        if frame.is_none() || self.is_end_stream() {
+            self.arriving = None;
         }
         Poll::Ready(frame)
     }

@@ -1,60 +1,33 @@
 //! The stream of a session: counts its bytes, and bounds the time that the head of a request may
 //! take, but not the time between requests.
+//!
+//! While a request is answered, HTTP does not read. A caller that has ended its direction then
+//! still gets its answer; one that is gone ends the request. To tell them apart the stream is read
+//! ahead, up to a bound.
 
 use std::{
     future::Future,
     io,
+    mem::MaybeUninit,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
+
+use bytes::{Buf, BytesMut};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
 };
 
+use super::progress::Progress;
 use crate::{flows::Flow, relay::Link, wan::WanStream};
 
-/// What is under way in a session.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    /// Bodies and decisions of requests.
-    open: AtomicUsize,
-    begun: AtomicU64,
-    failed: AtomicBool,
-}
-
-/// Held by everything that belongs to a request.
-#[derive(Debug)]
-pub(super) struct Held(Arc<Progress>);
-
-impl Progress {
-    pub(super) fn hold(self: &Arc<Self>) -> Held {
-        self.open.fetch_add(1, Ordering::AcqRel);
-        self.begun.fetch_add(1, Ordering::AcqRel);
-        Held(self.clone())
-    }
-
-    /// The connection is to end with a reset.
-    pub(super) fn fail(&self) {
-        self.failed.store(true, Ordering::Release);
-    }
-
-    fn is_idle(&self) -> bool {
-        self.open.load(Ordering::Acquire) == 0
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
-    }
-}
+/// How much is read ahead at most, and at once.
+const AHEAD: usize = 16 * 1024;
+const AHEAD_STEP: usize = 4 * 1024;
 
 /// A head of which a part has arrived.
 struct Head {
@@ -69,6 +42,12 @@ pub(super) struct Line {
     progress: Arc<Progress>,
     limit: Duration,
     head: Option<Head>,
+    /// What arrived while HTTP did not read.
+    ahead: BytesMut,
+    /// HTTP waits for bytes.
+    reading: bool,
+    /// The caller sends no more.
+    ended: bool,
 }
 
 impl Line {
@@ -84,12 +63,15 @@ impl Line {
             progress,
             limit,
             head: None,
+            ahead: BytesMut::new(),
+            reading: false,
+            ended: false,
         }
     }
 
     /// Forgets the head that was waited for when its request has begun.
     fn look_at_head(&mut self) {
-        let begun = self.progress.begun.load(Ordering::Acquire);
+        let begun = self.progress.begun();
         self.head.take_if(|head| head.before != begun);
     }
 
@@ -97,10 +79,44 @@ impl Line {
         self.flow.traffic.add_to_app(count);
         if count > 0 && self.progress.is_idle() && self.head.is_none() {
             self.head = Some(Head {
-                before: self.progress.begun.load(Ordering::Acquire),
+                before: self.progress.begun(),
                 late: Box::pin(tokio::time::sleep(self.limit)),
             });
         }
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.has_remaining() {
+            let count = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
+        // Idle connections hold no memory.
+        self.ahead = BytesMut::new();
+        if self.ended {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+
+    /// Reads ahead while a request that has arrived whole is answered. An error means that the
+    /// caller is gone.
+    fn look_ahead(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while !self.reading
+            && !self.ended
+            && self.ahead.len() < AHEAD
+            && self.progress.is_answering()
+        {
+            let mut space = [MaybeUninit::uninit(); AHEAD_STEP];
+            let mut buf = ReadBuf::uninit(&mut space);
+            let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut buf) else {
+                break;
+            };
+            read?;
+            self.ended = buf.filled().is_empty();
+            self.ahead.extend_from_slice(buf.filled());
+        }
+        Ok(())
     }
 }
 
@@ -112,7 +128,7 @@ impl Link for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        if self.flow.cut_token().is_cancelled() || self.progress.failed.load(Ordering::Acquire) {
+        if self.flow.cut_token().is_cancelled() || self.progress.has_failed() {
             self.arm_reset();
         }
     }
@@ -126,7 +142,9 @@ impl AsyncRead for Line {
     ) -> Poll<io::Result<()>> {
         self.look_at_head();
         let before = buf.filled().len();
-        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buf) {
+        let read = self.poll_stream(cx, buf);
+        self.reading = read.is_pending();
+        if let Poll::Ready(read) = read {
             self.received(buf.filled().len() - before);
             return Poll::Ready(read);
         }
@@ -163,7 +181,9 @@ impl AsyncWrite for Line {
         self.stream.is_write_vectored()
     }
 
+    /// HTTP flushes whenever it has looked at a request.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.look_ahead(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

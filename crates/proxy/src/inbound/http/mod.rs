@@ -10,6 +10,8 @@
 //! - A connection to a backend is kept for the session and made anew when it is closed.
 //! - A connection between requests may be quiet for as long as it likes; a request that has begun
 //!   must have its head complete in time.
+//! - A caller may end its direction when it has sent its requests, and gets its answers; one that
+//!   resets its connection ends the request under way. Half a request is never a whole one.
 //! - At the drain the request under way is finished, then the connection is closed.
 //! - Framing is hyper's: a request with both lengths is read as chunked (RFC 9112 6.1), passed on
 //!   without its content-length, and its connection closed.
@@ -18,6 +20,7 @@
 mod body;
 mod headers;
 mod line;
+mod progress;
 mod session;
 mod target;
 mod upstream;
@@ -28,7 +31,8 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 
 use self::{
-    line::{Line, Progress},
+    line::Line,
+    progress::Progress,
     session::Session,
 };
 use crate::{flows::Flow, shared::Shared, wan::WanStream};
@@ -59,6 +63,7 @@ pub(super) async fn serve(
     });
     let connection = http1::Builder::new()
         .max_header_size(MAX_HEAD)
+        .half_close(true)
         .serve_connection(TokioIo::new(line), answer)
         .with_upgrades();
     let mut connection = pin!(connection);

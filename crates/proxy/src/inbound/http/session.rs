@@ -13,7 +13,7 @@ use renkei_site::{Protocol, Service};
 use super::{
     body::{self, Passing},
     headers,
-    line::{Held, Progress},
+    progress::{Held, Progress},
     target,
     upstream::{self, NoResponse, Tunnel, Upstream},
 };
@@ -76,7 +76,7 @@ impl Session {
             Err(refusal) => {
                 // Who waits to be told to go on will not be.
                 if !request.headers().contains_key(EXPECT) {
-                    body::discard(self.passing(request.into_body()));
+                    body::discard(self.upload(request.into_body()));
                 }
                 Err(refusal)
             }
@@ -159,7 +159,7 @@ impl Session {
         let waits = request.headers().contains_key(EXPECT);
         let caller = websocket.then(|| hyper::upgrade::on(&mut request));
         headers::prepare_request(&mut request, &self.flow.pair.caller, websocket);
-        let request = request.map(|body| self.passing(body));
+        let request = request.map(|body| self.upload(body));
         let mut kept = self.upstream.lock().await;
         let sent = upstream::send(request, &mut kept, service, &self.shared).await;
         let mut response = sent.map_err(|(error, unsent)| {
@@ -184,11 +184,11 @@ impl Session {
             None if switched => return Err(self.unasked()),
             _ => {}
         }
-        Ok(response.map(|body| self.passing(body)))
+        Ok(response.map(|body| Passing::response(body, self.progress.hold())))
     }
 
-    fn passing(&self, body: Incoming) -> Passing {
-        Passing::stream(body, self.progress.hold())
+    fn upload(&self, body: Incoming) -> Passing {
+        Passing::request(body, self.progress.arriving(), self.progress.hold())
     }
 
     fn no_response(&self, error: &NoResponse) -> Refusal {

@@ -8,7 +8,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinHandle};
 use super::{
     MAX_HEAD,
     body::Passing,
-    line::{Held, Line},
+    line::Line,
+    progress::Held,
 };
 use crate::{
     flows::Flow,

@@ -1,0 +1,74 @@
+//! What is under way in a session.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
+
+/// The requests of a session, as the stream below and the bodies above see them.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Bodies and decisions of requests.
+    open: AtomicUsize,
+    /// Bodies of requests that have not been read to their end.
+    arriving: AtomicUsize,
+    begun: AtomicU64,
+    failed: AtomicBool,
+}
+
+/// Held while the body of a request has not been read to its end.
+#[derive(Debug)]
+pub(super) struct Arriving(Arc<Progress>);
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.0.arriving.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Held by everything that belongs to a request.
+#[derive(Debug)]
+pub(super) struct Held(Arc<Progress>);
+
+impl Progress {
+    pub(super) fn hold(self: &Arc<Self>) -> Held {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        self.begun.fetch_add(1, Ordering::AcqRel);
+        Held(self.clone())
+    }
+
+    /// The connection is to end with a reset.
+    pub(super) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// How many requests and bodies have begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.load(Ordering::Acquire) == 0
+    }
+
+    /// Requests have arrived whole and are not answered yet.
+    pub(super) fn is_answering(&self) -> bool {
+        !self.is_idle() && self.arriving.load(Ordering::Acquire) == 0
+    }
+
+    /// The body of a request, until it has been read to its end.
+    pub(super) fn arriving(self: &Arc<Self>) -> Arriving {
+        self.arriving.fetch_add(1, Ordering::AcqRel);
+        Arriving(self.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,167 @@
+//! The socket of a connection to a backend.
+//!
+//! A backend may answer before it has read the request, and close. What is on its way to it then
+//! fails, but the answer has arrived: a failed write is kept back until the answer has been read.
+//! A backend that takes nothing and sends nothing for too long is given up.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Sleep,
+};
+
+/// What a connection has carried, for those that do not own its socket.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    sent: AtomicU64,
+    received: AtomicU64,
+    stalled: AtomicBool,
+}
+
+impl Carried {
+    /// Bytes that the system took.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Acquire)
+    }
+
+    /// Bytes that came back.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Acquire)
+    }
+
+    /// The backend was given up because it took nothing.
+    pub(super) fn has_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Acquire)
+    }
+}
+
+pub(super) struct BackendSocket {
+    stream: TcpStream,
+    carried: Arc<Carried>,
+    /// How long the backend may take nothing and send nothing while there is something to send.
+    limit: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// Why nothing more can be written.
+    unwritable: Option<io::Error>,
+}
+
+impl BackendSocket {
+    pub(super) fn new(stream: TcpStream, carried: Arc<Carried>, limit: Duration) -> Self {
+        Self {
+            stream,
+            carried,
+            limit,
+            stalled: None,
+            unwritable: None,
+        }
+    }
+
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// The end of the stream, after a write failed. The system reports a reset once, and to
+    /// whoever asks first: a later read finds an end. Only a backend that had ended its direction
+    /// before it was reset (EPIPE) has said all that it had to say.
+    fn end(&self) -> io::Result<()> {
+        match &self.unwritable {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.kind().into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn poll_wrote(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(count)) => {
+                self.carried.sent.fetch_add(count as u64, Ordering::AcqRel);
+                self.stalled = None;
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => {
+                // Reading comes to its end soon, and ends the connection.
+                self.unwritable = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => {
+                let late = || Box::pin(tokio::time::sleep(self.limit));
+                ready!(self.stalled.get_or_insert_with(late).as_mut().poll(cx));
+                self.carried.stalled.store(true, Ordering::Release);
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+}
+
+impl AsyncRead for BackendSocket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let count = buf.filled().len() - before;
+        if count == 0 {
+            return Poll::Ready(self.end());
+        }
+        let received = &self.carried.received;
+        received.fetch_add(count as u64, Ordering::AcqRel);
+        self.stalled = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for BackendSocket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.unwritable.is_some() {
+            return Poll::Pending;
+        }
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.poll_wrote(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.unwritable.is_some() {
+            return Poll::Pending;
+        }
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.poll_wrote(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
