@@ -15,6 +15,8 @@ pub struct Limits {
     pub handshake_time: Duration,
     /// How long one address of a gateway or backend may take to answer.
     pub connect_time: Duration,
+    /// How long a backend of HTTP may take nothing of a request, or give nothing of its response.
+    pub backend_response: Duration,
     /// Bytes that all trunks together may hold, for their applications and for their peers.
     pub memory: u64,
     /// How long the connections of a trunk wait when every lane to the other site is lost.
@@ -29,6 +31,7 @@ impl Default for Limits {
             dials: 256,
             handshake_time: Duration::from_secs(10),
             connect_time: Duration::from_secs(5),
+            backend_response: Duration::from_mins(5),
             memory: 1 << 30,
             grace: Duration::from_secs(30),
         }

@@ -10,6 +10,7 @@
 )]
 
 mod drain;
+mod early;
 mod half_close;
 #[path = "../lab/mod.rs"]
 mod lab;
@@ -36,15 +37,15 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use lab::{Lab, Node, assert_reset, backend, desired, eventually, id, within};
-use renkei_spiffe::client_side;
-use tokio_rustls::TlsConnector;
 use renkei_policy::{RegoModule, ServicePolicy};
 use renkei_proxy::Limits;
+use renkei_spiffe::client_side;
 use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
+use tokio_rustls::TlsConnector;
 
 const RULES: &str = "methods: {osaka.example/collector: [GET /v1/*, PUT /v1/echo, HEAD, OPTIONS]}";
 const ALLOW: &str = "osaka.example/collector";

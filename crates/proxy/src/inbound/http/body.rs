@@ -22,9 +22,12 @@ const UNWANTED_TIME: Duration = Duration::from_secs(5);
 
 /// A body on its way.
 pub(super) struct Passing {
-    content: Content,
-    /// That of a request is told of until its end.
+    /// Of a request, until its end has been read. Dropped first, so that the connection knows
+    /// what was left unread when it finds that nobody reads.
     arriving: Option<Arriving>,
+    content: Content,
+    /// Why it broke off, until what came before is on its way.
+    broken: Option<hyper::Error>,
     _held: Held,
 }
 
@@ -39,6 +42,7 @@ impl Passing {
         Self {
             content: Content::Text(text),
             arriving: None,
+            broken: None,
             _held: held,
         }
     }
@@ -48,16 +52,24 @@ impl Passing {
         Self {
             content: Content::Stream(body),
             arriving: None,
+            broken: None,
             _held: held,
         }
     }
 
     /// The body of a request.
     pub(super) fn request(body: Incoming, arriving: Arriving, held: Held) -> Self {
-        Self {
-            arriving: (!body.is_end_stream()).then_some(arriving),
-            content: Content::Stream(body),
-            _held: held,
+        let mut passing = Self::response(body, held);
+        passing.arriving = Some(arriving);
+        passing.note_end();
+        passing
+    }
+
+    fn note_end(&mut self) {
+        if self.is_end_stream()
+            && let Some(arriving) = self.arriving.take()
+        {
+            arriving.end();
         }
     }
 }
@@ -70,6 +82,9 @@ impl Body for Passing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let stream = match &mut self.content {
             Content::Text(text) => {
                 return Poll::Ready(text.take().map(|text| Ok(Frame::data(text))));
@@ -82,10 +97,21 @@ impl Body for Passing {
         {
             headers::remove_claims(trailers);
         }
-        if frame.is_none() || self.is_end_stream() {
-            self.arriving = None;
+        if frame.is_none()
+            && let Some(arriving) = self.arriving.take()
+        {
+            arriving.end();
         }
-        Poll::Ready(frame)
+        self.note_end();
+        match frame {
+            // An error ends the connection at once. The head and what else came before go first.
+            Some(Err(error)) => {
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            frame => Poll::Ready(frame),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

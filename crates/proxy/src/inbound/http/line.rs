@@ -22,7 +22,7 @@ use tokio::{
     time::Sleep,
 };
 
-use super::progress::Progress;
+use super::{linger::Linger, progress::Progress};
 use crate::{flows::Flow, relay::Link, wan::WanStream};
 
 /// How much is read ahead at most, and at once.
@@ -48,6 +48,9 @@ pub(super) struct Line {
     reading: bool,
     /// The caller sends no more.
     ended: bool,
+    /// This side's direction has ended.
+    shut: bool,
+    linger: Option<Linger>,
 }
 
 impl Line {
@@ -66,6 +69,8 @@ impl Line {
             ahead: BytesMut::new(),
             reading: false,
             ended: false,
+            shut: false,
+            linger: None,
         }
     }
 
@@ -97,6 +102,13 @@ impl Line {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+
+    /// HTTP has ended without having read all that the caller sent.
+    fn has_unread(&mut self) -> bool {
+        self.look_at_head();
+        !self.ended
+            && (self.head.is_some() || self.ahead.has_remaining() || self.progress.has_unread())
     }
 
     /// Reads ahead while a request that has arrived whole is answered. An error means that the
@@ -188,6 +200,25 @@ impl AsyncWrite for Line {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let line = self.as_mut().get_mut();
+        let mut shut = Poll::Ready(Ok(()));
+        if !line.shut {
+            shut = Pin::new(&mut line.stream).poll_shutdown(cx);
+            line.shut = matches!(shut, Poll::Ready(Ok(())));
+        }
+        if line.linger.is_none() && line.has_unread() {
+            line.linger = Some(Linger::new());
+        }
+        let Some(linger) = &mut line.linger else {
+            return shut;
+        };
+        let lingered = match line.ended {
+            true => Poll::Ready(()),
+            false => linger.poll(cx, &mut line.stream, &mut line.ended),
+        };
+        match (shut, lingered) {
+            (Poll::Ready(Ok(())), Poll::Pending) => Poll::Pending,
+            (shut, _) => shut,
+        }
     }
 }

@@ -12,6 +12,9 @@
 //!   must have its head complete in time.
 //! - A caller may end its direction when it has sent its requests, and gets its answers; one that
 //!   resets its connection ends the request under way. Half a request is never a whole one.
+//! - A response that has arrived is passed on, even if its backend did not read the request. A
+//!   connection that is closed with a request half read is read on for a while, so that the caller
+//!   gets to read the answer.
 //! - At the drain the request under way is finished, then the connection is closed.
 //! - Framing is hyper's: a request with both lengths is read as chunked (RFC 9112 6.1), passed on
 //!   without its content-length, and its connection closed.
@@ -20,9 +23,12 @@
 mod body;
 mod headers;
 mod line;
+mod linger;
 mod progress;
 mod session;
+mod socket;
 mod target;
+mod tunnel;
 mod upstream;
 
 use std::{convert::Infallible, pin::pin, sync::Arc};
@@ -30,11 +36,7 @@ use std::{convert::Infallible, pin::pin, sync::Arc};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 
-use self::{
-    line::Line,
-    progress::Progress,
-    session::Session,
-};
+use self::{line::Line, progress::Progress, session::Session};
 use crate::{flows::Flow, shared::Shared, wan::WanStream};
 
 /// Bytes of a head, request line included, and of trailers.

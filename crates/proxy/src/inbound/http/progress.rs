@@ -12,17 +12,32 @@ pub(super) struct Progress {
     open: AtomicUsize,
     /// Bodies of requests that have not been read to their end.
     arriving: AtomicUsize,
+    /// The body of a request was not read to its end, and never will be.
+    unread: AtomicBool,
     begun: AtomicU64,
     failed: AtomicBool,
 }
 
 /// Held while the body of a request has not been read to its end.
 #[derive(Debug)]
-pub(super) struct Arriving(Arc<Progress>);
+pub(super) struct Arriving {
+    progress: Arc<Progress>,
+    whole: bool,
+}
+
+impl Arriving {
+    /// Its end has been read.
+    pub(super) fn end(mut self) {
+        self.whole = true;
+    }
+}
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        self.0.arriving.fetch_sub(1, Ordering::AcqRel);
+        if !self.whole {
+            self.progress.unread.store(true, Ordering::Release);
+        }
+        self.progress.arriving.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -63,7 +78,14 @@ impl Progress {
     /// The body of a request, until it has been read to its end.
     pub(super) fn arriving(self: &Arc<Self>) -> Arriving {
         self.arriving.fetch_add(1, Ordering::AcqRel);
-        Arriving(self.clone())
+        Arriving {
+            progress: self.clone(),
+            whole: false,
+        }
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        self.unread.load(Ordering::Acquire)
     }
 }
 

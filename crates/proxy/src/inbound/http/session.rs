@@ -15,7 +15,8 @@ use super::{
     headers,
     progress::{Held, Progress},
     target,
-    upstream::{self, NoResponse, Tunnel, Upstream},
+    tunnel::Tunnel,
+    upstream::{self, NoResponse, Upstream},
 };
 use crate::{
     decision,

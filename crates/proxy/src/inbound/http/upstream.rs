@@ -1,22 +1,12 @@
 //! The connection of a session to a backend.
 
-use hyper::{Request, Response, body::Incoming, client::conn::http1, upgrade::Upgraded};
+use hyper::{Request, Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use renkei_site::Service;
-use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinHandle};
+use tokio::task::JoinHandle;
 
-use super::{
-    MAX_HEAD,
-    body::Passing,
-    line::Line,
-    progress::Held,
-};
-use crate::{
-    flows::Flow,
-    inbound::backend::Unreachable,
-    relay::{self, Traffic},
-    shared::Shared,
-};
+use super::{MAX_HEAD, body::Passing, socket::BackendSocket};
+use crate::{inbound::backend::Unreachable, shared::Shared};
 
 /// A connection that takes one request at a time.
 pub(super) struct Upstream {
@@ -43,6 +33,8 @@ pub(super) enum NoResponse {
 impl Upstream {
     async fn dial(service: &Service, shared: &Shared) -> Result<Self, NoResponse> {
         let stream = shared.backends.connect(service, shared).await?;
+        let limit = shared.limits.backend_response;
+        let stream = BackendSocket::new(stream, limit);
         let (sender, connection) = http1::Builder::new()
             .max_header_size(MAX_HEAD)
             .handshake(TokioIo::new(stream))
@@ -101,49 +93,4 @@ fn broken(service: &Service, error: hyper::Error) -> NoResponse {
         service: service.name.clone(),
         error,
     }
-}
-
-/// A connection that has become a tunnel.
-pub(super) struct Tunnel {
-    pub(super) caller: hyper::upgrade::OnUpgrade,
-    pub(super) backend: hyper::upgrade::OnUpgrade,
-    /// It may be quiet for as long as it likes.
-    pub(super) held: Held,
-}
-
-impl Tunnel {
-    /// Carries its bytes up to its end.
-    pub(super) async fn carry(self, flow: &Flow) {
-        let Self {
-            caller,
-            backend,
-            held: _held,
-        } = self;
-        let streams = async {
-            let (caller, backend) = tokio::try_join!(caller, backend).ok()?;
-            open(caller, backend).await
-        };
-        let streams = tokio::select! {
-            biased;
-            () = flow.cut_token().cancelled() => return,
-            streams = streams => streams,
-        };
-        if let Some((backend, caller)) = streams {
-            // The line counts its bytes itself.
-            let uncounted = Traffic::default();
-            let end = relay::relay(backend, caller, None, &uncounted, flow.cut_token()).await;
-            tracing::debug!(flow = flow.id, ?end, "a tunnel ended");
-        }
-    }
-}
-
-/// The streams below HTTP, with what was read ahead of them passed on.
-async fn open(caller: Upgraded, backend: Upgraded) -> Option<(TcpStream, Line)> {
-    let caller = caller.downcast::<TokioIo<Line>>().ok()?;
-    let backend = backend.downcast::<TokioIo<TcpStream>>().ok()?;
-    let (mut line, mut stream) = (caller.io.into_inner(), backend.io.into_inner());
-    stream.write_all(&caller.read_buf).await.ok()?;
-    line.write_all(&backend.read_buf).await.ok()?;
-    line.flush().await.ok()?;
-    Some((stream, line))
 }
