@@ -4,10 +4,10 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use nix::errno::Errno;
 use renkei_site::{Host, HostPort};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::listener::settle;
+use crate::{listener::settle, plain::OnClose};
 
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
@@ -46,10 +46,11 @@ impl ConnectError {
 pub(crate) async fn connect(
     to: &HostPort,
     limit: Duration,
+    on_close: OnClose,
 ) -> Result<(TcpStream, SocketAddr), ConnectError> {
     let mut last = ConnectError::Name("it has no addresses".to_owned());
     for address in resolve(to, limit).await? {
-        match timeout(limit, open(address)).await {
+        match timeout(limit, open(address, on_close)).await {
             Ok(Ok(stream)) => return Ok((stream, address)),
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 last = ConnectError::Refused;
@@ -66,13 +67,16 @@ pub(crate) async fn connect(
 
 /// A connection to an address. Within one machine it is there at once, which the runtime would
 /// only hear of later.
-async fn open(address: SocketAddr) -> io::Result<TcpStream> {
+async fn open(address: SocketAddr, on_close: OnClose) -> io::Result<TcpStream> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking(),
         Some(Protocol::TCP),
     )?;
     settle(&socket, address);
+    if on_close == OnClose::Reset {
+        on_close.set(&SockRef::from(&socket))?;
+    }
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => return Err(error),
         _ => {}

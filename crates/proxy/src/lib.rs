@@ -29,6 +29,7 @@ pub mod local_caller;
 mod memory;
 mod metrics;
 mod outbound;
+mod plain;
 mod proxy;
 mod refusals;
 pub mod relay;

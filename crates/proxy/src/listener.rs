@@ -6,6 +6,8 @@ use renkei_site::Item;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::plain::OnClose;
+
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 /// Pause after running out of file descriptors or memory.
@@ -49,7 +51,8 @@ fn explain(error: &io::Error) -> String {
     }
 }
 
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// A listener, and what becomes of its connections when they are closed.
+pub(crate) fn bind(address: SocketAddr, connections: OnClose) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -60,6 +63,9 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // Only lets a restarted process in while old connections linger; never two listeners.
     socket.set_reuse_address(true)?;
+    // Accepted connections inherit both.
+    socket.set_tcp_nodelay(true)?;
+    connections.set(&SockRef::from(&socket))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -71,7 +77,7 @@ pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                settle(&SockRef::from(&stream), peer);
+                set_congestion(&SockRef::from(&stream), peer);
                 return (stream, peer);
             }
             Err(error) if is_of_one_connection(&error) => {}
@@ -93,12 +99,17 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// The settings of every connection. Within one machine there is no path whose pace could be
-/// found out: algorithms that pace (BBR) cost a timer for every few segments there, so those
-/// connections get the one that every kernel has and allows.
+/// The settings of every connection that is dialled.
 pub(crate) fn settle(socket: &Socket, peer: SocketAddr) {
     // Errors mean that the connection is gone, which the next step will notice.
     let _ = socket.set_tcp_nodelay(true);
+    set_congestion(socket, peer);
+}
+
+/// Within one machine there is no path whose pace could be found out: algorithms that pace (BBR)
+/// cost a timer for every few segments there, so those connections get the one that every kernel
+/// has and allows.
+fn set_congestion(socket: &Socket, peer: SocketAddr) {
     if peer.ip().to_canonical().is_loopback() {
         let _ = socket.set_tcp_congestion(b"reno");
     }

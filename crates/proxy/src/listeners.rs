@@ -15,6 +15,7 @@ use crate::{
     inbound::Gateway,
     listener::{self, ListenFault},
     outbound::{Outbound, Route},
+    plain::OnClose,
     shared::Shared,
 };
 
@@ -50,14 +51,14 @@ impl Listeners {
         let listens = self.gateway.as_ref().map(|gateway| gateway.listen);
         let wanted = gateway_listen(site);
         if let Some(address) = wanted.filter(|_| wanted != listens) {
-            bound.gateway = bound.bind(address, Item::GatewayListen);
+            bound.gateway = bound.bind(address, Item::GatewayListen, OnClose::Finish);
         }
         let new = bound.gateway.as_ref().map(|new| new.local_addr().ok());
         let own = new.unwrap_or_else(|| self.gateway.as_ref().map(|gateway| gateway.address));
         bound.routes = Route::all(site, own.filter(|_| wanted.is_some()));
         for route in bound.routes.clone() {
             if !self.outbound.contains_key(&route.listen)
-                && let Some(listener) = bound.bind(route.listen, route.item())
+                && let Some(listener) = bound.bind(route.listen, route.item(), OnClose::Reset)
             {
                 bound.outbound.insert(route.listen, listener);
             }
@@ -125,8 +126,13 @@ fn gateway_listen(site: &Site) -> Option<SocketAddr> {
 }
 
 impl Bound {
-    fn bind(&mut self, address: SocketAddr, item: Item) -> Option<TcpListener> {
-        listener::bind(address)
+    fn bind(
+        &mut self,
+        address: SocketAddr,
+        item: Item,
+        connections: OnClose,
+    ) -> Option<TcpListener> {
+        listener::bind(address, connections)
             .map_err(|error| {
                 self.faults.push(ListenFault {
                     item,

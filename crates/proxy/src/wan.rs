@@ -8,13 +8,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::TlsStream;
 
-use crate::{relay::Link, trunk::TrunkStream};
+use crate::{plain::OnClose, relay::Link, trunk::TrunkStream};
 
 /// A verified stream to one peer.
 #[derive(Debug)]
@@ -25,24 +26,35 @@ pub(crate) enum WanStream {
     Trunk(TrunkStream),
 }
 
+impl WanStream {
+    /// A TLS session of its own. Cut short it has no close_notify, but there are peers that take
+    /// a FIN without one for an end: a session that breaks ends with a reset, as plain TCP does.
+    pub(crate) fn session(stream: TlsStream<TcpStream>) -> Self {
+        // On an error the socket is gone already.
+        let _ = OnClose::Reset.set(&SockRef::from(stream.get_ref().0));
+        Self::Session(Box::new(stream))
+    }
+}
+
 impl Link for TlsStream<TcpStream> {
-    fn arm_reset(&self) {
-        self.get_ref().0.arm_reset();
+    fn release(&self) {
+        // On an error the socket is gone already.
+        let _ = OnClose::Finish.set(&SockRef::from(self.get_ref().0));
     }
 }
 
 impl Link for WanStream {
-    fn arm_reset(&self) {
+    fn release(&self) {
         match self {
-            Self::Session(stream) => stream.arm_reset(),
-            Self::Trunk(stream) => stream.arm_reset(),
+            Self::Session(stream) => stream.release(),
+            Self::Trunk(stream) => stream.release(),
         }
     }
 
-    fn arm_cut(&self) {
+    fn cut(&self) {
         match self {
-            Self::Session(stream) => stream.arm_reset(),
-            Self::Trunk(stream) => stream.arm_cut(),
+            Self::Session(stream) => stream.cut(),
+            Self::Trunk(stream) => stream.cut(),
         }
     }
 

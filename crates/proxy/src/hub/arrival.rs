@@ -16,7 +16,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Board;
-use crate::{listener::settle, relay, shared::Shared, trunk::TrunkStream, wan::WanStream};
+use crate::{
+    listener::settle, plain::PlainStream, relay, shared::Shared, trunk::TrunkStream, wan::WanStream,
+};
 
 /// Which connections to this site's gateway came through the hub, by their local address here,
 /// and the address of the hub from which they came. Without it they would seem to come from this
@@ -68,10 +70,17 @@ pub(super) async fn arrive(
         Ok(connected) => connected,
         Err(error) => {
             tracing::warn!(%error, "a connection from the hub did not reach this site's gateway");
-            return stream.arm_reset();
+            return;
         }
     };
-    let end = relay::relay(tcp, WanStream::Trunk(stream), None, &board.traffic, cut).await;
+    let end = relay::relay(
+        PlainStream::armed(tcp),
+        WanStream::Trunk(stream),
+        None,
+        &board.traffic,
+        cut,
+    )
+    .await;
     tracing::debug!(?end, "a connection from the hub has ended");
 }
 

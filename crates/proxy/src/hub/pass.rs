@@ -14,6 +14,7 @@ use tokio::{
 use super::relays::Relayed;
 use crate::{
     flows::Direction,
+    plain::PlainStream,
     relay::{self, Traffic},
     shared::Shared,
     trunk::TrunkStream,
@@ -110,7 +111,7 @@ async fn reach(
         Ok(Ok(answer)) => Ok((stream, answer)),
         Ok(Err(error)) => Err(no_way("site_closed", &error.to_string())),
         Err(_) => {
-            stream.arm_cut();
+            stream.cut();
             Err(no_way("site_silent", "it does not answer"))
         }
     }
@@ -131,11 +132,11 @@ async fn carry(
 ) -> relay::End {
     let traffic = &relayed.board.traffic;
     if let Err(error) = tcp.write_all(&answer).await {
-        stream.arm_reset();
         let side = relay::Side::App;
         return relay::End::Broken { side, error };
     }
     traffic.add_to_app(answer.len());
+    let tcp = PlainStream::armed(tcp);
     relay::relay(tcp, WanStream::Trunk(stream), None, traffic, &relayed.cut).await
 }
 

@@ -13,6 +13,7 @@ use crate::{
     connect::{ConnectError, connect},
     kafka::{Broker, CalleeSession},
     listener::keep_alive,
+    plain::OnClose,
     shared::Shared,
 };
 
@@ -60,25 +61,36 @@ pub(super) async fn reach(
     shared: &Arc<Shared>,
 ) -> Result<TcpStream, Unreachable> {
     let Some(node) = node else {
-        return shared.backends.connect(service, shared).await;
+        return shared
+            .backends
+            .connect(service, shared, OnClose::Reset)
+            .await;
     };
     let mut broker = shared.brokers.find(&service.name, node);
     if matches!(broker, Broker::Unknown | Broker::Unheard) {
         learn(service, shared).await;
         broker = shared.brokers.find(&service.name, node);
     }
-    let name = service.name.clone();
+    let (name, limit) = (service.name.clone(), shared.limits.connect_time);
     match broker {
-        Broker::Unheard => shared.backends.connect(service, shared).await,
+        Broker::Unheard => {
+            shared
+                .backends
+                .connect(service, shared, OnClose::Reset)
+                .await
+        }
         Broker::Unknown => Err(Unreachable::NoBroker {
             service: name,
             node,
         }),
         // Whatever it says of itself, the site file says where it is.
         Broker::At { alone: true, .. } if service.backends.len() == 1 => {
-            shared.backends.connect(service, shared).await
+            shared
+                .backends
+                .connect(service, shared, OnClose::Reset)
+                .await
         }
-        Broker::At { address, .. } => match connect(&address, shared.limits.connect_time).await {
+        Broker::At { address, .. } => match connect(&address, limit, OnClose::Reset).await {
             Ok((stream, peer)) => {
                 keep_alive(&stream, peer);
                 Ok(stream)
@@ -109,7 +121,11 @@ pub(super) fn session(
 async fn learn(service: &Service, shared: &Arc<Shared>) {
     let asked = async {
         let session = session(service, None, shared)?;
-        let broker = shared.backends.connect(service, shared).await.ok()?;
+        let broker = shared
+            .backends
+            .connect(service, shared, OnClose::Finish)
+            .await
+            .ok()?;
         session.learn(broker).await.ok()
     };
     if !matches!(
@@ -129,12 +145,13 @@ impl Backends {
         &self,
         service: &Service,
         shared: &Shared,
+        on_close: OnClose,
     ) -> Result<TcpStream, Unreachable> {
         let count = service.backends.len().max(1);
         let first = self.0.fetch_add(1, Ordering::Relaxed) % count;
         let mut tried = Vec::new();
         for backend in service.backends.iter().cycle().skip(first).take(count) {
-            match connect(backend, shared.limits.connect_time).await {
+            match connect(backend, shared.limits.connect_time, on_close).await {
                 Ok((stream, peer)) => {
                     keep_alive(&stream, peer);
                     return Ok(stream);

@@ -21,7 +21,8 @@ use crate::{
     decision,
     flows::{Direction, Flow, Pair},
     hub, kafka,
-    relay::{self, End, Link},
+    plain::PlainStream,
+    relay::{self, End},
     revocation,
     shared::{Desired, Shared},
     trunk::{self, TrunkStream},
@@ -100,7 +101,7 @@ async fn serve(
         svid_not_after,
         desired,
     };
-    let stream = WanStream::Session(Box::new(stream));
+    let stream = WanStream::session(stream);
     carry(stream, call, (id, peer), shared, guard).await;
 }
 
@@ -282,13 +283,13 @@ async fn carry(
     }
     let backend = tokio::select! {
         biased;
-        () = flow.cut_token().cancelled() => return stream.arm_reset(),
+        () = flow.cut_token().cancelled() => return,
         backend = backend::reach(&service, node, shared) => backend,
     };
     let backend = match backend {
         Ok(backend) => backend,
         Err(down) => {
-            stream.arm_reset();
+            drop(stream);
             let who = flow.pair.caller.short();
             let (service, reason) = (&service.name, "backend_unavailable");
             shared
@@ -300,6 +301,7 @@ async fn carry(
     tracing::debug!(flow = id, caller = %flow.pair.caller, service = service.name, "opened");
     let session = backend::session(&service, Some(&flow.pair.caller), shared)
         .map(|session| -> Box<dyn relay::Session> { Box::new(session) });
+    let backend = PlainStream::new(backend);
     let end = relay::relay(backend, stream, session, &flow.traffic, flow.cut_token()).await;
     tracing::debug!(flow = id, ?end, cut = flow.cut_reason(), "closed");
     record_session(&end, flow, &service.name, shared);

@@ -15,6 +15,7 @@ use super::{MAX_BROKERS, broken};
 use crate::{
     listener,
     outbound::{self, Routes},
+    plain::OnClose,
     relay::{self, Side},
     shared::Shared,
 };
@@ -72,11 +73,11 @@ impl Brokers {
 /// The port it had, else any other.
 fn bind(listen: SocketAddr, kept: Option<u16>) -> io::Result<TcpListener> {
     if let Some(port) = kept
-        && let Ok(listener) = listener::bind(SocketAddr::new(listen.ip(), port))
+        && let Ok(listener) = listener::bind(SocketAddr::new(listen.ip(), port), OnClose::Reset)
     {
         return Ok(listener);
     }
-    listener::bind(SocketAddr::new(listen.ip(), 0))
+    listener::bind(SocketAddr::new(listen.ip(), 0), OnClose::Reset)
 }
 
 /// Shows a client local addresses in place of the brokers' names.

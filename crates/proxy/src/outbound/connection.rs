@@ -14,7 +14,8 @@ use crate::{
     flows::{Direction, Flow, Pair},
     kafka::CallerSession,
     local_caller,
-    relay::{self, End, Link, Side},
+    plain::PlainStream,
+    relay::{self, End, Side},
     revocation,
     shared::Shared,
 };
@@ -29,14 +30,14 @@ pub(super) async fn run(
     let route = routes.load_full();
     let opened = tokio::select! {
         biased;
-        () = shared.drain.forced() => return app.arm_reset(),
-        () = route.cut.cancelled() => return app.arm_reset(),
+        () = shared.drain.forced() => return,
+        () = route.cut.cancelled() => return,
         opened = open(&app, peer, &route, node, &shared) => opened,
     };
     match opened {
         Ok(dialled) => carry(app, dialled, (&route, &routes), &shared, guard).await,
         Err(failure) => {
-            app.arm_reset();
+            drop(app);
             record(&failure, who(&failure, peer, &route), &route, &shared);
         }
     }
@@ -102,6 +103,7 @@ async fn carry(
         let (brokers, routes) = (route.brokers.clone(), routes.clone());
         CallerSession::boxed(brokers, routes, shared.clone())
     });
+    let app = PlainStream::new(app);
     let end = relay::relay(app, stream, session, &flow.traffic, flow.cut_token()).await;
     conclude(&end, flow, route, shared);
 }

@@ -20,6 +20,7 @@ use crate::{
     flows::{Direction, Pair},
     kafka::{ALPN_KAFKA, ALPN_TCP, server_name},
     listener::keep_alive,
+    plain::OnClose,
     shared::Shared,
     trunk::{self, ALPN_TRUNK, ALPN_TRUNK_KAFKA, Dial, Dialed, Keeping, Raw, Slot},
     wan::WanStream,
@@ -111,7 +112,7 @@ fn within(trunk: &Dialed, node: Option<i32>) -> Option<Dialled> {
 fn plain(raw: Raw) -> Result<Dialled, Failure> {
     Ok(Dialled {
         kafka: raw.stream.get_ref().1.alpn_protocol() == Some(ALPN_KAFKA),
-        stream: WanStream::Session(Box::new(raw.stream)),
+        stream: WanStream::session(raw.stream),
         gateway: raw.gateway,
         svid_not_after: raw.svid.not_after(),
     })
@@ -175,7 +176,7 @@ pub(crate) async fn dial_peer(
     let demand = Arc::new(callee.clone());
     let side = client_side(&shared.provider, &svid, bundles, demand, protocols)
         .map_err(|error| Failure::Tls(error.to_string()))?;
-    let (stream, address) = connect::connect(gateway, shared.limits.connect_time)
+    let (stream, address) = connect::connect(gateway, shared.limits.connect_time, OnClose::Finish)
         .await
         .map_err(|error| Failure::Unreachable(gateway.clone(), error))?;
     keep_alive(&stream, address);

@@ -22,7 +22,6 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_util::{io::poll_read_buf, sync::CancellationToken};
@@ -41,15 +40,14 @@ const LAST_TIME: Duration = Duration::from_secs(1);
 /// What a busy connection is read into.
 static READS: Pool = Pool::new(LARGE);
 
-/// A stream whose connection can be ended with a reset.
+/// A stream whose connection ends with a reset, whatever closes it: an error, a panic, the death
+/// of the process.
 pub trait Link: AsyncRead + AsyncWrite + Unpin {
-    /// From now on, closing the connection sends a TCP reset in place of a clean end.
-    fn arm_reset(&self);
+    /// Both directions have ended cleanly: closing the connection is no reset any more.
+    fn release(&self);
 
-    /// The same for a connection that lost its right: what still waits is not sent either.
-    fn arm_cut(&self) {
-        self.arm_reset();
-    }
+    /// The connection lost its right: what still waits is not sent either.
+    fn cut(&self) {}
 
     /// Reads the next bytes, about `size` at most, behind those in `chunks`; none at the end.
     fn poll_read_chunks(
@@ -102,13 +100,6 @@ fn take_off(chunks: &mut VecDeque<Bytes>, mut written: usize) {
             break;
         }
         chunks.pop_front();
-    }
-}
-
-impl Link for TcpStream {
-    fn arm_reset(&self) {
-        // On an error the socket is gone already.
-        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -210,14 +201,14 @@ pub async fn relay<A: Link, W: Link>(
         },
     };
     match end {
-        End::Clean => {}
-        End::Broken { .. } => {
-            app.arm_reset();
-            wan.arm_reset();
+        End::Clean => {
+            app.release();
+            wan.release();
         }
+        End::Broken { .. } => {}
         End::Cut => {
-            app.arm_cut();
-            wan.arm_cut();
+            app.cut();
+            wan.cut();
         }
     }
     end

@@ -4,12 +4,14 @@ use tokio::{
 };
 
 use super::*;
+use crate::plain::PlainStream;
 
-async fn pair() -> (TcpStream, TcpStream) {
+/// An application or a peer, and the relay's end of its connection.
+async fn pair() -> (TcpStream, PlainStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (client.unwrap(), server.unwrap().0)
+    (client.unwrap(), PlainStream::armed(server.unwrap().0))
 }
 
 /// Doubles what the application sends once four bytes are there; refuses `bad!`.
@@ -38,7 +40,7 @@ impl Session for Doubling {
 
 #[tokio::test]
 async fn a_session_sees_and_changes_what_passes() {
-    let ((mut app, near), (far, mut peer)) = (pair().await, pair().await);
+    let ((mut app, near), (mut peer, far)) = (pair().await, pair().await);
     let cut = CancellationToken::new();
     let relay = tokio::spawn(async move {
         let traffic = Traffic::default();
@@ -75,7 +77,7 @@ async fn a_session_sees_and_changes_what_passes() {
 
 #[tokio::test]
 async fn a_session_that_cannot_go_on_resets_both_sides() {
-    let ((mut app, near), (far, mut peer)) = (pair().await, pair().await);
+    let ((mut app, near), (mut peer, far)) = (pair().await, pair().await);
     let cut = CancellationToken::new();
     let relay = tokio::spawn(async move {
         relay(
@@ -107,7 +109,7 @@ async fn a_session_that_cannot_go_on_resets_both_sides() {
 
 #[tokio::test]
 async fn a_cut_resets_both_sides() {
-    let ((mut app, near), (far, mut peer)) = (pair().await, pair().await);
+    let ((mut app, near), (mut peer, far)) = (pair().await, pair().await);
     let cut = CancellationToken::new();
     cut.cancel();
     let end = relay(near, far, None, &Traffic::default(), &cut).await;
@@ -126,7 +128,7 @@ struct Refusing {
 }
 
 impl Link for Refusing {
-    fn arm_reset(&self) {}
+    fn release(&self) {}
 }
 
 impl AsyncRead for Refusing {
@@ -171,7 +173,6 @@ impl AsyncWrite for Refusing {
 async fn the_alert_of_a_peer_that_has_closed_is_still_read() {
     let (mut app, near) = pair().await;
     app.write_all(b"hello").await.unwrap();
-    near.readable().await.unwrap();
     let (cut, traffic) = (CancellationToken::new(), Traffic::default());
     let wan = Refusing {
         bytes: 10,

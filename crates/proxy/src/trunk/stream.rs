@@ -28,7 +28,7 @@ const MOST: usize = 128 * 1024;
 #[error("{0}")]
 pub(crate) struct StreamRefused(pub(crate) String);
 
-/// A stream of a trunk. Dropped before both directions have ended, it is reset.
+/// A stream of a trunk. Dropped before it is released it is reset, behind what was written.
 #[derive(Debug)]
 pub(crate) struct TrunkStream {
     driver: Arc<Driver>,
@@ -37,7 +37,7 @@ pub(crate) struct TrunkStream {
     unannounced: bool,
     finished: bool,
     read_all: bool,
-    reset: AtomicBool,
+    released: AtomicBool,
     cut: AtomicBool,
 }
 
@@ -57,25 +57,25 @@ impl TrunkStream {
             unannounced: false,
             finished: false,
             read_all: false,
-            reset: AtomicBool::new(false),
+            released: AtomicBool::new(false),
             cut: AtomicBool::new(false),
         }
     }
 
-    /// Dropping it resets it, behind what was written.
-    pub(crate) fn arm_reset(&self) {
-        self.reset.store(true, Ordering::Relaxed);
+    /// Dropping it does not reset it, if both directions have ended.
+    pub(crate) fn release(&self) {
+        self.released.store(true, Ordering::Relaxed);
     }
 
-    /// Dropping it resets it at once.
-    pub(crate) fn arm_cut(&self) {
+    /// Dropping it resets it at once, not behind what was written.
+    pub(crate) fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for TrunkStream {
     fn drop(&mut self) {
-        let clean = self.finished && self.read_all && !self.reset.load(Ordering::Relaxed);
+        let clean = self.finished && self.read_all && self.released.load(Ordering::Relaxed);
         let release = match self.cut.load(Ordering::Relaxed) {
             true => Release::Cut,
             false if clean => Release::Clean,

@@ -133,15 +133,16 @@ impl Line {
 }
 
 impl Link for Line {
-    fn arm_reset(&self) {
-        self.stream.arm_reset();
+    fn release(&self) {
+        self.stream.release();
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        if self.flow.cut_token().is_cancelled() || self.progress.has_failed() {
-            self.arm_reset();
+        let failed = self.progress.has_failed() || std::thread::panicking();
+        if !failed && !self.flow.cut_token().is_cancelled() {
+            self.release();
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::io::AsyncWriteExt;
 
 use super::{line::Line, progress::Held, socket::BackendSocket};
 use crate::{
     flows::Flow,
+    plain::PlainStream,
     relay::{self, Traffic},
 };
 
@@ -45,7 +46,7 @@ impl Tunnel {
 }
 
 /// The streams below HTTP, with what was read ahead of them passed on.
-async fn open(caller: Upgraded, backend: Upgraded) -> Option<(TcpStream, Line)> {
+async fn open(caller: Upgraded, backend: Upgraded) -> Option<(PlainStream, Line)> {
     let caller = caller.downcast::<TokioIo<Line>>().ok()?;
     let backend = backend.downcast::<TokioIo<BackendSocket>>().ok()?;
     let mut line = caller.io.into_inner();
@@ -53,5 +54,5 @@ async fn open(caller: Upgraded, backend: Upgraded) -> Option<(TcpStream, Line)> 
     stream.write_all(&caller.read_buf).await.ok()?;
     line.write_all(&backend.read_buf).await.ok()?;
     line.flush().await.ok()?;
-    Some((stream, line))
+    Some((PlainStream::armed(stream), line))
 }

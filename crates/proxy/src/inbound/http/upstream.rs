@@ -6,7 +6,7 @@ use renkei_site::Service;
 use tokio::task::JoinHandle;
 
 use super::{MAX_HEAD, body::Passing, socket::BackendSocket};
-use crate::{inbound::backend::Unreachable, shared::Shared};
+use crate::{inbound::backend::Unreachable, plain::OnClose, shared::Shared};
 
 /// A connection that takes one request at a time.
 pub(super) struct Upstream {
@@ -32,7 +32,9 @@ pub(super) enum NoResponse {
 
 impl Upstream {
     async fn dial(service: &Service, shared: &Shared) -> Result<Self, NoResponse> {
-        let stream = shared.backends.connect(service, shared).await?;
+        // A request says how long it is: cut short by a FIN, it is no whole one.
+        let backends = &shared.backends;
+        let stream = backends.connect(service, shared, OnClose::Finish).await?;
         let limit = shared.limits.backend_response;
         let stream = BackendSocket::new(stream, limit);
         let (sender, connection) = http1::Builder::new()
