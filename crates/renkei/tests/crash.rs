@@ -42,9 +42,12 @@ fn assert_reset(who: &str, stream: &mut TcpStream) {
     assert_eq!(kind, Err(ErrorKind::ConnectionReset), "{who}");
 }
 
+/// Which transfer ended at the backend, and how.
+type Ended = (u8, Result<usize, ErrorKind>);
+
 /// A backend in the middle of a transfer: it sends a part to those that begin with `d`, and takes
 /// a part from all others. Reports how each connection ended.
-fn backend() -> (SocketAddr, Receiver<(u8, Result<usize, ErrorKind>)>) {
+fn backend() -> (SocketAddr, Receiver<Ended>) {
     let (tell, told) = channel();
     let address = serve(move |mut stream| {
         let mut kind = [0];
