@@ -66,6 +66,7 @@ impl Agent {
         stop: CancellationToken,
     ) -> Result<Self, SocketError> {
         let (site, metrics) = (inputs.site.clone(), inputs.metrics.clone());
+        let tasks = inputs.tasks.clone();
         // Cancelled when this function fails, taken over by the server otherwise.
         let until_served = stop.child_token().drop_guard();
         let kept = keep(inputs, until_served.token().clone());
@@ -73,7 +74,13 @@ impl Agent {
             site: site.clone(),
             identities: kept.identities.clone(),
         };
-        let server = serve(socket.clone(), sources, limits, metrics.clone(), stop)?;
+        let server = serve(
+            socket.clone(),
+            sources,
+            limits,
+            metrics.clone(),
+            (tasks, stop),
+        )?;
         until_served.disarm();
         Ok(Self {
             socket,
@@ -124,6 +131,8 @@ impl Agent {
 mod tests {
     use std::time::Duration;
 
+    use renkei_runtime::supervise::Supervisor;
+
     use super::*;
     use crate::{
         client,
@@ -137,7 +146,12 @@ mod tests {
         let stop = CancellationToken::new();
         let (socket, limits) = (around.socket(), Limits::default());
         let agent = Agent::start(socket, limits, around.inputs(), stop.clone()).unwrap();
-        let source = client::watch(&around.endpoint(), provider(), stop.clone()).unwrap();
+        let source = client::watch(
+            &around.endpoint(),
+            provider(),
+            (Supervisor::default(), stop.clone()),
+        )
+        .unwrap();
         source
             .status
             .clone()

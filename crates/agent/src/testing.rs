@@ -13,6 +13,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
+use renkei_runtime::supervise::Supervisor;
 use renkei_site::Site;
 use renkei_spiffe::{Bundle, BundleSet, SpiffeId, TrustDomain};
 use rustls::crypto::CryptoProvider;
@@ -170,6 +171,7 @@ impl Running {
             issuer: signer.clone(),
             provider: provider(),
             metrics: metrics.clone(),
+            tasks: Supervisor::default(),
         };
         let kept = keep(inputs, stop.clone());
         let folder = tempfile::tempdir().unwrap();
@@ -197,8 +199,15 @@ impl Running {
             site: self.site.subscribe(),
             identities: self.kept.identities.clone(),
         };
-        let (metrics, stop) = (self.metrics.clone(), self.stop.clone());
-        self.server = Some(serve(self.socket(), sources, limits, metrics, stop).unwrap());
+        let (metrics, tasks) = (self.metrics.clone(), Supervisor::default());
+        let served = serve(
+            self.socket(),
+            sources,
+            limits,
+            metrics,
+            (tasks, self.stop.clone()),
+        );
+        self.server = Some(served.unwrap());
     }
 
     /// Once `stop` was cancelled: a new keeper and a new server over the same signer, socket and
@@ -218,6 +227,7 @@ impl Running {
             issuer: self.signer.clone(),
             provider: provider(),
             metrics: self.metrics.clone(),
+            tasks: Supervisor::default(),
         }
     }
 

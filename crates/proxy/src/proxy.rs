@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use renkei_runtime::{drain::DrainWatch, process::Digests, readiness::Condition};
+use renkei_runtime::{
+    drain::DrainWatch, process::Digests, readiness::Condition, supervise::Supervisor,
+};
 use renkei_spiffe::Identities;
 use rustls::crypto::CryptoProvider;
 use serde::Serialize;
@@ -41,6 +43,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Holds when everything is listened on and has its identity.
     pub ready: Condition,
+    /// Keeps the proxy's tasks running.
+    pub tasks: Supervisor,
 }
 
 /// What an application of a desired state did.
@@ -110,12 +114,9 @@ impl Proxy {
             inbound_room: room(limits.connections),
             turns: Turns::new(limits.handshakes),
             dial_room: room(limits.dials),
+            tasks: setup.tasks,
         });
-        tokio::spawn(follow_identities(
-            Arc::downgrade(&shared),
-            setup.ready.clone(),
-        ));
-        tokio::spawn(cut_when_forced(shared.drain.clone(), shared.flows.clone()));
+        keep_tasks(&shared, &setup.ready);
         Self {
             shared,
             ready: setup.ready,
@@ -182,6 +183,24 @@ impl Proxy {
     pub fn refusals(&self) -> &Arc<Refusals> {
         &self.shared.refusals
     }
+}
+
+/// The tasks of the proxy as a whole; they end with it.
+fn keep_tasks(shared: &Arc<Shared>, ready: &Condition) {
+    let (weak, ready) = (Arc::downgrade(shared), ready.clone());
+    let over = {
+        let weak = weak.clone();
+        move || weak.strong_count() == 0
+    };
+    let follow = move || follow_identities(weak.clone(), ready.clone());
+    shared.tasks.keep("withdrawn rights", over, follow);
+    let (drain, flows) = (shared.drain.clone(), shared.flows.clone());
+    let over = {
+        let drain = drain.clone();
+        move || drain.is_forced()
+    };
+    let cut = move || cut_when_forced(drain.clone(), flows.clone());
+    shared.tasks.keep("forced end", over, cut);
 }
 
 /// Cuts the connections of withdrawn bundles, and keeps the readiness up to date. Renewed SVIDs

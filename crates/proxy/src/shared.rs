@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use renkei_policy::ServicePolicy;
-use renkei_runtime::{drain::DrainWatch, process::Digests};
+use renkei_runtime::{drain::DrainWatch, process::Digests, supervise::Supervisor};
 use renkei_site::Site;
 use renkei_spiffe::{Identities, SpiffeId, X509Svid};
 use rustls::crypto::CryptoProvider;
@@ -65,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) inbound_room: Arc<Semaphore>,
     pub(crate) turns: Turns,
     pub(crate) dial_room: Arc<Semaphore>,
+    pub(crate) tasks: Supervisor,
 }
 
 impl Shared {

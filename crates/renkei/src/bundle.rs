@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
-use renkei_runtime::control::CallError;
+use renkei_runtime::{control::CallError, supervise::Supervisor};
 use renkei_server::{Server, ServerMetrics, ServerSettings};
 use renkei_spiffe::{Bundle, TrustDomain};
 use serde_json::Value;
@@ -62,6 +62,7 @@ async fn own_at_rest(args: &BundleShow, state: &std::path::Path) -> miette::Resu
         provider: provider(),
         metrics: ServerMetrics::default(),
         clock: Arc::new(OffsetDateTime::now_utc),
+        tasks: Supervisor::default(),
     })
     .await
     .into_diagnostic()

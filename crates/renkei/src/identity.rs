@@ -9,7 +9,7 @@ use renkei_agent::{
     keeper::{IssueError, IssueFuture, Issuer, KeeperInputs},
     workload_api::Limits,
 };
-use renkei_runtime::telemetry::Metrics;
+use renkei_runtime::{supervise::Supervisor, telemetry::Metrics};
 use renkei_server::{Server, ServerMetrics, ServerSettings, SignError, federation::Members};
 use renkei_site::Site;
 use renkei_spiffe::{Identities, SpiffeId, X509Svid};
@@ -35,6 +35,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) workload_socket: PathBuf,
     pub(crate) site: watch::Receiver<Arc<Site>>,
     pub(crate) metrics: &'a Metrics,
+    pub(crate) tasks: Supervisor,
     pub(crate) stop: CancellationToken,
 }
 
@@ -46,6 +47,7 @@ impl Plane {
             workload_socket,
             site,
             metrics,
+            tasks,
             stop,
         } = inputs;
         let server = Server::open(ServerSettings {
@@ -54,6 +56,7 @@ impl Plane {
             provider: provider(),
             metrics: metrics.register(ServerMetrics::register),
             clock: Arc::new(OffsetDateTime::now_utc),
+            tasks: tasks.clone(),
         })
         .await
         .into_diagnostic()
@@ -67,6 +70,7 @@ impl Plane {
             issuer: Arc::new(InProcess(server.clone())),
             provider: provider(),
             metrics: agent_metrics,
+            tasks,
         };
         let agent = Agent::start(workload_socket, Limits::default(), keeper, stop.clone())
             .into_diagnostic()
@@ -79,8 +83,12 @@ impl Plane {
     }
 
     /// Follows another agent.
-    pub(crate) fn foreign(socket: &str, stop: CancellationToken) -> miette::Result<Self> {
-        let source = client::watch(socket, provider(), stop)
+    pub(crate) fn foreign(
+        socket: &str,
+        tasks: Supervisor,
+        stop: CancellationToken,
+    ) -> miette::Result<Self> {
+        let source = client::watch(socket, provider(), (tasks, stop))
             .into_diagnostic()
             .wrap_err_with(|| format!("--workload-api {socket}"))?;
         Ok(Self::Foreign {

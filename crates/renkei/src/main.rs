@@ -25,6 +25,7 @@ mod up;
 use std::{
     process::ExitCode,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use clap::{CommandFactory, Parser};
@@ -37,11 +38,31 @@ use crate::cli::{Bundle, Cli, Command, LogFormat, Svid};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How long the last lines of the log may take when the process ends.
+const LAST_LINES: Duration = Duration::from_secs(2);
+/// How long what still runs may take then: a read of a file, say, from a mount that hangs.
+const LAST_WORK: Duration = Duration::from_secs(5);
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
     failure::render_for_people();
-    let form = cli.output;
-    run(cli).unwrap_or_else(|report| failure::tell(&report, form))
+    let code = match Cli::try_parse() {
+        Ok(cli) => {
+            let form = cli.output;
+            run(cli).unwrap_or_else(|report| failure::tell(&report, form))
+        }
+        Err(error) => {
+            let printed = error.print();
+            let code = u8::try_from(error.exit_code()).unwrap_or(1);
+            output::printed(printed);
+            ExitCode::from(code)
+        }
+    };
+    let code = output::failure().map_or(code, |failure| {
+        output::note(&failure);
+        ExitCode::FAILURE
+    });
+    telemetry::flush(LAST_LINES);
+    code
 }
 
 fn run(cli: Cli) -> miette::Result<ExitCode> {
@@ -62,28 +83,31 @@ fn run(cli: Cli) -> miette::Result<ExitCode> {
             telemetry::init(format, Some(&args.log))
                 .into_diagnostic()
                 .wrap_err("--log")?;
-            runtime()?.block_on(up::run(&args))
+            block_on(up::run(&args))
         }
-        Command::Federation(command) => runtime()?.block_on(federation::run(command, form)),
+        Command::Federation(command) => block_on(federation::run(command, form)),
         Command::Registry(args) => {
             telemetry::init(telemetry::LogFormat::Text, Some(&args.log))
                 .into_diagnostic()
                 .wrap_err("--log")?;
-            runtime()?.block_on(federation::run_registry(&args))
+            block_on(federation::run_registry(&args))
         }
-        Command::Apply(args) => runtime()?.block_on(apply::run(&args, form)),
-        Command::Status(args) => runtime()?.block_on(status::run(&args, form)),
-        Command::Explain(args) => runtime()?.block_on(explain::run(&args, form)),
-        Command::Svid(Svid::Show(args)) => runtime()?.block_on(svid::show(&args, form)),
-        Command::Bundle(Bundle::Show(args)) => runtime()?.block_on(bundle::show(&args, form)),
-        Command::Demo(args) => runtime()?.block_on(demo::run(&args, form)),
+        Command::Apply(args) => block_on(apply::run(&args, form)),
+        Command::Status(args) => block_on(status::run(&args, form)),
+        Command::Explain(args) => block_on(explain::run(&args, form)),
+        Command::Svid(Svid::Show(args)) => block_on(svid::show(&args, form)),
+        Command::Bundle(Bundle::Show(args)) => block_on(bundle::show(&args, form)),
+        Command::Demo(args) => block_on(demo::run(&args, form)),
     }
 }
 
-fn runtime() -> miette::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Runtime::new()
+fn block_on<T>(work: impl Future<Output = miette::Result<T>>) -> miette::Result<T> {
+    let runtime = tokio::runtime::Runtime::new()
         .into_diagnostic()
-        .wrap_err("the runtime does not start")
+        .wrap_err("the runtime does not start")?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(LAST_WORK);
+    done
 }
 
 /// The one provider of cryptography of this process: aws-lc, chosen here and nowhere else.

@@ -1,20 +1,46 @@
 //! Printing: tables that fit the terminal for people, JSON for programs.
 
-use std::io::{IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::OnceLock,
+};
 
 use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets::NOTHING};
+use renkei_runtime::telemetry;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-/// Prints to standard output. A reader that has gone away (`renkei status | head`) is not a fault.
+/// Why what was printed is not all there.
+static FAILURE: OnceLock<String> = OnceLock::new();
+
+/// Prints to standard output. A reader that has gone away (`renkei status | head`) is not a fault;
+/// any other failure is one of the whole command ([`failure`]).
 pub(crate) fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let mut out = io::stdout().lock();
+    printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
-/// Tells people something beside the result, on standard error.
+/// Takes note of how printing went.
+pub(crate) fn printed(result: io::Result<()>) {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = FAILURE.set(format!("the output could not be written: {error}"));
+        }
+        _ => {}
+    }
+}
+
+/// Why the output of this command is incomplete, if it is.
+pub(crate) fn failure() -> Option<String> {
+    FAILURE.get().cloned()
+}
+
+/// Tells people something beside the result, on standard error: behind the lines of the log, where
+/// there is one, so that a reader who is slow holds nothing up.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    if !telemetry::say(text) {
+        let _ = writeln!(io::stderr(), "{text}");
+    }
 }
 
 /// Prints a value as JSON, with a line end.
@@ -31,7 +57,7 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table
         .load_style(NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic);
-    if !std::io::stdout().is_terminal() {
+    if !io::stdout().is_terminal() {
         table.set_content_arrangement(ContentArrangement::Disabled);
     }
     table.set_header(
@@ -45,7 +71,7 @@ pub(crate) fn table(header: &[&str]) -> Table {
 /// A paragraph as wide as the terminal allows, its later lines set in.
 pub(crate) fn paragraph(text: &str) -> String {
     let width = match crossterm::terminal::size() {
-        Ok((width, _)) if std::io::stdout().is_terminal() => usize::from(width),
+        Ok((width, _)) if io::stdout().is_terminal() => usize::from(width),
         _ => usize::MAX,
     };
     let form = textwrap::Options::new(width)

@@ -11,6 +11,7 @@ use renkei_runtime::{
     readiness::{Condition, Readiness},
     signals::{Request, Signals},
     state_folder::StateFolder,
+    supervise::Supervisor,
     systemd::Notifier,
     telemetry::{ConfigMetrics, Metrics},
 };
@@ -43,6 +44,8 @@ pub(crate) async fn run(args: &Up) -> miette::Result<ExitCode> {
     let (drain, _) = Drain::new();
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let readiness = Readiness::new();
+    let tasks = Supervisor::new(readiness.clone());
+    metrics.register(|registry| tasks.register(registry));
     let folder =
         StateFolder::open(&state).map_err(|error| miette!(help = error.hint(), "{error}"))?;
     let control = control::Server::bind(&place::control_socket(folder.path()))
@@ -54,7 +57,7 @@ pub(crate) async fn run(args: &Up) -> miette::Result<ExitCode> {
             loaded,
             folder.path(),
             &metrics,
-            &readiness,
+            (&readiness, &tasks),
             &drain,
             &stop,
         )
@@ -62,7 +65,11 @@ pub(crate) async fn run(args: &Up) -> miette::Result<ExitCode> {
     );
     let following = running.plane.members().map(|members| {
         let running = running.clone();
-        tokio::spawn(async move { running.follow_members(members).await })
+        let follow = move || {
+            let (running, members) = (running.clone(), members.clone());
+            async move { running.follow_members(members).await }
+        };
+        tasks.keep("members of the federation", || false, follow)
     });
     let router = control::Router::new({
         let running = running.clone();
@@ -71,10 +78,27 @@ pub(crate) async fn run(args: &Up) -> miette::Result<ExitCode> {
             async move { running.answer(method, path).await }
         }
     });
-    let serving = tokio::spawn(control.serve(router));
+    let control = Arc::new(control);
+    let serving = tasks.keep(
+        "control socket",
+        || false,
+        move || {
+            let (control, router) = (control.clone(), router.clone());
+            async move { control.serve(router).await }
+        },
+    );
     if let Some(admin) = admin {
         tracing::info!(address = %admin.address(), "metrics and health");
-        tokio::spawn(admin.serve(metrics, readiness.clone()));
+        let (admin, readiness) = (Arc::new(admin), readiness.clone());
+        tasks.keep(
+            "metrics and health",
+            || false,
+            move || {
+                let (admin, metrics, readiness) =
+                    (admin.clone(), metrics.clone(), readiness.clone());
+                async move { admin.serve(metrics, readiness).await }
+            },
+        );
     }
     let notifier = Notifier::from_env()
         .into_diagnostic()
@@ -125,13 +149,13 @@ async fn start(
     loaded: Loaded,
     state: &Path,
     metrics: &Metrics,
-    readiness: &Readiness,
+    (readiness, tasks): (&Readiness, &Supervisor),
     drain: &Drain,
     stop: &CancellationToken,
 ) -> miette::Result<Running> {
     let Loaded { site, policies, .. } = loaded;
     let (sender, receiver) = watch::channel(site.clone());
-    let plane = plane(args, state, receiver, metrics, stop).await?;
+    let plane = plane(args, state, receiver, (metrics, tasks), stop).await?;
     if let Plane::Own { .. } = &plane {
         let ready = readiness.condition("bundle endpoint");
         let certified = until_certified(plane.identities(), site.server_id.clone(), ready);
@@ -148,6 +172,7 @@ async fn start(
             ..renkei_proxy::Limits::default()
         },
         ready: readiness.condition("proxy"),
+        tasks: tasks.clone(),
     });
     let ends = Box::new(renkei_agent::SvidEnds(plane.identities()));
     metrics.register(|registry| {
@@ -186,7 +211,7 @@ async fn plane(
     args: &Up,
     state: &Path,
     site: watch::Receiver<Arc<Site>>,
-    metrics: &Metrics,
+    (metrics, tasks): (&Metrics, &Supervisor),
     stop: &CancellationToken,
 ) -> miette::Result<Plane> {
     if let Some(socket) = &args.workload_api {
@@ -196,7 +221,7 @@ async fn plane(
                 "{NO_AUTHORITY}"
             ));
         }
-        return Plane::foreign(socket, stop.clone());
+        return Plane::foreign(socket, tasks.clone(), stop.clone());
     }
     let workload_socket = args.workload_socket.clone();
     Plane::own(Inputs {
@@ -204,6 +229,7 @@ async fn plane(
         workload_socket: workload_socket.unwrap_or_else(|| place::workload_socket(state)),
         site,
         metrics,
+        tasks: tasks.clone(),
         stop: stop.clone(),
     })
     .await

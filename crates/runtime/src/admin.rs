@@ -85,7 +85,7 @@ impl Server {
     }
 
     /// Serves until dropped.
-    pub async fn serve(self, metrics: Metrics, readiness: Readiness) {
+    pub async fn serve(&self, metrics: Metrics, readiness: Readiness) {
         let limits = Limits {
             connections: 64,
             head_time: Duration::from_secs(5),
@@ -168,7 +168,8 @@ mod tests {
         let readiness = Readiness::new();
         let server = Server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = server.address();
-        tokio::spawn(server.serve(Metrics::new("1.2.3"), readiness.clone()));
+        let conditions = readiness.clone();
+        tokio::spawn(async move { server.serve(Metrics::new("1.2.3"), conditions).await });
         (address, readiness)
     }
 

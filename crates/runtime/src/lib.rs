@@ -9,6 +9,7 @@
 //! - [`http1`]: the accept loop of small HTTP servers, every resource bounded.
 //! - [`signals`], [`systemd`]: what the system tells the process, and what it tells the system.
 //! - [`state_folder`]: a private folder for keys and databases.
+//! - [`supervise`]: tasks that are to run as long as the process.
 //! - [`memory`]: how much of it the process may have.
 //!
 //! This crate knows no role: it never issues, attests, proxies or decides.
@@ -22,5 +23,6 @@ pub mod process;
 pub mod readiness;
 pub mod signals;
 pub mod state_folder;
+pub mod supervise;
 pub mod systemd;
 pub mod telemetry;

@@ -4,9 +4,12 @@ mod config;
 mod line_budget;
 mod logs;
 mod metrics;
+mod panics;
 mod process;
+mod writer;
 
 pub use config::ConfigMetrics;
 pub use line_budget::LineBudget;
 pub use logs::{LogFormat, TelemetryError, init};
 pub use metrics::Metrics;
+pub use writer::{flush, say};

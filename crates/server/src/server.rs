@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use renkei_runtime::supervise::Supervisor;
 use renkei_site::Site;
 use renkei_spiffe::{BundleSet, SpiffeId, TrustDomain};
 use rustls::crypto::CryptoProvider;
@@ -60,6 +61,8 @@ pub struct ServerSettings {
     pub metrics: ServerMetrics,
     /// Where to take the time from.
     pub clock: Clock,
+    /// Keeps the server's tasks running.
+    pub tasks: Supervisor,
 }
 
 /// The authority of a trust domain. Cheap to clone.
@@ -81,6 +84,7 @@ struct Inner {
     site: watch::Receiver<Arc<Site>>,
     metrics: ServerMetrics,
     clock: Clock,
+    tasks: Supervisor,
 }
 
 impl Server {
@@ -93,6 +97,7 @@ impl Server {
             provider,
             metrics,
             clock,
+            tasks,
         } = settings;
         let now_site = site.borrow().clone();
         let trust_domain = now_site.trust_domain.clone();
@@ -116,7 +121,13 @@ impl Server {
             document.subscribe(),
             checkpoint.subscribe(),
         );
-        let web = WebEndpoints::open(&now_site, provider.clone(), document.subscribe()).await?;
+        let web = WebEndpoints::open(
+            &now_site,
+            provider.clone(),
+            document.subscribe(),
+            tasks.clone(),
+        )
+        .await?;
         let federator = federation::Inputs {
             state: state.clone(),
             provider: provider.clone(),
@@ -133,7 +144,7 @@ impl Server {
             bundles.clone(),
             federator.members(),
             metrics.clone(),
-            clock.clone(),
+            (clock.clone(), tasks.clone()),
         )
         .await?;
         let inner = Inner {
@@ -150,6 +161,7 @@ impl Server {
             site,
             metrics,
             clock,
+            tasks,
         };
         inner.publish();
         Ok(Self(Arc::new(inner)))
@@ -198,13 +210,14 @@ impl Server {
     /// endpoint until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         let inner = &self.0;
+        let (site, token) = (|| inner.site.clone(), || stop.clone());
         tokio::join!(
-            inner.keep_authority(stop.clone()),
-            inner.keep_entries(stop.clone()),
-            inner.keep_records(stop.clone()),
-            inner.federator.run(inner.site.clone(), stop.clone()),
-            inner.peers.run(inner.site.clone(), stop.clone()),
-            inner.web.run(inner.site.clone(), stop),
+            inner.keep("ca rotation", &stop, || inner.keep_authority(token())),
+            inner.keep("entries", &stop, || inner.keep_entries(token())),
+            inner.keep("records", &stop, || inner.keep_records(token())),
+            inner.keep("federation", &stop, || inner.federator.run(site(), token())),
+            inner.keep("peers", &stop, || inner.peers.run(site(), token())),
+            inner.keep("bundle endpoint", &stop, || inner.web.run(site(), token())),
         );
     }
 
@@ -228,6 +241,18 @@ pub async fn stored_bundle_document(state: &std::path::Path) -> Result<String, S
 }
 
 impl Inner {
+    async fn keep<F: Future<Output = ()>>(
+        &self,
+        name: &str,
+        stop: &CancellationToken,
+        start: impl FnMut() -> F,
+    ) {
+        let tasks = self.tasks.clone();
+        tasks
+            .run(name.to_owned(), || stop.is_cancelled(), start)
+            .await;
+    }
+
     fn publish(&self) {
         let bundle = self.authority.bundle();
         let ends = self.authority.authorities();

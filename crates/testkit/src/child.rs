@@ -20,11 +20,21 @@ impl Child {
     /// Starts the command with its output and errors kept in one place.
     pub fn start(name: &str, command: &mut Command) -> Self {
         let output = tempfile::tempfile().expect("temporary file");
-        let writer = || Stdio::from(output.try_clone().expect("file handle"));
+        let errors = Stdio::from(output.try_clone().expect("file handle"));
+        Self::start_into(name, command, output, errors)
+    }
+
+    /// The same with its errors sent elsewhere.
+    pub fn start_with_errors(name: &str, command: &mut Command, errors: Stdio) -> Self {
+        let output = tempfile::tempfile().expect("temporary file");
+        Self::start_into(name, command, output, errors)
+    }
+
+    fn start_into(name: &str, command: &mut Command, output: std::fs::File, errors: Stdio) -> Self {
         let process = command
             .stdin(Stdio::null())
-            .stdout(writer())
-            .stderr(writer())
+            .stdout(output.try_clone().expect("file handle"))
+            .stderr(errors)
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         Self {

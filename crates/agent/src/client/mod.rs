@@ -9,10 +9,12 @@ mod endpoint;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use hyper_util::rt::TokioIo;
 use renkei_api::workload::{
     X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
 };
+use renkei_runtime::supervise::Supervisor;
 use renkei_spiffe::{BundleSet, Identities, X509Svid};
 use rustls::crypto::CryptoProvider;
 use serde::Serialize;
@@ -136,24 +138,23 @@ pub struct Source {
 pub fn watch(
     endpoint: &str,
     provider: Arc<CryptoProvider>,
-    stop: CancellationToken,
+    (tasks, stop): (Supervisor, CancellationToken),
 ) -> Result<Source, EndpointError> {
     let socket = socket_path(endpoint)?;
     let (identities, identities_seen) = watch::channel(Arc::default());
     let (status, status_seen) = watch::channel(SourceStatus::default());
-    tokio::spawn(stop.run_until_cancelled_owned(async move {
-        let mut backoff = Backoff::default();
-        loop {
-            let Err(error) = follow(&socket, &provider, &identities, &status, &mut backoff).await;
-            let wait = backoff.failed();
-            tracing::warn!(%error, retry_in = ?wait, "no identities from the Workload API");
-            status.send_modify(|status| {
-                status.connected = false;
-                status.last_error = Some(error.to_string());
-            });
-            tokio::time::sleep(wait).await;
-        }
-    }));
+    let over = stop.clone();
+    tasks.keep(
+        "identities",
+        move || over.is_cancelled(),
+        move || {
+            let (socket, provider) = (socket.clone(), provider.clone());
+            let (identities, status) = (identities.clone(), status.clone());
+            let following =
+                async move { keep_following(&socket, &provider, &identities, &status).await };
+            stop.clone().run_until_cancelled_owned(following).map(drop)
+        },
+    );
     Ok(Source {
         identities: identities_seen,
         status: status_seen,
@@ -170,6 +171,26 @@ pub async fn fetch(endpoint: &str, provider: &CryptoProvider) -> Result<Update, 
     tokio::time::timeout(PATIENCE, asked)
         .await
         .unwrap_or(Err(FetchError::Timeout))
+}
+
+/// Opens one stream after the other.
+async fn keep_following(
+    socket: &Path,
+    provider: &CryptoProvider,
+    identities: &watch::Sender<Arc<Identities>>,
+    status: &watch::Sender<SourceStatus>,
+) {
+    let mut backoff = Backoff::default();
+    loop {
+        let Err(error) = follow(socket, provider, identities, status, &mut backoff).await;
+        let wait = backoff.failed();
+        tracing::warn!(%error, retry_in = ?wait, "no identities from the Workload API");
+        status.send_modify(|status| {
+            status.connected = false;
+            status.last_error = Some(error.to_string());
+        });
+        tokio::time::sleep(wait).await;
+    }
 }
 
 /// Publishes what one stream brings, until it fails.

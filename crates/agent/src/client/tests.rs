@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use proptest::prelude::*;
 use renkei_api::workload::{X509svid, X509svidResponse};
+use renkei_runtime::supervise::Supervisor;
 use renkei_spiffe::TrustDomain;
 use renkei_testkit::TestAuthority;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +49,12 @@ async fn a_refusal_and_an_absent_agent_are_told_apart() {
 async fn a_watch_follows_changes_and_survives_the_agents_restart() {
     let mut running = Running::serving(site_of(&[("one", &me())]), Limits::default());
     let stop = CancellationToken::new();
-    let source = watch(&running.endpoint(), provider(), stop.clone()).unwrap();
+    let source = watch(
+        &running.endpoint(),
+        provider(),
+        (Supervisor::default(), stop.clone()),
+    )
+    .unwrap();
     let mut identities = source.identities.clone();
     identities
         .wait_for(|now| now.svids.contains_key(&id("one")))

@@ -42,6 +42,15 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// An SVID that is in use, of which nothing else is known: it is renewed at once.
+    pub(super) fn left(svid: Arc<X509Svid>) -> Self {
+        Self {
+            svid: Some(svid),
+            issued: 1,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn svid(&self) -> Option<&Arc<X509Svid>> {
         self.svid.as_ref()
     }

@@ -23,7 +23,8 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use renkei_runtime::supervise::Supervisor;
 use renkei_site::Site;
 use renkei_spiffe::{
     BundleSet, Identities, PeerError, SpiffeId, TrustDomain, X509Svid, verify_peer,
@@ -45,6 +46,7 @@ const CONCURRENT_REQUESTS: usize = 16;
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// What a keeper follows and where it gets its certificates.
+#[derive(Clone)]
 pub struct KeeperInputs {
     /// The desired state: which IDs to hold.
     pub site: watch::Receiver<Arc<Site>>,
@@ -56,6 +58,8 @@ pub struct KeeperInputs {
     pub provider: Arc<CryptoProvider>,
     /// Where issued SVIDs and failures are counted.
     pub metrics: AgentMetrics,
+    /// Keeps the agent's tasks running.
+    pub tasks: Supervisor,
 }
 
 /// What a keeper publishes.
@@ -71,16 +75,17 @@ pub struct Kept {
 pub fn keep(inputs: KeeperInputs, stop: CancellationToken) -> Kept {
     let (identities, identities_seen) = watch::channel(Arc::new(Identities::default()));
     let (status, status_seen) = watch::channel(Arc::default());
-    let own = inputs.site.borrow().trust_domain.clone();
-    let keeper = Keeper {
-        own,
-        inputs,
-        held: BTreeMap::new(),
-        in_flight: FuturesUnordered::new(),
-        identities,
-        status,
-    };
-    tokio::spawn(stop.run_until_cancelled_owned(keeper.run()));
+    let (tasks, over) = (inputs.tasks.clone(), stop.clone());
+    tasks.keep(
+        "identities",
+        move || over.is_cancelled(),
+        move || {
+            let keeper = Keeper::new(inputs.clone(), identities.clone(), status.clone());
+            stop.clone()
+                .run_until_cancelled_owned(keeper.run())
+                .map(drop)
+        },
+    );
     Kept {
         identities: identities_seen,
         status: status_seen,
@@ -97,6 +102,25 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// Begins with what is published: nothing, or what a keeper that failed has left.
+    fn new(
+        inputs: KeeperInputs,
+        identities: watch::Sender<Arc<Identities>>,
+        status: watch::Sender<Arc<Vec<SvidStatus>>>,
+    ) -> Self {
+        let left = identities.borrow().svids.clone();
+        let held = left.into_iter().map(|(id, svid)| (id, Held::left(svid)));
+        let own = inputs.site.borrow().trust_domain.clone();
+        Self {
+            own,
+            held: held.collect(),
+            inputs,
+            in_flight: FuturesUnordered::new(),
+            identities,
+            status,
+        }
+    }
+
     async fn run(mut self) {
         self.follow_site();
         loop {

@@ -5,11 +5,15 @@ use std::{
     time::Duration,
 };
 
-use renkei_spiffe::{BundleSet, Identities, X509Svid};
+use renkei_runtime::{readiness::Readiness, supervise::Supervisor};
+use renkei_spiffe::{BundleSet, Identities, SpiffeId, X509Svid};
 use renkei_testkit::TestAuthority;
+use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use tokio::sync::watch::Receiver;
+use tokio_util::sync::CancellationToken;
 
+use super::{IssueError, IssueFuture, Issuer, KeeperInputs, keep};
 use crate::testing::{Running, bundle, id, me, provider, site, site_of};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -217,4 +221,59 @@ async fn a_published_set_is_never_edited() {
     })
     .await;
     assert_eq!(first.svids[&id("one")].serial(), serial_before);
+}
+
+/// Panics when it is asked for the second time.
+struct Fragile(Arc<crate::testing::Signer>);
+
+impl Issuer for Fragile {
+    fn issue(
+        &self,
+        id: &SpiffeId,
+        csr_der: Vec<u8>,
+    ) -> IssueFuture<'_, Result<Vec<CertificateDer<'static>>, IssueError>> {
+        let answer = self.0.issue(id, csr_der);
+        assert_ne!(self.0.asked.load(Ordering::SeqCst), 3, "out of order");
+        answer
+    }
+}
+
+#[tokio::test]
+async fn a_keeper_that_fails_is_started_again_with_what_it_held_and_readiness_says_so() {
+    let around = Running::keeper(site_of(&[("one", &me())]), HOUR);
+    let mut settled = around.kept.identities.clone();
+    until(&mut settled, |now| now.svids.len() == 2).await;
+    // Two SVIDs; the third request, the first renewal, panics.
+    around.signer.asked.store(0, Ordering::SeqCst);
+    around.signer.set_lifetime(Duration::from_secs(4));
+    let readiness = Readiness::new();
+    readiness.condition("listeners").set_ready();
+    let inputs = KeeperInputs {
+        issuer: Arc::new(Fragile(around.signer.clone())),
+        tasks: Supervisor::new(readiness.clone()),
+        ..around.inputs()
+    };
+    let ready = readiness.snapshot();
+    let stop = CancellationToken::new();
+    let kept = keep(inputs, stop.clone());
+    let mut identities = kept.identities.clone();
+    let before = until(&mut identities, |now| now.svids.len() == 2).await;
+    let now = readiness.changed_from(&ready).await;
+    let (name, why) = now.missing().next().unwrap();
+    assert_eq!(name, "task identities");
+    assert!(why.contains("it panicked"), "{why}");
+    assert_eq!(
+        kept.identities.borrow().svids.len(),
+        2,
+        "they are still held"
+    );
+    until(&mut identities, |now| {
+        ["one", "renkei/server"]
+            .iter()
+            .all(|path| serial(now, path) != serial(&before, path))
+    })
+    .await;
+    around.signer.set_lifetime(HOUR);
+    readiness.wait_ready().await;
+    stop.cancel();
 }

@@ -15,6 +15,7 @@ mod subscription;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use renkei_api::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
+use renkei_runtime::supervise::Supervisor;
 use renkei_site::Site;
 use renkei_spiffe::Identities;
 use tokio::sync::watch;
@@ -71,7 +72,7 @@ pub fn serve(
     sources: Sources,
     limits: Limits,
     metrics: AgentMetrics,
-    stop: CancellationToken,
+    (tasks, stop): (Supervisor, CancellationToken),
 ) -> Result<tokio::task::JoinHandle<()>, SocketError> {
     let socket = socket::Socket::open(path)?;
     let connections = Connections::new(limits, metrics.clone());
@@ -81,20 +82,26 @@ pub fn serve(
         .http2_keepalive_interval(Some(limits.keepalive))
         .http2_keepalive_timeout(Some(limits.keepalive))
         .add_service(SpiffeWorkloadApiServer::new(service).max_decoding_message_size(MAX_REQUEST));
-    Ok(tokio::spawn(async move {
-        let incoming = connections.accept(&socket.listener);
-        let serving = server.serve_with_incoming_shutdown(incoming, stop.cancelled());
-        let overdue = async {
-            stop.cancelled().await;
-            tokio::time::sleep(GOODBYE).await;
-        };
-        tokio::select! {
-            result = serving => if let Err(error) = result {
-                tracing::error!(%error, "the Workload API ended");
-            },
-            () = overdue => tracing::debug!("Workload API clients did not take leave in time"),
+    let (socket, over) = (Arc::new(socket), stop.clone());
+    let serving = move || {
+        let (connections, server) = (connections.clone(), server.clone());
+        let (socket, stop) = (socket.clone(), stop.clone());
+        async move {
+            let incoming = connections.accept(&socket.listener);
+            let serving = server.serve_with_incoming_shutdown(incoming, stop.cancelled());
+            let overdue = async {
+                stop.cancelled().await;
+                tokio::time::sleep(GOODBYE).await;
+            };
+            tokio::select! {
+                result = serving => if let Err(error) = result {
+                    tracing::error!(%error, "the Workload API ended");
+                },
+                () = overdue => tracing::debug!("Workload API clients did not take leave in time"),
+            }
         }
-    }))
+    };
+    Ok(tasks.keep("workload api", move || over.is_cancelled(), serving))
 }
 
 #[cfg(test)]

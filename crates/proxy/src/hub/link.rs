@@ -91,7 +91,14 @@ impl Link {
             room: Arc::new(Semaphore::new(shared.limits.connections)),
             shared,
         };
-        tokio::spawn(keeper.run(stop.clone()));
+        let tasks = keeper.shared.tasks.clone();
+        let (token, drain) = (stop.clone(), keeper.shared.drain.clone());
+        let over = move || token.is_cancelled() || drain.is_signaled();
+        let (keeper, token) = (Arc::new(keeper), stop.clone());
+        tasks.keep("link to the hub", over, move || {
+            let (keeper, stop) = (keeper.clone(), token.clone());
+            async move { keeper.run(stop).await }
+        });
         Self {
             target,
             board,
@@ -123,7 +130,7 @@ impl Drop for Closing {
 }
 
 impl Keeper {
-    async fn run(self, stop: CancellationToken) {
+    async fn run(&self, stop: CancellationToken) {
         let drain = self.shared.drain.clone();
         let mut identities = self.shared.identities.clone();
         let mut pause = FIRST_PAUSE;

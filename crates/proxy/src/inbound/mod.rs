@@ -64,6 +64,16 @@ impl Drop for Gateway {
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
     let open = shared.drain.guard();
+    let over = || stop.is_cancelled() || shared.drain.is_signaled();
+    let accept = || accept(&listener, &shared, &stop);
+    let tasks = shared.tasks.clone();
+    tasks.run("gateway".to_owned(), over, accept).await;
+    // The address is free before the drain is told so.
+    drop(listener);
+    drop(open);
+}
+
+async fn accept(listener: &TcpListener, shared: &Arc<Shared>, stop: &CancellationToken) {
     let ended = async {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -74,7 +84,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTok
     loop {
         let next = async {
             let room = shared.inbound_room.clone().acquire_owned().await;
-            (room, listener::accept(&listener).await)
+            (room, listener::accept(listener).await)
         };
         let (room, (stream, peer)) = tokio::select! {
             biased;
@@ -96,7 +106,4 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTok
             drop(room);
         });
     }
-    // The address is free before the drain is told so.
-    drop(listener);
-    drop(open);
 }

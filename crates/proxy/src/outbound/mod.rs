@@ -151,6 +151,23 @@ async fn serve(
     stop: CancellationToken,
 ) {
     let open = shared.drain.guard();
+    let over = || stop.is_cancelled() || shared.drain.is_signaled();
+    let accept = || accept(&listener, node, &routes, &shared, &stop);
+    let address = listener.local_addr().unwrap_or(routes.load().listen);
+    let tasks = shared.tasks.clone();
+    tasks.run(format!("listener {address}"), over, accept).await;
+    // The address is free before the drain is told so.
+    drop(listener);
+    drop(open);
+}
+
+async fn accept(
+    listener: &TcpListener,
+    node: Option<i32>,
+    routes: &Routes,
+    shared: &Arc<Shared>,
+    stop: &CancellationToken,
+) {
     let ended = async {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -161,7 +178,7 @@ async fn serve(
     loop {
         let next = async {
             let room = shared.outbound_room.clone().acquire_owned().await;
-            (room, listener::accept(&listener).await)
+            (room, listener::accept(listener).await)
         };
         let (room, (stream, peer)) = tokio::select! {
             biased;
@@ -175,7 +192,4 @@ async fn serve(
             drop(room);
         });
     }
-    // The address is free before the drain is told so.
-    drop(listener);
-    drop(open);
 }

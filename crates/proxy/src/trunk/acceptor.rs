@@ -26,6 +26,7 @@ use super::{
     gauge::Gauge,
     lane::{self, Wire},
     manager::{REST, TICK, Use},
+    panic::EndOnPanic,
 };
 use crate::{flows::Pair, shared::Shared};
 
@@ -177,6 +178,7 @@ async fn manage(
     (caller, used): (Arc<Caller>, Arc<Use>),
     shared: Arc<Shared>,
 ) {
+    let _end = EndOnPanic::of(&driver);
     let drain = shared.drain.clone();
     let mut draining = false;
     let (mut gauge, mut asked, mut rests) = (Gauge::new(), 1, true);

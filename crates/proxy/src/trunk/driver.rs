@@ -15,6 +15,7 @@ use super::{
     Ledger,
     core::{Core, Waiting},
     outlet::{Outlet, Pushed},
+    panic::EndOnPanic,
 };
 
 /// How long the bytes before a reset have to arrive.
@@ -228,6 +229,7 @@ async fn reset_behind(driver: Arc<Driver>, id: StreamId) {
 
 /// Calls the trunk when its time has come, until it is over or nobody holds it.
 async fn keep_time(driver: Weak<Driver>, timer: Arc<Notify>) {
+    let _end = EndOnPanic::weak(&driver);
     while let Some(next) = next_timeout(&driver) {
         tokio::select! {
             () = timer.notified() => continue,

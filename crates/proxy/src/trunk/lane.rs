@@ -25,6 +25,7 @@ use super::{
     core::LaneFate,
     driver::Driver,
     outlet::{Outlet, Pushed, invalid},
+    panic::EndOnPanic,
     record::{self, Opened, Opener, WHOLE, WORN},
 };
 
@@ -93,6 +94,7 @@ pub(super) async fn run(
     wire: Wire,
     first: Bytes,
 ) -> io::Result<()> {
+    let _end = EndOnPanic::of(&driver);
     let mut lane = Lane {
         driver: driver.clone(),
         id,

@@ -28,6 +28,7 @@ use super::{
     dialer::{Keeping, Raw, add_lane},
     driver::Driver,
     gauge::Gauge,
+    panic::EndOnPanic,
 };
 use crate::{outbound::Failure, shared::Shared};
 
@@ -120,6 +121,7 @@ impl Manager {
     }
 
     pub(super) async fn run(mut self, mut events: UnboundedReceiver<Event>, shared: Arc<Shared>) {
+        let _end = EndOnPanic::of(&self.driver);
         let mut identities = shared.identities.clone();
         let mut idle_since = Instant::now();
         let mut suspended = false;

@@ -23,6 +23,7 @@ mod lane;
 mod ledger;
 mod manager;
 mod outlet;
+mod panic;
 mod record;
 mod stream;
 mod tcp_info;

@@ -28,6 +28,10 @@ impl Way {
         Self(Arc::downgrade(driver))
     }
 
+    pub(super) fn weak(driver: &Weak<Driver>) -> Self {
+        Self(driver.clone())
+    }
+
     /// Whether both are the same trunk.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.0.ptr_eq(&other.0)

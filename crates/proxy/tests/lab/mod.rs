@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use renkei_policy::{MethodRule, MethodRules, PathRule, ServicePolicy};
 use renkei_proxy::{Applied, ApplyError, Desired, Elsewhere, Limits, Proxy, Setup};
-use renkei_runtime::{drain::Drain, readiness::Readiness};
+use renkei_runtime::{drain::Drain, readiness::Readiness, supervise::Supervisor};
 use renkei_spiffe::{Bundle, BundleSet, Identities, PrivateKey, SpiffeId, TrustDomain, X509Svid};
 use renkei_testkit::{Issued, TestAuthority, free_address};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -92,6 +92,7 @@ impl Node {
             broker_ports,
             limits,
             ready: readiness.condition("proxy"),
+            tasks: Supervisor::new(readiness.clone()),
         });
         let node = Self {
             proxy,

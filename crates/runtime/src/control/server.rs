@@ -196,7 +196,7 @@ impl Server {
     }
 
     /// Answers until dropped. A command that has begun is finished even if its client goes away.
-    pub async fn serve(self, router: Router) {
+    pub async fn serve(&self, router: Router) {
         let limits = Limits {
             connections: 64,
             head_time: Duration::from_secs(5),

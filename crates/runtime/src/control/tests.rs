@@ -47,7 +47,8 @@ fn router() -> Router {
 }
 
 fn serve(path: &Path) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(Server::bind(path).unwrap().serve(router()))
+    let server = Server::bind(path).unwrap();
+    tokio::spawn(async move { server.serve(router()).await })
 }
 
 #[tokio::test]
@@ -187,7 +188,8 @@ async fn a_command_is_finished_when_its_client_goes_away() {
             }
         }
     });
-    tokio::spawn(Server::bind(&path).unwrap().serve(router));
+    let server = Server::bind(&path).unwrap();
+    tokio::spawn(async move { server.serve(router).await });
     let client = Client::new(&path);
     let call = tokio::spawn(async move { client.post("/apply", &Value::Null).await });
     begun.notified().await;

@@ -9,6 +9,8 @@ use thiserror::Error;
 use tracing::Subscriber;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
+use super::{panics, writer};
+
 /// What is logged where nothing else is asked for.
 const DEFAULT_FILTER: &str = "info";
 
@@ -39,6 +41,9 @@ pub enum TelemetryError {
     /// Logs are set up once in a process.
     #[error("logs are set up already")]
     AlreadySet,
+    /// The thread that writes them.
+    #[error("the thread that writes logs does not start: {0}")]
+    Thread(#[from] io::Error),
 }
 
 impl FromStr for LogFormat {
@@ -53,11 +58,12 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Sends logs to standard error from here on. What is logged is said by `filter`, otherwise by
+/// Sends logs to standard error from here on, and panics too. No one who logs waits for standard
+/// error, and one that cannot be written is not a failure. What is logged is said by `filter`, otherwise by
 /// the environment variable `RUST_LOG`, otherwise it is `info` and above.
 ///
 /// # Errors
-/// When the filter cannot be parsed, or logs are set up already.
+/// When the filter cannot be parsed, logs are set up already, or there is no thread for them.
 pub fn init(format: LogFormat, filter: Option<&str>) -> Result<(), TelemetryError> {
     let from_environment = std::env::var(EnvFilter::DEFAULT_ENV)
         .ok()
@@ -67,30 +73,38 @@ pub fn init(format: LogFormat, filter: Option<&str>) -> Result<(), TelemetryErro
         .unwrap_or(DEFAULT_FILTER);
     let coloured = io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let subscriber = subscriber(format, filter, coloured, io::stderr)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::AlreadySet)
+    let filter = parse(filter)?;
+    let subscriber = subscriber(format, filter, coloured, writer::start()?);
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::AlreadySet)?;
+    panics::log();
+    Ok(())
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::try_new(filter).map_err(|error| TelemetryError::Filter {
+        filter: filter.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 fn subscriber<W>(
     format: LogFormat,
-    filter: &str,
+    filter: EnvFilter,
     coloured: bool,
     writer: W,
-) -> Result<Box<dyn Subscriber + Send + Sync>, TelemetryError>
+) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(filter).map_err(|error| TelemetryError::Filter {
-        filter: filter.to_owned(),
-        reason: error.to_string(),
-    })?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(writer);
-    Ok(match format {
+        .with_writer(writer)
+        // It would print to standard error, and panic where that cannot be written.
+        .log_internal_errors(false);
+    match format {
         LogFormat::Text => Box::new(lines.with_ansi(coloured).with_target(false).finish()),
         LogFormat::Json => Box::new(lines.json().flatten_event(true).finish()),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -115,7 +129,8 @@ mod tests {
     fn logged(format: LogFormat, filter: &str, coloured: bool) -> String {
         let buffer = Buffer::default();
         let writer = buffer.clone();
-        let subscriber = subscriber(format, filter, coloured, move || writer.clone()).unwrap();
+        let filter = parse(filter).unwrap();
+        let subscriber = subscriber(format, filter, coloured, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(peer = "osaka.example/collector\u{1b}[2J", "refused");
             tracing::debug!("detail");

@@ -16,7 +16,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A registry with what every process has: `renkei_build_info` and `process_*`.
+    /// A registry with what every process has: `renkei_build_info`, `process_*`, and how many
+    /// lines of the log are lost.
     pub fn new(version: &str) -> Self {
         let mut registry = Registry::default();
         let build = Info::new(vec![("version", version.to_owned())]);

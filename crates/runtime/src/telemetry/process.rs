@@ -68,6 +68,13 @@ fn seconds(ticks: u64) -> f64 {
 
 impl Collector for Process {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let lost = ConstCounter::new(super::writer::dropped());
+        metric(
+            &mut out,
+            "renkei_log_lines_dropped",
+            "Lines of the log that could not be written, or found no room to wait.",
+            &lost,
+        )?;
         if let Some(open) = open_descriptors() {
             gauge(&mut out, "process_open_fds", "Open file descriptors.", open)?;
         }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use renkei_runtime::supervise::Supervisor;
 use renkei_site::{BundleEndpoint, Site};
 use rustls::crypto::CryptoProvider;
 use tokio::{sync::watch, task::JoinHandle};
@@ -22,6 +23,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(crate) struct WebEndpoints {
     provider: Arc<CryptoProvider>,
     document: watch::Receiver<Bytes>,
+    tasks: Supervisor,
     first: Mutex<Option<(BundleEndpoint, WebEndpoint)>>,
     state: Mutex<Option<EndpointStatus>>,
 }
@@ -44,6 +46,7 @@ impl WebEndpoints {
         site: &Site,
         provider: Arc<CryptoProvider>,
         document: watch::Receiver<Bytes>,
+        tasks: Supervisor,
     ) -> Result<Self, EndpointError> {
         let first = match &site.bundle_endpoint {
             Some(settings) => {
@@ -63,6 +66,7 @@ impl WebEndpoints {
         Ok(Self {
             provider,
             document,
+            tasks,
             first: Mutex::new(first),
             state: Mutex::new(state),
         })
@@ -77,7 +81,7 @@ impl WebEndpoints {
             .take();
         let mut serving = first.map(|(settings, endpoint)| Serving {
             settings,
-            task: tokio::spawn(endpoint.run()),
+            task: self.serve(endpoint),
         });
         loop {
             let wanted = site.borrow_and_update().bundle_endpoint.clone();
@@ -114,7 +118,7 @@ impl WebEndpoints {
         match WebEndpoint::open(wanted, self.provider.clone(), self.document.clone()).await {
             Ok(endpoint) => {
                 let listen = endpoint.local_address().ok();
-                let task = tokio::spawn(endpoint.run());
+                let task = self.serve(endpoint);
                 *serving = Some(Serving {
                     settings: wanted.clone(),
                     task,
@@ -135,6 +139,16 @@ impl WebEndpoints {
                 false
             }
         }
+    }
+
+    /// Until the task is aborted.
+    fn serve(&self, endpoint: WebEndpoint) -> JoinHandle<()> {
+        let endpoint = Arc::new(endpoint);
+        let serve = move || {
+            let endpoint = endpoint.clone();
+            async move { endpoint.run().await }
+        };
+        self.tasks.keep("https_web endpoint", || false, serve)
     }
 
     fn show(&self, state: Option<EndpointStatus>) {

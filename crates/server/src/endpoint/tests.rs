@@ -79,7 +79,7 @@ async fn the_web_endpoint_serves_the_newest_document_on_any_path() {
         .await
         .unwrap();
     let address = endpoint.local_address().unwrap();
-    let serving = tokio::spawn(endpoint.run());
+    let serving = tokio::spawn(async move { endpoint.run().await });
     let request =
         async |line: &str| ask(&mut connect(address, roots.clone()).await.unwrap(), line).await;
 
@@ -116,7 +116,7 @@ async fn curl_reads_the_document_over_both_versions_of_http() {
         .await
         .unwrap();
     let url = format!("https://{}/bundle", endpoint.local_address().unwrap());
-    let serving = tokio::spawn(endpoint.run());
+    let serving = tokio::spawn(async move { endpoint.run().await });
     for version in ["--http1.1", "--http2"] {
         let output = tokio::process::Command::new("curl")
             .args([
@@ -153,7 +153,7 @@ async fn a_renewed_certificate_file_is_taken_up_and_a_bad_one_is_not() {
         .await
         .unwrap();
     let address = endpoint.local_address().unwrap();
-    let serving = tokio::spawn(endpoint.run());
+    let serving = tokio::spawn(async move { endpoint.run().await });
     connect(address, first.clone()).await.unwrap();
 
     fs::write(&settings.certificate, "not PEM").unwrap();
@@ -196,7 +196,7 @@ async fn a_client_that_sends_nothing_does_not_keep_others_waiting() {
         .await
         .unwrap();
     let address = endpoint.local_address().unwrap();
-    let serving = tokio::spawn(endpoint.run());
+    let serving = tokio::spawn(async move { endpoint.run().await });
     let _silent: Vec<TcpStream> = {
         let mut silent = Vec::new();
         for _ in 0..20 {

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -47,11 +47,11 @@ pub enum EndpointError {
 #[derive(Debug)]
 pub(crate) struct WebEndpoint {
     listener: TcpListener,
-    identity: PemIdentity,
+    identity: Mutex<PemIdentity>,
     document: watch::Receiver<Bytes>,
     places: Places,
     /// Of those who find no place.
-    lines: LineBudget,
+    lines: Mutex<LineBudget>,
 }
 
 impl WebEndpoint {
@@ -68,10 +68,10 @@ impl WebEndpoint {
             .map_err(|source| EndpointError::Listen { address, source })?;
         Ok(Self {
             listener,
-            identity,
+            identity: Mutex::new(identity),
             document,
             places: Places::new(MAX_CONNECTIONS),
-            lines: LineBudget::default(),
+            lines: Mutex::default(),
         })
     }
 
@@ -81,7 +81,7 @@ impl WebEndpoint {
     }
 
     /// Accepts until it is dropped.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(&self) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, client)) => self.begin(stream, client),
@@ -93,19 +93,24 @@ impl WebEndpoint {
         }
     }
 
-    fn begin(&mut self, stream: TcpStream, client: SocketAddr) {
+    fn begin(&self, stream: TcpStream, client: SocketAddr) {
         let Some(place) = self.places.take() else {
-            if let Some(left_out) = self.lines.take(Instant::now()) {
+            let left_out = lock(&self.lines).take(Instant::now());
+            if let Some(left_out) = left_out {
                 tracing::warn!(%client, left_out, "all places of the bundle endpoint are taken");
             }
             return;
         };
-        let (config, document) = (self.identity.current(), self.document.clone());
+        let (config, document) = (lock(&self.identity).current(), self.document.clone());
         tokio::spawn(async move {
             serve(stream, config, document, client).await;
             drop(place);
         });
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn serve(

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use renkei_runtime::supervise::Supervisor;
 use renkei_site::{BundleSource, BundleWay, Peer, Site};
 use renkei_spiffe::TrustDomain;
 use rustls::crypto::CryptoProvider;
@@ -29,7 +30,7 @@ use crate::{
     Clock, ServerMetrics,
     bundles::Bundles,
     federation::Members,
-    store::{Store, StoreError},
+    store::{PeerRow, Store, StoreError},
 };
 
 /// For one fetch, from the name lookup to the last byte.
@@ -43,6 +44,18 @@ struct Context {
     states: PeerStates,
     metrics: ServerMetrics,
     clock: Clock,
+    tasks: Supervisor,
+}
+
+impl Context {
+    /// The last good bundle of a peer.
+    async fn kept(&self, trust_domain: &TrustDomain) -> Option<PeerRow> {
+        let kept = self.store.peer_bundle(trust_domain).await;
+        kept.unwrap_or_else(|error| {
+            tracing::error!(peer = %trust_domain, %error, "the cached bundle is not used");
+            None
+        })
+    }
 }
 
 /// The loops of all peers.
@@ -77,7 +90,7 @@ impl Peers {
         bundles: Arc<Bundles>,
         members: watch::Receiver<Members>,
         metrics: ServerMetrics,
-        clock: Clock,
+        (clock, tasks): (Clock, Supervisor),
     ) -> Result<Self, StoreError> {
         for row in store.peer_bundles().await? {
             if site.peers.contains_key(&row.bundle.trust_domain) {
@@ -98,6 +111,7 @@ impl Peers {
             states,
             metrics,
             clock,
+            tasks,
         };
         Ok(Self {
             own: site.trust_domain.clone(),
@@ -169,7 +183,7 @@ impl Peers {
             if let Some(before) = running.remove(&peer.trust_domain) {
                 end(before).await;
             }
-            let task = self.start(peer, way.clone(), own_refresh).await;
+            let task = self.start(peer, way.clone(), own_refresh);
             let bundle = peer.bundle.clone();
             running.insert(
                 peer.trust_domain.clone(),
@@ -205,22 +219,25 @@ impl Peers {
         }
     }
 
-    async fn start(
-        &self,
-        peer: &Peer,
-        way: Option<BundleWay>,
-        own_refresh: Duration,
-    ) -> JoinHandle<()> {
-        let known = match self.context.store.peer_bundle(&peer.trust_domain).await {
-            Ok(known) => known,
-            Err(error) => {
-                tracing::error!(peer = %peer.trust_domain, %error, "the cached bundle is not used");
-                None
-            }
-        };
+    fn start(&self, peer: &Peer, way: Option<BundleWay>, own_refresh: Duration) -> JoinHandle<()> {
         self.context.states.start(&peer.trust_domain, &peer.bundle);
-        let context = self.context.clone();
-        tokio::spawn(PeerLoop::new((peer.clone(), way), own_refresh, context, known).run())
+        let (context, peer) = (self.context.clone(), peer.clone());
+        let name = format!("bundle of {}", peer.trust_domain);
+        let tasks = &self.context.tasks;
+        // Whoever wants its end aborts it.
+        tasks.keep(
+            name,
+            || false,
+            move || {
+                let (context, peer, way) = (context.clone(), peer.clone(), way.clone());
+                async move {
+                    let known = context.kept(&peer.trust_domain).await;
+                    PeerLoop::new((peer, way), own_refresh, context, known)
+                        .run()
+                        .await;
+                }
+            },
+        )
     }
 
     /// From now on the trust domain is unknown.

@@ -27,6 +27,7 @@ impl Started {
             provider: provider(),
             metrics: ServerMetrics::default(),
             clock: clock.clock(),
+            tasks: Supervisor::default(),
         })
         .await
         .unwrap();
@@ -246,4 +247,54 @@ async fn two_sites_exchange_bundles_and_follow_each_others_rotation_in_any_order
         .await;
     osaka.stop().await;
     tokyo.stop().await;
+}
+
+#[tokio::test]
+async fn a_loop_that_panics_is_started_again_and_readiness_says_which() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use renkei_runtime::readiness::Readiness;
+
+    let folder = tempfile::tempdir().unwrap();
+    let broken = Arc::new(AtomicBool::new(false));
+    let clock = {
+        let broken = broken.clone();
+        Arc::new(move || {
+            assert!(!broken.load(Ordering::SeqCst), "no time");
+            OffsetDateTime::now_utc()
+        })
+    };
+    let readiness = Readiness::new();
+    readiness.condition("listeners").set_ready();
+    let site = watch::Sender::new(site_with(""));
+    let server = Server::open(ServerSettings {
+        state: folder.path().to_owned(),
+        site: site.subscribe(),
+        provider: provider(),
+        metrics: ServerMetrics::default(),
+        clock,
+        tasks: Supervisor::new(readiness.clone()),
+    })
+    .await
+    .unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (server, stop) = (server.clone(), stop.clone());
+        async move { server.run(stop).await }
+    });
+    broken.store(true, Ordering::SeqCst);
+    site.send_replace(site_with("  other: {selectors: [unix:uid:1001]}"));
+    let mut seen = readiness.snapshot();
+    while seen.missing().count() < 2 {
+        seen = readiness.changed_from(&seen).await;
+    }
+    for task in ["task ca rotation", "task entries"] {
+        let why = seen.conditions[task].clone().unwrap();
+        assert!(why.contains("it panicked: no time"), "{task}: {why}");
+    }
+    broken.store(false, Ordering::SeqCst);
+    readiness.wait_ready().await;
+    server.sign(&id("other"), &request().1).await.unwrap();
+    stop.cancel();
+    running.await.unwrap();
 }

@@ -15,10 +15,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::*;
-use crate::{
-    fixtures::{own, provider},
-    store::PeerRow,
-};
+use crate::fixtures::{own, provider};
 
 fn tokyo() -> TrustDomain {
     TrustDomain::parse("tokyo.example").unwrap()
@@ -66,6 +63,7 @@ impl Lab {
             states: PeerStates::default(),
             metrics: ServerMetrics::default(),
             clock: Arc::new(OffsetDateTime::now_utc),
+            tasks: Supervisor::default(),
         };
         Self {
             folder,

@@ -23,7 +23,7 @@ impl Loops {
             context.bundles.clone(),
             members.subscribe(),
             ServerMetrics::default(),
-            context.clock.clone(),
+            (context.clock.clone(), Supervisor::default()),
         )
         .await
         .unwrap();

@@ -1,0 +1,151 @@
+//! Sites whose log cannot be written, or is not read: they go on as if nothing were wrong.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod lab;
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Command, Stdio},
+};
+
+use lab::{SOON, Site, callee, caller, echo, exchange_soon, renkei, run, said};
+use renkei_testkit::{Child, free_address, wait_for};
+use serde_json::Value;
+
+/// Lines of osaka's log that are lost, from its metrics.
+fn lost(admin: SocketAddr) -> u64 {
+    let mut stream = TcpStream::connect(admin).expect("connected");
+    stream
+        .write_all(b"GET /metrics HTTP/1.0\r\n\r\n")
+        .expect("written");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("read");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("renkei_log_lines_dropped_total "));
+    line.expect("the metric").parse().expect("a number")
+}
+
+/// SVIDs of the site that were renewed so far.
+fn renewals(status: &Value) -> u64 {
+    status["agent"]["renewals"].as_u64().expect("renewals")
+}
+
+/// Runs osaka with this standard error: its SVIDs are renewed, its traffic goes on, it is ready,
+/// and it ends when it is asked to. Gives the number of lost lines.
+fn works_with(errors: Stdio) -> u64 {
+    let (mut hokkaido, mut osaka) = (Site::new("hokkaido"), Site::new("osaka"));
+    let (local, admin) = (free_address(), free_address());
+    hokkaido.write(&callee(&hokkaido, &osaka, echo()));
+    osaka.write(&caller(&osaka, &hokkaido, local));
+    hokkaido.start();
+    let mut up = renkei();
+    up.arg("up").arg(osaka.file());
+    up.arg("--state").arg(osaka.state());
+    up.args(["--log", "trace", "--drain", "1s"]);
+    up.args(["--admin", &admin.to_string()]);
+    osaka.process = Some(Child::start_with_errors("osaka", &mut up, errors));
+    wait_for("osaka serves", SOON, || {
+        osaka.try_status().filter(|status| status["ready"] == true)
+    });
+    osaka.wait_linked();
+    exchange_soon(local, b"before");
+    let before = renewals(&osaka.status());
+    // Two lives of an SVID: nothing lives on what was issued at the start.
+    wait_for("osaka renews its SVIDs", 2 * SOON, || {
+        (renewals(&osaka.status()) >= before + 8).then_some(())
+    });
+    exchange_soon(local, b"after");
+    let status = osaka.status();
+    assert_eq!(status["ready"], true, "{status:#}");
+    let lost = lost(admin);
+    osaka.process().signal("TERM");
+    assert!(osaka.process().wait(SOON).success());
+    lost
+}
+
+#[test]
+fn a_log_on_a_full_disk_stops_nothing() {
+    let full = OpenOptions::new().write(true).open("/dev/full");
+    assert!(works_with(full.expect("/dev/full").into()) > 0);
+}
+
+#[test]
+fn a_log_whose_reader_is_dead_stops_nothing() {
+    let (reader, writer) = std::io::pipe().expect("pipe");
+    drop(reader);
+    assert!(works_with(writer.into()) > 0);
+}
+
+#[test]
+fn a_log_that_is_not_read_stops_nothing() {
+    let (reader, writer) = std::io::pipe().expect("pipe");
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).expect("a small pipe");
+    works_with(writer.into());
+    drop(reader);
+}
+
+#[test]
+fn a_start_that_fails_ends_though_its_log_is_not_read() {
+    let site = Site::new("osaka");
+    let (reader, mut writer) = std::io::pipe().expect("pipe");
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).expect("a small pipe");
+    writer.write_all(&[b'x'; 4096]).expect("a full pipe");
+    let mut up = renkei();
+    up.arg("up").arg(site.file());
+    up.args(["--state", "/proc/nowhere"]);
+    let mut process = Child::start_with_errors("osaka", &mut up, writer.into());
+    assert_eq!(process.wait(SOON).code(), Some(1));
+    drop(reader);
+}
+
+#[test]
+fn a_start_that_fails_says_why_at_the_end_of_its_log() {
+    let site = Site::new("osaka");
+    let mut up = renkei();
+    up.arg("up").arg(site.file());
+    let failed = run(up.args(["--log", "debug", "--state", "/proc/nowhere"]));
+    let text = said(&failed);
+    assert_eq!(failed.status.code(), Some(1), "{text}");
+    assert!(text.contains("/proc/nowhere"), "{text}");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_no_panic() {
+    let site = Site::new("osaka");
+    let full = || File::options().write(true).open("/dev/full").expect("full");
+    let fails = |command: &mut Command| {
+        let ended = command.stdout(full()).stderr(Stdio::piped()).output();
+        let ended = ended.expect("it runs");
+        let text = said(&ended);
+        assert_eq!(ended.status.code(), Some(1), "{text}");
+        assert!(text.contains("No space left on device"), "{text}");
+        assert!(!text.contains("panicked"), "{text}");
+    };
+    fails(renkei().arg("check").arg(site.file()));
+    fails(renkei().args(["check", "--schema"]));
+    fails(renkei().args(["completions", "bash"]));
+    fails(renkei().arg("--help"));
+    fails(renkei().arg("--version"));
+    fails(site.command(&["bundle", "show", "--output", "json"]));
+
+    // Neither of both can be written: still no panic.
+    let mut check = renkei();
+    let silent = check.arg("check").arg(site.file());
+    let ended = silent.stdout(full()).stderr(full()).status();
+    assert_eq!(ended.expect("it runs").code(), Some(1));
+    // A reader who has seen enough is no failure.
+    let (reader, writer) = std::io::pipe().expect("pipe");
+    drop(reader);
+    let mut schema = renkei();
+    let ended = schema.args(["check", "--schema"]).stdout(writer).status();
+    assert!(ended.expect("it runs").success());
+}
