@@ -225,8 +225,8 @@ Hokkaido's broker, a forwarder moves them to Tokyo's, a reader checks each by nu
 Meanwhile intruders try. Exit status 0 only if every record arrived once and every intruder was \
 refused for the right reason.
 
-`scripts/demo` installs the broker and the Python packages, and sets RENKEI_PYTHON and \
-RENKEI_TANSU.")]
+`scripts/demo` installs Apache Kafka and the Python packages, and sets RENKEI_PYTHON, RENKEI_JAVA \
+and RENKEI_KAFKA.")]
 pub(crate) struct Demo {
     /// How long the sources write, 5 to 86400.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=86_400))]
@@ -255,14 +255,18 @@ pub(crate) struct Demo {
         default_value = "python3"
     )]
     pub(crate) python: PathBuf,
-    /// The broker program, tansu, that is started when --broker is not given.
+    /// Folder with the jars of Apache Kafka, `libs` in its distribution: two brokers are started
+    /// from it when --broker is not given.
+    #[arg(long, value_name = "FOLDER", env = "RENKEI_KAFKA")]
+    pub(crate) kafka: Option<PathBuf>,
+    /// Java 17 or later, for Kafka.
     #[arg(
         long,
         value_name = "PROGRAM",
-        env = "RENKEI_TANSU",
-        default_value = "tansu"
+        env = "RENKEI_JAVA",
+        default_value = "java"
     )]
-    pub(crate) tansu: PathBuf,
+    pub(crate) java: PathBuf,
 }
 
 /// An address as the site file takes it.

@@ -12,26 +12,24 @@ mod lab;
 use std::{path::Path, process::Command, sync::Mutex, time::Duration};
 
 use lab::{renkei, run, said};
-use renkei_testkit::{Child, free_address, python, wait_for};
+use renkei_testkit::{Child, Kafka, program, python, wait_for};
 use serde_json::Value;
 
 /// One demo at a time: each keeps a small machine busy.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn demo(folder: &Path, options: &[&str]) -> Command {
-    let tansu = std::env::var_os("RENKEI_TANSU").expect(
-        "RENKEI_TANSU names the Kafka broker of the demo; `scripts/test` installs it and sets it",
-    );
     let mut demo = renkei();
     demo.arg("demo")
         .arg("--keep")
         .arg(folder)
         .arg("--python")
         .arg(python());
-    demo.arg("--tansu")
-        .arg(tansu)
-        .args(["--svid-life", "6s"])
-        .args(options);
+    demo.arg("--kafka")
+        .arg(program("RENKEI_KAFKA"))
+        .arg("--java")
+        .arg(program("RENKEI_JAVA"));
+    demo.args(["--svid-life", "6s"]).args(options);
     demo
 }
 
@@ -123,19 +121,27 @@ fn an_interrupted_demo_leaves_nothing_running() {
 }
 
 #[test]
-fn a_missing_broker_program_is_named_with_a_way_out() {
-    let mut demo = renkei();
-    demo.arg("demo")
-        .arg("--python")
-        .arg(python())
-        .args(["--tansu", "/nonexistent/tansu"]);
-    let ended = run(&mut demo);
-    assert_eq!(ended.status.code(), Some(1));
-    assert!(
-        said(&ended).contains("--broker HOST:PORT"),
-        "{}",
-        said(&ended)
-    );
+fn a_missing_broker_is_named_with_a_way_out() {
+    let no_jars = tempfile::tempdir().expect("folder");
+    for (kafka, part) in [
+        (None, "--kafka names no folder"),
+        (Some(no_jars.path()), "kafka.Kafka"),
+    ] {
+        let mut demo = renkei();
+        demo.env_remove("RENKEI_KAFKA")
+            .args(["demo", "--python"])
+            .arg(python())
+            .arg("--java")
+            .arg(program("RENKEI_JAVA"));
+        if let Some(folder) = kafka {
+            demo.arg("--kafka").arg(folder);
+        }
+        let ended = run(&mut demo);
+        assert_eq!(ended.status.code(), Some(1));
+        for part in [part, "--broker HOST:PORT", "scripts/demo"] {
+            assert!(said(&ended).contains(part), "{part}: {}", said(&ended));
+        }
+    }
 }
 
 #[test]
@@ -160,13 +166,15 @@ fn the_last_words_of_a_broker_that_ends_are_shown() {
     use std::os::unix::fs::PermissionsExt;
     let _turn = TURN.lock();
     let folder = tempfile::tempdir().expect("folder");
-    let broker = folder.path().join("broker");
-    let program = "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\necho no room for the log\nexit 3\n";
-    std::fs::write(&broker, program).expect("program");
-    std::fs::set_permissions(&broker, std::fs::Permissions::from_mode(0o755)).expect("mode");
+    let java = folder.path().join("java");
+    let program = "#!/bin/sh\ncase \"$*\" in *--version|*format*) exit 0;; esac\n\
+                   echo no room for the log\nexit 3\n";
+    std::fs::write(&java, program).expect("program");
+    std::fs::set_permissions(&java, std::fs::Permissions::from_mode(0o755)).expect("mode");
     let mut demo = renkei();
-    demo.arg("demo").arg("--python").arg(python());
-    let ended = run(demo.arg("--tansu").arg(&broker));
+    demo.args(["demo", "--python"]).arg(python());
+    demo.arg("--kafka").arg(folder.path());
+    let ended = run(demo.arg("--java").arg(&java));
     assert_eq!(ended.status.code(), Some(1));
     for part in [
         "hokkaido's broker ended: exit status: 3",
@@ -182,18 +190,10 @@ fn the_last_words_of_a_broker_that_ends_are_shown() {
 
 #[test]
 fn a_broker_of_the_users_own_serves_both_sites() {
-    let tansu = std::env::var_os("RENKEI_TANSU").expect("RENKEI_TANSU");
-    let address = free_address();
-    let mut broker = Command::new(tansu);
-    broker.args(["broker", "--storage-engine", "memory://tansu/"]);
-    for option in ["--listener-url", "--advertised-listener-url"] {
-        broker.arg(option).arg(format!("tcp://{address}"));
-    }
-    let mut broker = Child::start("the user's broker", broker.env("RUST_LOG", "warn"));
-    wait_for("the broker listens", Duration::from_secs(30), || {
-        std::net::TcpStream::connect(address).ok()
-    });
+    let kafka = Kafka::start(1);
+    let address = kafka.address(1);
     let report = play(&["--seconds", "5", "--broker", &address.to_string()]);
     assert_eq!(report["delivered"], report["sent"], "{report}");
-    assert!(broker.is_running(), "it is not the demo's to end");
+    let still = std::net::TcpStream::connect(address);
+    assert!(still.is_ok(), "it is not the demo's to end");
 }

@@ -16,30 +16,13 @@ use std::{
     time::Duration,
 };
 
-use lab::{SOON, Site, own_uid, run, said};
-use renkei_testkit::{Child, free_address, python, wait_for};
+use lab::{Site, own_uid, run, said};
+use renkei_testkit::{Kafka, free_address, python};
 use serde_json::{Value, json};
 
 const PROGRAM: &str = include_str!("programs/topics.py");
 const RIGHTS: &str =
     "{produce: [weather], consume: [weath*], describe: [quakes], group: [readers]}";
-
-fn broker() -> (Child, SocketAddr) {
-    let tansu = std::env::var_os("RENKEI_TANSU")
-        .expect("RENKEI_TANSU names the Kafka broker of the tests; `scripts/test` installs it");
-    let address = free_address();
-    let mut command = Command::new(tansu);
-    command
-        .args(["broker", "--storage-engine", "memory://tansu/"])
-        .args(["--listener-url", &format!("tcp://{address}")])
-        .args(["--advertised-listener-url", &format!("tcp://{address}")])
-        .env("RUST_LOG", "warn");
-    let child = Child::start("the broker", &mut command);
-    wait_for("the broker listens", SOON, || {
-        TcpStream::connect(address).ok()
-    });
-    (child, address)
-}
 
 fn offer(hokkaido: &Site, osaka: &Site, broker: SocketAddr, rights: &str) {
     hokkaido.write(&format!(
@@ -68,7 +51,8 @@ fn sites(broker: SocketAddr) -> (Site, Site, SocketAddr) {
 
 #[test]
 fn clients_do_what_they_may_and_learn_what_they_may_not() {
-    let (_broker, address) = broker();
+    let kafka = Kafka::start(1);
+    let address = kafka.address(1);
     let (hokkaido, osaka, local) = sites(address);
     let output = run(Command::new(python())
         .args(["-c", PROGRAM])

@@ -3,10 +3,12 @@
 use std::{
     io::{Read, Seek},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
     process::{Command, Stdio},
+    sync::{LazyLock, mpsc},
     time::{Duration, Instant},
 };
+
+type Start = (String, Command, mpsc::Sender<Child>);
 
 /// A child process that is killed when it goes out of scope. Its output is kept.
 #[derive(Debug)]
@@ -42,6 +44,30 @@ impl Child {
             process,
             output,
         }
+    }
+
+    /// Starts the command so that the kernel kills it with this program, even when that is killed
+    /// itself. Any thread may start it and drop it.
+    pub fn start_bound(name: &str, command: Command) -> Self {
+        // The kernel acts at the end of the thread that started it, so that is one which stays.
+        static STARTER: LazyLock<mpsc::Sender<Start>> = LazyLock::new(|| {
+            let (sender, starts) = mpsc::channel::<Start>();
+            std::thread::spawn(move || {
+                for (name, mut command, done) in starts {
+                    let _ = done.send(Child::start(&name, &mut command));
+                }
+            });
+            sender
+        });
+        let mut bound = Command::new("setpriv");
+        bound
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(command.get_program())
+            .args(command.get_args());
+        let (done, started) = mpsc::channel();
+        let start = (name.to_owned(), bound, done);
+        STARTER.send(start).expect("the thread stays");
+        started.recv().expect("setpriv runs")
     }
 
     /// The process ID.
@@ -141,12 +167,4 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> O
         );
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// The Python interpreter with the packages that tests need, from `RENKEI_PYTHON`.
-pub fn python() -> PathBuf {
-    std::env::var_os("RENKEI_PYTHON").map(PathBuf::from).expect(
-        "RENKEI_PYTHON names the Python interpreter with the packages of the tests; \
-         `scripts/test` installs them and sets it",
-    )
 }

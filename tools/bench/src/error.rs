@@ -10,6 +10,9 @@ pub(crate) enum BenchError {
     /// A program that has to be there.
     #[error("{program} is not there; `scripts/bench` installs and builds all that is needed")]
     Missing { program: String },
+    /// A program of the cache; the text names the command that brings it.
+    #[error("{0}")]
+    NotInstalled(String),
     /// A program that cannot be started or looked at.
     #[error("{program}: {error}")]
     Program {

@@ -4,6 +4,7 @@
 //! Every site is a `renkei up` process of its own with its own state and CA; the demo only starts
 //! programs, watches them through the same status that `renkei status` shows, and counts.
 
+mod broker;
 mod intruders;
 mod pipeline;
 mod process;
@@ -22,6 +23,7 @@ use miette::{IntoDiagnostic, WrapErr, miette};
 use tokio::time::{Instant, sleep};
 
 use self::{
+    broker::Kafka,
     intruders::Attempt,
     pipeline::{Pipeline, Progress, Route},
     process::{Process, command},
@@ -37,6 +39,8 @@ use crate::{
 
 /// How long the last records may take to arrive once the sources have ended.
 const TAIL: Duration = Duration::from_secs(30);
+/// How long the sources may take to write their first records.
+const FIRST_RECORDS: Duration = Duration::from_secs(60);
 
 /// Runs the demo; Ctrl-C, SIGTERM and a closed terminal end it early and clean up.
 pub(crate) async fn run(args: &cli::Demo, form: Output) -> miette::Result<ExitCode> {
@@ -124,7 +128,7 @@ impl World {
         let sites = Sites::plan(folder)
             .into_diagnostic()
             .wrap_err("no loopback addresses")?;
-        let route = self.start_brokers(args, &sites, folder)?;
+        let route = self.start_brokers(args, &sites, folder).await?;
         let config_lines = sites
             .write(&Surroundings {
                 hokkaido_broker: &route.hokkaido_broker,
@@ -141,7 +145,13 @@ impl World {
         self.say("waiting until the sites know each other");
         self.wait_until_linked(&sites).await?;
         let topic = format!("renkei-demo-{}", std::process::id());
-        self.pipeline = Some(Pipeline::start(args, &route, &topic, folder).await?);
+        let started = Pipeline::start(args, &route, &topic, folder).await;
+        if started.is_err() {
+            // A broker that has ended is the better reason.
+            self.nothing_ended()?;
+        }
+        self.pipeline = Some(started?);
+        self.wait_until_written().await?;
         let mut tally = Tally::default();
         let attempts = self.watch(args, &sites, folder, &mut tally).await?;
         let progress = self.collect_tail(&sites, &attempts).await?;
@@ -170,25 +180,28 @@ impl World {
         attempts.push(attempt);
     }
 
-    fn start_brokers(
+    /// Hokkaido's broker and Tokyo's: the user's own, or one that is started for each.
+    async fn start_brokers(
         &mut self,
         args: &cli::Demo,
         sites: &Sites,
         folder: &Path,
     ) -> miette::Result<Route> {
         let mut brokers = Vec::new();
+        let mut starts = Vec::new();
         for (at, site) in [&sites.hokkaido, &sites.tokyo].into_iter().enumerate() {
             if let Some(own) = args.broker.get(at).or(args.broker.first()) {
                 brokers.push(own.clone());
-                continue;
+            } else if let Some(jars) = &args.kafka {
+                let java = &args.java;
+                let listener = site.free_address().into_diagnostic()?;
+                let controller = site.free_address().into_diagnostic()?;
+                let kafka = Kafka { java, jars };
+                starts.push(kafka.start(site.name, listener, controller, folder));
+                brokers.push(listener.to_string());
             }
-            let address = site.free_address().into_diagnostic()?.to_string();
-            let broker = pipeline::start_broker(site.name, &args.tansu, &address, folder)
-                .into_diagnostic()
-                .wrap_err_with(|| format!("cannot start {}", args.tansu.display()))?;
-            self.brokers.push(broker);
-            brokers.push(address);
         }
+        self.brokers = futures_util::future::try_join_all(starts).await?;
         let [hokkaido_broker, tokyo_broker] =
             <[String; 2]>::try_from(brokers).map_err(|_| miette!("two brokers are needed"))?;
         Ok(Route {
@@ -261,6 +274,29 @@ impl World {
                 }
                 Some(_) => sleep(Duration::from_millis(100)).await,
             }
+        }
+    }
+
+    /// Waits for the first record of each source: on a busy machine their start takes longer than
+    /// they are to write.
+    async fn wait_until_written(&mut self) -> miette::Result<()> {
+        self.say("waiting for the first records");
+        let deadline = Instant::now() + FIRST_RECORDS;
+        loop {
+            self.nothing_ended()?;
+            let pipeline = self.pipeline.as_ref();
+            let progress = pipeline.map(Pipeline::progress).unwrap_or_default();
+            if progress.osaka > 0 && progress.kyushu > 0 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let seconds = FIRST_RECORDS.as_secs();
+                return Err(miette!(
+                    help = "run again with --keep FOLDER and read the logs in that folder",
+                    "the sources have written nothing after {seconds} s"
+                ));
+            }
+            sleep(Duration::from_millis(100)).await;
         }
     }
 

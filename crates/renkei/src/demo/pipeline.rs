@@ -1,10 +1,13 @@
-//! The Kafka pipeline: brokers and SINETStream programs that know nothing of the mesh.
+//! The Kafka pipeline: SINETStream programs that know nothing of the mesh.
 
 use std::{io, path::Path, time::Duration};
 
 use serde_json::Value;
 
-use super::process::{Process, Program, command};
+use super::{
+    broker::Kafka,
+    process::{Program, command},
+};
 use crate::cli;
 
 const COLLECTOR: &str = include_str!("programs/collector.py");
@@ -54,7 +57,8 @@ impl Progress {
 
 /// Finds out whether the programs are there before anything is started.
 pub(super) async fn check_programs(args: &cli::Demo) -> miette::Result<()> {
-    const HELP: &str = "`scripts/demo` installs the broker and the Python packages and names them";
+    const HELP: &str =
+        "`scripts/demo` installs Apache Kafka and the Python packages and names them";
     let works = |mut program: tokio::process::Command| async move {
         matches!(program.output().await, Ok(output) if output.status.success())
     };
@@ -67,37 +71,28 @@ pub(super) async fn check_programs(args: &cli::Demo) -> miette::Result<()> {
             "{name} is not a Python with sinetstream, sinetstream-kafka and vega_datasets"
         ));
     }
-    let mut tansu = command(&args.tansu);
-    tansu.arg("--version");
-    if args.broker.is_empty() && !works(tansu).await {
-        let name = args.tansu.display();
-        return Err(miette::miette!(
-            help = format!("{HELP}; or use a broker of your own with --broker HOST:PORT"),
-            "{name} does not run, so there is no broker"
-        ));
+    if !args.broker.is_empty() {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// Starts a broker of its own for a site.
-pub(super) fn start_broker(
-    site: &str,
-    tansu: &Path,
-    address: &str,
-    folder: &Path,
-) -> io::Result<Process> {
-    let mut broker = command(tansu);
-    broker
-        .arg("broker")
-        .args(["--storage-engine", "memory://tansu/"]);
-    broker.args(["--listener-url", &format!("tcp://{address}")]);
-    broker.args(["--advertised-listener-url", &format!("tcp://{address}")]);
-    broker.env("RUST_LOG", "warn");
-    Process::start(
-        &format!("{site}'s broker"),
-        broker,
-        &folder.join(format!("{site}-broker.log")),
-    )
+    let help = format!("{HELP}; or use a broker of your own with --broker HOST:PORT");
+    let Some(jars) = &args.kafka else {
+        return Err(miette::miette!(
+            help = help,
+            "there is no broker: --kafka names no folder with the jars of Apache Kafka"
+        ));
+    };
+    let kafka = Kafka {
+        java: &args.java,
+        jars,
+    };
+    kafka.check().await.map_err(|said| {
+        miette::miette!(
+            help = help,
+            "{} does not run Apache Kafka from {}: {said}",
+            args.java.display(),
+            jars.display()
+        )
+    })
 }
 
 impl Pipeline {

@@ -19,18 +19,22 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 RECORD = os.urandom(1024)
-# A bound on the broker's memory.
+# A bound on what the broker keeps.
 MOST = 1_000_000
 JAVA_PRODUCER = {"socket.send.buffer.bytes": 131072, "socket.receive.buffer.bytes": 32768}
 JAVA_CONSUMER = {"socket.send.buffer.bytes": 131072, "socket.receive.buffer.bytes": 65536}
 
 
 def create(broker, topic):
-    """Creates the topic; the broker, and what lies before it, may still be starting."""
+    """Creates the topic in place of all others; what lies before the broker may still be starting."""
     deadline = time.monotonic() + 30
     while True:
         admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
         try:
+            old = [name for name in admin.list_topics(timeout=5).topics if not name.startswith("__")]
+            if old:
+                for deleted in admin.delete_topics(old, request_timeout=5).values():
+                    deleted.result()
             for created in admin.create_topics([NewTopic(topic, 1, 1)], request_timeout=5).values():
                 created.result()
             return
@@ -75,8 +79,6 @@ def consume(broker, topic, seconds, java):
         "bootstrap.servers": broker,
         "group.id": topic,
         "enable.auto.commit": False,
-        # tansu waits for a part of this time although it has records.
-        "fetch.wait.max.ms": 10,
     }
     consumer = Consumer(settings | (JAVA_CONSUMER if java else {}))
     _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=30)

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use renkei_testkit::find_program;
 use renkei_wan::Side;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -73,16 +74,14 @@ pub(super) struct Client<'a> {
 
 impl<'a> Client<'a> {
     pub(super) fn new(place: Place<'a>, seconds: u32) -> Result<Self, BenchError> {
-        let python = std::env::var_os("RENKEI_PYTHON").ok_or_else(|| BenchError::Missing {
-            program: "the Python with the Kafka clients (RENKEI_PYTHON)".to_owned(),
-        })?;
+        let python = find_program("RENKEI_PYTHON").map_err(BenchError::NotInstalled)?;
         let folder = TempDir::with_prefix("renkei-bench-")
             .map_err(BenchError::file(&std::env::temp_dir()))?;
         let program = folder.path().join("client.py");
         std::fs::write(&program, PROGRAM).map_err(BenchError::file(&program))?;
         Ok(Self {
             place,
-            python: python.into(),
+            python,
             seconds,
             folder,
         })

@@ -3,7 +3,7 @@
 mod broker;
 mod client;
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::time::Duration;
 
 use renkei_testkit::free_address;
 use renkei_wan::{Path, Profile, Wan};
@@ -27,19 +27,18 @@ use self::{
 pub(crate) const ABOUT: About = About {
     name: "kafka",
     title: "Kafka",
-    method: "A broker (tansu, records in memory) at one side, unmodified clients at the other: \
-             over loopback, and across 23 ms in profile 2021. confluent-kafka's producer (acks=1, \
-             its own batching) and consumer (fetch.wait.max.ms=10: tansu waits for a part of that \
-             although it has records), records of 1 KiB that do not compress, one partition; \
-             buffers=java: with the socket buffers that the Java client asks for by default (128 \
-             KiB to send, 32 and 64 KiB to receive). client=sinetstream: SINETStream's writer, \
-             which waits for each record, with consistency AT_LEAST_ONCE (tansu answers what its \
-             default, acks=0, must leave unanswered, and kafka-python closes such a connection). \
-             Every run has a fresh broker. Direct, it advertises its own address; behind Envoy, \
-             two TCP proxies with mutual TLS 1.3, it advertises the near Envoy's, as an operator \
-             would have to set it; behind Renkei (protocol: kafka) it keeps its own address, and \
-             the proxies rewrite it in every response. Cores of broker and client: where they, and \
-             not the path, are the limit. tansu takes one request of a connection after the other.",
+    method: "A broker (one node of Apache Kafka 4.4, records in the page cache) at one side, \
+             unmodified clients at the other: over loopback, and across 23 ms in profile 2021. \
+             confluent-kafka's producer (acks=1, its own batching) and consumer, records of 1 KiB \
+             that do not compress, one partition; buffers=java: with the socket buffers that the \
+             Java client asks for by default (128 KiB to send, 32 and 64 KiB to receive). \
+             client=sinetstream: SINETStream's writer with consistency AT_LEAST_ONCE, which waits \
+             for each record. Every system has a broker of its own, warmed by a run that is not \
+             counted. Direct, it advertises its own address; behind Envoy, two TCP proxies with \
+             mutual TLS 1.3, it advertises the near Envoy's, as an operator would have to set it; \
+             behind Renkei (protocol: kafka) it keeps its own address, and the proxies rewrite it \
+             in every response. Cores of broker and client: where they, and not the path, are the \
+             limit.",
     drawn: &[PRODUCED, CONSUMED, RECORDS],
 };
 
@@ -71,24 +70,50 @@ pub(crate) fn measure(choice: &Choice) -> Result<Series, BenchError> {
     let mut series = Series::new(ABOUT.name);
     let loopback = Cases::of("loopback", choice);
     if loopback.any() {
-        let at = (Ipv4Addr::LOCALHOST, free_address().port()).into();
-        let backend = Backend {
-            outside: at,
-            inside: at,
-            protocol: Protocol::Kafka,
-        };
-        place(&mut series, &loopback, Place::Loopback, backend, choice)?;
+        place(&mut series, &loopback, Place::Loopback, choice)?;
     }
     let far = Cases::of("rtt=23 profile=2021 loss=0", choice);
     if far.any() {
         let wan = Wan::new(Path::new(Duration::from_millis(23)), Profile::Year2021, 1)?;
-        let backend = Backend {
-            protocol: Protocol::Kafka,
-            ..Backend::on_side_b(free_address().port())
-        };
-        place(&mut series, &far, Place::Wan(&wan), backend, choice)?;
+        place(&mut series, &far, Place::Wan(&wan), choice)?;
     }
     Ok(series)
+}
+
+/// A free place for a broker.
+fn backend(place: Place<'_>) -> Backend {
+    let port = free_address().port();
+    let on_side_b = Backend::on_side_b(port);
+    Backend {
+        outside: match place {
+            Place::Loopback => on_side_b.inside,
+            Place::Wan(_) => on_side_b.outside,
+        },
+        protocol: Protocol::Kafka,
+        ..on_side_b
+    }
+}
+
+/// A system with its broker.
+#[derive(Debug)]
+struct Setup {
+    pair: Pair,
+    broker: Broker,
+}
+
+impl Setup {
+    fn start(system: System, place: Place<'_>) -> Result<Self, BenchError> {
+        let backend = backend(place);
+        let pair = Pair::start(system, place, backend)?;
+        // What clients are told to connect to must lead through the system.
+        let advertised = match system {
+            System::Direct => backend.outside,
+            System::Renkei => backend.inside,
+            _ => pair.address,
+        };
+        let broker = Broker::start(place, backend.inside.port(), advertised)?;
+        Ok(Self { pair, broker })
+    }
 }
 
 /// The cases of a place, as far as they are asked for.
@@ -122,36 +147,30 @@ fn place(
     series: &mut Series,
     cases: &Cases,
     place: Place<'_>,
-    backend: Backend,
     choice: &Choice,
 ) -> Result<(), BenchError> {
-    let pairs: Vec<Pair> = choice
+    let setups: Vec<Setup> = choice
         .systems(&SYSTEMS)
         .into_iter()
-        .map(|system| Pair::start(system, place, backend))
+        .map(|system| Setup::start(system, place))
         .collect::<Result<_, _>>()?;
     let client = Client::new(place, choice.seconds)?;
-    for run in 1..=choice.runs {
-        for pair in &pairs {
-            // What clients are told to connect to must lead through the system.
-            let advertised = match pair.system {
-                System::Direct => backend.outside,
-                System::Renkei => backend.inside,
-                _ => pair.address,
-            };
-            let broker = Broker::start(place, backend.inside.port(), advertised)?;
-            let told = one(series, cases, &client, pair, &broker)?;
-            tell(&format!(
-                "kafka: run {run} of {}, {}: {told}",
-                choice.runs,
-                pair.system.name()
-            ));
+    let mut warming = Series::new(ABOUT.name);
+    for run in 0..=choice.runs {
+        let series = if run == 0 { &mut warming } else { &mut *series };
+        for Setup { pair, broker } in &setups {
+            let told = one(series, cases, &client, pair, broker)?;
+            let name = pair.system.name();
+            tell(&match run {
+                0 => format!("kafka: warm-up, {name}: {told}"),
+                _ => format!("kafka: run {run} of {}, {name}: {told}", choice.runs),
+            });
         }
     }
     Ok(())
 }
 
-/// All cases of a system with a fresh broker; gives a line about them.
+/// All cases of a system; gives a line about them.
 fn one(
     series: &mut Series,
     cases: &Cases,

@@ -1,6 +1,6 @@
 """Creates a topic at a broker, as its operator would: topic.py HOST:PORT TOPIC.
 
-Waits for the broker to come up, at most 30 s.
+Waits for the broker to come up, at most 60 s.
 """
 
 import sys
@@ -12,7 +12,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 def main():
     broker, topic = sys.argv[1], sys.argv[2]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             admin = KafkaAdminClient(bootstrap_servers=broker)
