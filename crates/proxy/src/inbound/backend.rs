@@ -66,11 +66,32 @@ pub(super) async fn reach(
             .connect(service, shared, OnClose::Reset)
             .await;
     };
-    let mut broker = shared.brokers.find(&service.name, node);
-    if matches!(broker, Broker::Unknown | Broker::Unheard) {
-        learn(service, shared).await;
-        broker = shared.brokers.find(&service.name, node);
+    let known = shared.brokers.find(&service.name, node);
+    let tried = match known {
+        Broker::At { .. } => reach_broker(service, node, &known, shared).await,
+        Broker::Unknown | Broker::Unheard => Err(Unreachable::NoBroker {
+            service: service.name.clone(),
+            node,
+        }),
+    };
+    let (Err(Unreachable::Broker { .. }) | Err(Unreachable::NoBroker { .. })) = tried else {
+        return tried;
+    };
+    // It is not known, or no longer where it was: the others say where it is.
+    learn(service, shared).await;
+    match shared.brokers.find(&service.name, node) {
+        found @ Broker::At { .. } if found == known => tried,
+        found => reach_broker(service, node, &found, shared).await,
     }
+}
+
+/// Connects to a broker where it is known to be.
+async fn reach_broker(
+    service: &Service,
+    node: i32,
+    broker: &Broker,
+    shared: &Arc<Shared>,
+) -> Result<TcpStream, Unreachable> {
     let (name, limit) = (service.name.clone(), shared.limits.connect_time);
     match broker {
         Broker::Unheard => {
@@ -90,7 +111,7 @@ pub(super) async fn reach(
                 .connect(service, shared, OnClose::Reset)
                 .await
         }
-        Broker::At { address, .. } => match connect(&address, limit, OnClose::Reset).await {
+        Broker::At { address, .. } => match connect(address, limit, OnClose::Reset).await {
             Ok((stream, peer)) => {
                 keep_alive(&stream, peer);
                 Ok(stream)
@@ -98,7 +119,7 @@ pub(super) async fn reach(
             Err(error) => Err(Unreachable::Broker {
                 service: name,
                 node,
-                address,
+                address: address.clone(),
                 error,
             }),
         },
