@@ -36,6 +36,7 @@ pub mod relay;
 mod revocation;
 mod shared;
 mod status;
+mod tcp_info;
 mod trunk;
 mod wan;
 

@@ -57,8 +57,8 @@ impl CallerError {
     }
 }
 
-/// Whether the process at the other end of an accepted connection satisfies every selector. May
-/// block on the user database and `/proc`.
+/// Whether the process at the other end of an accepted connection satisfies every selector, if
+/// that connection is still open afterwards. May block on the user database and `/proc`.
 pub fn attest(
     selectors: &[Selector],
     peer: SocketAddr,
@@ -66,19 +66,31 @@ pub fn attest(
     digests: &Digests,
 ) -> Result<SocketOwner, CallerError> {
     let owner = socket_owner(peer, local)?;
-    check(selectors, &owner, digests)?;
+    let needs_process = check_user(selectors, &owner)?;
+    if needs_process {
+        holder::check(selectors, &owner, digests).map_err(|reason| CallerError::OtherProcess {
+            user: user_name(owner.uid),
+            reason,
+        })?;
+        // The inode may have gone to another socket, and the processes looked at be those of that.
+        if socket_owner(peer, local)? != owner {
+            return Err(OwnerError::Closed(peer).into());
+        }
+    }
     Ok(owner)
 }
 
 /// Whether the process at the other end certainly satisfies every selector, as far as that can be
-/// told without blocking: by its user alone. If not, [`attest`] decides.
+/// told without blocking: by its user alone. If not, [`attest`] decides. This too holds only if
+/// the connection is still open afterwards.
 pub fn is_plainly(selectors: &[Selector], peer: SocketAddr, local: SocketAddr) -> bool {
     let uids: Option<Vec<u32>> = selectors.iter().map(known_uid).collect();
     let Some(uids) = uids.filter(|uids| !uids.is_empty()) else {
         return false;
     };
     let found = sock_diag::lookup(canonical(peer), canonical(local));
-    matches!(found, Ok(Some(owner)) if owner.inode != 0 && uids.iter().all(|uid| *uid == owner.uid))
+    let owner = found.ok().flatten().and_then(|row| row.open());
+    owner.is_some_and(|owner| uids.iter().all(|uid| *uid == owner.uid))
 }
 
 /// The user that a selector asks for, if it asks for nothing else and no look-up is needed.
@@ -95,22 +107,18 @@ fn known_uid(selector: &Selector) -> Option<u32> {
     }
 }
 
-/// Whether a socket's owner satisfies every selector; a workload without any is nobody's.
-fn check(
-    selectors: &[Selector],
-    owner: &SocketOwner,
-    digests: &Digests,
-) -> Result<(), CallerError> {
+/// Whether a socket's user satisfies every selector that asks about users. `true` if other selectors
+/// ask about its processes; a workload without any selector is nobody's.
+fn check_user(selectors: &[Selector], owner: &SocketOwner) -> Result<bool, CallerError> {
     let other_user = |selector: &Selector| CallerError::OtherUser {
         found: user_name(owner.uid),
         selector: selector.to_string(),
     };
-    let other_process = |reason: String| CallerError::OtherProcess {
-        user: user_name(owner.uid),
-        reason,
-    };
     if selectors.is_empty() {
-        return Err(other_process("the workload has no selectors".to_owned()));
+        return Err(CallerError::OtherProcess {
+            user: user_name(owner.uid),
+            reason: "the workload has no selectors".to_owned(),
+        });
     }
     let mut needs_process = false;
     for selector in selectors {
@@ -122,10 +130,7 @@ fn check(
             _ => needs_process = true,
         }
     }
-    if needs_process {
-        holder::check(selectors, owner, digests).map_err(other_process)?;
-    }
-    Ok(())
+    Ok(needs_process)
 }
 
 fn uid_of(name: &str) -> Option<u32> {

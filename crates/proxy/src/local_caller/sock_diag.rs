@@ -17,8 +17,9 @@ use netlink_packet_sock_diag::{
     inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags},
 };
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIAG};
+use procfs::net::TcpState;
 
-use super::{SocketOwner, canonical};
+use super::{Row, SocketOwner, canonical};
 
 /// INET_DIAG_NOCOOKIE: any socket with these addresses.
 const NO_COOKIE: [u8; 8] = [0xff; 8];
@@ -39,7 +40,7 @@ thread_local! {
 }
 
 /// `None` if there is no such socket, or no such module in the kernel. Never waits.
-pub(super) fn lookup(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<SocketOwner>> {
+pub(super) fn lookup(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<Row>> {
     let socket = match ASKING.take() {
         Some(socket) => socket,
         None => open()?,
@@ -87,7 +88,7 @@ fn request(peer: SocketAddr, local: SocketAddr) -> Vec<u8> {
     bytes
 }
 
-fn read(answer: &[u8], peer: SocketAddr, local: SocketAddr) -> io::Result<Option<SocketOwner>> {
+fn read(answer: &[u8], peer: SocketAddr, local: SocketAddr) -> io::Result<Option<Row>> {
     let invalid = |error: &dyn std::fmt::Display| {
         io::Error::new(io::ErrorKind::InvalidData, error.to_string())
     };
@@ -96,7 +97,7 @@ fn read(answer: &[u8], peer: SocketAddr, local: SocketAddr) -> io::Result<Option
         NetlinkMessage::deserialize(answer).map_err(|error| invalid(&error))?;
     match message.payload {
         NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found)) => {
-            Ok(owner(&found, peer, local))
+            Ok(row(&found, peer, local))
         }
         NetlinkPayload::Error(error) => {
             let error = error.to_io();
@@ -112,12 +113,14 @@ fn read(answer: &[u8], peer: SocketAddr, local: SocketAddr) -> io::Result<Option
 
 /// The kernel falls back to a listening socket when no connection fits: only a socket that is
 /// connected to us counts.
-fn owner(found: &InetResponse, peer: SocketAddr, local: SocketAddr) -> Option<SocketOwner> {
+fn row(found: &InetResponse, peer: SocketAddr, local: SocketAddr) -> Option<Row> {
     let id = &found.header.socket_id;
     let from = canonical(SocketAddr::new(id.source_address, id.source_port));
     let to = canonical(SocketAddr::new(id.destination_address, id.destination_port));
-    (from == peer && to == local).then(|| SocketOwner {
+    let owner = SocketOwner {
         uid: found.header.uid,
         inode: u64::from(found.header.inode),
-    })
+    };
+    let state = TcpState::from_u8(found.header.state)?;
+    (from == peer && to == local).then_some(Row { state, owner })
 }

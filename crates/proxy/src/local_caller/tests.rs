@@ -41,8 +41,9 @@ fn both_tables_of_the_kernel_agree_on_the_owner() {
         let owner = socket_owner(peer, local).unwrap();
         assert_eq!(owner.uid, own_uid());
         assert_ne!(owner.inode, 0);
-        assert_eq!(sock_diag::lookup(peer, local).unwrap(), Some(owner));
-        assert_eq!(proc_net::lookup(peer, local).unwrap(), Some(owner));
+        let row = sock_diag::lookup(peer, local).unwrap().unwrap();
+        assert_eq!(row.open(), Some(owner));
+        assert_eq!(proc_net::lookup(peer, local).unwrap(), Some(row));
         drop(caller);
     }
 }
@@ -76,12 +77,14 @@ fn an_ipv6_socket_with_an_ipv4_peer_is_found() {
     caller.set_only_v6(false).unwrap();
     let mapped: SocketAddr = format!("[::ffff:127.0.0.1]:{port}").parse().unwrap();
     caller.connect(&mapped.into()).unwrap();
-    let (peer, local) = ends(&listener.accept().unwrap().0);
+    let (ours, _) = listener.accept().unwrap();
+    let (peer, local) = ends(&ours);
     assert_eq!(socket_owner(peer, local).unwrap().uid, own_uid());
     assert_eq!(
         proc_net::lookup(canonical(peer), local)
             .unwrap()
             .unwrap()
+            .owner
             .uid,
         own_uid()
     );

@@ -18,6 +18,7 @@ use crate::{
     relay::{self, End, Side},
     revocation,
     shared::Shared,
+    tcp_info,
 };
 
 pub(super) async fn run(
@@ -54,8 +55,23 @@ async fn open(
     dial::dial(route, node, shared).await
 }
 
-/// Asks the kernel whose connection it is; where blocking is allowed, if it must be.
+/// Asks the kernel whose connection it is. Whoever was found is its caller only if it is open
+/// afterwards: the bytes of a connection that was reset are those of a process that left.
 async fn attest(
+    app: &TcpStream,
+    peer: SocketAddr,
+    route: &Arc<Route>,
+    shared: &Arc<Shared>,
+) -> Result<(), Failure> {
+    look_up(app, peer, route, shared).await?;
+    match tcp_info::is_open(app) {
+        true => Ok(()),
+        false => Err(Failure::CallerGone),
+    }
+}
+
+/// Looks the caller up, where blocking is allowed if it must be.
+async fn look_up(
     app: &TcpStream,
     peer: SocketAddr,
     route: &Arc<Route>,

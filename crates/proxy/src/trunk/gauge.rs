@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use renkei_trunk::{LaneAdvice, LaneAdvisor, LaneId, LaneSample};
 use tokio::time::Instant;
 
-use super::{MAX_LANES, driver::Driver, manager::TICK, tcp_info::TcpInfo};
+use super::{MAX_LANES, driver::Driver, manager::TICK};
+use crate::tcp_info::TcpInfo;
 
 /// What was seen of the lanes at the last look.
 pub(super) struct Gauge {

@@ -26,7 +26,6 @@ mod outlet;
 mod panic;
 mod record;
 mod stream;
-mod tcp_info;
 mod way;
 
 use renkei_trunk::Config;

@@ -97,23 +97,21 @@ impl Process {
             Err(Errno::ENOPROTOOPT) => None,
             Err(_) => return Err(AttestError::Gone(pid)),
         };
-        Self::open_with(pid, pidfd, credentials.uid(), credentials.gid())
+        let user = (credentials.uid(), credentials.gid());
+        Self::open_with(pid, pidfd, Some(user))
     }
 
     /// A process by its ID, with the user and group it has now. The caller knows by other means
     /// that the ID was this process's a moment ago, and must check that again afterwards.
     pub fn open(pid: i32) -> Result<Self, AttestError> {
-        let status = open_directory(pid)?
-            .status()
-            .map_err(|error| unreadable(pid, &error))?;
-        Self::open_with(pid, None, status.euid, status.egid)
+        Self::open_with(pid, None, None)
     }
 
+    /// Without `connected_as`, user and group are those of the process that the handle is for, now.
     fn open_with(
         pid: i32,
         pidfd: Option<OwnedFd>,
-        uid: u32,
-        gid: u32,
+        connected_as: Option<(u32, u32)>,
     ) -> Result<Self, AttestError> {
         let pidfd = pidfd.or_else(|| pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok());
         let directory = open_directory(pid)?;
@@ -121,6 +119,14 @@ impl Process {
             .stat()
             .map_err(|error| unreadable(pid, &error))?
             .starttime;
+        let (uid, gid) = match connected_as {
+            Some(user) => user,
+            None => {
+                let status = directory.status();
+                let status = status.map_err(|error| unreadable(pid, &error))?;
+                (status.euid, status.egid)
+            }
+        };
         let process = Self {
             pid,
             uid,

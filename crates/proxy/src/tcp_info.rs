@@ -1,4 +1,5 @@
-//! What the kernel says of a connection (`TCP_INFO`, tcp(7)): whether buffers hold it back.
+//! What the kernel says of a connection (`TCP_INFO`, tcp(7)): whether it is open, and whether
+//! buffers hold it back.
 
 use std::{os::fd::AsRawFd, time::Duration};
 
@@ -10,6 +11,7 @@ use tokio::net::TcpStream;
 const SIZE: usize = 512;
 
 /// Where fields stand in `struct tcp_info` (include/uapi/linux/tcp.h), which only grows at its end.
+const STATE: usize = 0;
 const RTT: usize = 68;
 const TOTAL_RETRANS: usize = 100;
 const BYTES_ACKED: usize = 120;
@@ -18,21 +20,34 @@ const MIN_RTT: usize = 148;
 const RWND_LIMITED: usize = 176;
 const SNDBUF_LIMITED: usize = 184;
 
+/// States of a socket whose other end may still send, or has sent its last byte in order
+/// (include/net/tcp_states.h).
+const ESTABLISHED: u8 = 1;
+const CLOSE_WAIT: u8 = 8;
+
+/// Whether an accepted connection was neither reset nor ended from here.
+pub(crate) fn is_open(connection: &impl AsRawFd) -> bool {
+    let mut info = [0; SIZE];
+    let length = read(connection, &mut info).unwrap_or(0);
+    let state = info.get(..length).and_then(|info| info.get(STATE));
+    matches!(state, Some(&(ESTABLISHED | CLOSE_WAIT)))
+}
+
 /// Totals of a connection since its beginning.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct TcpInfo {
+pub(crate) struct TcpInfo {
     acked: u64,
     notsent: u64,
     rwnd_limited: Duration,
     sndbuf_limited: Duration,
     round_trip: Duration,
     least_round_trip: Duration,
-    pub(super) retransmitted: u64,
+    pub(crate) retransmitted: u64,
 }
 
 impl TcpInfo {
     /// Of a connection; of one that has none, nothing.
-    pub(super) fn of(connection: &TcpStream) -> Option<Self> {
+    pub(crate) fn of(connection: &TcpStream) -> Option<Self> {
         let mut info = [0; SIZE];
         let length = read(connection, &mut info)?;
         let info = info.get(..length)?;
@@ -48,12 +63,12 @@ impl TcpInfo {
     }
 
     /// Whether segments were ever lost, so that its window is not what a new connection's is.
-    pub(super) fn has_lost(&self) -> bool {
+    pub(crate) fn has_lost(&self) -> bool {
         self.retransmitted > 0
     }
 
     /// What happened since an earlier look.
-    pub(super) fn since(&self, earlier: &Self) -> LaneSample {
+    pub(crate) fn since(&self, earlier: &Self) -> LaneSample {
         LaneSample {
             goodput: self.acked.saturating_sub(earlier.acked),
             sndbuf_limited: self.sndbuf_limited.saturating_sub(earlier.sndbuf_limited),
@@ -70,7 +85,7 @@ impl TcpInfo {
     unsafe_code,
     reason = "no library reads this option; the kernel writes at most the length given"
 )]
-fn read(connection: &TcpStream, info: &mut [u8; SIZE]) -> Option<usize> {
+fn read(connection: &impl AsRawFd, info: &mut [u8; SIZE]) -> Option<usize> {
     let mut length = libc::socklen_t::try_from(SIZE).ok()?;
     // SAFETY: the descriptor is open while `connection` is borrowed, and both pointers are to
     // memory of this call's own, of the length that the kernel is told.
@@ -101,6 +116,28 @@ mod tests {
     use tokio::{io::AsyncReadExt, net::TcpListener};
 
     use super::*;
+
+    #[test]
+    fn a_connection_is_open_until_it_is_reset_and_not_only_until_its_other_end_closes() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let connection = || {
+            let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (near, listener.accept().unwrap().0)
+        };
+        let (near, far) = connection();
+        assert!(is_open(&far));
+        near.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(is_open(&far));
+        let (mut near, far) = connection();
+        near.write_all(b"left behind").unwrap();
+        let reset = socket2::SockRef::from(&near);
+        reset.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(near);
+        // A program that another test starts has a copy of the socket until it runs.
+        while is_open(&far) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 
     #[tokio::test]
     async fn the_kernel_tells_what_the_peer_has_and_what_waits() {
