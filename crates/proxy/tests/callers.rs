@@ -13,11 +13,12 @@ mod lab;
 
 use std::{
     net::SocketAddr,
+    os::unix::process::CommandExt,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
 };
 
-use lab::{Lab, Node};
+use lab::{Lab, Node, eventually};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -142,4 +143,70 @@ async fn a_strangers_bytes_are_not_the_workloads_that_takes_over_its_port() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_strangers_bytes_are_not_those_of_a_workload_found_by_its_process() {
     only_the_workload_is_heard("'unix:gid:4243', 'unix:path:/usr/bin/perl'", 60).await;
+}
+
+/// What callers say that write a line and exit: all of them have, before the proxy can accept the
+/// first, for this test blocks its only thread.
+async fn heard_of_callers_that_exit(
+    selectors: &str,
+    times: usize,
+) -> (Node, Lab, Arc<Mutex<Vec<u8>>>) {
+    let (backend, heard) = recorder().await;
+    let lab = Lab::new(&[backend]);
+    let hokkaido = lab.hokkaido().await;
+    let text = lab
+        .osaka_text_for(WORKLOAD)
+        .replace(&format!("'unix:uid:{WORKLOAD}'"), selectors);
+    let osaka = Node::start(&text, lab.osaka_identities()).await;
+    let script = format!(
+        "echo x > /dev/tcp/{}/{}",
+        lab.listen.ip(),
+        lab.listen.port()
+    );
+    for _ in 0..times {
+        let mut echo = Command::new("bash");
+        echo.args(["-c", &script]).uid(WORKLOAD).gid(WORKLOAD);
+        assert!(echo.status().unwrap().success());
+    }
+    std::mem::forget(hokkaido);
+    (osaka, lab, heard)
+}
+
+#[tokio::test]
+async fn callers_that_write_and_exit_at_once_are_all_heard() {
+    const TIMES: usize = 100;
+    let (osaka, _lab, heard) = heard_of_callers_that_exit("'unix:uid:4243'", TIMES).await;
+    eventually("every line", || {
+        assert_eq!(osaka.reasons(), Vec::<&str>::new());
+        let heard = heard.lock().unwrap().clone();
+        (heard == b"x\n".repeat(TIMES)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn callers_that_exit_before_their_process_is_examined_are_refused_counted_and_reset() {
+    const TIMES: usize = 5;
+    let selectors = "'unix:uid:4243', 'unix:gid:4243'";
+    let (osaka, lab, heard) = heard_of_callers_that_exit(selectors, TIMES).await;
+    eventually("every refusal", || {
+        (osaka.reasons() == ["caller_closed"; TIMES]).then_some(())
+    })
+    .await;
+    let sentence = osaka.refusal("caller_closed").await;
+    assert!(
+        sentence.contains("its process can no longer be examined"),
+        "{sentence}"
+    );
+    // What is left of a caller sends its FIN again and again, until it is reset.
+    let listen = lab.listen;
+    eventually("no caller has anything left to send", || {
+        let sockets = procfs::net::tcp().unwrap();
+        let waiting = sockets.iter().any(|socket| {
+            socket.remote_address == listen && socket.state == procfs::net::TcpState::FinWait1
+        });
+        (!waiting).then_some(())
+    })
+    .await;
+    assert!(heard.lock().unwrap().is_empty());
 }

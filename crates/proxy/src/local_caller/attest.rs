@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -12,7 +11,7 @@ use renkei_site::{Selector, UnixSelector};
 
 use renkei_runtime::process::Digests;
 
-use super::{OwnerError, SocketOwner, canonical, holder, sock_diag, socket_owner};
+use super::{Caller, OwnerError, SocketOwner, holder, socket_owner};
 
 /// How long the user database's word on a name is taken without asking again.
 const FRESH: Duration = Duration::from_secs(5);
@@ -57,40 +56,45 @@ impl CallerError {
     }
 }
 
-/// Whether the process at the other end of an accepted connection satisfies every selector, if
-/// that connection is still open afterwards. May block on the user database and `/proc`.
-pub fn attest(
-    selectors: &[Selector],
-    peer: SocketAddr,
-    local: SocketAddr,
-    digests: &Digests,
-) -> Result<SocketOwner, CallerError> {
-    let owner = socket_owner(peer, local)?;
-    let needs_process = check_user(selectors, &owner)?;
-    if needs_process {
-        holder::check(selectors, &owner, digests).map_err(|reason| CallerError::OtherProcess {
+impl Caller {
+    /// Whether the process at the other end of an accepted connection satisfies every selector, if
+    /// that connection is still open afterwards. May block on the user database and `/proc`.
+    pub fn attest(
+        &self,
+        selectors: &[Selector],
+        digests: &Digests,
+    ) -> Result<SocketOwner, CallerError> {
+        let owner = self.owner()?;
+        let needs_process = check_user(selectors, &owner)?;
+        if !needs_process {
+            return Ok(owner);
+        }
+        if owner.inode == 0 {
+            return Err(OwnerError::Closed(self.peer).into());
+        }
+        let examined = holder::check(selectors, &owner, digests);
+        // The inode may have gone to another socket, and the processes looked at be those of that.
+        if socket_owner(self.peer, self.local)? != owner {
+            return Err(OwnerError::Closed(self.peer).into());
+        }
+        examined.map_err(|reason| CallerError::OtherProcess {
             user: user_name(owner.uid),
             reason,
         })?;
-        // The inode may have gone to another socket, and the processes looked at be those of that.
-        if socket_owner(peer, local)? != owner {
-            return Err(OwnerError::Closed(peer).into());
-        }
+        Ok(owner)
     }
-    Ok(owner)
-}
 
-/// Whether the process at the other end certainly satisfies every selector, as far as that can be
-/// told without blocking: by its user alone. If not, [`attest`] decides. This too holds only if
-/// the connection is still open afterwards.
-pub fn is_plainly(selectors: &[Selector], peer: SocketAddr, local: SocketAddr) -> bool {
-    let uids: Option<Vec<u32>> = selectors.iter().map(known_uid).collect();
-    let Some(uids) = uids.filter(|uids| !uids.is_empty()) else {
-        return false;
-    };
-    let found = sock_diag::lookup(canonical(peer), canonical(local));
-    let owner = found.ok().flatten().and_then(|row| row.open());
-    owner.is_some_and(|owner| uids.iter().all(|uid| *uid == owner.uid))
+    /// Whether the process at the other end certainly satisfies every selector, as far as that can
+    /// be told without blocking: by its user alone. If not, [`Caller::attest`] decides. This too
+    /// holds only if the connection is still open afterwards.
+    pub fn is_plainly(&self, selectors: &[Selector]) -> bool {
+        let uids: Option<Vec<u32>> = selectors.iter().map(known_uid).collect();
+        let Some(uids) = uids.filter(|uids| !uids.is_empty()) else {
+            return false;
+        };
+        self.seen
+            .is_some_and(|owner| uids.iter().all(|uid| *uid == owner.uid))
+    }
 }
 
 /// The user that a selector asks for, if it asks for nothing else and no look-up is needed.

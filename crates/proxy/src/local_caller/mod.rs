@@ -16,6 +16,7 @@
 //!   an inode that was freed is given to the next socket.
 
 mod attest;
+mod closed;
 mod holder;
 mod proc_net;
 mod reading;
@@ -25,14 +26,15 @@ use std::{io, net::SocketAddr};
 
 use procfs::net::TcpState;
 
-pub use attest::{CallerError, attest, is_plainly};
+pub use attest::CallerError;
+pub(crate) use closed::{hold_ends, release_end};
 
 /// The kernel's word on the other end of a local connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketOwner {
     /// The user that opened the socket.
     pub uid: u32,
-    /// The socket's inode, by which its holder is found.
+    /// The socket's inode, by which its holder is found; 0 if its process has closed it.
     pub inode: u64,
 }
 
@@ -45,12 +47,14 @@ struct Row {
 
 impl Row {
     /// The owner, if the socket can be the other end of a connection that is open here: past its
-    /// handshake, and at most closed for sending. One that its process has closed has no inode,
-    /// and on older kernels the user 0.
+    /// handshake, and at most closed for sending. One that its process has closed has no inode.
     fn open(&self) -> Option<SocketOwner> {
         use TcpState::{Established, FinWait1, FinWait2};
-        let open = matches!(self.state, Established | FinWait1 | FinWait2);
-        (open && self.owner.inode != 0).then_some(self.owner)
+        let open = match self.owner.inode {
+            0 => closed::is_closed(self) && closed::keeps_user(),
+            _ => matches!(self.state, Established | FinWait1 | FinWait2),
+        };
+        open.then_some(self.owner)
     }
 }
 
@@ -61,25 +65,56 @@ pub enum OwnerError {
     #[error("{0} is not a socket of this machine: only its own processes may use this listener")]
     Foreign(SocketAddr),
     /// The kernel no longer knows whose it was.
-    #[error("the caller at {0} closed its socket before its owner could be told")]
+    #[error(
+        "the caller at {0} has closed its connection: its process can no longer be examined, and \
+         kernels before 6.17 no longer know its user"
+    )]
     Closed(SocketAddr),
     /// Neither source of the tables works.
     #[error("the kernel's socket tables cannot be read: {0}")]
     Tables(#[source] io::Error),
 }
 
-/// Finds the owner of the socket at `peer` that is connected to `local`, our end.
-pub fn socket_owner(peer: SocketAddr, local: SocketAddr) -> Result<SocketOwner, OwnerError> {
-    let (peer, local) = (canonical(peer), canonical(local));
-    let found = match sock_diag::lookup(peer, local) {
-        Ok(Some(row)) => Some(row),
-        // "No such socket" and "no such module" are the same error.
-        Ok(None) if sock_diag::works() => None,
-        Ok(None) | Err(_) => proc_net::lookup(peer, local).map_err(OwnerError::Tables)?,
-    };
-    match found {
+/// The other end of an accepted connection, as it was at the first look.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    peer: SocketAddr,
+    local: SocketAddr,
+    /// Nothing if it was not found without blocking.
+    seen: Option<SocketOwner>,
+}
+
+impl Caller {
+    /// The socket at `peer` that is connected to `local`, our end. To be asked for as soon as the
+    /// connection is accepted: callers may leave at any moment. Never blocks.
+    pub fn at(peer: SocketAddr, local: SocketAddr) -> Self {
+        let (peer, local) = (canonical(peer), canonical(local));
+        let found = sock_diag::lookup(peer, local).ok().flatten();
+        let seen = found.and_then(|row| row.open());
+        Self { peer, local, seen }
+    }
+
+    /// Its owner; looks again if it was not found at once, which may block.
+    fn owner(&self) -> Result<SocketOwner, OwnerError> {
+        self.seen
+            .map_or_else(|| socket_owner(self.peer, self.local), Ok)
+    }
+}
+
+fn socket_owner(peer: SocketAddr, local: SocketAddr) -> Result<SocketOwner, OwnerError> {
+    match find(peer, local).map_err(OwnerError::Tables)? {
         None => Err(OwnerError::Foreign(peer)),
         Some(row) => row.open().ok_or(OwnerError::Closed(peer)),
+    }
+}
+
+/// The socket at `peer` that is connected to `local`, in whichever table can be read.
+fn find(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<Row>> {
+    match sock_diag::lookup(peer, local) {
+        Ok(Some(row)) => Ok(Some(row)),
+        // "No such socket" and "no such module" are the same error.
+        Ok(None) if sock_diag::works() => Ok(None),
+        Ok(None) | Err(_) => proc_net::lookup(peer, local),
     }
 }
 

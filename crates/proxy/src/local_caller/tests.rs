@@ -1,5 +1,5 @@
 use std::{
-    io::Read,
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::process::CommandExt,
     process::{Command, Stdio},
@@ -53,7 +53,7 @@ fn only_users_are_told_without_blocking_and_only_the_right_ones() {
     let (ours, _caller) = connection("127.0.0.1");
     let (peer, local) = ends(&ours);
     let (own, other) = (own_uid(), own_uid() + 1);
-    let plainly = |texts: &[&str]| is_plainly(&selectors(texts), peer, local);
+    let plainly = |texts: &[&str]| Caller::at(peer, local).is_plainly(&selectors(texts));
     assert!(plainly(&[&format!("unix:uid:{own}")]));
     assert!(!plainly(&[&format!("unix:uid:{other}")]));
     assert!(!plainly(&[
@@ -79,13 +79,10 @@ fn an_ipv6_socket_with_an_ipv4_peer_is_found() {
     caller.connect(&mapped.into()).unwrap();
     let (ours, _) = listener.accept().unwrap();
     let (peer, local) = ends(&ours);
+    let peer = canonical(peer);
     assert_eq!(socket_owner(peer, local).unwrap().uid, own_uid());
     assert_eq!(
-        proc_net::lookup(canonical(peer), local)
-            .unwrap()
-            .unwrap()
-            .owner
-            .uid,
+        proc_net::lookup(peer, local).unwrap().unwrap().owner.uid,
         own_uid()
     );
 }
@@ -105,12 +102,52 @@ fn an_address_of_no_socket_here_is_foreign_even_if_somebody_listens_on_it() {
     ));
 }
 
+/// Waits until the caller's socket has no process: a program that another test starts has a copy
+/// of every socket until it runs.
+fn until_closed(peer: SocketAddr, local: SocketAddr) {
+    while find(peer, local)
+        .unwrap()
+        .is_some_and(|row| row.owner.inode != 0)
+    {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
-fn a_caller_that_has_closed_its_socket_is_nobody() {
-    let (ours, caller) = connection("127.0.0.1");
+fn a_caller_that_has_closed_its_socket_is_known_by_its_user_until_its_end_is_let_through() {
+    for on in ["127.0.0.1", "::1"] {
+        let listener = TcpListener::bind((on, 0)).unwrap();
+        hold_ends(&listener);
+        let mut caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut ours, _) = listener.accept().unwrap();
+        let (peer, local) = ends(&ours);
+        caller.write_all(b"a line").unwrap();
+        drop(caller);
+        until_closed(peer, local);
+        let (uid, digests) = (format!("unix:uid:{}", own_uid()), Digests::default());
+        let path = format!("unix:path:{}", std::env::current_exe().unwrap().display());
+        let closed = Caller::at(peer, local);
+        assert!(
+            closed.is_plainly(&selectors(&[&uid])),
+            "Linux 6.17 or later"
+        );
+        let error = closed.attest(&selectors(&[&path]), &digests).unwrap_err();
+        assert_eq!(error.label(), "caller_closed");
+        assert!(crate::tcp_info::is_open(&ours));
+        release_end(&ours);
+        let mut line = Vec::new();
+        ours.read_to_end(&mut line).unwrap();
+        assert_eq!(line, b"a line");
+    }
+}
+
+#[test]
+fn what_is_left_of_a_caller_that_has_closed_its_socket_is_nobody() {
+    let (mut ours, caller) = connection("127.0.0.1");
     let (peer, local) = ends(&ours);
     drop(caller);
-    // A program that another test starts has a copy of every socket until it runs.
+    ours.read_to_end(&mut Vec::new()).unwrap();
+    // The kernel says that the remnant is root's. It acknowledges the end after a moment.
     let answers = (0..1000).map(|_| {
         std::thread::sleep(Duration::from_millis(5));
         socket_owner(peer, local)
@@ -127,7 +164,7 @@ fn every_selector_must_hold() {
     let (ours, _caller) = connection("127.0.0.1");
     let (peer, local) = ends(&ours);
     let digests = Digests::default();
-    let check = |texts: &[&str]| attest(&selectors(texts), peer, local, &digests);
+    let check = |texts: &[&str]| Caller::at(peer, local).attest(&selectors(texts), &digests);
     let (uid, gid) = (own_uid(), rustix::process::getegid().as_raw());
     let uid = format!("unix:uid:{uid}");
     let path = format!("unix:path:{}", std::env::current_exe().unwrap().display());
@@ -175,12 +212,14 @@ fn a_process_of_another_user_is_seen_as_that_user() {
         .unwrap();
     let (mut ours, _) = listener.accept().unwrap();
     let (peer, local) = ends(&ours);
-    let digests = Digests::default();
+    let (digests, caller) = (Digests::default(), Caller::at(peer, local));
     let nobody = selectors(&["unix:uid:65534"]);
-    assert_eq!(attest(&nobody, peer, local, &digests).unwrap().uid, NOBODY);
+    assert_eq!(caller.attest(&nobody, &digests).unwrap().uid, NOBODY);
     let both = selectors(&["unix:uid:65534", "unix:gid:65534"]);
-    attest(&both, peer, local, &digests).unwrap();
-    let error = attest(&selectors(&["unix:uid:0"]), peer, local, &digests).unwrap_err();
+    caller.attest(&both, &digests).unwrap();
+    let error = caller
+        .attest(&selectors(&["unix:uid:0"]), &digests)
+        .unwrap_err();
     assert_eq!(error.label(), "other_user");
     assert!(
         error.to_string().contains("listener is for unix:uid:0"),

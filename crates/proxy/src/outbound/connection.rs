@@ -13,7 +13,7 @@ use super::{
 use crate::{
     flows::{Direction, Flow, Pair},
     kafka::CallerSession,
-    local_caller,
+    local_caller::{self, Caller},
     plain::PlainStream,
     relay::{self, End, Side},
     revocation,
@@ -23,7 +23,7 @@ use crate::{
 
 pub(super) async fn run(
     app: TcpStream,
-    peer: SocketAddr,
+    (peer, caller): (SocketAddr, Option<Caller>),
     (routes, node): (Routes, Option<i32>),
     shared: Arc<Shared>,
     guard: DrainGuard,
@@ -33,7 +33,7 @@ pub(super) async fn run(
         biased;
         () = shared.drain.forced() => return,
         () = route.cut.cancelled() => return,
-        opened = open(&app, peer, &route, node, &shared) => opened,
+        opened = open(&app, caller, &route, node, &shared) => opened,
     };
     match opened {
         Ok(dialled) => carry(app, dialled, (&route, &routes), &shared, guard).await,
@@ -46,12 +46,14 @@ pub(super) async fn run(
 
 async fn open(
     app: &TcpStream,
-    peer: SocketAddr,
+    caller: Option<Caller>,
     route: &Arc<Route>,
     node: Option<i32>,
     shared: &Arc<Shared>,
 ) -> Result<Dialled, Failure> {
-    attest(app, peer, route, shared).await?;
+    let caller = caller.ok_or(Failure::CallerGone)?;
+    attest(app, caller, route, shared).await?;
+    local_caller::release_end(app);
     dial::dial(route, node, shared).await
 }
 
@@ -59,32 +61,25 @@ async fn open(
 /// afterwards: the bytes of a connection that was reset are those of a process that left.
 async fn attest(
     app: &TcpStream,
-    peer: SocketAddr,
+    caller: Caller,
     route: &Arc<Route>,
     shared: &Arc<Shared>,
 ) -> Result<(), Failure> {
-    look_up(app, peer, route, shared).await?;
+    look_up(caller, route, shared).await?;
     match tcp_info::is_open(app) {
         true => Ok(()),
         false => Err(Failure::CallerGone),
     }
 }
 
-/// Looks the caller up, where blocking is allowed if it must be.
-async fn look_up(
-    app: &TcpStream,
-    peer: SocketAddr,
-    route: &Arc<Route>,
-    shared: &Arc<Shared>,
-) -> Result<(), Failure> {
-    let local = app.local_addr().map_err(|_| Failure::CallerGone)?;
-    if local_caller::is_plainly(&route.selectors, peer, local) {
+/// Compares the caller with the selectors, where blocking is allowed if it must be.
+async fn look_up(caller: Caller, route: &Arc<Route>, shared: &Arc<Shared>) -> Result<(), Failure> {
+    if caller.is_plainly(&route.selectors) {
         return Ok(());
     }
     let (route, shared) = (route.clone(), shared.clone());
-    let asked = tokio::task::spawn_blocking(move || {
-        local_caller::attest(&route.selectors, peer, local, &shared.digests)
-    });
+    let asked =
+        tokio::task::spawn_blocking(move || caller.attest(&route.selectors, &shared.digests));
     match asked.await {
         Ok(answer) => answer.map(drop).map_err(Failure::Caller),
         Err(_) => Err(Failure::CallerGone),

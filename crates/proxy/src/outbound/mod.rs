@@ -12,7 +12,7 @@ use renkei_spiffe::SpiffeId;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{kafka::Brokers, listener, shared::Shared};
+use crate::{kafka::Brokers, listener, local_caller, shared::Shared};
 
 pub(crate) use dial::dial_peer;
 pub(crate) use failure::Failure;
@@ -88,6 +88,7 @@ impl Outbound {
         let routes = Arc::new(ArcSwap::from_pointee(route));
         let stop = CancellationToken::new();
         brokers.reopen(&routes, &shared);
+        local_caller::hold_ends(&listener);
         let task = tokio::spawn(serve(listener, None, routes.clone(), shared, stop.clone()));
         Self {
             routes,
@@ -140,6 +141,7 @@ pub(crate) async fn serve_broker(
     shared: Arc<Shared>,
 ) {
     let stop = routes.load().cut.clone();
+    local_caller::hold_ends(&listener);
     serve(listener, Some(node), routes, shared, stop).await;
 }
 
@@ -185,10 +187,13 @@ async fn accept(
             () = &mut ended => break,
             next = next => next,
         };
+        let caller = stream
+            .local_addr()
+            .map(|local| local_caller::Caller::at(peer, local));
         let (routes, shared) = (routes.clone(), shared.clone());
         let guard = shared.drain.guard();
         tokio::spawn(async move {
-            connection::run(stream, peer, (routes, node), shared, guard).await;
+            connection::run(stream, (peer, caller.ok()), (routes, node), shared, guard).await;
             drop(room);
         });
     }
