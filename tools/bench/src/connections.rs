@@ -143,7 +143,7 @@ fn speeds(series: &mut Series, choice: &Choice, backend: Backend) -> Result<(), 
 }
 
 /// Starts a pair and waits until a byte passes.
-fn start(system: System, backend: Backend) -> Result<Pair, BenchError> {
+pub(crate) fn start(system: System, backend: Backend) -> Result<Pair, BenchError> {
     let pair = Pair::start(system, Place::Loopback, backend)?;
     let limit = Instant::now() + READY;
     while let Err(error) = load::open(pair.address) {

@@ -20,6 +20,7 @@ mod nginx;
 mod pair;
 mod place;
 mod process;
+mod quiet;
 mod renkei;
 mod report;
 mod resume;
@@ -67,6 +68,8 @@ enum Bench {
     Kafka,
     /// A transfer while connections are reset and the path is cut (needs root)
     Resume,
+    /// Two quiet connections while 16 processes keep the machine busy
+    Quiet,
     /// All of them
     All,
 }
@@ -90,13 +93,14 @@ fn main() -> ExitCode {
 
 impl Arguments {
     fn run(&self) -> Result<(), BenchError> {
-        const ALL: [Bench; 6] = [
+        const ALL: [Bench; 7] = [
             Bench::Table2,
             Bench::Wan,
             Bench::Loopback,
             Bench::Connections,
             Bench::Kafka,
             Bench::Resume,
+            Bench::Quiet,
         ];
         let wanted =
             |bench: &Bench| self.benches.contains(bench) || self.benches.contains(&Bench::All);
@@ -138,6 +142,7 @@ impl Arguments {
             Bench::Connections => (&connections::ABOUT, connections::measure(choice)?),
             Bench::Kafka => (&kafka::ABOUT, kafka::measure(choice)?),
             Bench::Resume => (&resume::ABOUT, resume::measure(choice)?),
+            Bench::Quiet => (&quiet::ABOUT, quiet::measure(choice)?),
             Bench::Table2 | Bench::All => (&wan::TABLE2, wan::table2(choice)?),
         })
     }
