@@ -21,11 +21,12 @@ use tokio_rustls::TlsStream;
 
 use super::{
     TrunkStream, Watch, Way, config,
-    core::{LaneState, Waiting},
+    core::LaneState,
     driver::{Driver, Taker},
     gauge::Gauge,
     lane::{self, Wire},
     manager::{REST, TICK, Use},
+    outlet::Outlet,
     panic::EndOnPanic,
 };
 use crate::{flows::Pair, shared::Shared};
@@ -70,13 +71,17 @@ pub(crate) async fn serve_lane(
         Err(_) => return Err(io::ErrorKind::TimedOut.into()),
     };
     // The dialer says nothing more until it is answered, so that no byte is under way.
-    let wire = Wire::new(stream)?;
-    match join(&hello, caller, &wire, shared) {
+    let (outlet, inlet) = Wire::new(stream)?.split();
+    let mut outlet = Some(outlet);
+    match join(&hello, caller, &mut outlet, shared) {
         Ok((driver, id)) => {
             tracing::debug!(lane = id.number(), "a lane came");
-            lane::run(driver, id, wire, rest).await
+            lane::run(driver, id, inlet, rest).await
         }
-        Err(refusal) => wire.refuse(&refusal.frame()).await,
+        Err(refusal) => match outlet {
+            Some(outlet) => outlet.refuse(&refusal.frame()).await,
+            None => Ok(()),
+        },
     }
 }
 
@@ -111,7 +116,7 @@ async fn refuse(mut stream: TlsStream<TcpStream>, refusal: Refusal) -> io::Resul
 fn join(
     hello: &Hello,
     caller: Caller,
-    wire: &Wire,
+    outlet: &mut Option<Outlet>,
     shared: &Arc<Shared>,
 ) -> Result<(Arc<Driver>, LaneId), Refusal> {
     let pair = caller.pair.ends();
@@ -122,7 +127,7 @@ fn join(
         .unwrap_or_else(PoisonError::into_inner);
     if let Some(driver) = known.get(&hello.trunk) {
         let driver = driver.clone();
-        let id = accept(&driver, hello, &pair, wire)?;
+        let id = accept(&driver, hello, &pair, outlet)?;
         return Ok((driver, id));
     }
     let mut incarnation = [0; 8];
@@ -137,7 +142,7 @@ fn join(
         u64::from_be_bytes(incarnation),
     )?;
     let (driver, events) = Driver::start(trunk, &shared.ledger);
-    let id = accept(&driver, hello, &pair, wire)?;
+    let id = accept(&driver, hello, &pair, outlet)?;
     known.insert(hello.trunk, driver.clone());
     shared.census.enter(caller.pair.clone(), &driver);
     let (caller, used) = (Arc::new(caller), Arc::new(Use::default()));
@@ -162,10 +167,17 @@ fn taker(caller: &Arc<Caller>, used: &Arc<Use>, shared: &Arc<Shared>) -> Taker {
     })
 }
 
-fn accept(driver: &Arc<Driver>, hello: &Hello, pair: &str, wire: &Wire) -> Result<LaneId, Refusal> {
+/// Takes the lane, and with it its outlet.
+fn accept(
+    driver: &Arc<Driver>,
+    hello: &Hello,
+    pair: &str,
+    outlet: &mut Option<Outlet>,
+) -> Result<LaneId, Refusal> {
     driver.with(|core, now| {
         let id = core.trunk.accept_lane(now, hello, pair)?;
-        core.lanes.insert(id, LaneState::new(wire.outlet.clone()));
+        let lane = outlet.take().map(LaneState::new);
+        core.lanes.extend(lane.map(|lane| (id, lane)));
         Ok(id)
     })
 }
@@ -246,8 +258,7 @@ async fn opened(
     shared: &Arc<Shared>,
 ) {
     let refuse = |code: Code, reason: &str| {
-        // An error means that it is over already.
-        driver.with(|core, _| core.trunk.refuse(id, code, reason).ok());
+        driver.with(|core, _| core.refuse(id, code, reason));
     };
     let node = match std::str::from_utf8(target).map(|text| (text, text.parse())) {
         Ok(("", _)) => None,
@@ -273,10 +284,7 @@ async fn opened(
         Err(reason) => return refuse(Code::REVOKED, &reason),
     };
     // The answer goes with the first bytes, or with the next acknowledgement.
-    let taken = driver.act(|core, _| {
-        core.streams.insert(id, Waiting::default());
-        core.trunk.accept(id)
-    });
+    let taken = driver.act(|core, _| core.accept(id));
     let stream = TrunkStream::accepted(driver.clone(), id);
     if taken.is_err() {
         return;

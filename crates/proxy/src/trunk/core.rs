@@ -3,16 +3,19 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
     task::Waker,
     time::Instant,
 };
 
 use bytes::Bytes;
-use renkei_trunk::{Event, LaneId, ResetCause, StreamId, Trunk};
+use renkei_trunk::{Code, Event, LaneId, ResetCause, StreamError, StreamId, Trunk};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{ledger::Share, outlet::Outlet};
+use super::{
+    ledger::Share,
+    outlet::{Outlet, Socket},
+    writer_slot::WriterSlot,
+};
 
 /// How a stream ended before its time.
 #[derive(Debug, Clone)]
@@ -50,10 +53,9 @@ pub(super) enum LaneFate {
 }
 
 pub(super) struct LaneState {
-    pub(super) outlet: Arc<Outlet>,
-    /// Its task, while the lane rests: it has nothing to write, and nobody is about to see
-    /// whether it has.
-    pub(super) resting: Option<Waker>,
+    /// Its writing half.
+    pub(super) slot: WriterSlot<Box<Outlet>>,
+    pub(super) socket: Socket,
     pub(super) fate: Option<LaneFate>,
     /// Its keys have sealed so much that another should take its place.
     pub(super) worn: bool,
@@ -62,19 +64,14 @@ pub(super) struct LaneState {
 }
 
 impl LaneState {
-    pub(super) fn new(outlet: Arc<Outlet>) -> Self {
+    pub(super) fn new(outlet: Outlet) -> Self {
         Self {
-            outlet,
-            resting: None,
+            socket: outlet.socket(),
+            slot: WriterSlot::new(Box::new(outlet)),
             fate: None,
             worn: false,
             alive: None,
         }
-    }
-
-    /// The lane has nothing to write; its task is woken for the next.
-    pub(super) fn rest(&mut self, task: &Waker) {
-        self.resting = Some(task.clone());
     }
 }
 
@@ -112,6 +109,10 @@ impl Core {
         wakers: &mut Vec<Waker>,
     ) {
         while let Some(event) = self.trunk.poll_event() {
+            if let Event::Opened { stream, .. } = &event {
+                // What becomes of it before it is taken is kept, too.
+                self.streams.entry(*stream).or_default();
+            }
             match &event {
                 Event::Opened { stream, target } if self.has_taker => {
                     self.arrived.push((*stream, target.clone()));
@@ -166,17 +167,39 @@ impl Core {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.fate.get_or_insert(fate);
             lane.alive = None;
-            wakers.extend(lane.resting.take());
+            wakers.extend(lane.slot.sleeper());
         }
     }
 
-    /// A lane that rests and has something to write; it rests no more.
-    pub(super) fn writer(&mut self) -> Option<(LaneId, Arc<Outlet>, Waker)> {
+    /// Takes a stream that the other end opened.
+    pub(super) fn accept(&mut self, id: StreamId) -> Result<(), StreamError> {
+        self.streams.entry(id).or_default();
+        self.trunk.accept(id)
+    }
+
+    /// Refuses a stream that the other end opened.
+    pub(super) fn refuse(&mut self, id: StreamId, code: Code, reason: &str) {
+        self.streams.remove(&id);
+        // An error means that it is over already.
+        let _ = self.trunk.refuse(id, code, reason);
+    }
+
+    /// The outlet of a lane that rests and has something to write.
+    pub(super) fn claim_writer(&mut self) -> Option<(LaneId, Box<Outlet>)> {
         let trunk = &self.trunk;
         let mut lanes = self.lanes.iter_mut();
         let (id, lane) =
-            lanes.find(|(id, lane)| lane.resting.is_some() && trunk.has_output(**id))?;
-        Some((*id, lane.outlet.clone(), lane.resting.take()?))
+            lanes.find(|(id, lane)| lane.slot.is_resting() && trunk.has_output(**id))?;
+        Some((*id, lane.slot.claim()?))
+    }
+
+    /// The task of a lane other than this that rests and has something to write.
+    pub(super) fn sleeper_with_output(&self, not: LaneId) -> Option<Waker> {
+        let mut lanes = self.lanes.iter();
+        let (_, lane) = lanes.find(|(id, lane)| {
+            **id != not && lane.slot.is_resting() && self.trunk.has_output(**id)
+        })?;
+        lane.slot.sleeper()
     }
 }
 

@@ -175,17 +175,18 @@ pub(super) fn add_lane(
     stream: TlsStream<TcpStream>,
 ) -> Result<JoinHandle<std::io::Result<()>>, String> {
     let wire = Wire::new(stream).map_err(|error| error.to_string())?;
+    let (outlet, inlet) = wire.split();
     let id = driver
         .with(|core, now| {
             let id = core.trunk.add_lane(now, pair)?;
-            core.lanes.insert(id, LaneState::new(wire.outlet.clone()));
+            core.lanes.insert(id, LaneState::new(outlet));
             Ok::<LaneId, renkei_trunk::LaneError>(id)
         })
         .map_err(|error| error.to_string())?;
     Ok(tokio::spawn(lane::run(
         driver.clone(),
         id,
-        wire,
+        inlet,
         Bytes::new(),
     )))
 }

@@ -83,38 +83,64 @@ impl Driver {
 
     /// Does something to the trunk, wakes whom it concerns, and sends what there is to send.
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut Core, Instant) -> T) -> T {
-        let result = self.act(act);
-        let rested = self.lock().writer();
-        if let Some((id, outlet, task)) = rested {
-            self.push(id, &outlet, task);
+        let (result, claimed) = self.change(act, Core::claim_writer);
+        if let Some((id, outlet)) = claimed {
+            self.push(id, outlet);
         }
         result
     }
 
-    /// Lets a lane that rested send what the trunk has for it.
-    fn push(&self, id: LaneId, outlet: &Outlet, task: Waker) {
-        match outlet.push(self, id, &task) {
-            Ok(Pushed::Dry(None)) => {}
-            Ok(Pushed::Blocked | Pushed::More) => {
-                task.wake();
-                self.wake_writer();
+    /// Sends what the trunk has, by the outlet of a lane that rested.
+    fn push(&self, id: LaneId, outlet: Box<Outlet>) {
+        match outlet.push(self, id) {
+            Pushed::Rests(other) => other.into_iter().for_each(Waker::wake),
+            Pushed::Left(outlet, _) => {
+                let mut core = self.lock();
+                let lane = core.lanes.get_mut(&id);
+                let task = lane.and_then(|lane| lane.slot.hand_to_task(outlet));
+                let other = core.sleeper_with_output(id);
+                drop(core);
+                task.into_iter().chain(other).for_each(Waker::wake);
             }
-            // A lane's end is its task's business.
-            Ok(Pushed::Busy | Pushed::Dry(Some(_))) | Err(_) => task.wake(),
         }
     }
 
-    /// Wakes one lane that rests and has something to write.
-    pub(super) fn wake_writer(&self) {
-        let rested = self.lock().writer();
-        if let Some((.., task)) = rested {
-            task.wake();
+    /// The outlet of a lane, for its task, if there is something to do with it and nobody else is
+    /// writing.
+    pub(super) fn claim_for_task(&self, id: LaneId, task: &Waker) -> Option<Box<Outlet>> {
+        let mut core = self.lock();
+        let output = core.trunk.has_output(id);
+        let lane = core.lanes.get_mut(&id)?;
+        let something = output || lane.fate.is_some();
+        let claimed = lane.slot.claim_for_task(task, something);
+        if claimed.is_none() {
+            // What this lane may not carry, because it is being closed, another may.
+            let other = core.sleeper_with_output(id);
+            drop(core);
+            other.into_iter().for_each(Waker::wake);
         }
+        claimed
+    }
+
+    /// The lane's own task cannot write now: wakes another lane that rests and has something to
+    /// write.
+    pub(super) fn wake_other(&self, id: LaneId) {
+        let other = self.lock().sleeper_with_output(id);
+        other.into_iter().for_each(Waker::wake);
     }
 
     /// Does something to the trunk, then wakes the streams that it concerns. What there is to
     /// send is the caller's business.
     pub(super) fn act<T>(&self, act: impl FnOnce(&mut Core, Instant) -> T) -> T {
+        self.change(act, |_| ()).0
+    }
+
+    /// The same; `then` comes last, under the same lock.
+    fn change<T, U>(
+        &self,
+        act: impl FnOnce(&mut Core, Instant) -> T,
+        then: impl FnOnce(&mut Core) -> U,
+    ) -> (T, U) {
         let mut core = self.lock();
         let result = act(&mut core, Instant::now());
         self.account(&mut core);
@@ -126,12 +152,13 @@ impl Driver {
         if sooner {
             core.armed = None;
         }
+        let then = then(&mut core);
         drop(core);
         wakers.into_iter().for_each(Waker::wake);
         if sooner {
             self.timer.notify_one();
         }
-        result
+        (result, then)
     }
 
     /// Ends the trunk if the process holds more than it may and this trunk more than its part.
@@ -198,14 +225,11 @@ impl Driver {
         }
     }
 
-    /// Every lane's task looks at the trunk again.
+    /// Every lane looks at the trunk again.
     pub(super) fn wake_lanes(&self) {
-        let mut core = self.lock();
-        let wakers: Vec<_> = core
-            .lanes
-            .values_mut()
-            .filter_map(|lane| lane.resting.take())
-            .collect();
+        let core = self.lock();
+        let sleepers = core.lanes.values().filter_map(|lane| lane.slot.sleeper());
+        let wakers: Vec<_> = sleepers.collect();
         drop(core);
         wakers.into_iter().for_each(Waker::wake);
     }

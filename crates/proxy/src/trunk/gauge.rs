@@ -48,15 +48,15 @@ impl Gauge {
             return self.wanted;
         }
         self.last = Instant::now();
-        let outlets = driver.act(|core, _| {
+        let sockets = driver.act(|core, _| {
             let lanes = core.lanes.iter();
             let ready = lanes.filter(|(id, lane)| lane.fate.is_none() && core.trunk.carries(**id));
             ready
-                .map(|(id, lane)| (*id, lane.outlet.clone()))
+                .map(|(id, lane)| (*id, lane.socket.clone()))
                 .collect::<Vec<_>>()
         });
-        let infos = outlets.into_iter().filter_map(|(id, outlet)| {
-            let info = outlet.look(TcpInfo::of)?;
+        let infos = sockets.into_iter().filter_map(|(id, socket)| {
+            let info = TcpInfo::of(socket.tcp())?;
             Some((id, info))
         });
         let seen: HashMap<LaneId, TcpInfo> = infos.collect();

@@ -6,12 +6,12 @@ use std::{
     ops::Range,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use renkei_trunk::{LaneId, Transmit};
+use renkei_trunk::LaneId;
 use tokio::{
     net::{TcpStream, tcp::OwnedReadHalf},
     sync::oneshot,
@@ -24,7 +24,7 @@ use crate::memory::Pool;
 use super::{
     core::LaneFate,
     driver::Driver,
-    outlet::{Outlet, Pushed, invalid},
+    outlet::{Left, Outlet, Pushed, invalid},
     panic::EndOnPanic,
     record::{self, Opened, Opener, WHOLE, WORN},
 };
@@ -43,7 +43,7 @@ const LEAVE: Duration = Duration::from_secs(2);
 
 /// A connection that can carry frames.
 pub(super) struct Wire {
-    pub(super) outlet: Arc<Outlet>,
+    outlet: Outlet,
     inlet: Inlet,
 }
 
@@ -66,7 +66,7 @@ impl Wire {
         let _ = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT);
         let (read, write) = tcp.into_split();
         Ok(Self {
-            outlet: Arc::new(Outlet::new(write, sealer)),
+            outlet: Outlet::new(write, sealer),
             inlet: Inlet {
                 socket: read,
                 opener,
@@ -77,12 +77,9 @@ impl Wire {
         })
     }
 
-    /// Says why the connection does not become a lane, and ends it.
-    pub(super) async fn refuse(self, frame: &Transmit) -> io::Result<()> {
-        match Arc::into_inner(self.outlet) {
-            Some(outlet) => outlet.refuse(frame).await,
-            None => Ok(()),
-        }
+    /// The two halves, for the trunk and for the lane's task.
+    pub(super) fn split(self) -> (Outlet, Inlet) {
+        (self.outlet, self.inlet)
     }
 }
 
@@ -91,15 +88,16 @@ impl Wire {
 pub(super) async fn run(
     driver: Arc<Driver>,
     id: LaneId,
-    wire: Wire,
+    inlet: Inlet,
     first: Bytes,
 ) -> io::Result<()> {
     let _end = EndOnPanic::of(&driver);
     let mut lane = Lane {
         driver: driver.clone(),
         id,
-        wire,
-        ending: None,
+        inlet,
+        outlet: None,
+        over: None,
     };
     let left = left(&driver, id);
     let memory = first.len();
@@ -110,8 +108,8 @@ pub(super) async fn run(
         // TCP takes nothing any more.
         () = left => Err(io::ErrorKind::TimedOut.into()),
     };
-    if ended.is_err() || lane.ending == Some(LaneFate::Drop) {
-        lane.wire.outlet.arm_reset();
+    if ended.is_err() || lane.over == Some(LaneFate::Drop) {
+        lane.inlet.arm_reset();
     }
     driver.with(|core, now| {
         core.lanes.remove(&id);
@@ -139,21 +137,20 @@ fn left(driver: &Driver, id: LaneId) -> impl Future<Output = ()> + use<> {
 struct Lane {
     driver: Arc<Driver>,
     id: LaneId,
-    wire: Wire,
-    ending: Option<LaneFate>,
+    inlet: Inlet,
+    /// While this task is the one that writes.
+    outlet: Option<Box<Outlet>>,
+    over: Option<LaneFate>,
 }
 
 impl Lane {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..ROUNDS {
-            let wrote = self.poll_write(cx)?;
-            if let (Poll::Ready(()), Some(fate)) = (wrote, self.ending) {
-                if fate == LaneFate::Close {
-                    self.wire.outlet.close();
-                }
+            self.poll_write(cx)?;
+            if self.over.is_some() {
                 return Poll::Ready(Ok(()));
             }
-            match self.wire.inlet.poll_read(cx)? {
+            match self.inlet.poll_read(cx)? {
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Ready(Some(pieces)) => self.receive_all(pieces),
                 Poll::Pending => return Poll::Pending,
@@ -163,24 +160,45 @@ impl Lane {
         Poll::Pending
     }
 
-    /// Ready when there is nothing left to write, or somebody else writes it.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+    /// Writes what TCP takes now, unless somebody else is writing, who then looks again. What is
+    /// left, and what another lane could carry meanwhile, wakes whom it concerns.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         loop {
-            match self.wire.outlet.push(&self.driver, self.id, cx.waker())? {
-                Pushed::Dry(fate) => {
-                    self.ending = fate;
-                    return Ok(Poll::Ready(()));
+            let outlet = match self.outlet.take() {
+                Some(outlet) => Some(outlet),
+                None => self.driver.claim_for_task(self.id, cx.waker()),
+            };
+            let Some(outlet) = outlet else { return Ok(()) };
+            let (mut outlet, left) = match outlet.push(&self.driver, self.id) {
+                Pushed::Rests(other) => {
+                    other.into_iter().for_each(Waker::wake);
+                    return Ok(());
                 }
-                Pushed::Busy => return Ok(Poll::Ready(())),
-                Pushed::Blocked => match self.wire.inlet.poll_writable(cx) {
-                    Poll::Ready(ready) => ready?,
-                    Poll::Pending => return Ok(Poll::Pending),
-                },
-                Pushed::More => {
+                Pushed::Left(outlet, left) => (outlet, left),
+            };
+            match left {
+                Left::Over(fate) => {
+                    if fate == LaneFate::Close {
+                        outlet.close();
+                    }
+                    self.over = Some(fate);
+                    return Ok(());
+                }
+                Left::Broken(error) => return Err(error),
+                Left::Blocked => {
+                    self.outlet = Some(outlet);
+                    if let Poll::Ready(ready) = self.inlet.poll_writable(cx) {
+                        ready?;
+                        continue;
+                    }
+                }
+                Left::More => {
+                    self.outlet = Some(outlet);
                     cx.waker().wake_by_ref();
-                    return Ok(Poll::Pending);
                 }
             }
+            self.driver.wake_other(self.id);
+            return Ok(());
         }
     }
 
@@ -188,7 +206,7 @@ impl Lane {
     /// the trunk is over.
     fn receive(&self, mut input: impl Iterator<Item = Bytes>, memory: usize) {
         let id = self.id;
-        let worn = self.wire.inlet.opener.opened() > WORN;
+        let worn = self.inlet.opener.opened() > WORN;
         let received = self.driver.act(|core, now| {
             if let Some(lane) = core.lanes.get_mut(&id) {
                 lane.worn |= worn;
@@ -212,7 +230,7 @@ impl Lane {
 }
 
 /// The reading half of a lane.
-struct Inlet {
+pub(super) struct Inlet {
     socket: OwnedReadHalf,
     opener: Opener,
     /// The beginning of a record whose end has not come.
@@ -309,6 +327,13 @@ impl Inlet {
         let busy = self.size == READS.size();
         self.left = READS.take(if busy { self.size } else { begun.len() });
         self.left.extend_from_slice(begun);
+    }
+
+    /// From now on, closing the connection sends a TCP reset.
+    fn arm_reset(&self) {
+        let tcp: &TcpStream = self.socket.as_ref();
+        // On an error the socket is gone already.
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 
     /// Ready when TCP may take bytes again.

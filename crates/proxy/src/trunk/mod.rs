@@ -27,6 +27,7 @@ mod panic;
 mod record;
 mod stream;
 mod way;
+mod writer_slot;
 
 use renkei_trunk::Config;
 

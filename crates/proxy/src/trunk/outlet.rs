@@ -2,27 +2,29 @@
 //!
 //! Whoever has given the trunk something to send pushes it out at once, while it is still in the
 //! processor's cache and without waking another task. The lane's own task pushes when TCP takes
-//! bytes again, and when there is more than one turn's worth.
+//! bytes again, and when there is more than one turn's worth. One of them has the outlet at a time
+//! ([`WriterSlot`](super::writer_slot::WriterSlot)).
 //!
 //! ```text
-//!  stream ── push ──┐              ┌── Dry: the lane rests, and waits to be chosen
-//!                   ├─► outlet ────┼── Blocked: its task waits for TCP
-//!  lane's task ─────┘   (a lock)   └── More: its task goes on
+//!  stream ── push ──┐              ┌── Rests: the outlet waits in the lane's slot
+//!                   ├─► outlet ────┼── Blocked: the lane's task waits for TCP
+//!  lane's task ─────┘              └── More: the lane's task goes on
 //! ```
 
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
-    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
+    net::Shutdown,
+    sync::Arc,
     task::Waker,
-    time::Duration,
+    time::Instant,
 };
 
 use renkei_trunk::{LaneId, Transmit};
 use tokio::net::{TcpStream, tcp::OwnedWriteHalf};
 
 use super::{
-    core::LaneFate,
+    core::{Core, LaneFate},
     driver::Driver,
     record::{RECORD, Sealer, WORN},
 };
@@ -39,23 +41,40 @@ const DATA_HEADER: usize = 20;
 pub(super) const FULL_FRAME: usize = RECORD - DATA_HEADER;
 
 /// How a push ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pushed {
-    /// Nothing is left, and the lane rests; what was to become of it.
-    Dry(Option<LaneFate>),
+    /// Nothing is left, and the outlet is back in the lane's slot; a lane that rests and has
+    /// something to write, to be woken for it.
+    Rests(Option<Waker>),
+    /// The rest is for the lane's task.
+    Left(Box<Outlet>, Left),
+}
+
+/// Why a push left something to the lane's task.
+#[derive(Debug)]
+pub(super) enum Left {
     /// TCP takes no more for now.
     Blocked,
     /// The turn is over.
     More,
-    /// Somebody else is pushing.
-    Busy,
+    /// The lane is over.
+    Over(LaneFate),
+    /// The connection is broken.
+    Broken(io::Error),
+}
+
+/// The connection of a lane, for those who look at it while others write.
+#[derive(Debug, Clone)]
+pub(super) struct Socket(Arc<OwnedWriteHalf>);
+
+impl Socket {
+    pub(super) fn tcp(&self) -> &TcpStream {
+        (*self.0).as_ref()
+    }
 }
 
 /// The writing half of one lane.
-pub(super) struct Outlet(Mutex<Out>);
-
-struct Out {
-    socket: OwnedWriteHalf,
+pub(super) struct Outlet {
+    socket: Socket,
     sealer: Sealer,
     records: VecDeque<Vec<u8>>,
     /// Bytes of the first record that TCP has taken.
@@ -64,118 +83,65 @@ struct Out {
 
 impl Outlet {
     pub(super) fn new(socket: OwnedWriteHalf, sealer: Sealer) -> Self {
-        Self(Mutex::new(Out {
-            socket,
+        Self {
+            socket: Socket(Arc::new(socket)),
             sealer,
             records: VecDeque::new(),
             written: 0,
-        }))
+        }
     }
 
-    /// Sends what the trunk has for the lane. `task` is woken when there is more; until then the
-    /// lane is marked as one that rests.
-    pub(super) fn push(&self, driver: &Driver, id: LaneId, task: &Waker) -> io::Result<Pushed> {
-        let mut out = match self.0.try_lock() {
-            Ok(out) => out,
-            Err(TryLockError::WouldBlock) => return Ok(Pushed::Busy),
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        };
+    pub(super) fn socket(&self) -> Socket {
+        self.socket.clone()
+    }
+
+    /// Sends what the trunk has for the lane, until there is nothing or the lane's task has to
+    /// go on.
+    pub(super) fn push(mut self: Box<Self>, driver: &Driver, id: LaneId) -> Pushed {
         let mut pushed = 0;
         loop {
-            match out.write() {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(Pushed::Blocked);
+            let left = match self.write() {
+                Ok(()) if pushed < TURN => None,
+                Ok(()) => Some(Left::More),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(Left::Blocked),
+                Err(error) => Some(Left::Broken(error)),
+            };
+            if let Some(left) = left {
+                return Pushed::Left(self, left);
+            }
+            let frames = match driver.act(|core, now| take(core, now, id, self)) {
+                Taken::Frames(outlet, frames) => {
+                    self = outlet;
+                    frames
                 }
-                Err(error) => return Err(error),
-            }
-            if pushed >= TURN {
-                return Ok(Pushed::More);
-            }
-            let (frames, fate) = take(driver, id, task, out.sealer.sealed() > WORN);
-            if frames.is_empty() || fate == Some(LaneFate::Drop) {
-                return Ok(Pushed::Dry(fate));
-            }
+                Taken::Nothing(pushed) => return pushed,
+            };
             pushed += frames.iter().map(Transmit::len).sum::<usize>();
-            out.seal(&frames)?;
+            if let Err(error) = self.seal(&frames) {
+                return Pushed::Left(self, Left::Broken(error));
+            }
         }
     }
 
     /// Sends a frame and the end of the session, on a lane that is in no trunk.
-    pub(super) async fn refuse(self, frame: &Transmit) -> io::Result<()> {
-        let mut out = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        out.seal(std::slice::from_ref(frame))?;
-        out.close()?;
-        while let Err(error) = out.write() {
+    pub(super) async fn refuse(mut self, frame: &Transmit) -> io::Result<()> {
+        self.seal(std::slice::from_ref(frame))?;
+        self.end()?;
+        while let Err(error) = self.write() {
             if error.kind() != io::ErrorKind::WouldBlock {
                 return Err(error);
             }
-            out.socket.writable().await?;
+            self.socket.tcp().writable().await?;
         }
-        tokio::io::AsyncWriteExt::shutdown(&mut out.socket).await
+        socket2::SockRef::from(self.socket.tcp()).shutdown(Shutdown::Write)
     }
 
     /// Ends the session cleanly, as far as TCP takes that at once.
-    pub(super) fn close(&self) {
-        let mut out = self.lock();
+    pub(super) fn close(&mut self) {
         // A peer that does not hear of it sees the connection end.
-        let _ = out.close().and_then(|()| out.write());
+        let _ = self.end().and_then(|()| self.write());
     }
 
-    /// From now on, closing the connection sends a TCP reset.
-    pub(super) fn arm_reset(&self) {
-        let out = self.lock();
-        // On an error the socket is gone already.
-        let _ = socket2::SockRef::from(tcp(&out)).set_linger(Some(Duration::ZERO));
-    }
-
-    /// Looks at the connection.
-    pub(super) fn look<T>(&self, look: impl FnOnce(&TcpStream) -> T) -> T {
-        look(tcp(&self.lock()))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Out> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn tcp(out: &Out) -> &TcpStream {
-    out.socket.as_ref()
-}
-
-/// Takes frames for this lane out of the trunk. When there is none, the lane rests.
-fn take(
-    driver: &Driver,
-    id: LaneId,
-    task: &Waker,
-    worn: bool,
-) -> (Vec<Transmit>, Option<LaneFate>) {
-    driver.act(|core, now| {
-        let mut frames = Vec::new();
-        let (mut taken, mut room) = (0, RECORD);
-        while taken < TAKE {
-            // A DATA frame fills the record that it ends in, so that it arrives in one piece.
-            let budget = if room > RECORD / 2 { room } else { RECORD } - DATA_HEADER;
-            let Some(frame) = core.trunk.poll_transmit(now, id, budget) else {
-                break;
-            };
-            let length = frame.len();
-            taken += length;
-            room = if length <= room { room } else { RECORD } - length;
-            frames.push(frame);
-        }
-        let Some(lane) = core.lanes.get_mut(&id) else {
-            return (frames, Some(LaneFate::Drop));
-        };
-        lane.worn |= worn;
-        if frames.is_empty() {
-            lane.rest(task);
-        }
-        (frames, lane.fate)
-    })
-}
-
-impl Out {
     /// Hands records to TCP until it takes no more (`WouldBlock`).
     fn write(&mut self) -> io::Result<()> {
         while !self.records.is_empty() {
@@ -188,7 +154,7 @@ impl Out {
                 count += 1;
             }
             let slices = slices.get(..count).unwrap_or_default();
-            let sent = self.socket.try_write_vectored(slices)?;
+            let sent = self.socket.0.try_write_vectored(slices)?;
             if sent == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
@@ -222,10 +188,48 @@ impl Out {
         Ok(())
     }
 
-    fn close(&mut self) -> io::Result<()> {
+    fn end(&mut self) -> io::Result<()> {
         self.records
             .push_back(self.sealer.close_notify().map_err(invalid)?);
         Ok(())
+    }
+}
+
+/// What a lane was given to write.
+enum Taken {
+    Frames(Box<Outlet>, Vec<Transmit>),
+    Nothing(Pushed),
+}
+
+/// Takes frames for this lane out of the trunk. When there is none, the outlet rests.
+fn take(core: &mut Core, now: Instant, id: LaneId, outlet: Box<Outlet>) -> Taken {
+    let mut frames = Vec::new();
+    let (mut taken, mut room) = (0, RECORD);
+    while taken < TAKE {
+        // A DATA frame fills the record that it ends in, so that it arrives in one piece.
+        let budget = if room > RECORD / 2 { room } else { RECORD } - DATA_HEADER;
+        let Some(frame) = core.trunk.poll_transmit(now, id, budget) else {
+            break;
+        };
+        let length = frame.len();
+        taken += length;
+        room = if length <= room { room } else { RECORD } - length;
+        frames.push(frame);
+    }
+    let Some(lane) = core.lanes.get_mut(&id) else {
+        return Taken::Nothing(Pushed::Left(outlet, Left::Over(LaneFate::Drop)));
+    };
+    lane.worn |= outlet.sealer.sealed() > WORN;
+    match lane.fate {
+        Some(fate) if frames.is_empty() || fate == LaneFate::Drop => {
+            Taken::Nothing(Pushed::Left(outlet, Left::Over(fate)))
+        }
+        None if frames.is_empty() => {
+            lane.slot.rest(outlet);
+            // What this lane may not carry, because it is being closed, another may.
+            Taken::Nothing(Pushed::Rests(core.sleeper_with_output(id)))
+        }
+        _ => Taken::Frames(outlet, frames),
     }
 }
 

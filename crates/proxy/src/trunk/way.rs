@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use renkei_trunk::{Code, Event, StreamId};
 
-use super::{Dialed, TrunkStream, core::Waiting, driver::Driver};
+use super::{Dialed, TrunkStream, driver::Driver};
 
 /// Hears of everything that concerns the trunk as a whole.
 pub(crate) type Watch = Arc<dyn Fn(&Way, &Event) + Send + Sync>;
@@ -53,10 +53,7 @@ impl Way {
     /// Takes a stream that the other end opened.
     pub(crate) fn take(&self, id: StreamId) -> Option<TrunkStream> {
         let driver = self.0.upgrade()?;
-        let taken = driver.with(|core, _| {
-            core.streams.insert(id, Waiting::default());
-            core.trunk.accept(id)
-        });
+        let taken = driver.with(|core, _| core.accept(id));
         let stream = TrunkStream::accepted(driver, id);
         taken.is_ok().then_some(stream)
     }
@@ -64,8 +61,7 @@ impl Way {
     /// Refuses a stream that the other end opened.
     pub(crate) fn refuse(&self, id: StreamId, code: Code, reason: &str) {
         if let Some(driver) = self.0.upgrade() {
-            // An error means that it is over already.
-            driver.with(|core, _| core.trunk.refuse(id, code, reason).ok());
+            driver.with(|core, _| core.refuse(id, code, reason));
         }
     }
 
