@@ -15,8 +15,11 @@ pub struct Limits {
     pub handshake_time: Duration,
     /// How long one address of a gateway or backend may take to answer.
     pub connect_time: Duration,
-    /// How long a backend of HTTP may take nothing of a request, or give nothing of its response.
+    /// How long a backend of HTTP may take nothing of a request, and how long its response may
+    /// take to begin. A service's `response_timeout` comes first.
     pub backend_response: Duration,
+    /// How long a response of HTTP may pause.
+    pub backend_idle: Duration,
     /// Bytes that all trunks together may hold, for their applications and for their peers.
     pub memory: u64,
     /// How long the connections of a trunk wait when every lane to the other site is lost.
@@ -32,6 +35,7 @@ impl Default for Limits {
             handshake_time: Duration::from_secs(10),
             connect_time: Duration::from_secs(5),
             backend_response: Duration::from_mins(5),
+            backend_idle: Duration::from_hours(1),
             memory: 1 << 30,
             grace: Duration::from_secs(30),
         }

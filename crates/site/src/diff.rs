@@ -216,6 +216,10 @@ fn service_keys(old: &Service, new: &Service) -> Vec<&'static str> {
         ("backends", old.backends == new.backends),
         ("allow", old.allow == new.allow),
         ("methods", old.methods == new.methods),
+        (
+            "response_timeout",
+            old.response_timeout == new.response_timeout,
+        ),
         ("topics", old.topics == new.topics),
         ("policy", old.policy == new.policy),
     ])

@@ -35,7 +35,13 @@ pub(crate) mod keys {
     pub(crate) const PEER: &[&str] =
         &["bundle", "gateway", "bootstrap", "endpoint_id", "web_roots"];
     pub(crate) const SERVICE: &[&str] = &[
-        "protocol", "backends", "allow", "methods", "topics", "policy",
+        "protocol",
+        "backends",
+        "allow",
+        "methods",
+        "topics",
+        "response_timeout",
+        "policy",
     ];
     pub(crate) const TOPIC_RIGHTS: &[&str] = &["produce", "consume", "create", "describe", "group"];
     pub(crate) const WORKLOAD: &[&str] = &["selectors", "uses"];
@@ -181,6 +187,11 @@ mod written {
         /// `topics`, a caller without an entry may do nothing with any topic.
         #[schemars(example = serde_json::json!({"osaka.example/collector": {"produce": ["weather"]}}))]
         topics: Option<BTreeMap<String, TopicRights>>,
+        /// With protocol http: how long a backend may take for its response to begin, from when
+        /// it has the whole request, and how long it may take nothing of the request. Then the
+        /// caller gets a 504. Default `5m`; at least `1s`, at most `1d`.
+        #[schemars(example = &"30m")]
+        response_timeout: Option<String>,
         /// A Rego file (package renkei.authz) with more rules.
         #[schemars(example = &"broker.rego")]
         policy: Option<String>,

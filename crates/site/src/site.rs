@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use renkei_spiffe::{SpiffeId, TrustDomain};
@@ -171,6 +172,10 @@ pub struct Service {
     /// nothing with any topic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topics: Option<BTreeMap<SpiffeId, TopicRights>>,
+    /// How long a backend may take for its response to begin, if the service speaks HTTP and
+    /// says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_timeout: Option<Duration>,
     /// A Rego file with more rules.
     pub policy: Option<PathBuf>,
 }

@@ -167,6 +167,11 @@ fn faults_are_one_line_each() {
         ),
         (
             "[127.0.0.1:9000]",
+            "[127.0.0.1:9000], protocol: http, response_timeout: 25h",
+        ),
+        ("[127.0.0.1:9000]", "[127.0.0.1:9000], response_timeout: 5m"),
+        (
+            "[127.0.0.1:9000]",
             "[127.0.0.1:9000], topics: {collector: {consume: [a]}}",
         ),
         (

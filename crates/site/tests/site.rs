@@ -103,6 +103,7 @@ fn every_key_is_read() {
     );
     let records = &site.services["records"];
     assert_eq!(records.protocol, Protocol::Http);
+    assert_eq!(records.response_timeout, Some(Duration::from_mins(30)));
     let methods: Vec<_> = records
         .methods
         .iter()

@@ -31,6 +31,8 @@ pub(super) enum Unreachable {
         service: String,
         /// Each with its reason.
         tried: Vec<String>,
+        /// None of them said anything at all.
+        silent: bool,
     },
     /// A broker does not answer.
     #[error("broker {node} of {service} at {address} does not answer: {error}")]
@@ -52,6 +54,17 @@ pub(super) enum Unreachable {
         /// Which.
         node: i32,
     },
+}
+
+impl Unreachable {
+    /// The time was up, as opposed to a refusal.
+    pub(super) fn is_silent(&self) -> bool {
+        match self {
+            Self::AllDown { silent, .. } => *silent,
+            Self::Broker { error, .. } => matches!(error, ConnectError::Silent(_)),
+            Self::NoBroker { .. } => false,
+        }
+    }
 }
 
 /// Connects to a service: to the broker that is meant, or else to any backend.
@@ -170,19 +183,23 @@ impl Backends {
     ) -> Result<TcpStream, Unreachable> {
         let count = service.backends.len().max(1);
         let first = self.0.fetch_add(1, Ordering::Relaxed) % count;
-        let mut tried = Vec::new();
+        let (mut tried, mut silent) = (Vec::new(), true);
         for backend in service.backends.iter().cycle().skip(first).take(count) {
             match connect(backend, shared.limits.connect_time, on_close).await {
                 Ok((stream, peer)) => {
                     keep_alive(&stream, peer);
                     return Ok(stream);
                 }
-                Err(error) => tried.push(format!("{backend}: {error}")),
+                Err(error) => {
+                    silent &= matches!(error, ConnectError::Silent(_));
+                    tried.push(format!("{backend}: {error}"));
+                }
             }
         }
         Err(Unreachable::AllDown {
             service: service.name.clone(),
             tried,
+            silent,
         })
     }
 }

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod backends;
 mod drain;
 mod early;
 mod half_close;

@@ -1,6 +1,6 @@
 //! What the site offers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use renkei_spiffe::SpiffeId;
 
@@ -84,6 +84,7 @@ fn service(
     let allow = allow(reader, name, fields, context);
     let methods = methods::read(reader, fields, protocol, &allow, context);
     let topics = topics::read(reader, fields, protocol, &allow, context);
+    let response_timeout = response_timeout(reader, fields, protocol);
     let policy = match fields.get("policy") {
         Some(entry) => {
             remember(reader, Item::Policy(name.to_owned()), entry.value.place);
@@ -100,8 +101,31 @@ fn service(
         allow,
         methods,
         topics,
+        response_timeout,
         policy,
     })
+}
+
+fn response_timeout(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    protocol: Option<Protocol>,
+) -> Option<Duration> {
+    let entry = fields.get("response_timeout")?;
+    if let Some(protocol) = protocol.filter(|protocol| *protocol != Protocol::Http) {
+        let message = format!(
+            "`response_timeout` is for protocol http, and this service has protocol {}",
+            protocol.as_str()
+        );
+        reader.fault(
+            entry.place,
+            message,
+            "add `protocol: http`, or remove `response_timeout`",
+        );
+        return None;
+    }
+    let (least, most) = (Duration::from_secs(1), Duration::from_hours(24));
+    reader.field(entry, "10m", |text| values::duration(text, least, most))
 }
 
 fn protocol(text: &str) -> Result<Protocol, Wrong> {

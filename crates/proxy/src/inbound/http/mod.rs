@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!  caller ──▶ request ──▶ can its path be misread? ──▶ policy ──▶ backend
-//!                          │ yes: 400                   │ no: 403  │ none: 502
+//!                          │ yes: 400                   │ no: 403  │ none: 502, too slow: 504
 //! ```
 //!
 //! - Bodies, trailers and their back-pressure go through in both directions; nothing is buffered
 //!   beyond what a connection reads at once.
-//! - A connection to a backend is kept for the session and made anew when it is closed.
+//! - A connection to a backend is kept for the session and made anew when it is closed. A request
+//!   that goes out as it closes goes out once more, if that does no harm.
 //! - A connection between requests may be quiet for as long as it likes; a request that has begun
 //!   must have its head complete in time.
 //! - A caller may end its direction when it has sent its requests, and gets its answers; one that
@@ -29,6 +30,7 @@ mod session;
 mod socket;
 mod target;
 mod tunnel;
+mod upload;
 mod upstream;
 
 use std::{convert::Infallible, pin::pin, sync::Arc};

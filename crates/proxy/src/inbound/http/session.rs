@@ -1,6 +1,9 @@
 //! One caller's requests, one after the other.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use hyper::{
     Request, Response, StatusCode,
@@ -11,7 +14,7 @@ use renkei_policy::{Decision, Operation, RuleKind, ServicePolicy};
 use renkei_site::{Protocol, Service};
 
 use super::{
-    body::{self, Passing},
+    body::{self, Broken, Passing},
     headers,
     progress::{Held, Progress},
     target,
@@ -70,7 +73,7 @@ impl Session {
     }
 
     /// Answers a request, by a backend or by itself.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Passing> {
+    pub(super) async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Passing> {
         let held = self.progress.hold();
         let answered = match self.judge(&request) {
             Ok(service) => self.forward(request, &service).await,
@@ -152,7 +155,7 @@ impl Session {
     }
 
     async fn forward(
-        &self,
+        self: &Arc<Self>,
         mut request: Request<Incoming>,
         service: &Service,
     ) -> Result<Response<Passing>, Refusal> {
@@ -163,9 +166,9 @@ impl Session {
         let request = request.map(|body| self.upload(body));
         let mut kept = self.upstream.lock().await;
         let sent = upstream::send(request, &mut kept, service, &self.shared).await;
-        let mut response = sent.map_err(|(error, unsent)| {
-            if let Some(unsent) = unsent.filter(|_| !waits) {
-                body::discard(unsent.into_body());
+        let mut response = sent.map_err(|(error, rest)| {
+            if let Some(rest) = rest.filter(|_| !waits) {
+                body::discard(rest);
             }
             self.no_response(&error)
         })?;
@@ -185,7 +188,30 @@ impl Session {
             None if switched => return Err(self.unasked()),
             _ => {}
         }
-        Ok(response.map(|body| Passing::response(body, self.progress.hold())))
+        let session = self.clone();
+        Ok(response.map(|body| Passing::response(body, session, self.progress.hold())))
+    }
+
+    /// How long a response may pause.
+    pub(super) fn idle_limit(&self) -> Duration {
+        self.shared.limits.backend_idle
+    }
+
+    /// Remembers that a response ended in its middle. The caller's connection is reset.
+    pub(super) fn broke_off(&self, error: &Broken) {
+        let label = match error {
+            Broken::Silent(_) => "backend_timeout",
+            Broken::Http(_) | Broken::GivenUp => "backend_failed",
+        };
+        let service = &self.service;
+        let sentence = format!("a backend of {service} broke off its response: {error}");
+        self.record(label, sentence);
+    }
+
+    fn record(&self, label: &'static str, sentence: String) {
+        let caller = self.flow.pair.caller.short();
+        let refusals = &self.shared.refusals;
+        refusals.record(Direction::Inbound, &self.service, caller, label, sentence);
     }
 
     fn upload(&self, body: Incoming) -> Passing {
@@ -194,18 +220,33 @@ impl Session {
 
     fn no_response(&self, error: &NoResponse) -> Refusal {
         let callee = self.flow.pair.callee.short();
-        let (label, told) = match error {
-            NoResponse::Unreachable(_) => (
+        let (status, label, told) = match error {
+            NoResponse::Unreachable(down) => (
+                match down.is_silent() {
+                    true => StatusCode::GATEWAY_TIMEOUT,
+                    false => StatusCode::BAD_GATEWAY,
+                },
                 "backend_unavailable",
                 format!("no backend of {callee} answers"),
             ),
             NoResponse::Broken { .. } => (
+                StatusCode::BAD_GATEWAY,
                 "backend_failed",
                 format!("a backend of {callee} gave no response"),
             ),
+            NoResponse::Late { .. } | NoResponse::Stalled { .. } => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "backend_timeout",
+                format!("a backend of {callee} gave no response in time"),
+            ),
+            NoResponse::Aborted => (
+                StatusCode::BAD_REQUEST,
+                "request_aborted",
+                "the request ends in its middle".to_owned(),
+            ),
         };
         Refusal {
-            status: StatusCode::BAD_GATEWAY,
+            status,
             label,
             told,
             sentence: error.to_string(),
@@ -230,9 +271,7 @@ impl Session {
             told,
             sentence,
         } = refusal;
-        let caller = self.flow.pair.caller.short();
-        let refusals = &self.shared.refusals;
-        refusals.record(Direction::Inbound, &self.service, caller, label, sentence);
+        self.record(label, sentence);
         let mut response = Response::new(Passing::text(format!("{told}\n"), held));
         *response.status_mut() = status;
         let headers = response.headers_mut();

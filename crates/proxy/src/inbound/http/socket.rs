@@ -8,6 +8,10 @@ use std::{
     future::Future,
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -18,8 +22,34 @@ use tokio::{
     time::Sleep,
 };
 
+/// What a connection has carried, for those that do not own its socket.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    sent: AtomicU64,
+    received: AtomicU64,
+    stalled: AtomicBool,
+}
+
+impl Carried {
+    /// Bytes that the system took.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Acquire)
+    }
+
+    /// Bytes that came back.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Acquire)
+    }
+
+    /// The backend was given up because it took nothing.
+    pub(super) fn has_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Acquire)
+    }
+}
+
 pub(super) struct BackendSocket {
     stream: TcpStream,
+    carried: Arc<Carried>,
     /// How long the backend may take nothing and send nothing while there is something to send.
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
@@ -28,9 +58,10 @@ pub(super) struct BackendSocket {
 }
 
 impl BackendSocket {
-    pub(super) fn new(stream: TcpStream, limit: Duration) -> Self {
+    pub(super) fn new(stream: TcpStream, carried: Arc<Carried>, limit: Duration) -> Self {
         Self {
             stream,
+            carried,
             limit,
             stalled: None,
             unwritable: None,
@@ -58,6 +89,7 @@ impl BackendSocket {
     ) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Ok(count)) => {
+                self.carried.sent.fetch_add(count as u64, Ordering::AcqRel);
                 self.stalled = None;
                 Poll::Ready(Ok(count))
             }
@@ -70,6 +102,7 @@ impl BackendSocket {
             Poll::Pending => {
                 let late = || Box::pin(tokio::time::sleep(self.limit));
                 ready!(self.stalled.get_or_insert_with(late).as_mut().poll(cx));
+                self.carried.stalled.store(true, Ordering::Release);
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
         }
@@ -84,9 +117,12 @@ impl AsyncRead for BackendSocket {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() == before {
+        let count = buf.filled().len() - before;
+        if count == 0 {
             return Poll::Ready(self.end());
         }
+        let received = &self.carried.received;
+        received.fetch_add(count as u64, Ordering::AcqRel);
         self.stalled = None;
         Poll::Ready(Ok(()))
     }

@@ -1,17 +1,38 @@
-//! The connection of a session to a backend.
+//! The connection of a session to a backend, and the requests that go over it.
+//!
+//! Every wait has an end: for a connection (`connect_time`), for the backend to take the request
+//! and for its response to begin (the service's `response_timeout`), and between two parts of the
+//! response (`backend_idle`).
 
-use hyper::{Request, Response, body::Incoming, client::conn::http1};
+use std::{sync::Arc, time::Duration};
+
+use hyper::{Method, Request, Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use renkei_site::Service;
-use tokio::task::JoinHandle;
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
-use super::{MAX_HEAD, body::Passing, socket::BackendSocket};
+use super::{
+    MAX_HEAD,
+    body::Passing,
+    socket::{BackendSocket, Carried},
+    upload::{Attempt, Upload},
+};
 use crate::{inbound::backend::Unreachable, plain::OnClose, shared::Shared};
+
+/// How long a kept connection may take to finish its last exchange. A backend that answered early
+/// may never read the rest of that request.
+const READY: Duration = Duration::from_secs(1);
 
 /// A connection that takes one request at a time.
 pub(super) struct Upstream {
-    sender: http1::SendRequest<Passing>,
+    /// `None` once the connection has ended.
+    sender: Option<http1::SendRequest<Attempt>>,
     task: JoinHandle<()>,
+    carried: Arc<Carried>,
 }
 
 /// Why a backend has no response.
@@ -28,26 +49,132 @@ pub(super) enum NoResponse {
         /// What HTTP says.
         error: hyper::Error,
     },
+    /// It had the request, and its response did not begin.
+    #[error("a backend of {service} gave no response within {} s", .limit.as_secs_f32())]
+    Late {
+        /// Whose.
+        service: String,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// It did not read the request.
+    #[error("a backend of {service} took nothing of a request for {} s", .limit.as_secs_f32())]
+    Stalled {
+        /// Whose.
+        service: String,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The caller broke off its request.
+    #[error("the caller broke off its request in the middle")]
+    Aborted,
+}
+
+/// Why an exchange over one connection failed, and how far it had come.
+struct Failure {
+    /// What HTTP says; nothing when it took too long.
+    error: Option<hyper::Error>,
+    /// Nothing of the request was written.
+    unsent: bool,
+    /// Something of an answer has come.
+    answered: bool,
+    stalled: bool,
+}
+
+impl Failure {
+    /// Whether the same request may go out again (RFC 9110 9.2.2, RFC 9112 9.3.1).
+    fn allows_another(&self, method: &Method) -> bool {
+        let closed = self.error.is_some() && !self.stalled && !self.answered;
+        // Others have side effects, and nobody knows whether they came about.
+        let again = method.is_idempotent() || self.unsent;
+        closed && again
+    }
+
+    fn explain(self, service: &Service, limit: Duration, upload: &Upload) -> NoResponse {
+        let service = service.name.clone();
+        match self.error {
+            _ if upload.is_aborted() => NoResponse::Aborted,
+            _ if self.stalled => NoResponse::Stalled { service, limit },
+            Some(error) => NoResponse::Broken { service, error },
+            None => NoResponse::Late { service, limit },
+        }
+    }
 }
 
 impl Upstream {
-    async fn dial(service: &Service, shared: &Shared) -> Result<Self, NoResponse> {
+    async fn dial(service: &Service, shared: &Shared, limit: Duration) -> Result<Self, NoResponse> {
         // A request says how long it is: cut short by a FIN, it is no whole one.
         let backends = &shared.backends;
         let stream = backends.connect(service, shared, OnClose::Finish).await?;
-        let limit = shared.limits.backend_response;
-        let stream = BackendSocket::new(stream, limit);
+        let carried = Arc::<Carried>::default();
+        let stream = BackendSocket::new(stream, carried.clone(), limit);
         let (sender, connection) = http1::Builder::new()
             .max_header_size(MAX_HEAD)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| broken(service, error))?;
+            .map_err(|error| NoResponse::Broken {
+                service: service.name.clone(),
+                error,
+            })?;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to a backend ended");
             }
         });
-        Ok(Self { sender, task })
+        Ok(Self {
+            sender: Some(sender),
+            task,
+            carried,
+        })
+    }
+
+    /// Whether it takes a request, as far as is known.
+    async fn is_ready(&mut self) -> bool {
+        let Some(sender) = &mut self.sender else {
+            return false;
+        };
+        matches!(timeout(READY, sender.ready()).await, Ok(Ok(())))
+    }
+
+    /// Sends a request and waits for the response to begin, for at most `limit` from when all of
+    /// the request was taken.
+    async fn ask(
+        &mut self,
+        request: Request<Attempt>,
+        all_taken: oneshot::Receiver<()>,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, Failure> {
+        let (sent, received) = (self.carried.sent(), self.carried.received());
+        let fail = |error, unsent, carried: &Carried| Failure {
+            error,
+            unsent: unsent || carried.sent() == sent,
+            answered: carried.received() != received,
+            stalled: carried.has_stalled(),
+        };
+        let Some(sender) = &mut self.sender else {
+            return Err(fail(None, true, &self.carried));
+        };
+        let mut answer = std::pin::pin!(sender.try_send_request(request));
+        let late = async {
+            // An error is how it is said.
+            let _ = all_taken.await;
+            sleep(limit).await;
+        };
+        let answered = tokio::select! {
+            biased;
+            answered = &mut answer => answered,
+            _ = &mut self.task => {
+                // A request that was handed over in the very moment in which the connection
+                // ended is only given back when the sender is gone as well.
+                self.sender = None;
+                answer.await
+            }
+            () = late => return Err(fail(None, false, &self.carried)),
+        };
+        answered.map_err(|mut failed| {
+            let unsent = failed.take_message().is_some();
+            fail(Some(failed.into_error()), unsent, &self.carried)
+        })
     }
 }
 
@@ -57,42 +184,54 @@ impl Drop for Upstream {
     }
 }
 
-/// Sends a request over `kept`, or over a new connection where that is closed. What comes back
-/// with an error is the request, as far as it was not sent.
+/// Sends a request over `kept`, or over a new connection where that is closed. A kept connection
+/// may close in the moment in which the request goes out: then the request goes out once more, if
+/// that does no harm. What comes back with an error is the rest of the request's body.
 pub(super) async fn send(
-    mut request: Request<Passing>,
+    request: Request<Passing>,
     kept: &mut Option<Upstream>,
     service: &Service,
     shared: &Shared,
-) -> Result<Response<Incoming>, (NoResponse, Option<Request<Passing>>)> {
-    loop {
-        let (mut upstream, is_new) = match kept.take() {
-            Some(upstream) => (upstream, false),
-            None => match Upstream::dial(service, shared).await {
-                Ok(upstream) => (upstream, true),
-                Err(error) => return Err((error, Some(request))),
-            },
-        };
-        if upstream.sender.ready().await.is_err() && !is_new {
-            continue;
-        }
-        match upstream.sender.try_send_request(request).await {
+) -> Result<Response<Incoming>, (NoResponse, Option<Passing>)> {
+    let limit = service
+        .response_timeout
+        .unwrap_or(shared.limits.backend_response);
+    let (head, body) = request.into_parts();
+    let upload = Upload::new(body);
+    if let Some(mut upstream) = kept.take()
+        && upstream.is_ready().await
+    {
+        let (body, all_taken) = upload.attempt(true);
+        let request = Request::from_parts(head.clone(), body);
+        match upstream.ask(request, all_taken, limit).await {
             Ok(response) => {
                 *kept = Some(upstream);
                 return Ok(response);
             }
-            Err(mut failed) => match failed.take_message() {
-                // It was closed while it was not in use.
-                Some(unsent) if !is_new => request = unsent,
-                unsent => return Err((broken(service, failed.into_error()), unsent)),
-            },
+            Err(failure) if failure.allows_another(&head.method) && upload.can_repeat() => {
+                let error = failure.error.map(|error| error.to_string());
+                tracing::debug!(service = service.name, error, "a request goes out again");
+            }
+            Err(failure) => {
+                let error = failure.explain(service, limit, &upload);
+                return Err((error, upload.into_rest()));
+            }
         }
     }
-}
-
-fn broken(service: &Service, error: hyper::Error) -> NoResponse {
-    NoResponse::Broken {
-        service: service.name.clone(),
-        error,
+    let mut upstream = match Upstream::dial(service, shared, limit).await {
+        Ok(upstream) => upstream,
+        Err(error) => return Err((error, upload.into_rest())),
+    };
+    let (body, all_taken) = upload.attempt(false);
+    let request = Request::from_parts(head, body);
+    match upstream.ask(request, all_taken, limit).await {
+        Ok(response) => {
+            *kept = Some(upstream);
+            Ok(response)
+        }
+        Err(failure) => {
+            let error = failure.explain(service, limit, &upload);
+            Err((error, upload.into_rest()))
+        }
     }
 }
