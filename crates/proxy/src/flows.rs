@@ -15,7 +15,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use crate::relay::Traffic;
+use crate::{credentials::Credentials, relay::Traffic};
 
 /// Which way a connection was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -57,9 +57,45 @@ impl Pair {
         }
     }
 
+    /// The end that is at this side of the network.
+    pub fn own(&self) -> &SpiffeId {
+        match self.direction {
+            Direction::Outbound => &self.caller,
+            Direction::Inbound => &self.callee,
+        }
+    }
+
     /// Caller and callee, as a trunk knows them.
     pub(crate) fn ends(&self) -> String {
         format!("{} {}", self.caller, self.callee)
+    }
+}
+
+/// What carries a connection to the other side of the network.
+#[derive(Debug)]
+pub(crate) struct Carrier {
+    pub(crate) remote: SocketAddr,
+    pub(crate) svid_not_after: OffsetDateTime,
+    pub(crate) session: Option<Arc<Credentials>>,
+}
+
+impl Carrier {
+    /// A TLS session of its own.
+    pub(crate) fn session(remote: SocketAddr, credentials: Arc<Credentials>) -> Self {
+        Self {
+            remote,
+            svid_not_after: credentials.own().not_after(),
+            session: Some(credentials),
+        }
+    }
+
+    /// A stream of a trunk.
+    pub(crate) fn trunk(remote: SocketAddr, svid_not_after: OffsetDateTime) -> Self {
+        Self {
+            remote,
+            svid_not_after,
+            session: None,
+        }
     }
 }
 
@@ -74,8 +110,11 @@ pub struct Flow {
     pub remote: SocketAddr,
     /// When it was opened.
     pub opened: OffsetDateTime,
-    /// When this side's SVID ends that opened it; the connection may outlive it.
+    /// When this side's SVID ends that opened it. A connection within a trunk goes on with the
+    /// next one.
     pub svid_not_after: OffsetDateTime,
+    /// What both ends have shown, if this is a TLS session of its own. It ends with them.
+    pub(crate) session: Option<Arc<Credentials>>,
     /// What it has carried.
     pub traffic: Traffic,
     cut: CancellationToken,
@@ -144,16 +183,21 @@ impl Flows {
         self: &Arc<Self>,
         id: u64,
         pair: Pair,
-        remote: SocketAddr,
-        svid_not_after: OffsetDateTime,
+        carrier: Carrier,
         (parent, guard): (&CancellationToken, DrainGuard),
     ) -> Ticket {
+        let Carrier {
+            remote,
+            svid_not_after,
+            session,
+        } = carrier;
         let flow = Arc::new(Flow {
             id,
             pair: pair.clone(),
             remote,
             opened: OffsetDateTime::now_utc(),
             svid_not_after,
+            session,
             traffic: Traffic::default(),
             cut: parent.child_token(),
             reason: OnceLock::new(),

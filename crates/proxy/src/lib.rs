@@ -17,6 +17,7 @@
 //! [`Proxy::status`].
 
 mod connect;
+mod credentials;
 mod decision;
 mod flows;
 mod hub;
@@ -36,6 +37,7 @@ pub mod relay;
 mod revocation;
 mod shared;
 mod status;
+mod sweep;
 mod tcp_info;
 mod trunk;
 mod wan;

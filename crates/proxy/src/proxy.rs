@@ -8,6 +8,7 @@ use renkei_runtime::{
 use renkei_spiffe::Identities;
 use rustls::crypto::CryptoProvider;
 use serde::Serialize;
+use time::OffsetDateTime;
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     refusals::Refusals,
     revocation,
     shared::Shared,
-    status,
+    status, sweep,
     trunk::{Accepted, Census, Ledger, Trunks},
 };
 
@@ -115,6 +116,7 @@ impl Proxy {
             turns: Turns::new(limits.handshakes),
             dial_room: room(limits.dials),
             tasks: setup.tasks,
+            due: Arc::default(),
         });
         keep_tasks(&shared, &setup.ready);
         Self {
@@ -154,6 +156,8 @@ impl Proxy {
         self.shared
             .flows
             .cut_where(|flow| revocation::by_site(flow, old, &desired));
+        // The trunks of sites that are no peers any more.
+        self.shared.due.note(OffsetDateTime::UNIX_EPOCH);
         set_readiness(&self.ready, &self.shared);
         let cut = open_before
             .iter()
@@ -192,7 +196,7 @@ fn keep_tasks(shared: &Arc<Shared>, ready: &Condition) {
         let weak = weak.clone();
         move || weak.strong_count() == 0
     };
-    let follow = move || follow_identities(weak.clone(), ready.clone());
+    let follow = move || sweep::follow(weak.clone(), ready.clone());
     shared.tasks.keep("withdrawn rights", over, follow);
     let (drain, flows) = (shared.drain.clone(), shared.flows.clone());
     let over = {
@@ -203,30 +207,11 @@ fn keep_tasks(shared: &Arc<Shared>, ready: &Condition) {
     shared.tasks.keep("forced end", over, cut);
 }
 
-/// Cuts the connections of withdrawn bundles, and keeps the readiness up to date. Renewed SVIDs
-/// are for new connections; open ones do not notice.
-async fn follow_identities(shared: std::sync::Weak<Shared>, ready: Condition) {
-    let Some(mut identities) = shared.upgrade().map(|shared| shared.identities.clone()) else {
-        return;
-    };
-    while identities.changed().await.is_ok() {
-        let bundles = identities.borrow_and_update().bundles.clone();
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        shared
-            .flows
-            .cut_where(|flow| revocation::by_bundles(flow, &bundles));
-        shared.relays.follow_bundles(&bundles);
-        set_readiness(&ready, &shared);
-    }
-}
-
-fn set_readiness(ready: &Condition, shared: &Shared) {
+pub(crate) fn set_readiness(ready: &Condition, shared: &Shared) {
     let Some(desired) = shared.desired.load_full() else {
         return;
     };
-    let identities = shared.identities();
+    let (identities, now) = (shared.identities(), OffsetDateTime::now_utc());
     let callers = desired
         .site
         .workloads
@@ -244,12 +229,12 @@ fn set_readiness(ready: &Condition, shared: &Shared) {
         .chain(site.services.values().map(|service| &service.id))
         .chain(server);
     let missing: Vec<_> = needed
-        .filter(|id| !identities.svids.contains_key(id))
+        .filter(|id| identities.valid_svid(id, now).is_err())
         .map(|id| id.short())
         .collect();
     match missing.is_empty() {
         true => ready.set_ready(),
-        false => ready.set_not_ready(format!("no identity yet for {}", missing.join(", "))),
+        false => ready.set_not_ready(format!("no identity for {}", missing.join(", "))),
     }
 }
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use renkei_policy::Operation;
-use renkei_site::Service;
-use renkei_spiffe::BundleSet;
+use renkei_site::{Service, Site};
+use renkei_spiffe::{Denied, Identities, SpiffeId};
+use time::OffsetDateTime;
 
 use crate::{
+    credentials::Fault,
     decision,
     flows::{Direction, Flow},
     shared::{Desired, Shared},
@@ -21,9 +23,7 @@ pub(crate) fn by_site(
     old: Option<&Desired>,
     desired: &Desired,
 ) -> Option<&'static str> {
-    let remote = flow.pair.remote().trust_domain();
-    let site = &desired.site;
-    if *remote != site.trust_domain && !site.peers.contains_key(remote) {
+    if !is_linked(&desired.site, flow.pair.remote()) {
         return Some("its site is no longer a peer");
     }
     match flow.pair.direction {
@@ -31,6 +31,23 @@ pub(crate) fn by_site(
         // Its route cuts it.
         Direction::Outbound => None,
     }
+}
+
+/// Whether a peer is of this site, or of one that this site is linked with.
+pub(crate) fn is_linked(site: &Site, peer: &SpiffeId) -> bool {
+    let name = peer.trust_domain();
+    *name == site.trust_domain || site.peers.contains_key(name)
+}
+
+/// The same as an authorizer says it.
+pub(crate) fn check_linked(site: &Site, peer: &SpiffeId) -> Result<(), Denied> {
+    if is_linked(site, peer) {
+        return Ok(());
+    }
+    Err(Denied {
+        label: "not_a_peer",
+        reason: format!("{} is not a peer of this site", peer.trust_domain()),
+    })
 }
 
 fn service_of<'a>(flow: &Flow, desired: &'a Desired) -> Option<&'a Service> {
@@ -68,13 +85,26 @@ fn by_policy(flow: &Flow, old: Option<&Desired>, desired: &Desired) -> Option<&'
     Some("the policy no longer allows the caller")
 }
 
-/// Why a connection must end under a new set of bundles, if it must.
-pub(crate) fn by_bundles(flow: &Flow, bundles: &BundleSet) -> Option<&'static str> {
-    let remote = flow.pair.remote().trust_domain();
-    bundles
-        .get(remote)
+/// Why a connection must end with the identities of now, if it must. The certificates of one
+/// within a trunk are the trunk's.
+pub(crate) fn by_identities(
+    flow: &Flow,
+    identities: &Arc<Identities>,
+    now: OffsetDateTime,
+) -> Option<&'static str> {
+    if identities
+        .bundles
+        .get(flow.pair.remote().trust_domain())
         .is_none()
-        .then_some("the bundle of its site was withdrawn")
+    {
+        return Some("the bundle of its site was withdrawn");
+    }
+    let own = identities.valid_svid(flow.pair.own(), now);
+    let own = own.map(drop).map_err(Fault::Own);
+    let session = flow.session.as_ref();
+    let all = own.and_then(|()| session.map_or(Ok(()), |session| session.check(identities, now)));
+    let fault = all.err().filter(Fault::ends_what_is_open);
+    fault.map(|fault| fault.cut_reason())
 }
 
 /// For a connection that was admitted under `then` and has been entered into the register only
@@ -86,7 +116,8 @@ pub(crate) fn recheck(flow: &Flow, then: Option<&Arc<Desired>>, shared: &Shared)
     {
         flow.cut(reason);
     }
-    if let Some(reason) = by_bundles(flow, &shared.identities().bundles) {
+    let now = OffsetDateTime::now_utc();
+    if let Some(reason) = by_identities(flow, &shared.identities(), now) {
         flow.cut(reason);
     }
     if shared.drain.is_forced() {

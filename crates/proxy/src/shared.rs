@@ -7,8 +7,9 @@ use futures_util::future::BoxFuture;
 use renkei_policy::ServicePolicy;
 use renkei_runtime::{drain::DrainWatch, process::Digests, supervise::Supervisor};
 use renkei_site::Site;
-use renkei_spiffe::{Identities, SpiffeId, X509Svid};
-use rustls::crypto::CryptoProvider;
+use renkei_spiffe::{Identities, NoSvid, PeerError, SpiffeId, X509Svid};
+use rustls::{CommonState, crypto::CryptoProvider};
+use time::OffsetDateTime;
 use tokio::{
     net::TcpStream,
     sync::{Semaphore, watch},
@@ -17,11 +18,13 @@ use tokio_rustls::server::StartHandshake;
 
 use crate::{
     Limits,
+    credentials::Credentials,
     flows::Flows,
     hub::{Arrivals, Board, Relays},
     inbound::{Backends, Turns},
     kafka::{BrokerTables, Denials, PortFile},
     refusals::Refusals,
+    sweep::Due,
     trunk::{Accepted, Census, Ledger, Trunks},
 };
 
@@ -66,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) turns: Turns,
     pub(crate) dial_room: Arc<Semaphore>,
     pub(crate) tasks: Supervisor,
+    pub(crate) due: Arc<Due>,
 }
 
 impl Shared {
@@ -73,8 +77,25 @@ impl Shared {
         self.identities.borrow().clone()
     }
 
-    pub(crate) fn svid(&self, id: &SpiffeId) -> Option<Arc<X509Svid>> {
-        self.identities.borrow().svids.get(id).cloned()
+    /// The SVID to present as `id` now.
+    pub(crate) fn svid(&self, id: &SpiffeId) -> Result<Arc<X509Svid>, NoSvid> {
+        let identities = self.identities.borrow();
+        let svid = identities.valid_svid(id, OffsetDateTime::now_utc());
+        svid.cloned()
+    }
+
+    /// Those of a handshake that has just succeeded with the bundles of `identities`; they are
+    /// looked at again when they end.
+    pub(crate) fn credentials(
+        &self,
+        own: Arc<X509Svid>,
+        tls: &CommonState,
+        identities: Arc<Identities>,
+    ) -> Result<Arc<Credentials>, PeerError> {
+        let peer = tls.peer_certificates();
+        let credentials = Credentials::new(own, peer, identities, &self.provider)?;
+        self.due.note(credentials.until());
+        Ok(credentials)
     }
 }
 

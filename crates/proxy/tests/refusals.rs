@@ -173,7 +173,7 @@ async fn a_gateway_that_cannot_be_reached_is_named() {
     eventually("not ready", || (!osaka.readiness.is_ready()).then_some(())).await;
     lab.assert_refused().await;
     let sentence = osaka.refusal("no_identity").await;
-    assert_eq!(sentence, "osaka.example/collector has no identity yet");
+    assert_eq!(sentence, "osaka.example/collector has no identity");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,7 @@ mod bundle;
 mod certificate;
 mod document;
 mod id;
+mod peer_chain;
 mod svid;
 mod tls;
 mod verify;
@@ -19,7 +20,8 @@ pub use bundle::{Bundle, BundleSet, JwtAuthority};
 pub use certificate::{CertificateFault, SvidCertificate};
 pub use document::{DocumentError, MAX_DOCUMENT_BYTES};
 pub use id::{IdError, SpiffeId, TrustDomain};
-pub use svid::{Identities, PrivateKey, SvidError, X509Svid};
+pub use peer_chain::PeerChain;
+pub use svid::{Identities, NoSvid, PrivateKey, SvidError, X509Svid};
 pub use tls::{
     ClientSide, Outcome, Refusal, ServerSide, anonymous_client_side, client_side, server_side,
 };

@@ -119,6 +119,15 @@ pub fn verify_peer(
     let bundle = bundles
         .get(svid.id.trust_domain())
         .ok_or_else(|| PeerError::UnknownTrustDomain(svid.id.clone()))?;
+    // Path validation lets a certificate live through its last second, an owner does not use it
+    // in that second: both must see the same end.
+    if svid.not_after <= now {
+        return Err(PeerError::Expired {
+            id: svid.id,
+            not_after: svid.not_after,
+            now,
+        });
+    }
     let anchors = valid_anchors(bundle, now);
     let end_entity = EndEntityCert::try_from(leaf).map_err(|error| PeerError::Chain {
         id: svid.id.clone(),

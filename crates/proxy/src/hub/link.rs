@@ -169,8 +169,8 @@ impl Keeper {
     fn awaited(&self) -> Option<String> {
         let (own, hub) = (&self.target.own, self.target.hub.trust_domain());
         let identities = self.shared.identities();
-        if !identities.svids.contains_key(own) {
-            return Some(format!("{} has no identity yet", own.short()));
+        if let Err(fault) = self.shared.svid(own) {
+            return Some(fault.to_string());
         }
         if identities.bundles.get(hub).is_none() {
             return Some(format!("the bundle of {hub} is not known"));
@@ -267,6 +267,14 @@ impl Keeper {
             let reason = "the site carries as many connections as it may";
             return way.refuse(id, Code::UNREACHABLE, reason);
         };
+        if let Some(fault) = way.fault(&self.shared) {
+            tracing::info!(hub = self.target.hub(), %fault, "a connection through the hub is refused");
+            return way.refuse(
+                id,
+                Code::REVOKED,
+                "the link's certificates are not valid any more",
+            );
+        }
         let Some(stream) = way.take(id) else { return };
         // The hub's word, and no more than that.
         let from = std::str::from_utf8(from).ok();

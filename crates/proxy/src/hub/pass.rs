@@ -99,6 +99,12 @@ async fn reach(
     };
     let way = relayed.way().await;
     let way = way.map_err(|why| no_way("not_linked", &format!("it is not linked: {why}")))?;
+    if let Some(fault) = way.fault(shared) {
+        return Err(no_way(
+            "not_linked",
+            &format!("its link is not valid any more: {fault}"),
+        ));
+    }
     let mut stream = way
         .open(Bytes::from(from.to_string()))
         .ok_or_else(|| no_way("link_full", "its link takes no more connections"))?;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Board;
 use crate::{
+    credentials::Credentials,
     flows::{Direction, Pair},
     shared::{Desired, Shared},
     trunk::{self, Way},
@@ -176,6 +177,7 @@ impl Authorizer for Judge {
 /// Serves one connection of a site's link, verified, until it ends.
 pub(crate) async fn serve_link(
     stream: TlsStream<TcpStream>,
+    credentials: Arc<Credentials>,
     (peer, own): (SpiffeId, SpiffeId),
     shared: &Arc<Shared>,
 ) -> io::Result<()> {
@@ -188,9 +190,9 @@ pub(crate) async fn serve_link(
             caller: peer,
             callee: own,
         },
-        decide: Arc::new(|| Err("a hub opens streams and takes none".to_owned())),
+        decide: Arc::new(|_| Err("a hub opens streams and takes none".to_owned())),
         admit: Arc::new(|_, _, _| Box::pin(async {})),
         watch: Some(Arc::new(move |way, event| relayed.hear(way, event))),
     };
-    trunk::serve_lane(stream, lane, shared).await
+    trunk::serve_lane(stream, credentials, lane, shared).await
 }

@@ -7,7 +7,6 @@ use renkei_policy::Operation;
 use renkei_runtime::drain::DrainGuard;
 use renkei_site::{Protocol, Service};
 use renkei_spiffe::SpiffeId;
-use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -15,17 +14,19 @@ use super::{
     backend,
     handshake::{self, Admitted, Greeting, Rejection},
     http,
+    linked::Linked,
     turns::Place,
 };
 use crate::{
+    credentials::Fault,
     decision,
-    flows::{Direction, Flow, Pair},
+    flows::{Carrier, Direction, Flow, Pair},
     hub, kafka,
     plain::PlainStream,
     relay::{self, End},
     revocation,
     shared::{Desired, Shared},
-    trunk::{self, TrunkStream},
+    trunk::{self, Taken, TrunkStream},
     wan::WanStream,
 };
 
@@ -59,8 +60,13 @@ pub(super) async fn run(
         Greeting::Linked(linked) => {
             // As with lanes: what matters is what passes.
             drop(guard);
-            let (stream, ids) = (linked.stream, (linked.peer, linked.own));
-            if let Err(error) = hub::serve_link(stream, ids, &shared).await {
+            let Linked {
+                stream,
+                peer: site,
+                own,
+                credentials,
+            } = *linked;
+            if let Err(error) = hub::serve_link(stream, credentials, (site, own), &shared).await {
                 tracing::debug!(%peer, %error, "a connection of a link broke");
             }
         }
@@ -91,18 +97,18 @@ async fn serve(
         caller,
         service,
         node,
-        svid_not_after,
+        credentials,
         desired,
     } = admitted;
     let call = Call {
         caller,
         service,
         node,
-        svid_not_after,
+        carrier: Carrier::session(peer, credentials),
         desired,
     };
     let stream = WanStream::session(stream);
-    carry(stream, call, (id, peer), shared, guard).await;
+    carry(stream, call, id, shared, guard).await;
 }
 
 /// Remembers why, and gives the peer time to read the alert.
@@ -132,7 +138,7 @@ struct Call {
     caller: SpiffeId,
     service: Service,
     node: Option<i32>,
-    svid_not_after: OffsetDateTime,
+    carrier: Carrier,
     desired: Arc<Desired>,
 }
 
@@ -142,7 +148,7 @@ async fn serve_trunk(admitted: Admitted, peer: SocketAddr, shared: &Arc<Shared>)
         stream,
         caller,
         service,
-        svid_not_after,
+        credentials,
         ..
     } = admitted;
     let pair = Pair {
@@ -154,22 +160,21 @@ async fn serve_trunk(admitted: Admitted, peer: SocketAddr, shared: &Arc<Shared>)
         caller,
         service,
         peer,
-        svid_not_after,
         shared: shared.clone(),
     });
     let lane = trunk::Caller {
         pair,
         decide: Arc::new({
             let source = source.clone();
-            move || source.decide()
+            move |fault| source.decide(fault)
         }),
-        admit: Arc::new(move |stream, flow, guard| {
+        admit: Arc::new(move |stream, taken, guard| {
             let source = source.clone();
-            Box::pin(async move { source.carry(stream, flow, guard).await })
+            Box::pin(async move { source.carry(stream, taken, guard).await })
         }),
         watch: None,
     };
-    if let Err(error) = trunk::serve_lane(stream, lane, shared).await {
+    if let Err(error) = trunk::serve_lane(stream, credentials, lane, shared).await {
         tracing::debug!(%peer, %error, "a lane broke");
     }
 }
@@ -179,14 +184,14 @@ struct Source {
     caller: SpiffeId,
     service: Service,
     peer: SocketAddr,
-    svid_not_after: OffsetDateTime,
     shared: Arc<Shared>,
 }
 
 impl Source {
-    /// Asks today's policy: the one of the handshake may be gone. Gives the number of the flow;
-    /// the error is for the peer, and says no more than an alert would.
-    fn decide(&self) -> Result<u64, String> {
+    /// Asks what a new handshake would ask: the certificates, of whose `fault` it learns, the peers
+    /// and today's policy. Gives the number of the flow; the error is for the peer, and says no
+    /// more than an alert would.
+    fn decide(&self, fault: Option<&Fault>) -> Result<u64, String> {
         let (caller, service) = (&self.caller, &self.service);
         let refuse = |reason: &'static str, sentence: String| {
             let refusals = &self.shared.refusals;
@@ -199,16 +204,18 @@ impl Source {
             );
             Err("its policy does not allow this caller".to_owned())
         };
+        if let Some(fault) = fault {
+            let _ = refuse(fault.label(), fault.to_string());
+            return Err(
+                "it does not take this caller's certificate any more, or has none itself"
+                    .to_owned(),
+            );
+        }
         let Some(desired) = self.shared.desired.load_full() else {
             return refuse("no_policy", format!("{} has no policy", service.name));
         };
-        let bundles = self.shared.identities().bundles.clone();
-        if bundles.get(caller.trust_domain()).is_none() {
-            let sentence = format!(
-                "{} is not a peer of this site any more",
-                caller.trust_domain()
-            );
-            return refuse("unknown_trust_domain", sentence);
+        if let Err(denied) = revocation::check_linked(&desired.site, caller) {
+            return refuse(denied.label, denied.reason);
         }
         let Some(policy) = desired.policies.get(&service.name) else {
             return refuse(
@@ -226,12 +233,7 @@ impl Source {
         }
     }
 
-    async fn carry(
-        &self,
-        stream: TrunkStream,
-        (flow, node): (u64, Option<i32>),
-        guard: DrainGuard,
-    ) {
+    async fn carry(&self, stream: TrunkStream, taken: Taken, guard: DrainGuard) {
         let shared = &self.shared;
         let Some(desired) = shared.desired.load_full() else {
             return;
@@ -243,27 +245,21 @@ impl Source {
         let call = Call {
             caller: self.caller.clone(),
             service,
-            node,
-            svid_not_after: self.svid_not_after,
+            node: taken.node,
+            carrier: Carrier::trunk(self.peer, taken.svid_not_after),
             desired,
         };
         let stream = WanStream::Trunk(stream);
-        carry(stream, call, (flow, self.peer), shared, guard).await;
+        carry(stream, call, taken.number, shared, guard).await;
     }
 }
 
-async fn carry(
-    stream: WanStream,
-    call: Call,
-    (id, peer): (u64, SocketAddr),
-    shared: &Arc<Shared>,
-    guard: DrainGuard,
-) {
+async fn carry(stream: WanStream, call: Call, id: u64, shared: &Arc<Shared>, guard: DrainGuard) {
     let Call {
         caller,
         service,
         node,
-        svid_not_after,
+        carrier,
         desired,
     } = call;
     let pair = Pair {
@@ -272,7 +268,7 @@ async fn carry(
         callee: service.id.clone(),
     };
     let parent = (&CancellationToken::new(), guard);
-    let ticket = shared.flows.open(id, pair, peer, svid_not_after, parent);
+    let ticket = shared.flows.open(id, pair, carrier, parent);
     let flow = &ticket.flow;
     revocation::recheck(flow, Some(&desired), shared);
     if service.protocol == Protocol::Http {

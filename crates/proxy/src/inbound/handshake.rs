@@ -3,10 +3,9 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use renkei_site::{Protocol, Service};
-use renkei_spiffe::{Refusal, SpiffeId, TrustDomain, server_side};
+use renkei_site::{Protocol, Service, Site};
+use renkei_spiffe::{Authorizer, Denied, Refusal, SpiffeId, TrustDomain, server_side};
 use rustls::AlertDescription;
-use time::OffsetDateTime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -20,8 +19,10 @@ use super::{
     linked::{self, Linked},
 };
 use crate::{
+    credentials::Credentials,
     decision::Judge,
     kafka::{self, ALPN_KAFKA, ALPN_TCP},
+    revocation,
     shared::{Desired, Shared},
     trunk::{ALPN_TRUNK, ALPN_TRUNK_KAFKA},
 };
@@ -40,7 +41,7 @@ pub(super) struct Admitted {
     pub(super) service: Service,
     /// The broker that is meant, if the service speaks Kafka and one was named.
     pub(super) node: Option<i32>,
-    pub(super) svid_not_after: OffsetDateTime,
+    pub(super) credentials: Arc<Credentials>,
     /// The state under which it was admitted.
     pub(super) desired: Arc<Desired>,
 }
@@ -204,14 +205,16 @@ async fn finish(
         .get(&service.name)
         .cloned()
         .ok_or_else(|| Fault::of("no_policy", format!("{} has no policy", service.name)))?;
-    let svid = shared.svid(&service.id).ok_or_else(|| {
-        Fault::of(
-            "no_identity",
-            format!("{} has no identity yet", service.id.short()),
-        )
-    })?;
+    let svid = shared
+        .svid(&service.id)
+        .map_err(|fault| Fault::of(fault.label(), fault.to_string()))?;
     let judge = Judge::new(policy, service.id.clone(), peer.ip().to_canonical(), flow);
-    let bundles = shared.identities().bundles.clone();
+    let judge = Neighbours {
+        site: desired.site.clone(),
+        judge,
+    };
+    let identities = shared.identities();
+    let bundles = identities.bundles.clone();
     let alpn = protocol_of(&start, &service);
     let side = server_side(
         &shared.provider,
@@ -230,14 +233,31 @@ async fn finish(
         .outcome
         .peer()
         .ok_or_else(|| Fault::of("no_certificate", "the peer has no identity"))?;
+    let credentials = shared
+        .credentials(svid, stream.get_ref().1, identities)
+        .map_err(|error| Fault::of(error.label(), error.to_string()))?;
     Ok(Admitted {
         stream: stream.into(),
         caller,
         service,
         node,
-        svid_not_after: svid.not_after(),
+        credentials,
         desired,
     })
+}
+
+/// Lets in whom the policy allows, of the sites that this one is linked with.
+#[derive(Debug)]
+struct Neighbours {
+    site: Arc<Site>,
+    judge: Judge,
+}
+
+impl Authorizer for Neighbours {
+    fn authorize(&self, peer: &SpiffeId) -> Result<(), Denied> {
+        revocation::check_linked(&self.site, peer)?;
+        self.judge.authorize(peer)
+    }
 }
 
 /// Why a handshake failed: by our refusal, by the peer's, or by what came over the line.

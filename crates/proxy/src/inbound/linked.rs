@@ -8,6 +8,7 @@ use tokio_rustls::{TlsStream, server::StartHandshake};
 
 use super::handshake::{Fault, UNFINISHED, explain};
 use crate::{
+    credentials::Credentials,
     hub::{ALPN_RELAY, Judge},
     shared::{Desired, Shared},
 };
@@ -17,6 +18,7 @@ pub(super) struct Linked {
     pub(super) stream: TlsStream<TcpStream>,
     pub(super) peer: SpiffeId,
     pub(super) own: SpiffeId,
+    pub(super) credentials: Arc<Credentials>,
 }
 
 /// Whether the peer asks for a link.
@@ -31,12 +33,11 @@ pub(super) async fn finish(
     shared: &Arc<Shared>,
 ) -> Result<Linked, Fault> {
     let own = desired.site.server_id.clone();
-    let svid = shared.svid(&own);
-    let svid = svid.ok_or_else(|| {
-        let sentence = format!("{} has no identity yet", own.short());
-        Fault::of("no_identity", sentence)
-    })?;
-    let bundles = shared.identities().bundles.clone();
+    let svid = shared
+        .svid(&own)
+        .map_err(|fault| Fault::of(fault.label(), fault.to_string()))?;
+    let identities = shared.identities();
+    let bundles = identities.bundles.clone();
     let judge = Arc::new(Judge(desired));
     let side = server_side(&shared.provider, &svid, bundles, judge, &[ALPN_RELAY])
         .map_err(|error| Fault::of("tls", format!("TLS cannot be set up: {error}")))?;
@@ -47,9 +48,13 @@ pub(super) async fn finish(
         .map_err(|(error, stream)| explain(side.outcome.refusal(&error), &error, stream))?;
     let peer = side.outcome.peer();
     let peer = peer.ok_or_else(|| Fault::of("no_certificate", "the peer has no identity"))?;
+    let credentials = shared
+        .credentials(svid, stream.get_ref().1, identities)
+        .map_err(|error| Fault::of(error.label(), error.to_string()))?;
     Ok(Linked {
         stream: stream.into(),
         peer,
         own,
+        credentials,
     })
 }

@@ -101,12 +101,11 @@ async fn carry(
     let Dialled {
         stream,
         kafka,
-        gateway,
-        svid_not_after,
+        carrier,
     } = dialled;
-    let id = shared.flows.next_id();
+    let (id, gateway) = (shared.flows.next_id(), carrier.remote);
     let parent = (&route.cut, guard);
-    let ticket = shared.flows.open(id, pair, gateway, svid_not_after, parent);
+    let ticket = shared.flows.open(id, pair, carrier, parent);
     let flow = &ticket.flow;
     revocation::recheck(flow, None, shared);
     tracing::debug!(flow = flow.id, callee = %route.target, %gateway, "opened");

@@ -2,22 +2,20 @@
 //! the trunk that leads there, or in a TLS session of its own to peers that know no trunks.
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use renkei_site::{HostPort, Site};
-use renkei_spiffe::{SpiffeId, client_side};
+use renkei_spiffe::{Refusal, SpiffeId, client_side};
 use rustls_pki_types::ServerName;
-use time::OffsetDateTime;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::{Route, connection, failure::Failure};
 use crate::{
     connect,
-    flows::{Direction, Pair},
+    flows::{Carrier, Direction, Pair},
     kafka::{ALPN_KAFKA, ALPN_TCP, server_name},
     listener::keep_alive,
     plain::OnClose,
@@ -41,8 +39,7 @@ pub(crate) struct Dialled {
     pub(crate) stream: WanStream,
     /// The callee's side has said that it speaks Kafka.
     pub(crate) kafka: bool,
-    pub(crate) gateway: SocketAddr,
-    pub(crate) svid_not_after: OffsetDateTime,
+    pub(crate) carrier: Carrier,
 }
 
 /// A stream to the route's target as its workload. `node` asks for one broker of it.
@@ -62,7 +59,7 @@ pub(crate) async fn dial(
         .await
         .map_err(|_| Failure::SlowHandshake(gateway.clone()))?;
     if let Slot::Trunk(trunk) = &*way {
-        if let Some(dialled) = within(trunk, node) {
+        if let Some(dialled) = within(trunk, node, shared) {
             return Ok(dialled);
         }
         *way = Slot::Unknown;
@@ -95,17 +92,17 @@ pub(crate) async fn dial(
         watch: None,
     };
     let trunk = trunk::establish(raw, kafka, pair, keeping, shared).await?;
-    let dialled = within(&trunk, node);
+    let dialled = within(&trunk, node, shared);
     *way = Slot::Trunk(trunk);
     dialled.ok_or_else(|| Failure::Tls("the trunk takes no streams".into()))
 }
 
-fn within(trunk: &Dialed, node: Option<i32>) -> Option<Dialled> {
+fn within(trunk: &Dialed, node: Option<i32>, shared: &Shared) -> Option<Dialled> {
+    let (stream, svid_not_after) = trunk.open(node, shared)?;
     Some(Dialled {
-        stream: WanStream::Trunk(trunk.open(node)?),
+        stream: WanStream::Trunk(stream),
         kafka: trunk.kafka,
-        gateway: trunk.gateway,
-        svid_not_after: trunk.svid_not_after(),
+        carrier: Carrier::trunk(trunk.gateway, svid_not_after),
     })
 }
 
@@ -113,8 +110,7 @@ fn plain(raw: Raw) -> Result<Dialled, Failure> {
     Ok(Dialled {
         kafka: raw.stream.get_ref().1.alpn_protocol() == Some(ALPN_KAFKA),
         stream: WanStream::session(raw.stream),
-        gateway: raw.gateway,
-        svid_not_after: raw.svid.not_after(),
+        carrier: Carrier::session(raw.gateway, raw.credentials),
     })
 }
 
@@ -168,11 +164,9 @@ pub(crate) async fn dial_peer(
     // Closed only with the proxy itself.
     let _turn = shared.dial_room.acquire().await;
     let name = ServerName::try_from(name.to_owned()).map_err(|_| Failure::NoServerName)?;
-    let svid = shared.svid(caller).ok_or(Failure::NoIdentity)?;
-    if svid.not_after() < OffsetDateTime::now_utc() {
-        return Err(Failure::Expired(svid.not_after()));
-    }
-    let bundles = shared.identities().bundles.clone();
+    let svid = shared.svid(caller).map_err(Failure::NoIdentity)?;
+    let identities = shared.identities();
+    let bundles = identities.bundles.clone();
     let demand = Arc::new(callee.clone());
     let side = client_side(&shared.provider, &svid, bundles, demand, protocols)
         .map_err(|error| Failure::Tls(error.to_string()))?;
@@ -192,9 +186,12 @@ pub(crate) async fn dial_peer(
         }
         Err(_) => return Err(Failure::SlowHandshake(gateway.clone())),
     };
+    let credentials = shared
+        .credentials(svid, stream.get_ref().1, identities)
+        .map_err(|error| Failure::Peer(Refusal::Peer(error)))?;
     Ok(Raw {
         stream: stream.into(),
         gateway: address,
-        svid,
+        credentials,
     })
 }

@@ -5,9 +5,8 @@ use std::io;
 
 use renkei_kafka::SessionError;
 use renkei_site::HostPort;
-use renkei_spiffe::{Refusal, SpiffeId};
+use renkei_spiffe::{NoSvid, Refusal, SpiffeId};
 use rustls::AlertDescription;
-use time::OffsetDateTime;
 
 use crate::{connect::ConnectError, kafka, local_caller::CallerError, trunk::StreamRefused};
 
@@ -18,10 +17,8 @@ pub(crate) enum Failure {
     Caller(CallerError),
     /// The local connection is gone already.
     CallerGone,
-    /// The caller has no SVID.
-    NoIdentity,
-    /// The caller's SVID was not renewed.
-    Expired(OffsetDateTime),
+    /// The caller has no valid SVID.
+    NoIdentity(NoSvid),
     /// The site file names no gateway for the callee.
     NoGateway,
     /// The callee's ID cannot be a server name.
@@ -80,13 +77,26 @@ impl Failure {
         kafka::session_error(error).cloned().map(Self::Session)
     }
 
+    /// Whether the other end was not reached at all.
+    pub(crate) fn is_of_the_path(&self) -> bool {
+        matches!(
+            self,
+            Self::NoGateway | Self::Unreachable(..) | Self::SlowHandshake(_)
+        )
+    }
+
+    /// Whether the certificates of either side are the reason, which further attempts with them
+    /// do not mend.
+    pub(crate) fn is_certain(&self) -> bool {
+        matches!(self, Self::NoIdentity(_) | Self::Peer(Refusal::Peer(_)))
+    }
+
     /// A short, stable name for metrics.
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Caller(error) => error.label(),
             Self::CallerGone => "caller_closed",
-            Self::NoIdentity => "no_identity",
-            Self::Expired(_) => "own_svid_expired",
+            Self::NoIdentity(fault) => fault.label(),
             Self::NoGateway => "no_gateway",
             Self::NoServerName => "no_server_name",
             Self::Unreachable(_, error) => error.label(),
@@ -107,10 +117,7 @@ impl Failure {
         match self {
             Self::Caller(error) => error.to_string(),
             Self::CallerGone => "the caller closed its connection at once".to_owned(),
-            Self::NoIdentity => format!("{from} has no identity yet"),
-            Self::Expired(end) => {
-                format!("the identity of {from} ended at {end} and was not renewed")
-            }
+            Self::NoIdentity(fault) => fault.to_string(),
             Self::NoGateway => format!("the site file names no gateway for {site}"),
             Self::NoServerName => format!("{to} cannot be reached: its path is no DNS label"),
             Self::Unreachable(gateway, error) => {

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use renkei_runtime::drain::DrainGuard;
 use renkei_trunk::{Code, Event, Greeting, Hello, LaneId, Refusal, StreamId, Trunk, TrunkId};
+use time::OffsetDateTime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -29,7 +30,11 @@ use super::{
     outlet::Outlet,
     panic::EndOnPanic,
 };
-use crate::{flows::Pair, shared::Shared};
+use crate::{
+    credentials::{Credentials, Fault},
+    flows::Pair,
+    shared::Shared,
+};
 
 /// How often a trunk without streams is looked at; a stream that opens is told of.
 const QUIET: Duration = Duration::from_secs(60);
@@ -38,13 +43,21 @@ const QUIET: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(crate) struct Accepted(Mutex<HashMap<TrunkId, Arc<Driver>>>);
 
-/// Decides about a stream before it is taken, and gives the connection that it becomes its
-/// number. `Err` is told to the opener.
-pub(crate) type Decide = Arc<dyn Fn() -> Result<u64, String> + Send + Sync>;
-/// Carries a stream, the connection of that number, to its end.
-pub(crate) type Admit = Arc<
-    dyn Fn(TrunkStream, (u64, Option<i32>), DrainGuard) -> BoxFuture<'static, ()> + Send + Sync,
->;
+/// Decides about a stream before it is taken, given the fault of the trunk's certificates if they
+/// have one, and gives the connection that it becomes its number. `Err` is told to the opener.
+pub(crate) type Decide = Arc<dyn Fn(Option<&Fault>) -> Result<u64, String> + Send + Sync>;
+/// Carries a stream to its end.
+pub(crate) type Admit =
+    Arc<dyn Fn(TrunkStream, Taken, DrainGuard) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// The connection that a stream becomes.
+pub(crate) struct Taken {
+    pub(crate) number: u64,
+    /// The broker that is meant, if one was named.
+    pub(crate) node: Option<i32>,
+    /// When this side's SVID ends by which it is taken.
+    pub(crate) svid_not_after: OffsetDateTime,
+}
 
 /// Who dialled a lane, and what becomes of its streams.
 pub(crate) struct Caller {
@@ -59,6 +72,7 @@ pub(crate) struct Caller {
 /// Serves a verified connection as a lane, until it ends.
 pub(crate) async fn serve_lane(
     mut stream: TlsStream<TcpStream>,
+    credentials: Arc<Credentials>,
     caller: Caller,
     shared: &Arc<Shared>,
 ) -> io::Result<()> {
@@ -73,9 +87,11 @@ pub(crate) async fn serve_lane(
     // The dialer says nothing more until it is answered, so that no byte is under way.
     let (outlet, inlet) = Wire::new(stream)?.split();
     let mut outlet = Some(outlet);
-    match join(&hello, caller, &mut outlet, shared) {
+    match join(&hello, (caller, credentials), &mut outlet, shared) {
         Ok((driver, id)) => {
             tracing::debug!(lane = id.number(), "a lane came");
+            // What changed during its handshake has not seen it.
+            driver.drop_faulty(&shared.identities(), OffsetDateTime::now_utc());
             lane::run(driver, id, inlet, rest).await
         }
         Err(refusal) => match outlet {
@@ -115,7 +131,7 @@ async fn refuse(mut stream: TlsStream<TcpStream>, refusal: Refusal) -> io::Resul
 /// Finds or makes the trunk that the lane belongs to.
 fn join(
     hello: &Hello,
-    caller: Caller,
+    (caller, credentials): (Caller, Arc<Credentials>),
     outlet: &mut Option<Outlet>,
     shared: &Arc<Shared>,
 ) -> Result<(Arc<Driver>, LaneId), Refusal> {
@@ -127,7 +143,7 @@ fn join(
         .unwrap_or_else(PoisonError::into_inner);
     if let Some(driver) = known.get(&hello.trunk) {
         let driver = driver.clone();
-        let id = accept(&driver, hello, &pair, outlet)?;
+        let id = accept(&driver, hello, (&pair, credentials), outlet)?;
         return Ok((driver, id));
     }
     let mut incarnation = [0; 8];
@@ -142,7 +158,7 @@ fn join(
         u64::from_be_bytes(incarnation),
     )?;
     let (driver, events) = Driver::start(trunk, &shared.ledger);
-    let id = accept(&driver, hello, &pair, outlet)?;
+    let id = accept(&driver, hello, (&pair, credentials), outlet)?;
     known.insert(hello.trunk, driver.clone());
     shared.census.enter(caller.pair.clone(), &driver);
     let (caller, used) = (Arc::new(caller), Arc::new(Use::default()));
@@ -171,11 +187,12 @@ fn taker(caller: &Arc<Caller>, used: &Arc<Use>, shared: &Arc<Shared>) -> Taker {
 fn accept(
     driver: &Arc<Driver>,
     hello: &Hello,
-    pair: &str,
+    (pair, credentials): (&str, Arc<Credentials>),
     outlet: &mut Option<Outlet>,
 ) -> Result<LaneId, Refusal> {
     driver.with(|core, now| {
         let id = core.trunk.accept_lane(now, hello, pair)?;
+        driver.standing.enter(id, credentials);
         let lane = outlet.take().map(LaneState::new);
         core.lanes.extend(lane.map(|lane| (id, lane)));
         Ok(id)
@@ -279,9 +296,12 @@ async fn opened(
             "its gateway carries as many connections as it may",
         );
     };
-    let number = match (caller.decide)() {
-        Ok(number) => number,
-        Err(reason) => return refuse(Code::REVOKED, &reason),
+    let check = driver.check(&shared.identities(), OffsetDateTime::now_utc());
+    let decided = (caller.decide)(check.as_ref().err());
+    let (number, svid_not_after) = match (decided, check) {
+        (Ok(number), Ok(credentials)) => (number, credentials.own().not_after()),
+        (Err(reason), _) => return refuse(Code::REVOKED, &reason),
+        (Ok(_), Err(_)) => return refuse(Code::REVOKED, "its certificates are not valid"),
     };
     // The answer goes with the first bytes, or with the next acknowledgement.
     let taken = driver.act(|core, _| core.accept(id));
@@ -289,6 +309,11 @@ async fn opened(
     if taken.is_err() {
         return;
     }
-    (caller.admit)(stream, (number, node), shared.drain.guard()).await;
+    let taken = Taken {
+        number,
+        node,
+        svid_not_after,
+    };
+    (caller.admit)(stream, taken, shared.drain.guard()).await;
     drop(room);
 }

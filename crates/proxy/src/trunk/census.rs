@@ -47,6 +47,15 @@ impl Census {
         counts
     }
 
+    /// The trunks themselves, of either side's making.
+    pub(crate) fn trunks(&self) -> Vec<(Pair, Arc<Driver>)> {
+        let all = self.all();
+        let held = all
+            .iter()
+            .map(|(pair, driver)| Some((pair.clone(), driver.upgrade()?)));
+        held.flatten().collect()
+    }
+
     fn all(&self) -> MutexGuard<'_, Vec<(Pair, Weak<Driver>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

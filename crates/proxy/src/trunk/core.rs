@@ -163,7 +163,7 @@ impl Core {
         }
     }
 
-    fn end_lane(&mut self, id: LaneId, fate: LaneFate, wakers: &mut Vec<Waker>) {
+    pub(super) fn end_lane(&mut self, id: LaneId, fate: LaneFate, wakers: &mut Vec<Waker>) {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.fate.get_or_insert(fate);
             lane.alive = None;

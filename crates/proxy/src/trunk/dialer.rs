@@ -7,10 +7,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use renkei_spiffe::X509Svid;
 use renkei_trunk::{Event, LaneId, Trunk, TrunkId};
 use time::OffsetDateTime;
 use tokio::{net::TcpStream, sync::mpsc::UnboundedReceiver, task::JoinHandle, time::timeout};
@@ -23,14 +21,14 @@ use super::{
     lane::{self, Wire},
     manager::{Manager, Use},
 };
-use crate::{flows::Pair, outbound::Failure, shared::Shared};
+use crate::{credentials::Credentials, flows::Pair, outbound::Failure, shared::Shared};
 
 /// A connection that can become a lane.
 pub(crate) struct Raw {
     pub(crate) stream: TlsStream<TcpStream>,
     pub(crate) gateway: SocketAddr,
-    /// Whose end it was dialed with.
-    pub(crate) svid: Arc<X509Svid>,
+    /// What both ends have shown.
+    pub(crate) credentials: Arc<Credentials>,
 }
 
 /// Dials one more connection for the same caller and callee, with the caller's SVID of now.
@@ -71,8 +69,6 @@ pub(crate) enum Slot {
 pub(crate) struct Dialed {
     pub(super) driver: Weak<Driver>,
     used: Arc<Use>,
-    /// The caller's SVID of the newest lanes.
-    svid: Arc<ArcSwap<X509Svid>>,
     pub(crate) kafka: bool,
     pub(crate) gateway: SocketAddr,
 }
@@ -86,18 +82,21 @@ impl Trunks {
 }
 
 impl Dialed {
-    /// When the SVID ends that the newest lanes were dialed with.
-    pub(crate) fn svid_not_after(&self) -> OffsetDateTime {
-        self.svid.load().not_after()
-    }
-
-    /// A stream of the trunk, unless it is over or takes none for now.
-    pub(crate) fn open(&self, node: Option<i32>) -> Option<TrunkStream> {
+    /// A stream of the trunk, and when the SVID ends by which it is opened. Nothing if the trunk
+    /// is over, takes no streams for now, or was made with certificates that are not valid now.
+    pub(crate) fn open(
+        &self,
+        node: Option<i32>,
+        shared: &Shared,
+    ) -> Option<(TrunkStream, OffsetDateTime)> {
         let driver = self.driver.upgrade()?;
+        let now = OffsetDateTime::now_utc();
+        let credentials = driver.check(&shared.identities(), now).ok()?;
         let target = node.map_or(Bytes::new(), |node| Bytes::from(node.to_string()));
         let id = driver.open(target).ok()?;
         self.used.note();
-        Some(TrunkStream::opened(driver, id))
+        let end = credentials.own().not_after();
+        Some((TrunkStream::opened(driver, id), end))
     }
 }
 
@@ -120,10 +119,9 @@ pub(crate) async fn establish(
     let Raw {
         stream,
         gateway,
-        svid,
+        credentials,
     } = raw;
-    let svid = Arc::new(ArcSwap::new(svid));
-    let lane = add_lane(&driver, &ends, stream).map_err(Failure::Tls)?;
+    let lane = add_lane(&driver, &ends, (stream, credentials)).map_err(Failure::Tls)?;
     let ready = timeout(shared.limits.handshake_time, greeted(lane, &mut events))
         .await
         .map_err(|_| Failure::Tls("the other end does not greet".into()))??;
@@ -132,12 +130,11 @@ pub(crate) async fn establish(
     }
     shared.census.enter(pair, &driver);
     let used = Arc::new(Use::default());
-    let manager = Manager::new(driver.clone(), &ends, keeping, used.clone(), svid.clone());
+    let manager = Manager::new(driver.clone(), &ends, keeping, used.clone());
     tokio::spawn(manager.run(events, shared.clone()));
     Ok(Dialed {
         driver: Arc::downgrade(&driver),
         used,
-        svid,
         kafka,
         gateway,
     })
@@ -172,13 +169,14 @@ async fn greeted(
 pub(super) fn add_lane(
     driver: &Arc<Driver>,
     pair: &str,
-    stream: TlsStream<TcpStream>,
+    (stream, credentials): (TlsStream<TcpStream>, Arc<Credentials>),
 ) -> Result<JoinHandle<std::io::Result<()>>, String> {
     let wire = Wire::new(stream).map_err(|error| error.to_string())?;
     let (outlet, inlet) = wire.split();
     let id = driver
         .with(|core, now| {
             let id = core.trunk.add_lane(now, pair)?;
+            driver.standing.enter(id, credentials);
             core.lanes.insert(id, LaneState::new(outlet));
             Ok::<LaneId, renkei_trunk::LaneError>(id)
         })

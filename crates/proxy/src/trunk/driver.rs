@@ -16,6 +16,7 @@ use super::{
     core::{Core, Waiting},
     outlet::{Outlet, Pushed},
     panic::EndOnPanic,
+    standing::Standing,
 };
 
 /// How long the bytes before a reset have to arrive.
@@ -46,6 +47,7 @@ pub(crate) struct Driver {
     /// The next timeout may be earlier than the timer believes.
     timer: Arc<Notify>,
     ledger: Arc<Ledger>,
+    pub(super) standing: Standing,
 }
 
 impl Drop for Driver {
@@ -76,6 +78,7 @@ impl Driver {
             taker: OnceLock::new(),
             timer: timer.clone(),
             ledger: ledger.clone(),
+            standing: Standing::default(),
         });
         tokio::spawn(keep_time(Arc::downgrade(&driver), timer));
         (driver, events)

@@ -111,6 +111,7 @@ pub(super) async fn run(
     if ended.is_err() || lane.over == Some(LaneFate::Drop) {
         lane.inlet.arm_reset();
     }
+    driver.standing.leave(id);
     driver.with(|core, now| {
         core.lanes.remove(&id);
         core.trunk.lane_down(now, id);

@@ -13,9 +13,8 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
-use renkei_spiffe::X509Svid;
 use renkei_trunk::{Code, Event, LaneId};
+use time::OffsetDateTime;
 use tokio::{
     sync::{Notify, mpsc::UnboundedReceiver},
     task::{JoinError, JoinSet},
@@ -23,14 +22,14 @@ use tokio::{
 };
 
 use super::{
-    MAX_LANES, Way,
+    MAX_LANES, NEXT_SVID, Way,
     core::LaneState,
     dialer::{Keeping, Raw, add_lane},
     driver::Driver,
     gauge::Gauge,
     panic::EndOnPanic,
 };
-use crate::{outbound::Failure, shared::Shared};
+use crate::{credentials::Credentials, outbound::Failure, shared::Shared};
 
 /// How often a busy trunk is looked at.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -87,24 +86,21 @@ pub(super) struct Manager {
     told: Option<&'static str>,
     used: Arc<Use>,
     adding: JoinSet<Result<Raw, Failure>>,
-    svid: Arc<ArcSwap<X509Svid>>,
     /// Lanes that newer ones take the place of, one for one.
     retired: Vec<LaneId>,
     /// When the next of those may be dialed.
     renewal: Instant,
+    /// When the peer may have another SVID than the one that lanes were renewed for last.
+    peer_renewal: Option<OffsetDateTime>,
+    /// Since when the other end answers, without a lane with valid certificates.
+    refused_since: Option<Instant>,
     gauge: Gauge,
     /// When lanes may be added again, after one could not be had.
     growth: Instant,
 }
 
 impl Manager {
-    pub(super) fn new(
-        driver: Arc<Driver>,
-        pair: &str,
-        keeping: Keeping,
-        used: Arc<Use>,
-        svid: Arc<ArcSwap<X509Svid>>,
-    ) -> Self {
+    pub(super) fn new(driver: Arc<Driver>, pair: &str, keeping: Keeping, used: Arc<Use>) -> Self {
         Self {
             driver,
             pair: pair.to_owned(),
@@ -112,9 +108,10 @@ impl Manager {
             told: None,
             used,
             adding: JoinSet::new(),
-            svid,
             retired: Vec::new(),
             renewal: Instant::now(),
+            peer_renewal: None,
+            refused_since: None,
             gauge: Gauge::new(),
             growth: Instant::now(),
         }
@@ -152,13 +149,14 @@ impl Manager {
                     Some(Event::LaneReady(lane)) => {
                         suspended = false;
                         self.told = None;
+                        self.refused_since = None;
                         if !self.retired.contains(&lane) {
                             self.replaced();
                         }
                     }
                     Some(_) => {}
                 },
-                Some(dialed) = self.adding.join_next() => self.take(dialed, suspended),
+                Some(dialed) = self.adding.join_next() => self.take(dialed, suspended, &shared),
                 () = self.used.noted() => {}
                 () = shared.drain.signaled(), if !draining => {}
                 changed = identities.changed() => if changed.is_err() { break },
@@ -183,7 +181,11 @@ impl Manager {
     fn doze(&self) -> Duration {
         self.used.doze();
         let lanes = self.driver.act(|core, _| core.trunk.ready_lanes());
-        if lanes > 1 { REST } else { IDLE / 4 }
+        let rest = if lanes > 1 { REST } else { IDLE / 4 };
+        match self.driver.standing.latest() {
+            Some(latest) => rest.min(left(self.peer_renewal_of(&latest)).max(TICK)),
+            None => rest,
+        }
     }
 
     fn told(&self, event: Option<Event>) -> Option<Event> {
@@ -200,16 +202,28 @@ impl Manager {
     }
 
     /// Makes a lane of a connection that has been dialed.
-    fn take(&mut self, dialed: Result<Result<Raw, Failure>, JoinError>, suspended: bool) {
+    fn take(
+        &mut self,
+        dialed: Result<Result<Raw, Failure>, JoinError>,
+        suspended: bool,
+        shared: &Shared,
+    ) {
         let added = match dialed {
             Ok(Ok(raw)) => {
-                let svid = raw.svid;
-                add_lane(&self.driver, &self.pair, raw.stream).map(|_| self.svid.store(svid))
+                let added =
+                    add_lane(&self.driver, &self.pair, (raw.stream, raw.credentials)).map(drop);
+                // What changed during its handshake has not seen it.
+                self.driver
+                    .drop_faulty(&shared.identities(), OffsetDateTime::now_utc());
+                added
             }
             Ok(Err(failure)) => {
                 // Whoever waits wants to know why; once is enough.
                 if suspended && self.told.replace(failure.label()) != Some(failure.label()) {
                     (self.keeping.failed)(&failure);
+                }
+                if suspended {
+                    self.answered_with(&failure, shared);
                 }
                 Err(format!("{failure:?}"))
             }
@@ -221,12 +235,29 @@ impl Manager {
         }
     }
 
+    /// The streams of a trunk whose certificates are not valid any more wait for lanes with newer
+    /// ones: not at all when there are none for certain, and not long when the other end answers
+    /// without. A path that is cut has a time of its own.
+    fn answered_with(&mut self, failure: &Failure, shared: &Shared) {
+        let now = OffsetDateTime::now_utc();
+        if failure.is_of_the_path() || self.driver.check(&shared.identities(), now).is_ok() {
+            self.refused_since = None;
+            return;
+        }
+        let since = *self.refused_since.get_or_insert_with(Instant::now);
+        if failure.is_certain() || since.elapsed() >= NEXT_SVID {
+            self.driver.revoke();
+        }
+    }
+
     /// Once the caller's SVID has been renewed, lanes dialed with the old one give way to lanes
-    /// with the new; so they do when the keys of one are worn. One goes when another is ready, so
-    /// that the streams do not notice.
+    /// with the new; so they do when the callee must have renewed its own, or the keys of one are
+    /// worn. One goes when another is ready, so that the streams do not notice.
     fn renew(&mut self, shared: &Shared) {
-        let used = self.svid.load_full();
-        let Some(now) = shared.svid(used.id()) else {
+        let Some(used) = self.driver.standing.latest() else {
+            return;
+        };
+        let Ok(now) = shared.svid(used.own().id()) else {
             return;
         };
         let (lanes, ready) = self.driver.act(|core, _| {
@@ -236,7 +267,8 @@ impl Manager {
             )
         });
         self.retired.retain(|lane| lanes.contains(lane));
-        let begins = now.serial() != used.serial() || self.worn();
+        let renewed = left(self.peer_renewal_of(&used)).is_zero();
+        let begins = renewed || now.serial() != used.own().serial() || self.worn();
         let due = begins || !self.retired.is_empty();
         if !due || !self.adding.is_empty() || Instant::now() < self.renewal {
             return;
@@ -244,6 +276,10 @@ impl Manager {
         self.renewal = Instant::now() + RETRY;
         if begins {
             self.retired.clone_from(&lanes);
+            // If the peer still has the same, it is asked again when half of what is left is over.
+            let end = used.peer_not_after();
+            let pause = (left(end) / 2).max(Duration::from_secs(1));
+            self.peer_renewal = Some(OffsetDateTime::now_utc() + pause);
         }
         if lanes.len() < MAX_LANES {
             self.dial_more(1);
@@ -251,6 +287,12 @@ impl Manager {
             // One goes first, to make room.
             self.close_retired();
         }
+    }
+
+    /// When lanes give way to others for the peer's sake.
+    fn peer_renewal_of(&self, latest: &Credentials) -> OffsetDateTime {
+        let due = latest.peer_renewed_by();
+        self.peer_renewal.map_or(due, |tried| tried.max(due))
     }
 
     /// A lane is ready that may take the place of another.
@@ -337,4 +379,9 @@ impl Manager {
         self.driver
             .with(|core, _| core.trunk.close(Code::STOPPING, "not needed any more"));
     }
+}
+
+/// How long it is until then by the wall clock.
+fn left(then: OffsetDateTime) -> Duration {
+    Duration::try_from(then - OffsetDateTime::now_utc()).unwrap_or_default()
 }

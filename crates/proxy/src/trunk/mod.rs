@@ -25,9 +25,12 @@ mod manager;
 mod outlet;
 mod panic;
 mod record;
+mod standing;
 mod stream;
 mod way;
 mod writer_slot;
+
+use std::time::Duration;
 
 use renkei_trunk::Config;
 
@@ -35,9 +38,10 @@ use crate::Limits;
 
 pub use census::TrunkCount;
 
-pub(crate) use acceptor::{Accepted, Caller, serve_lane};
+pub(crate) use acceptor::{Accepted, Caller, Taken, serve_lane};
 pub(crate) use census::Census;
 pub(crate) use dialer::{Dial, Dialed, Keeping, Raw, Slot, Trunks, establish};
+pub(crate) use driver::Driver;
 pub(crate) use ledger::Ledger;
 pub(crate) use stream::{StreamRefused, TrunkStream};
 pub(crate) use way::{Watch, Way};
@@ -51,6 +55,8 @@ pub(crate) const ALPN_TRUNK_KAFKA: &[u8] = b"renkei-trunk-kafka/1";
 pub(crate) const FULL_FRAME: usize = outlet::FULL_FRAME;
 /// Lanes of one trunk at once.
 const MAX_LANES: usize = 16;
+/// How long the streams of a trunk without valid certificates wait for lanes with newer ones.
+pub(crate) const NEXT_SVID: Duration = Duration::from_secs(5);
 const MIB: u64 = 1024 * 1024;
 
 /// What a trunk holds and how patient it is. A stream may have 8 MiB under way from the start, so

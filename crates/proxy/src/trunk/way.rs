@@ -6,8 +6,10 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use renkei_trunk::{Code, Event, StreamId};
+use time::OffsetDateTime;
 
 use super::{Dialed, TrunkStream, driver::Driver};
+use crate::{credentials::Fault, shared::Shared};
 
 /// Hears of everything that concerns the trunk as a whole.
 pub(crate) type Watch = Arc<dyn Fn(&Way, &Event) + Send + Sync>;
@@ -41,6 +43,14 @@ impl Way {
     pub(crate) fn is_ready(&self) -> bool {
         let driver = self.0.upgrade();
         driver.is_some_and(|driver| driver.with(|core, _| core.trunk.ready_lanes() > 0))
+    }
+
+    /// Why no stream may be opened or taken now, if the certificates of the trunk's lanes are
+    /// not valid.
+    pub(crate) fn fault(&self, shared: &Shared) -> Option<Fault> {
+        let driver = self.0.upgrade()?;
+        let now = OffsetDateTime::now_utc();
+        driver.check(&shared.identities(), now).err()
     }
 
     /// A stream of the trunk, unless it is over or takes none for now.

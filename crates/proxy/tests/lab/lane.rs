@@ -42,16 +42,27 @@ pub async fn gateway(
     lab: &Lab,
     protocols: &[&[u8]],
 ) -> mpsc::UnboundedReceiver<server::TlsStream<TcpStream>> {
-    let own = svid(lab.hokkaido_ca.issue("/broker"));
+    gateway_as(lab, &svid(lab.hokkaido_ca.issue("/broker")), protocols).await
+}
+
+/// The same with an SVID of the test's.
+pub async fn gateway_as(
+    lab: &Lab,
+    own: &X509Svid,
+    protocols: &[&[u8]],
+) -> mpsc::UnboundedReceiver<server::TlsStream<TcpStream>> {
     let trusts: Arc<BundleSet> = Arc::new([bundle(&lab.osaka_ca)].into_iter().collect());
     let caller = Arc::new(id("osaka.example/collector"));
-    let side = server_side(&provider(), &own, trusts, caller, protocols).unwrap();
+    let side = server_side(&provider(), own, trusts, caller, protocols).unwrap();
     let listener = TcpListener::bind(lab.gateway).await.unwrap();
     let (taken, connections) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let acceptor = TlsAcceptor::from(side.config);
         while let Ok((tcp, _)) = listener.accept().await {
-            let stream = acceptor.accept(tcp).await.unwrap();
+            // A caller that does not take the certificate goes away.
+            let Ok(stream) = acceptor.accept(tcp).await else {
+                continue;
+            };
             if taken.send(stream).is_err() {
                 return;
             }

@@ -9,6 +9,7 @@
 pub mod lane;
 pub mod middlebox;
 pub mod path;
+pub mod renewal;
 pub mod tap;
 pub mod three;
 
@@ -233,6 +234,12 @@ impl Lab {
 
     pub async fn osaka(&self) -> Node {
         Node::start(&self.osaka_text(), self.osaka_identities()).await
+    }
+
+    /// Osaka with an SVID of another CA of its trust domain.
+    pub async fn osaka_with(&self, authority: &TestAuthority) -> Node {
+        let identities = identities(authority, &["/collector"], &[&self.hokkaido_ca]);
+        Node::start(&self.osaka_text(), identities).await
     }
 
     /// The application at Osaka connects and is reset, at once or a moment later.

@@ -13,13 +13,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use renkei_spiffe::{Identities, SpiffeId, X509Svid};
+use renkei_spiffe::{Identities, NoSvid, SpiffeId, X509Svid};
 use rustls::{
     ServerConfig,
     crypto::CryptoProvider,
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use time::OffsetDateTime;
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::server::StartHandshake;
 
@@ -38,9 +39,9 @@ const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// Why a connection to the bundle endpoint was not served.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// The agent holds no certificate for the endpoint yet, or it has ended.
-    #[error("no certificate for {} yet: the agent has not received it", .0.short())]
-    NoIdentity(SpiffeId),
+    /// The agent holds no certificate for the endpoint, or it has ended.
+    #[error("no certificate for the bundle endpoint: {0}")]
+    NoIdentity(#[from] NoSvid),
     /// Too many connections at once.
     #[error("all {MAX_CONNECTIONS} places of the bundle endpoint are taken")]
     Busy,
@@ -98,8 +99,8 @@ impl SpiffeEndpoint {
         identities: &watch::Receiver<Arc<Identities>>,
     ) -> Result<(), HandshakeError> {
         let _place = self.0.places.take().ok_or(HandshakeError::Busy)?;
-        let svid = identities.borrow().svids.get(&self.0.id).cloned();
-        let svid = svid.ok_or_else(|| HandshakeError::NoIdentity(self.0.id.clone()))?;
+        let now = OffsetDateTime::now_utc();
+        let svid = identities.borrow().valid_svid(&self.0.id, now).cloned()?;
         let config = self.0.config(&svid)?;
         let stream = timeout(HANDSHAKE_TIME, start.into_stream(config))
             .await

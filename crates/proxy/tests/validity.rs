@@ -1,0 +1,293 @@
+//! Trunks and sessions that are open while SVIDs end, are renewed or withdrawn, and authorities
+//! leave bundles: what was checked at the handshake must hold as long as it is used.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod lab;
+
+use std::{sync::Arc, time::Duration};
+
+use lab::{
+    Lab, Node, assert_reset, echo, eventually, id,
+    lane::{self, DATA, HELLO, OPEN, OPEN_OK, VERSION},
+    path::Path,
+    ping,
+    renewal::{brief, ended, give, know, take, trust},
+    svid, within,
+};
+use renkei_spiffe::{BundleSet, X509Svid, client_side};
+use renkei_testkit::{TestAuthority, free_address};
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// Opens a stream of Osaka's trunk by hand, with so many bytes in it.
+fn opening(stream: u64) -> Vec<u8> {
+    let open = lane::frame(OPEN, &stream.to_be_bytes());
+    let mut data = stream.to_be_bytes().to_vec();
+    data.extend(0_u64.to_be_bytes());
+    data.extend(b"hello");
+    [open, lane::frame(DATA, &data)].concat()
+}
+
+/// A lane with that SVID which has been answered.
+async fn greeted(lab: &Lab, caller: &X509Svid) -> TlsStream<TcpStream> {
+    let mut lane = lane::dial(lab, caller).await;
+    let hello = lane::hello(VERSION, *b"a trunk by hand.", [0; 8], 0);
+    lane.write_all(&hello).await.unwrap();
+    assert_eq!(lane::next(&mut lane).await.unwrap().0, HELLO);
+    lane
+}
+
+/// The gateway takes a stream.
+async fn taken(lane: &mut TlsStream<TcpStream>, stream: u64) {
+    lane.write_all(&opening(stream)).await.unwrap();
+    while lane::next(lane).await.expect("the lane lives").0 != OPEN_OK {}
+}
+
+/// Whatever the lane says, the gateway takes no stream, and ends the lane.
+async fn cut(lane: &mut TlsStream<TcpStream>, stream: u64) {
+    let _ = lane.write_all(&opening(stream)).await;
+    while let Ok((kind, _)) = lane::next(lane).await {
+        assert_ne!(kind, OPEN_OK, "a stream was taken");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_ends_the_lanes_of_an_svid_with_it() {
+    let lab = Lab::new(&[echo().await]);
+    let hokkaido = lab.hokkaido().await;
+    let caller = brief(&lab.osaka_ca, "/collector", 3);
+    let mut lane = greeted(&lab, &caller).await;
+    taken(&mut lane, 0).await;
+    ended(&caller).await;
+    cut(&mut lane, 2).await;
+    eventually("no flow", || (hokkaido.open() == 0).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_ends_the_lanes_of_a_ca_that_leaves_the_bundle_and_no_others() {
+    let lab = Lab::new(&[echo().await]);
+    let next = TestAuthority::new("osaka.example");
+    let hokkaido = lab.hokkaido().await;
+    trust(&hokkaido, "osaka.example", &[&lab.osaka_ca, &next]);
+    let mut old = greeted(&lab, &svid(lab.osaka_ca.issue("/collector"))).await;
+    let _osaka = lab.osaka_with(&next).await;
+    let mut stays = lab.connect().await;
+    taken(&mut old, 0).await;
+    ping(&mut stays, b"by the next CA").await;
+    trust(&hokkaido, "osaka.example", &[&next]);
+    cut(&mut old, 2).await;
+    ping(&mut stays, b"still here").await;
+    ping(&mut lab.connect().await, b"and new ones").await;
+    let reasons = hokkaido.reasons();
+    assert!(
+        reasons.iter().all(|reason| *reason == "untrusted_ca"),
+        "{reasons:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_whose_renewals_fail_is_stopped_at_home() {
+    let lab = Lab::new(&[echo().await]);
+    let (hokkaido, osaka) = (lab.hokkaido().await, lab.osaka().await);
+    let last = brief(&lab.osaka_ca, "/collector", 3);
+    give(&osaka, &last);
+    let mut app = lab.connect().await;
+    ping(&mut app, b"hello").await;
+    ended(&last).await;
+    lab.assert_refused().await;
+    let sentence = osaka.refusal("own_svid_expired").await;
+    assert!(sentence.contains("was not renewed"), "{sentence}");
+    assert_reset(&mut app).await;
+    eventually("not ready", || (!osaka.readiness.is_ready()).then_some(())).await;
+    eventually("no flow", || {
+        (osaka.open() + hokkaido.open() == 0).then_some(())
+    })
+    .await;
+    // With a new one it goes on.
+    give(&osaka, &svid(lab.osaka_ca.issue("/collector")));
+    ping(&mut lab.connect().await, b"renewed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callee_whose_renewals_fail_is_stopped_at_home_and_by_its_callers() {
+    let lab = Lab::new(&[echo().await]);
+    let (hokkaido, osaka) = (lab.hokkaido().await, lab.osaka().await);
+    let last = brief(&lab.hokkaido_ca, "/broker", 3);
+    give(&hokkaido, &last);
+    let mut app = lab.connect().await;
+    ping(&mut app, b"hello").await;
+    ended(&last).await;
+    lab.assert_refused().await;
+    assert_reset(&mut app).await;
+    hokkaido.refusal("own_svid_expired").await;
+    eventually("no flow", || {
+        (osaka.open() + hokkaido.open() == 0).then_some(())
+    })
+    .await;
+    give(&hokkaido, &svid(lab.hokkaido_ca.issue("/broker")));
+    ping(&mut lab.connect().await, b"renewed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withdrawn_identity_is_used_no_more_and_others_are() {
+    let path = Path::to(Lab::new(&[echo().await])).await;
+    let listen = free_address();
+    let text = path
+        .lab
+        .hokkaido_text("osaka.example/collector, osaka.example/reader");
+    let hokkaido = Node::start(&text, path.lab.hokkaido_identities()).await;
+    let osaka = path.osaka_with_reader(listen).await;
+    let mut collector = path.lab.connect().await;
+    let mut reader = TcpStream::connect(listen).await.unwrap();
+    ping(&mut collector, b"one").await;
+    ping(&mut reader, b"two").await;
+    take(&osaka, &id("osaka.example/collector"));
+    assert_reset(&mut collector).await;
+    path.lab.assert_refused().await;
+    osaka.refusal("no_identity").await;
+    ping(&mut reader, b"still here").await;
+    ping(&mut TcpStream::connect(listen).await.unwrap(), b"new").await;
+    // And the callee's: nobody is let in as it.
+    take(&hokkaido, &id("hokkaido.example/broker"));
+    assert_reset(&mut reader).await;
+    let mut refused = TcpStream::connect(listen).await.unwrap();
+    assert_reset(&mut refused).await;
+    hokkaido.refusal("no_identity").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_outlives_the_svids_of_both_ends() {
+    let lab = Lab::new(&[echo().await]);
+    let (hokkaido, osaka) = (lab.hokkaido().await, lab.osaka().await);
+    let (mut caller, mut callee) = (
+        brief(&lab.osaka_ca, "/collector", 4),
+        brief(&lab.hokkaido_ca, "/broker", 4),
+    );
+    let first = caller.clone();
+    give(&osaka, &caller);
+    give(&hokkaido, &callee);
+    let mut app = lab.connect().await;
+    let start = tokio::time::Instant::now();
+    while start.elapsed() < Duration::from_secs(14) {
+        ping(&mut app, b"a part of a long transfer").await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        // At half of the life, as an agent does.
+        if caller.not_after() - time::OffsetDateTime::now_utc() < time::Duration::seconds(2) {
+            caller = brief(&lab.osaka_ca, "/collector", 4);
+            callee = brief(&lab.hokkaido_ca, "/broker", 4);
+            give(&osaka, &caller);
+            give(&hokkaido, &callee);
+        }
+    }
+    ended(&first).await;
+    ping(&mut app, b"the rest").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forced_rotation_at_the_callee_moves_connections_to_new_lanes() {
+    let lab = Lab::new(&[echo().await]);
+    let next = TestAuthority::new("hokkaido.example");
+    let (hokkaido, osaka) = (lab.hokkaido().await, lab.osaka().await);
+    let mut app = lab.connect().await;
+    ping(&mut app, b"by the old CA").await;
+    trust(&osaka, "hokkaido.example", &[&lab.hokkaido_ca, &next]);
+    give(&hokkaido, &svid(next.issue("/broker")));
+    // The lanes were made with the old SVID, and the caller cannot know that there is a new one.
+    trust(&osaka, "hokkaido.example", &[&next]);
+    ping(&mut app, b"by the next CA").await;
+    assert_eq!(osaka.reasons(), Vec::<&str>::new());
+    // With nothing better at the callee, they end.
+    trust(&osaka, "hokkaido.example", &[&lab.hokkaido_ca]);
+    assert_reset(&mut app).await;
+    lab.assert_refused().await;
+    osaka.refusal("untrusted_ca").await;
+}
+
+/// A peer of another make: TLS, and then bytes.
+async fn session(lab: &Lab, caller: &X509Svid) -> TlsStream<TcpStream> {
+    let mut trusts = BundleSet::default();
+    know(&mut trusts, "hokkaido.example", &[&lab.hokkaido_ca]);
+    let callee = Arc::new(id("hokkaido.example/broker"));
+    let side = client_side(&lab::provider(), caller, Arc::new(trusts), callee, &[]).unwrap();
+    let tcp = TcpStream::connect(lab.gateway).await.unwrap();
+    let name = ServerName::try_from("broker.hokkaido.example").unwrap();
+    let connector = TlsConnector::from(side.config);
+    let mut tls = within(connector.connect(name, tcp)).await.unwrap();
+    echoed(&mut tls).await;
+    tls
+}
+
+async fn echoed(tls: &mut TlsStream<TcpStream>) {
+    tls.write_all(b"hello").await.unwrap();
+    within(tls.read_exact(&mut [0; 5])).await.unwrap();
+}
+
+/// The connection ends, and not cleanly.
+async fn broken(tls: &mut TlsStream<TcpStream>) {
+    within(tls.read_exact(&mut [0; 1])).await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_outside_of_trunks_end_with_their_svids_and_cas_too() {
+    let lab = Lab::new(&[echo().await]);
+    let hokkaido = lab.hokkaido().await;
+    let next = TestAuthority::new("osaka.example");
+    trust(&hokkaido, "osaka.example", &[&lab.osaka_ca, &next]);
+    let brief = brief(&lab.osaka_ca, "/collector", 3);
+    let mut ends = session(&lab, &brief).await;
+    let mut old = session(&lab, &svid(lab.osaka_ca.issue("/collector"))).await;
+    let mut new = session(&lab, &svid(next.issue("/collector"))).await;
+    ended(&brief).await;
+    broken(&mut ends).await;
+    echoed(&mut old).await;
+    trust(&hokkaido, "osaka.example", &[&next]);
+    broken(&mut old).await;
+    echoed(&mut new).await;
+    take(&hokkaido, &id("hokkaido.example/broker"));
+    broken(&mut new).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_with_callees_of_another_make_end_with_their_svids_too() {
+    let lab = Lab::new(&[]);
+    let callee = brief(&lab.hokkaido_ca, "/broker", 3);
+    let mut sessions = lane::gateway_as(&lab, &callee, &[b"renkei-tcp/1"]).await;
+    let osaka = lab.osaka().await;
+    let mut app = lab.connect().await;
+    app.write_all(b"hello").await.unwrap();
+    let mut peer = within(sessions.recv()).await.unwrap();
+    within(peer.read_exact(&mut [0; 5])).await.unwrap();
+    ended(&callee).await;
+    assert_reset(&mut app).await;
+    lab.assert_refused().await;
+    osaka.refusal("expired").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_linked_sites_are_let_in_whatever_bundles_there_are() {
+    let lab = Lab::new(&[echo().await]);
+    let (hokkaido, _osaka) = (lab.hokkaido().await, lab.osaka().await);
+    let mut app = lab.connect().await;
+    ping(&mut app, b"hello").await;
+    // Its bundle stays, as that of an agent which knows more sites than this one is linked with.
+    let alone = lab
+        .hokkaido_text("hokkaido.example/collector")
+        .replace("peers: {osaka.example: {bundle: osaka.json}}\n", "");
+    let mut desired = lab::desired(&alone);
+    desired.policies = lab::desired(&lab.hokkaido_text("osaka.example/collector")).policies;
+    hokkaido.proxy.apply(desired).await.unwrap();
+    assert_reset(&mut app).await;
+    lab.assert_refused().await;
+    hokkaido.refusal("not_a_peer").await;
+}

@@ -1,0 +1,98 @@
+//! The link between a hub and a site that only dials out is made with the SVIDs of two servers:
+//! it ends with them, and so does everything that it carries.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod lab;
+
+use std::time::Duration;
+
+use lab::{
+    assert_reset, echo, eventually, id, ping,
+    renewal::{brief, ended, give, take, trust},
+    svid,
+    three::{Three, linked},
+};
+use renkei_proxy::{Limits, Proxy};
+use renkei_testkit::TestAuthority;
+
+/// Connections whose path is gone end soon.
+fn impatient() -> Limits {
+    Limits {
+        grace: Duration::from_secs(1),
+        ..Limits::default()
+    }
+}
+
+/// Waits until the hub says that it has no link.
+async fn unlinked(proxy: &Proxy) -> String {
+    let start = std::time::Instant::now();
+    loop {
+        let link = proxy.status().await.relays.remove(0).link;
+        if !link.linked {
+            return link.reason.unwrap_or_default();
+        }
+        assert!(start.elapsed() < lab::PATIENCE, "still linked");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_ends_with_the_svid_of_the_site_and_comes_back_with_the_next() {
+    let three = Three::new(echo().await).await;
+    let (hokkaido, osaka, _kyushu) = three.sites(impatient()).await;
+    let last = brief(&three.osaka_ca, "/renkei/server", 4);
+    give(&osaka, &last);
+    let mut app = three.connect().await;
+    ping(&mut app, b"through the hub").await;
+    ended(&last).await;
+    unlinked(&hokkaido.proxy).await;
+    assert_reset(&mut app).await;
+    let hub = osaka.proxy.status().await.hub.unwrap();
+    assert!(!hub.link.linked);
+    let reason = eventually("the reason", || hub.link.reason.clone()).await;
+    assert!(!reason.is_empty());
+    give(&osaka, &svid(three.osaka_ca.issue("/renkei/server")));
+    linked(&hokkaido, &osaka).await;
+    ping(&mut three.connect().await, b"and again").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_ends_when_the_ca_of_the_site_leaves_the_hubs_bundle() {
+    let three = Three::new(echo().await).await;
+    let (hokkaido, osaka, kyushu) = three.sites(impatient()).await;
+    let mut app = three.connect().await;
+    ping(&mut app, b"through the hub").await;
+    let next = TestAuthority::new("osaka.example");
+    trust(&hokkaido, "osaka.example", &[&next]);
+    unlinked(&hokkaido.proxy).await;
+    three.assert_refused().await;
+    // With the next CA, which Kyushu knows too, it comes back.
+    trust(&kyushu, "osaka.example", &[&three.osaka_ca, &next]);
+    give(&osaka, &svid(next.issue("/renkei/server")));
+    linked(&hokkaido, &osaka).await;
+    ping(&mut three.connect().await, b"and again").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_ends_when_either_server_loses_its_identity() {
+    for of_the_hub in [true, false] {
+        let three = Three::new(echo().await).await;
+        let (hokkaido, osaka, _kyushu) = three.sites(impatient()).await;
+        let mut app = three.connect().await;
+        ping(&mut app, b"through the hub").await;
+        match of_the_hub {
+            true => take(&hokkaido, &id("hokkaido.example/renkei/server")),
+            false => take(&osaka, &id("osaka.example/renkei/server")),
+        }
+        unlinked(&hokkaido.proxy).await;
+        three.assert_refused().await;
+        assert!(!osaka.proxy.status().await.hub.unwrap().link.linked);
+    }
+}
