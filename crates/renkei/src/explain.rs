@@ -11,6 +11,7 @@ use renkei_policy::{Operation, Request};
 use renkei_site::{Service, Workload};
 use renkei_spiffe::{SpiffeId, TrustDomain};
 use serde::Serialize;
+use time::OffsetDateTime;
 
 use crate::{
     cli::{self, Output},
@@ -172,13 +173,30 @@ impl Steps<'_> {
                 self.push(Some(false), says);
             }
         }
-        if let Some(status) = self.status {
-            let held = status.identities().find(|svid| svid.id == *caller);
-            match held.and_then(|svid| svid.not_after) {
-                Some(end) => self.push(Some(true), format!("its SVID ends {}", output::until(end))),
-                None => self.push(Some(false), "it has no SVID yet"),
+        self.of_svid("it", caller);
+    }
+
+    /// Both ends prove themselves with an SVID. Of its own the running site knows.
+    fn of_svid(&mut self, who: &str, id: &SpiffeId) {
+        let Some(status) = self.status else {
+            return;
+        };
+        let (holds, says) = match status.svid_end(id) {
+            Ok(end) if end > OffsetDateTime::now_utc() => (
+                true,
+                format!("{who} has an SVID that ends {}", output::until(end)),
+            ),
+            Ok(end) => {
+                let when = output::since(end);
+                (
+                    false,
+                    format!("the last SVID of {} ended {when}", id.short()),
+                )
             }
-        }
+            Err(Some(fault)) => (false, format!("{who} has no SVID: {fault}")),
+            Err(None) => (false, format!("{who} has no SVID")),
+        };
+        self.push(Some(holds), says);
     }
 
     /// The service is this site's: its rule decides.
@@ -199,6 +217,7 @@ impl Steps<'_> {
         {
             self.push(holds, says);
         }
+        self.of_svid(&service.id.short(), id);
         self.decide(caller, service);
         let seen = self.status.and_then(|status| {
             let mut refusals = status.proxy.refusals.iter();
@@ -259,6 +278,14 @@ impl Steps<'_> {
                     format!("{name} is not under `peers` in {}", site.file()),
                 );
             }
+        }
+        if let Some(api) = self.status.and_then(|status| status.workload_api.as_ref()) {
+            let known = api.trust_domains.contains(name);
+            let says = match known {
+                true => format!("the agent at {} gives its bundle", api.socket),
+                false => format!("the agent at {} gives no bundle of {name}", api.socket),
+            };
+            return self.push(Some(known), says);
         }
         let peers = self
             .status

@@ -101,6 +101,9 @@ pub(crate) struct WorkloadApi {
     pub(crate) status: WorkloadApiStatus,
     #[serde(default)]
     pub(crate) svids: Vec<ForeignSvid>,
+    /// Whose bundles it gives.
+    #[serde(default)]
+    pub(crate) trust_domains: Vec<TrustDomain>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -173,6 +176,20 @@ impl Document {
     pub(crate) fn is_linked(&self) -> bool {
         let peers = self.server.iter().flat_map(|server| &server.peers);
         self.ready && peers.into_iter().all(|peer| peer.authorities > 0)
+    }
+
+    /// When the SVID of an ID of this site ends, or why there is none.
+    pub(crate) fn svid_end(&self, id: &SpiffeId) -> Result<OffsetDateTime, Option<String>> {
+        if let Some(api) = &self.workload_api {
+            let held = api.svids.iter().find(|svid| svid.id == *id);
+            return held
+                .map(|svid| svid.not_after)
+                .ok_or_else(|| api.status.last_error.clone());
+        }
+        let all = self.agent.iter().flat_map(|agent| &agent.svids);
+        let held = all.into_iter().find(|svid| svid.id == *id);
+        let held = held.ok_or(None)?;
+        held.not_after.ok_or_else(|| held.last_error.clone())
     }
 
     /// The SVIDs of workloads and services, without the site's own server.

@@ -161,6 +161,13 @@ impl Linked {
             .unwrap_or(0)
     }
 
+    fn explain(&self, caller: &str, service: &str) -> &mut Command {
+        let command = Box::leak(Box::new(renkei()));
+        command.args(["explain", caller, service, "--site"]);
+        command.arg(self.edge.file());
+        command.arg("--state").arg(self.edge.state())
+    }
+
     fn wait_for_update_after(&self, before: u64) {
         wait_for("the new message has come", SOON, || {
             (self.updates() > before).then_some(())
@@ -236,6 +243,54 @@ fn a_bad_message_of_the_agent_changes_nothing_and_is_named() {
     let before = all.updates();
     all.agent.serves(&["collector", "store"]);
     all.wait_for_update_after(before);
+}
+
+#[test]
+fn what_the_agent_no_longer_gives_is_used_no_more() {
+    let all = linked();
+    exchange_soon(all.to_osaka, b"before");
+    exchange_soon(all.to_edge, b"before");
+    let (mut out, mut back) = (opened(all.to_osaka), opened(all.to_edge));
+    all.agent.serves(&["store"]);
+    assert_reset(&mut out);
+    assert!(exchange(all.to_osaka, b"as nobody").is_err());
+    let sentence = all.edge.sentence("no_identity");
+    assert_eq!(sentence, "spire.example/collector has no identity");
+    assert_eq!(exchange(all.to_edge, b"held").expect("echo"), b"held");
+    // PermissionDenied: there is nothing at all.
+    all.agent.says(&[]);
+    assert_reset(&mut back);
+    assert!(exchange(all.to_edge, b"to nobody").is_err());
+    let status = all.edge.status();
+    assert_eq!(status["workload_api"]["svids"], json!([]));
+    assert_eq!(status["ready"], false);
+    let explained = run(all.explain("osaka.example/caller", "store"));
+    assert_eq!(explained.status.code(), Some(1));
+    assert!(
+        said(&explained).contains("has no SVID: the agent answers PermissionDenied"),
+        "{}",
+        said(&explained)
+    );
+    all.agent.serves(&["collector", "store"]);
+    exchange_soon(all.to_osaka, b"after");
+    exchange_soon(all.to_edge, b"after");
+    let explained = run(all.explain("collector", "osaka.example/echo"));
+    assert!(explained.status.success(), "{}", said(&explained));
+}
+
+/// A connection that has carried something.
+fn opened(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    stream.set_read_timeout(Some(SOON)).expect("timeout");
+    let mut got = [0; 4];
+    stream.write_all(b"word").expect("sent");
+    stream.read_exact(&mut got).expect("echo");
+    stream
+}
+
+fn assert_reset(stream: &mut TcpStream) {
+    let error = stream.read(&mut [0; 4]).expect_err("a reset");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
 #[test]

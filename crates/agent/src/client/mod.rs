@@ -1,11 +1,13 @@
 //! A client of any agent's Workload API, Renkei's or another (SPIRE's), over a unix socket.
 //!
 //! [`watch()`] follows an agent for as long as it is asked to: it connects again after a failure
-//! and keeps the last good state meanwhile. [`fetch`] asks once. What an agent sends is checked
-//! like anything from outside.
+//! and keeps the last good state meanwhile, as far as that has not ended. What an answer does not
+//! hold any more is not used any more; an agent that refuses with PermissionDenied holds nothing.
+//! [`fetch`] asks once. What an agent sends is checked like anything from outside.
 
 mod decode;
 mod endpoint;
+mod published;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -24,6 +26,8 @@ use tonic::{Code, Request, Status, Streaming, metadata::MetadataValue, transport
 
 pub use decode::DecodeError;
 pub use endpoint::{EndpointError, socket_path};
+
+use published::Published;
 
 use crate::backoff::Backoff;
 
@@ -63,6 +67,11 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// Whether the agent has said that there is no identity for this process.
+    fn is_denial(&self) -> bool {
+        matches!(self, Self::Status(status) if status.code() == Code::PermissionDenied)
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
@@ -127,7 +136,7 @@ pub struct SourceStatus {
 /// Identities that follow an agent.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// The last good state; empty before the first message.
+    /// What of the last good state has not ended; empty before the first message.
     pub identities: watch::Receiver<Arc<Identities>>,
     /// How it is doing.
     pub status: watch::Receiver<SourceStatus>,
@@ -151,7 +160,7 @@ pub fn watch(
             let (socket, provider) = (socket.clone(), provider.clone());
             let (identities, status) = (identities.clone(), status.clone());
             let following =
-                async move { keep_following(&socket, &provider, &identities, &status).await };
+                async move { keep_following(&socket, &provider, identities, &status).await };
             stop.clone().run_until_cancelled_owned(following).map(drop)
         },
     );
@@ -173,23 +182,34 @@ pub async fn fetch(endpoint: &str, provider: &CryptoProvider) -> Result<Update, 
         .unwrap_or(Err(FetchError::Timeout))
 }
 
-/// Opens one stream after the other.
+/// Opens one stream after the other, and looks at the clock meanwhile.
 async fn keep_following(
     socket: &Path,
     provider: &CryptoProvider,
-    identities: &watch::Sender<Arc<Identities>>,
+    identities: watch::Sender<Arc<Identities>>,
     status: &watch::Sender<SourceStatus>,
 ) {
+    let published = Published::new(identities);
     let mut backoff = Backoff::default();
-    loop {
-        let Err(error) = follow(socket, provider, identities, status, &mut backoff).await;
-        let wait = backoff.failed();
-        tracing::warn!(%error, retry_in = ?wait, "no identities from the Workload API");
-        status.send_modify(|status| {
-            status.connected = false;
-            status.last_error = Some(error.to_string());
-        });
-        tokio::time::sleep(wait).await;
+    let following = async {
+        loop {
+            let Err(error) = follow(socket, provider, &published, status, &mut backoff).await;
+            if error.is_denial() {
+                // Of nothing: neither identities nor bundles (SPIFFE_Workload_API 5.2.1).
+                published.receive(Identities::default());
+            }
+            let wait = backoff.failed();
+            tracing::warn!(%error, retry_in = ?wait, "no identities from the Workload API");
+            status.send_modify(|status| {
+                status.connected = false;
+                status.last_error = Some(error.to_string());
+            });
+            tokio::time::sleep(wait).await;
+        }
+    };
+    tokio::select! {
+        () = following => {}
+        _ = published.follow_the_clock() => {}
     }
 }
 
@@ -197,15 +217,18 @@ async fn keep_following(
 async fn follow(
     socket: &Path,
     provider: &CryptoProvider,
-    identities: &watch::Sender<Arc<Identities>>,
+    published: &Published,
     status: &watch::Sender<SourceStatus>,
     backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, FetchError> {
     let mut stream = subscribe(socket).await?;
     loop {
-        let update = next(&mut stream, provider).await?;
+        let message = message(&mut stream).await?;
+        let named = message.svids.iter().map(|svid| svid.spiffe_id.clone());
+        let named = named.collect();
+        let update = decode::update(message, provider).inspect_err(|_| published.retain(&named))?;
         *backoff = Backoff::default();
-        identities.send_replace(Arc::new(update.identities()));
+        published.receive(update.identities());
         status.send_modify(|status| {
             status.connected = true;
             status.updates += 1;
@@ -247,8 +270,12 @@ async fn next(
     stream: &mut Streaming<X509svidResponse>,
     provider: &CryptoProvider,
 ) -> Result<Update, FetchError> {
+    Ok(decode::update(message(stream).await?, provider)?)
+}
+
+async fn message(stream: &mut Streaming<X509svidResponse>) -> Result<X509svidResponse, FetchError> {
     let message = stream.message().await.map_err(refused)?;
-    Ok(decode::update(message.ok_or(FetchError::Ended)?, provider)?)
+    message.ok_or(FetchError::Ended)
 }
 
 fn refused(status: Status) -> FetchError {

@@ -87,6 +87,98 @@ async fn a_watch_follows_changes_and_survives_the_agents_restart() {
     stop.cancel();
 }
 
+#[tokio::test]
+async fn what_an_answer_no_longer_holds_is_gone_and_a_denial_takes_everything() {
+    let running = Running::serving(
+        site_of(&[("one", &me()), ("two", &me())]),
+        Limits::default(),
+    );
+    let stop = CancellationToken::new();
+    let source = watch(
+        &running.endpoint(),
+        provider(),
+        (Supervisor::default(), stop.clone()),
+    )
+    .unwrap();
+    let mut identities = source.identities.clone();
+    identities
+        .wait_for(|now| now.svids.len() == 2)
+        .await
+        .unwrap();
+    running.site.send_replace(site_of(&[("two", &me())]));
+    identities
+        .wait_for(|now| !now.svids.contains_key(&id("one")))
+        .await
+        .unwrap();
+    assert!(identities.borrow().svids.contains_key(&id("two")));
+    // Nothing is this process's any more: PermissionDenied.
+    running
+        .site
+        .send_replace(site_of(&[("two", "unix:uid:4242")]));
+    identities
+        .wait_for(|now| now.svids.is_empty())
+        .await
+        .unwrap();
+    assert_eq!(identities.borrow().bundles.iter().count(), 0);
+    let mut status = source.status.clone();
+    let denied = status
+        .wait_for(|status| !status.connected)
+        .await
+        .unwrap()
+        .clone();
+    let error = denied.last_error.unwrap();
+    assert!(error.contains("PermissionDenied"), "{error}");
+    running.site.send_replace(site_of(&[("one", &me())]));
+    let back = identities.wait_for(|now| now.svids.contains_key(&id("one")));
+    tokio::time::timeout(Duration::from_secs(30), back)
+        .await
+        .unwrap()
+        .unwrap();
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn what_has_ended_is_not_kept_for_want_of_an_agent() {
+    let running = Running::serving(site_of(&[]), Limits::default());
+    running.signer.set_lifetime(Duration::from_secs(3));
+    running.site.send_replace(site_of(&[("one", &me())]));
+    let stop = CancellationToken::new();
+    let source = watch(
+        &running.endpoint(),
+        provider(),
+        (Supervisor::default(), stop.clone()),
+    )
+    .unwrap();
+    let mut identities = source.identities.clone();
+    let held = identities
+        .wait_for(|now| now.svids.contains_key(&id("one")))
+        .await
+        .unwrap()
+        .clone();
+    running.stop.cancel();
+    identities
+        .wait_for(|now| now.svids.is_empty())
+        .await
+        .unwrap();
+    let end = held.svids[&id("one")].not_after();
+    assert!(time::OffsetDateTime::now_utc() >= end, "not before its end");
+    stop.cancel();
+}
+
+#[test]
+fn a_bad_answer_takes_what_it_does_not_name() {
+    let authority = TestAuthority::new("osaka.example");
+    let good = update(message(&authority), &provider()).unwrap();
+    let (valid, seen) = watch::channel(std::sync::Arc::default());
+    let published = super::Published::new(valid);
+    published.receive(good.identities());
+    published.retain(&["spiffe://osaka.example/one".to_owned()].into());
+    assert_eq!(seen.borrow().svids.len(), 1);
+    published.retain(&["spiffe://osaka.example/two".to_owned()].into());
+    assert_eq!(seen.borrow().svids.len(), 0);
+    assert_eq!(seen.borrow().bundles.iter().count(), 2);
+}
+
 fn message(authority: &TestAuthority) -> X509svidResponse {
     let issued = authority.issue("/one");
     let svid = X509svid {

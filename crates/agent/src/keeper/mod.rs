@@ -42,8 +42,11 @@ pub use request::{IssueError, IssueFuture, Issuer};
 
 /// How many SVIDs are asked for at the same time.
 const CONCURRENT_REQUESTS: usize = 16;
-/// The longest sleep: validity is a matter of the wall clock, which may be set meanwhile.
+/// The longest sleep without looking at everything that is held.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// The longest time between two looks at the clock: validity is a matter of the wall clock, which
+/// may be set meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a keeper follows and where it gets its certificates.
 #[derive(Clone)]
@@ -127,7 +130,7 @@ impl Keeper {
             self.check_issuers();
             self.request_due();
             self.publish();
-            let sleep = self.until_next();
+            let wake = OffsetDateTime::now_utc() + self.until_next();
             tokio::select! {
                 changed = self.inputs.site.changed() => match changed {
                     Ok(()) => self.follow_site(),
@@ -135,7 +138,7 @@ impl Keeper {
                 },
                 changed = self.inputs.bundles.changed() => if changed.is_err() { return },
                 Some((id, result)) = self.in_flight.next() => self.answered(&id, result),
-                () = tokio::time::sleep(sleep) => {}
+                () = sleep_until(wake) => {}
             }
         }
     }
@@ -249,6 +252,17 @@ impl Keeper {
             Duration::try_from(at - now).unwrap_or_default()
         })
         .min(LONGEST_SLEEP)
+    }
+}
+
+/// Sleeps until the wall clock has come so far.
+async fn sleep_until(wake: OffsetDateTime) {
+    loop {
+        let left = Duration::try_from(wake - OffsetDateTime::now_utc()).unwrap_or_default();
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(LOOK)).await;
     }
 }
 

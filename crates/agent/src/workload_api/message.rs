@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use renkei_api::workload::{X509BundlesResponse, X509svid, X509svidResponse};
 use renkei_spiffe::{Bundle, Identities, SpiffeId, TrustDomain, X509Svid};
 use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
 
 use super::caller::Entitlement;
 
@@ -26,7 +27,8 @@ pub(super) trait Message: PartialEq + Clone + Send + 'static {
 
 impl View<'_> {
     pub(super) fn svid(&self, id: &SpiffeId) -> Option<&X509Svid> {
-        self.identities.svids.get(id).map(|svid| &**svid)
+        let valid = self.identities.valid_svid(id, OffsetDateTime::now_utc());
+        valid.ok().map(|svid| &**svid)
     }
 
     /// Whether every entitlement has its SVID.

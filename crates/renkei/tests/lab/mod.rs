@@ -316,3 +316,4 @@ pub(crate) fn mode(path: &Path) -> u32 {
 pub(crate) mod envoy;
 pub(crate) mod foreign;
 pub(crate) mod pipeline;
+pub(crate) mod spire;

@@ -1,0 +1,195 @@
+//! A real SPIRE server with one agent, on this machine: their configuration, entries and end.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use renkei_testkit::{Child, free_address, wait_for};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{SOON, Site, own_uid, run, said};
+
+/// The trust domain `spire.example`. Both programs poll once a second, so that a change of an
+/// entry is soon everywhere.
+pub(crate) struct Spire {
+    folder: TempDir,
+    agent: Option<Child>,
+    server: Child,
+}
+
+/// A program of SPIRE's.
+fn program(variable: &str) -> Command {
+    Command::new(std::env::var_os(variable).unwrap_or_else(|| {
+        panic!("{variable} names a program of SPIRE's; `scripts/test` builds it and sets it")
+    }))
+}
+
+impl Spire {
+    /// Starts both, and makes `site` known to the server.
+    pub(crate) fn start(site: &Site) -> Self {
+        let folder = TempDir::with_prefix("renkei-spire-").expect("folder");
+        let port = free_address().port();
+        write_configuration(folder.path(), port);
+        let config = folder.path().join("server.conf");
+        let mut command = program("RENKEI_SPIRE_SERVER");
+        command.args([Path::new("run"), Path::new("-config"), &config]);
+        let spire = Self {
+            server: Child::start("spire-server", &mut command),
+            agent: None,
+            folder,
+        };
+        wait_for("the SPIRE server is healthy", SOON, || {
+            let healthy = run(spire.tool().arg("healthcheck").args(spire.socket()));
+            healthy.status.success().then_some(())
+        });
+        let pem = spire.ask(&["bundle", "show"]);
+        fs::write(spire.path("bundle.pem"), pem).expect("bundle");
+        let document = spire.ask(&["bundle", "show", "-format", "spiffe"]);
+        fs::write(spire.bundle(), document).expect("bundle");
+        let other = spire.path("other.json");
+        fs::write(&other, site.own_bundle()).expect("bundle");
+        let id = format!("spiffe://{}.example", site.name);
+        let other = other.display().to_string();
+        spire.ask(&[
+            "bundle", "set", "-format", "spiffe", "-id", &id, "-path", &other,
+        ]);
+        spire
+    }
+
+    /// Starts the agent, which joins as `spiffe://spire.example/node`.
+    pub(crate) fn start_agent(&mut self) {
+        let token = self.ask_json(&["token", "generate", "-spiffeID", NODE]);
+        let token = token["value"].as_str().expect("a token").to_owned();
+        let config = self.path("agent.conf");
+        let mut command = program("RENKEI_SPIRE_AGENT");
+        command.args([Path::new("run"), Path::new("-config"), &config]);
+        command.args(["-joinToken", &token]);
+        let process = Child::start("spire-agent", &mut command);
+        wait_for("the SPIRE agent serves", SOON, || {
+            let mut check = program("RENKEI_SPIRE_AGENT");
+            check.args(["healthcheck", "-socketPath"]);
+            let healthy = run(check.arg(self.path("agent.sock")));
+            healthy.status.success().then_some(())
+        });
+        self.agent = Some(process);
+    }
+
+    /// Ends the agent at once.
+    pub(crate) fn kill_agent(&mut self) {
+        self.agent = None;
+    }
+
+    /// An entry for every process of this user, federated with `osaka.example`; gives its ID.
+    pub(crate) fn create(&self, name: &str, seconds: u32) -> String {
+        let (id, ttl) = (
+            format!("spiffe://spire.example/{name}"),
+            seconds.to_string(),
+        );
+        let created = self.ask_json(&[
+            "entry",
+            "create",
+            "-parentID",
+            NODE,
+            "-spiffeID",
+            &id,
+            "-selector",
+            &own_uid(),
+            "-federatesWith",
+            "spiffe://osaka.example",
+            "-x509SVIDTTL",
+            &ttl,
+        ]);
+        let entry = &created["results"][0]["entry"]["id"];
+        let entry = entry.as_str().unwrap_or_else(|| panic!("{created}"));
+        entry.to_owned()
+    }
+
+    pub(crate) fn delete(&self, entry: &str) {
+        self.ask(&["entry", "delete", "-entryID", entry]);
+    }
+
+    /// Where its agent serves the Workload API.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("unix://{}", self.path("agent.sock").display())
+    }
+
+    /// The bundle document of `spire.example`.
+    pub(crate) fn bundle(&self) -> PathBuf {
+        self.path("bundle.json")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn tool(&self) -> Command {
+        program("RENKEI_SPIRE_SERVER")
+    }
+
+    fn socket(&self) -> [PathBuf; 2] {
+        ["-socketPath".into(), self.path("server.sock")]
+    }
+
+    /// One command to the server.
+    fn ask(&self, words: &[&str]) -> String {
+        let output = run(self.tool().args(words).args(self.socket()));
+        assert!(output.status.success(), "{words:?}: {}", said(&output));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    fn ask_json(&self, words: &[&str]) -> Value {
+        let text = self.ask(&[words, &["-output", "json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
+    }
+}
+
+const NODE: &str = "spiffe://spire.example/node";
+
+fn write_configuration(folder: &Path, port: u16) {
+    let folder_text = folder.display();
+    let server = format!(
+        r#"server {{
+  bind_address = "127.0.0.1"
+  bind_port = "{port}"
+  socket_path = "{folder_text}/server.sock"
+  trust_domain = "spire.example"
+  data_dir = "{folder_text}/server"
+  log_level = "WARN"
+  experimental {{ cache_reload_interval = "1s" }}
+}}
+plugins {{
+  DataStore "sql" {{
+    plugin_data {{ database_type = "sqlite3", connection_string = "{folder_text}/server.sqlite3" }}
+  }}
+  NodeAttestor "join_token" {{ plugin_data {{}} }}
+  KeyManager "memory" {{ plugin_data {{}} }}
+}}
+"#
+    );
+    let agent = format!(
+        r#"agent {{
+  server_address = "127.0.0.1"
+  server_port = "{port}"
+  socket_path = "{folder_text}/agent.sock"
+  trust_bundle_path = "{folder_text}/bundle.pem"
+  trust_domain = "spire.example"
+  data_dir = "{folder_text}/agent"
+  log_level = "WARN"
+  experimental {{ sync_interval = "1s" }}
+}}
+plugins {{
+  NodeAttestor "join_token" {{ plugin_data {{}} }}
+  KeyManager "memory" {{ plugin_data {{}} }}
+  WorkloadAttestor "unix" {{ plugin_data {{}} }}
+}}
+"#
+    );
+    for name in ["server", "agent"] {
+        fs::create_dir(folder.join(name)).expect("folder");
+    }
+    fs::write(folder.join("server.conf"), server).expect("configuration");
+    fs::write(folder.join("agent.conf"), agent).expect("configuration");
+}

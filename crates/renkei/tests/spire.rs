@@ -1,0 +1,192 @@
+//! `renkei up --workload-api` on a real SPIRE agent: what the server withdraws is not used any
+//! more, by callers and by services, and nothing outlives its SVID when the agent is gone.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod lab;
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use lab::{SOON, Site, echo, exchange, exchange_soon, own_uid, run, said, spire::Spire};
+use renkei_testkit::{free_address, wait_for};
+use serde_json::Value;
+
+/// The site `edge` of `spire.example`, which lives on SPIRE's identities, linked with Osaka.
+struct Linked {
+    spire: Spire,
+    edge: Site,
+    osaka: Site,
+    /// Where the edge's collector reaches Osaka's echo.
+    to_osaka: SocketAddr,
+    /// Where Osaka's caller reaches the edge's store.
+    to_edge: SocketAddr,
+}
+
+fn linked() -> Linked {
+    let (mut osaka, edge) = (Site::new("osaka"), Site::new("edge"));
+    let mut spire = Spire::start(&osaka);
+    spire.start_agent();
+    let (to_osaka, to_edge, backend, uid) = (free_address(), free_address(), echo(), own_uid());
+    osaka.write(&format!(
+        "peers:\n  spire.example: {{bundle: {bundle}, gateway: {gateway}}}\n\
+         services:\n  echo: {{backends: [{backend}], allow: [spire.example/collector]}}\n\
+         workloads:\n  caller: {{selectors: [{uid}], uses: {{spire.example/store: {to_edge}}}}}\n",
+        bundle = spire.bundle().display(),
+        gateway = edge.gateway,
+    ));
+    let text = format!(
+        "site: edge\ntrust_domain: spire.example\ngateway: {{listen: {gateway}}}\n{peers}\
+         services:\n  store: {{backends: [{backend}], allow: [osaka.example/caller]}}\n\
+         workloads:\n  collector: {{selectors: [{uid}], uses: {{osaka.example/echo: {to_osaka}}}}}\n",
+        gateway = edge.gateway,
+        peers = edge.peers(&[&osaka]),
+    );
+    std::fs::write(edge.file(), text).expect("site file");
+    osaka.start();
+    Linked {
+        spire,
+        edge,
+        osaka,
+        to_osaka,
+        to_edge,
+    }
+}
+
+impl Linked {
+    fn start_edge(&mut self) {
+        let endpoint = self.spire.endpoint();
+        self.edge.start_with(&["--workload-api", &endpoint]);
+        exchange_soon(self.to_osaka, b"from SPIRE's trust domain");
+        exchange_soon(self.to_edge, b"to SPIRE's trust domain");
+    }
+
+    /// The SVIDs that the edge says it has.
+    fn svids(&self) -> Vec<String> {
+        let status = self.edge.status();
+        let svids = status["workload_api"]["svids"].as_array().cloned();
+        let ids = svids.unwrap_or_default().into_iter();
+        ids.filter_map(|svid: Value| svid["id"].as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// `renkei explain` at the edge: whether it says that nothing stands in the way, and its text.
+    fn explain(&self, caller: &str, service: &str) -> (bool, String) {
+        let mut command = lab::renkei();
+        command.args(["explain", caller, service, "--site"]);
+        let output = run(command
+            .arg(self.edge.file())
+            .arg("--state")
+            .arg(self.edge.state()));
+        (output.status.success(), said(&output))
+    }
+}
+
+/// A connection that is open, and has carried something.
+fn open(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    stream.set_read_timeout(Some(SOON)).expect("timeout");
+    say(&mut stream);
+    stream
+}
+
+fn say(stream: &mut TcpStream) {
+    let mut got = [0; 4];
+    stream.write_all(b"word").expect("sent");
+    stream.read_exact(&mut got).expect("echo");
+    assert_eq!(&got, b"word");
+}
+
+/// The connection is reset: neither silence nor a clean end.
+fn assert_reset(mut stream: TcpStream) {
+    let error = stream.read(&mut [0; 4]).expect_err("a reset");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+fn assert_refused(address: SocketAddr) {
+    let got = exchange(address, b"as one who has no identity");
+    assert!(got.is_err(), "{got:?}");
+}
+
+#[test]
+fn an_entry_that_is_deleted_at_spire_stops_its_caller_and_its_service() {
+    let mut all = linked();
+    let (collector, store) = (
+        all.spire.create("collector", 3600),
+        all.spire.create("store", 3600),
+    );
+    all.start_edge();
+    let (out, mut back) = (open(all.to_osaka), open(all.to_edge));
+    assert_eq!(all.svids().len(), 2);
+    let (allowed, text) = all.explain("collector", "osaka.example/echo");
+    assert!(
+        allowed && text.contains("has an SVID that ends in"),
+        "{text}"
+    );
+
+    all.spire.delete(&collector);
+    assert_reset(out);
+    assert_refused(all.to_osaka);
+    assert_eq!(
+        all.edge.sentence("no_identity"),
+        "spire.example/collector has no identity"
+    );
+    assert_eq!(all.svids(), ["spiffe://spire.example/store"]);
+    let (allowed, text) = all.explain("collector", "osaka.example/echo");
+    assert!(!allowed && text.contains("has no SVID"), "{text}");
+    say(&mut back);
+    assert_eq!(exchange(all.to_edge, b"new").expect("echo"), b"new");
+
+    // The last one: the agent has nothing for this process, and says so with PermissionDenied.
+    all.spire.delete(&store);
+    assert_reset(back);
+    assert_refused(all.to_edge);
+    assert_eq!(all.svids(), Vec::<String>::new());
+    let (allowed, text) = all.explain("osaka.example/caller", "store");
+    assert!(!allowed && text.contains("PermissionDenied"), "{text}");
+    assert_eq!(all.edge.status()["ready"], false);
+
+    all.spire.create("collector", 3600);
+    all.spire.create("store", 3600);
+    wait_for("both are back", 2 * SOON, || {
+        (all.svids().len() == 2).then_some(())
+    });
+    exchange_soon(all.to_osaka, b"as before");
+    exchange_soon(all.to_edge, b"as before");
+}
+
+#[test]
+fn without_its_agent_nothing_outlives_its_svid() {
+    let mut all = linked();
+    all.spire.create("collector", 20);
+    all.spire.create("store", 20);
+    all.start_edge();
+    let (out, back) = (open(all.to_osaka), open(all.to_edge));
+    all.spire.kill_agent();
+    assert_reset_within(out, 2);
+    assert_reset_within(back, 2);
+    assert_refused(all.to_osaka);
+    assert_refused(all.to_edge);
+    assert_eq!(all.svids(), Vec::<String>::new());
+    let (allowed, text) = all.explain("collector", "osaka.example/echo");
+    assert!(!allowed && text.contains("has no SVID"), "{text}");
+    let open = all.osaka.status()["proxy"]["flows"]
+        .as_array()
+        .map(Vec::len);
+    assert_eq!(open, Some(0), "Osaka has nothing open with it");
+}
+
+/// The same, however many times [`SOON`] that takes.
+fn assert_reset_within(stream: TcpStream, times: u32) {
+    stream
+        .set_read_timeout(Some(SOON * times))
+        .expect("timeout");
+    assert_reset(stream);
+}
