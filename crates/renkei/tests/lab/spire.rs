@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use renkei_testkit::{Child, free_address, wait_for};
+use renkei_testkit::{Child, free_address, program, wait_for};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -20,13 +20,6 @@ pub(crate) struct Spire {
     server: Child,
 }
 
-/// A program of SPIRE's.
-fn program(variable: &str) -> Command {
-    Command::new(std::env::var_os(variable).unwrap_or_else(|| {
-        panic!("{variable} names a program of SPIRE's; `scripts/test` builds it and sets it")
-    }))
-}
-
 impl Spire {
     /// Starts both, and makes `site` known to the server.
     pub(crate) fn start(site: &Site) -> Self {
@@ -34,10 +27,10 @@ impl Spire {
         let port = free_address().port();
         write_configuration(folder.path(), port);
         let config = folder.path().join("server.conf");
-        let mut command = program("RENKEI_SPIRE_SERVER");
+        let mut command = Command::new(program("RENKEI_SPIRE_SERVER"));
         command.args([Path::new("run"), Path::new("-config"), &config]);
         let spire = Self {
-            server: Child::start("spire-server", &mut command),
+            server: Child::start_bound("spire-server", command),
             agent: None,
             folder,
         };
@@ -64,12 +57,12 @@ impl Spire {
         let token = self.ask_json(&["token", "generate", "-spiffeID", NODE]);
         let token = token["value"].as_str().expect("a token").to_owned();
         let config = self.path("agent.conf");
-        let mut command = program("RENKEI_SPIRE_AGENT");
+        let mut command = Command::new(program("RENKEI_SPIRE_AGENT"));
         command.args([Path::new("run"), Path::new("-config"), &config]);
         command.args(["-joinToken", &token]);
-        let process = Child::start("spire-agent", &mut command);
+        let process = Child::start_bound("spire-agent", command);
         wait_for("the SPIRE agent serves", SOON, || {
-            let mut check = program("RENKEI_SPIRE_AGENT");
+            let mut check = Command::new(program("RENKEI_SPIRE_AGENT"));
             check.args(["healthcheck", "-socketPath"]);
             let healthy = run(check.arg(self.path("agent.sock")));
             healthy.status.success().then_some(())
@@ -126,7 +119,7 @@ impl Spire {
     }
 
     fn tool(&self) -> Command {
-        program("RENKEI_SPIRE_SERVER")
+        Command::new(program("RENKEI_SPIRE_SERVER"))
     }
 
     fn socket(&self) -> [PathBuf; 2] {
