@@ -9,8 +9,9 @@ use std::{
 };
 
 use renkei_spiffe::{
-    Authorizer, Bundle, BundleSet, CertificateFault, Denied, DocumentError, IdError, PeerError,
-    PrivateKey, Refusal, SpiffeId, TrustDomain, X509Svid, client_side, server_side, verify_peer,
+    Authorizer, Bundle, BundleSet, CertificateFault, Denied, DocumentError, IdError, Identities,
+    NoSvid, PeerChain, PeerError, PrivateKey, Refusal, SpiffeId, TrustDomain, X509Svid,
+    client_side, server_side, verify_peer,
 };
 use renkei_testkit::{Fault, Issued, TestAuthority};
 use rustls::{ClientConnection, ServerConnection, Stream, crypto::CryptoProvider};
@@ -138,6 +139,63 @@ fn an_expired_authority_vouches_for_nobody() {
     let algorithms = provider().signature_verification_algorithms;
     let refused = verify_peer(&issued.chain, &bundles(&[&osaka]), far, &algorithms).unwrap_err();
     assert_eq!(refused.label(), "untrusted_ca");
+}
+
+#[test]
+fn a_chain_that_was_good_is_asked_again_when_it_may_not_be() {
+    let osaka = TestAuthority::new("osaka.example");
+    let below = osaka.intermediate();
+    let start = OffsetDateTime::now_utc()
+        .replace_nanosecond(0)
+        .expect("seconds");
+    let end = start + Duration::hours(2);
+    let chain = PeerChain::new(&below.issue_between("/collector", start, end).chain);
+    let chain = chain.expect("a leaf");
+    let (known, algorithms) = (
+        bundles(&[&osaka]),
+        provider().signature_verification_algorithms,
+    );
+    let at = |now| chain.verify(&known, now, &algorithms);
+    assert_eq!(at(start), Ok(()));
+    assert_eq!(chain.settled_until(&known, start), end);
+    let last = end - Duration::MILLISECOND;
+    assert_eq!(at(last), Ok(()));
+    assert!(matches!(at(end), Err(PeerError::Expired { .. })));
+    // Both CAs end before a leaf of days.
+    let days = start + Duration::days(10);
+    let long = PeerChain::new(&below.issue_between("/collector", start, days).chain);
+    let long = long.expect("a leaf");
+    let settled = long.settled_until(&known, start);
+    assert!(settled < start + Duration::days(2), "{settled}");
+    assert_eq!(
+        long.verify(&known, settled - Duration::SECOND * 2, &algorithms),
+        Ok(())
+    );
+    assert!(long.verify(&known, settled, &algorithms).is_err());
+    // The authority has left the bundle, or the bundle is gone.
+    let next = bundles(&[&TestAuthority::new("osaka.example")]);
+    let gone = chain.verify(&next, start, &algorithms);
+    assert!(matches!(gone, Err(PeerError::UntrustedCa(_))), "{gone:?}");
+    let gone = chain.verify(&BundleSet::default(), start, &algorithms);
+    assert!(
+        matches!(gone, Err(PeerError::UnknownTrustDomain(_))),
+        "{gone:?}"
+    );
+}
+
+#[test]
+fn an_identity_that_has_ended_is_told_from_one_that_never_was() {
+    let osaka = TestAuthority::new("osaka.example");
+    let now = OffsetDateTime::now_utc();
+    let end = now + Duration::seconds(10);
+    let held = Arc::new(svid(osaka.issue_between("/collector", now, end)));
+    let (id, mut all) = (held.id().clone(), Identities::default());
+    let missing = all.valid_svid(&id, now).expect_err("missing");
+    assert_eq!(missing, NoSvid::Missing(id.clone()));
+    all.svids.insert(id.clone(), held);
+    assert!(all.valid_svid(&id, now).is_ok());
+    let ended = all.valid_svid(&id, end).expect_err("ended");
+    assert_eq!(ended.label(), "own_svid_expired");
 }
 
 #[test]
