@@ -4,6 +4,8 @@
 //! It never signs anything: certificates come from an [`keeper::Issuer`], keys are made here and
 //! leave this process only towards the workload they belong to.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod agent;
 pub mod authority;
 mod backoff;

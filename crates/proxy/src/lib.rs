@@ -16,6 +16,8 @@
 //! What a peer learns of a refusal is a TLS alert. The reason is in this side's log, counters and
 //! [`Proxy::status`].
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod connect;
 mod credentials;
 mod decision;

@@ -1,5 +1,13 @@
 //! The log's folder: public files, each written whole or not at all, and a lock.
 
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::disallowed_methods,
+        reason = "on threads that may wait for a file"
+    )
+)]
+
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
@@ -10,7 +18,7 @@ use renkei_federation::{
     CheckpointError,
     log::{self, MAX_BUNDLE_BYTES, MAX_NOTE_BYTES, WIDTH, bundle_path, read_bundle},
 };
-use renkei_runtime::state_folder::read_bounded;
+use renkei_runtime::files;
 
 /// The newest checkpoint with a quorum of witnesses; what sites and mirrors read.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
@@ -61,9 +69,14 @@ impl Folder {
             path: path.to_owned(),
             source,
         };
-        fs::create_dir_all(path).map_err(|source| failed(path, source))?;
+        let owned = path.to_owned();
+        let made = files::run(path, move || fs::create_dir_all(owned));
+        made.map_err(|source| failed(path, source))?;
         let name = path.join(".lock");
-        let lock = OpenOptions::new().append(true).create(true).open(&name);
+        let owned = name.clone();
+        let lock = files::run(&name, move || {
+            files::open_with(OpenOptions::new().append(true).create(true), &owned)
+        });
         let lock = lock.map_err(|source| failed(&name, source))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self {
@@ -124,7 +137,7 @@ impl Folder {
 
     fn read(&self, name: &str, most: usize) -> Result<Option<Vec<u8>>, FolderError> {
         let path = self.path.join(name);
-        match read_bounded(&path, most) {
+        match files::read(&path, most) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(FolderError::Io { path, source }),
@@ -137,7 +150,7 @@ impl Folder {
             self.put(&file.path, &file.bytes)?;
             // tlog-tiles: a partial file may go once the full one is there.
             let partial = self.path.join(format!("{}.p", file.path));
-            let _ = fs::remove_dir_all(partial);
+            let _ = files::run(&partial.clone(), move || fs::remove_dir_all(partial));
         }
         Ok(())
     }
@@ -145,15 +158,16 @@ impl Folder {
     /// Replaces one file.
     pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> Result<(), FolderError> {
         let path = self.path.join(name);
-        let written = (|| {
-            let folder = path.parent().unwrap_or(&self.path);
-            fs::create_dir_all(folder)?;
+        let (to, bytes) = (path.clone(), bytes.to_vec());
+        let folder = path.parent().unwrap_or(&self.path).to_owned();
+        let written = files::run(&path, move || {
+            fs::create_dir_all(&folder)?;
             let temporary = folder.join(".new");
             let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
+            file.write_all(&bytes)?;
             file.sync_all()?;
-            fs::rename(&temporary, &path)
-        })();
+            fs::rename(&temporary, &to)
+        });
         written.map_err(|source| FolderError::Io { path, source })
     }
 }

@@ -5,6 +5,8 @@
 //! It takes statements that would count and cosignatures of witnesses, and serves files. A copy of
 //! its folder, on any HTTP server or on a stick, is a mirror.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod folder;
 mod log;
 mod server;

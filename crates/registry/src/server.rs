@@ -22,8 +22,8 @@ use renkei_federation::{
     log::{MAX_BUNDLE_BYTES, MAX_NOTE_BYTES},
 };
 use renkei_runtime::{
+    files,
     http1::{self, Client, Limits},
-    state_folder::read_bounded,
 };
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
@@ -199,7 +199,7 @@ impl Registry {
             );
         }
         let file = self.0.folder.join(&path);
-        let read = tokio::task::spawn_blocking(move || read_bounded(&file, MAX_BUNDLE_BYTES));
+        let read = tokio::task::spawn_blocking(move || files::read(&file, MAX_BUNDLE_BYTES));
         let Ok(Ok(bytes)) = read.await else {
             return said(StatusCode::NOT_FOUND, "there is no such file");
         };

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
-use renkei_runtime::{control::CallError, supervise::Supervisor};
+use renkei_runtime::{control::CallError, files, supervise::Supervisor};
 use renkei_server::{Server, ServerMetrics, ServerSettings};
 use renkei_spiffe::{Bundle, TrustDomain};
 use serde_json::Value;
@@ -55,7 +55,7 @@ pub(crate) async fn show(args: &BundleShow, form: Output) -> miette::Result<Exit
 async fn own_at_rest(args: &BundleShow, state: &std::path::Path) -> miette::Result<String> {
     let site = load(&args.site.file)?.site;
     let (_keep, receiver) = watch::channel(site.clone());
-    let is_new = !state.join("renkei.db").exists();
+    let is_new = !files::exists(&state.join("renkei.db"));
     let server = Server::open(ServerSettings {
         state: state.to_owned(),
         site: receiver,

@@ -1,6 +1,14 @@
 //! Where a site's identities come from: an authority of its own, or another Workload API.
 
-use std::{path::PathBuf, sync::Arc};
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::disallowed_methods,
+        reason = "on threads that may wait for a file"
+    )
+)]
+
+use std::{fs, path::PathBuf, sync::Arc};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
 use renkei_agent::{
@@ -9,7 +17,7 @@ use renkei_agent::{
     keeper::{IssueError, IssueFuture, Issuer, KeeperInputs},
     workload_api::Limits,
 };
-use renkei_runtime::{supervise::Supervisor, telemetry::Metrics};
+use renkei_runtime::{files, supervise::Supervisor, telemetry::Metrics};
 use renkei_server::{Server, ServerMetrics, ServerSettings, SignError, federation::Members};
 use renkei_site::Site;
 use renkei_spiffe::{Identities, SpiffeId, X509Svid};
@@ -175,11 +183,14 @@ fn open_socket_folder(socket: &std::path::Path) -> miette::Result<()> {
     let folder = socket
         .parent()
         .ok_or_else(|| miette!("the Workload API needs a path"))?;
-    if folder.is_dir() {
-        return Ok(());
-    }
-    std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)))
-        .into_diagnostic()
+    let owned = folder.to_owned();
+    let made = files::run(folder, move || {
+        if owned.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(&owned)?;
+        fs::set_permissions(&owned, PermissionsExt::from_mode(0o755))
+    });
+    made.into_diagnostic()
         .wrap_err_with(|| format!("cannot make the folder {}", folder.display()))
 }

@@ -1,19 +1,14 @@
 //! Reading a site file together with the files it names, into everything a site runs by.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{self, Read},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
 use renkei_policy::{MethodRule, MethodRules, PathRule, RegoModule, ServicePolicy};
+use renkei_runtime::files;
 use renkei_site::{Faults, FederationFile, Item, Service, Site};
 use renkei_spiffe::SpiffeId;
 
 /// A Rego file of more bytes than this is refused unread.
-const MAX_POLICY_BYTES: u64 = 1024 * 1024;
+const MAX_POLICY_BYTES: usize = 1024 * 1024;
 
 /// A site file without fault.
 #[derive(Debug, Clone)]
@@ -94,7 +89,7 @@ fn load_site_of(file: &Path, text: &str) -> Result<Site, LoadError> {
 }
 
 fn read(file: &Path) -> Result<String, LoadError> {
-    read_text(file, renkei_site::MAX_TEXT as u64).map_err(|error| LoadError::Unreadable {
+    files::read_text(file, renkei_site::MAX_TEXT).map_err(|error| LoadError::Unreadable {
         file: file.display().to_string(),
         hint: match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::IsADirectory => {
@@ -110,7 +105,7 @@ fn read(file: &Path) -> Result<String, LoadError> {
 /// Reads and checks a federation file.
 pub(crate) fn load_federation(file: &Path) -> Result<FederationFile, LoadError> {
     let name = file.display().to_string();
-    let text = read_text(file, renkei_site::MAX_TEXT as u64);
+    let text = files::read_text(file, renkei_site::MAX_TEXT);
     let text = text.map_err(|error| LoadError::NoFederation {
         file: name.clone(),
         error,
@@ -152,7 +147,7 @@ fn read_rego(file: &Path) -> Result<RegoModule, (String, String)> {
             "the path is relative to the site file".to_owned(),
         )
     };
-    let text = read_text(file, MAX_POLICY_BYTES).map_err(unreadable)?;
+    let text = files::read_text(file, MAX_POLICY_BYTES).map_err(unreadable)?;
     RegoModule::compile(&name, &text).map_err(|error| {
         (
             format!("the policy does not compile: {error}"),
@@ -160,19 +155,6 @@ fn read_rego(file: &Path) -> Result<RegoModule, (String, String)> {
                 .to_owned(),
         )
     })
-}
-
-/// A file's text. What has no end, such as a device, is given up at the limit.
-fn read_text(file: &Path, limit: u64) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(file)?
-        .take(limit + 1)
-        .read_to_string(&mut text)?;
-    if text.len() as u64 > limit {
-        let message = format!("it has more than {limit} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! This crate holds the command line, what people see, and the composition of the roles. What the
 //! roles do is in their own crates; docs/architecture.md maps them.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod apply;
 mod bundle;
 mod check;

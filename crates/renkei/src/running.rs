@@ -88,7 +88,7 @@ impl Running {
     /// touch keep their connections; a faulty file changes nothing.
     pub(crate) async fn apply(&self) -> Result<Changes, ApplyError> {
         let mut applied = self.applied.lock().await;
-        let Loaded { site, policies, .. } = load(&self.file).map_err(ApplyError::Load)?;
+        let Loaded { site, policies, .. } = self.load().await?;
         let changes = diff(&applied.site, &site);
         if site.federation.is_some() && self.plane.members().is_none() {
             return Err(ApplyError::NoAuthority);
@@ -100,6 +100,16 @@ impl Running {
         self.run_by(&next).await?;
         *applied = next;
         Ok(changes)
+    }
+
+    /// Policies may take a while to compile, and files to answer.
+    async fn load(&self) -> Result<Loaded, ApplyError> {
+        let file = self.file.clone();
+        let loaded = tokio::task::spawn_blocking(move || load(&file)).await;
+        match loaded {
+            Ok(loaded) => loaded.map_err(ApplyError::Load),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
     }
 
     async fn run_by(&self, applied: &Applied) -> Result<(), ApplyError> {

@@ -1,11 +1,19 @@
 //! `renkei svid show`: the SVIDs that a Workload API gives to this process.
 
-use std::{fmt::Write, path::Path, process::ExitCode};
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::disallowed_methods,
+        reason = "on threads that may wait for a file"
+    )
+)]
+
+use std::{fmt::Write, fs, path::Path, process::ExitCode};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use renkei_agent::client::{self, Update};
-use renkei_runtime::state_folder::write_private;
+use renkei_runtime::{files, state_folder::write_private};
 use renkei_spiffe::X509Svid;
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
@@ -89,7 +97,8 @@ fn write(update: &Update, folder: &Path) -> miette::Result<()> {
         .flat_map(|bundle| &bundle.x509_authorities)
         .map(|der| pem("CERTIFICATE", der))
         .collect();
-    std::fs::create_dir_all(folder)
+    let owned = folder.to_owned();
+    files::run(folder, move || fs::create_dir_all(owned))
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot make the folder {}", folder.display()))?;
     for (name, text) in [

@@ -6,6 +6,7 @@
 //! - [`telemetry`]: logs to standard error and the registry of metrics.
 //! - [`admin`]: metrics, liveness and readiness over HTTP on a loopback address.
 //! - [`control`]: commands to a running process over a unix socket that only its user may open.
+//! - [`files`]: files that cannot stop the process.
 //! - [`http1`]: the accept loop of small HTTP servers, every resource bounded.
 //! - [`signals`], [`systemd`]: what the system tells the process, and what it tells the system.
 //! - [`state_folder`]: a private folder for keys and databases.
@@ -14,9 +15,12 @@
 //!
 //! This crate knows no role: it never issues, attests, proxies or decides.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod admin;
 pub mod control;
 pub mod drain;
+pub mod files;
 pub mod http1;
 pub mod memory;
 pub mod process;

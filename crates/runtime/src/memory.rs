@@ -1,5 +1,10 @@
 //! How much memory the process may have: the machine's, or what its control group leaves of it.
 
+#![cfg_attr(
+    not(test),
+    expect(clippy::disallowed_methods, reason = "the kernel answers at once")
+)]
+
 use std::path::{Path, PathBuf};
 
 /// Where control groups are mounted (cgroups(7), version 2).

@@ -3,15 +3,25 @@
 //! The folder belongs to the user of the process and nobody else may write in it; files are
 //! written whole or not at all, and only that user may read them.
 
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::disallowed_methods,
+        reason = "all of it runs on a thread that may wait for a file"
+    )
+)]
+
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use thiserror::Error;
+
+use crate::files;
 
 /// A folder that only the user of this process may change.
 #[derive(Debug, Clone)]
@@ -95,6 +105,17 @@ impl StateFolder {
     /// # Errors
     /// When it is not a folder, not ours, writable by others, or not writable by us.
     pub fn open(path: &Path) -> Result<Self, StateFolderError> {
+        let owned = path.to_owned();
+        let opened = files::run(path, move || Ok(Self::open_now(&owned)));
+        opened.unwrap_or_else(|source| {
+            Err(StateFolderError::NotWritable {
+                path: path.to_owned(),
+                source,
+            })
+        })
+    }
+
+    fn open_now(path: &Path) -> Result<Self, StateFolderError> {
         let create = DirBuilder::new().recursive(true).mode(0o700).create(path);
         create.map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => StateFolderError::NotAFolder {
@@ -165,8 +186,13 @@ fn probe(folder: &Path) -> io::Result<()> {
 /// either the old file or the new one, whole.
 ///
 /// # Errors
-/// When the file cannot be written, or its folder is missing.
+/// When the file cannot be written, its folder is missing, or it gives no answer in time.
 pub fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let (owned, contents) = (path.to_owned(), contents.to_vec());
+    files::run(path, move || write_now(&owned, &contents))
+}
+
+fn write_now(path: &Path, contents: &[u8]) -> io::Result<()> {
     let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
     let (folder, name) = path.parent().zip(path.file_name()).ok_or_else(invalid)?;
     let folder = if folder.as_os_str().is_empty() {
@@ -182,20 +208,6 @@ pub fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
         return Err(error);
     }
     File::open(folder)?.sync_all()
-}
-
-/// Reads a file of at most `most` bytes; a longer one is an error and not read to its end.
-///
-/// # Errors
-/// When the file cannot be read, or is longer.
-pub fn read_bounded(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::new();
-    let read = File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    match read > most {
-        true => Err(io::ErrorKind::FileTooLarge.into()),
-        false => Ok(bytes),
-    }
 }
 
 fn fill(path: &Path, contents: &[u8]) -> io::Result<()> {
@@ -303,16 +315,6 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(mode(&path), 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_file_is_read_within_its_bound() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("note");
-        fs::write(&path, [7; 10]).unwrap();
-        assert_eq!(read_bounded(&path, 10).unwrap(), [7; 10]);
-        let error = read_bounded(&path, 9).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //!
 //! Standards: X509-SVID, SPIFFE_Trust_Domain_and_Bundle, SPIFFE_Federation.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod authority;
 mod bundles;
 mod endpoint;

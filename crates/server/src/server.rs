@@ -33,6 +33,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
 /// After a step of rotation failed, for example because the disk is full.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long an SVID waits for its record.
+const RECORD_TIME: Duration = Duration::from_secs(3);
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Why the server cannot be opened.
@@ -285,9 +287,17 @@ impl Inner {
             self.rotate().await;
         }
         let signed = self.authority.sign(id, request, lifetime, now)?;
-        // The record is for people; a full disk must not end the site's traffic.
-        if let Err(error) = self.store.record_issued(&signed.record).await {
-            tracing::error!(%id, serial = signed.record.serial, %error, "an issued SVID is on no record");
+        // The record is for people; a disk that is full or gives no answer must not end the
+        // site's traffic.
+        let serial = &signed.record.serial;
+        match tokio::time::timeout(RECORD_TIME, self.store.record_issued(&signed.record)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%id, serial, %error, "an issued SVID is on no record")
+            }
+            Err(_) => {
+                tracing::error!(%id, serial, "an issued SVID may be on no record: the database gives no answer")
+            }
         }
         tracing::debug!(%id, serial = signed.record.serial, "issued an SVID");
         Ok(signed.certificate)

@@ -1,5 +1,13 @@
 //! The socket's file: opened for everyone, a stale one replaced, a live one respected.
 
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::disallowed_methods,
+        reason = "on threads that may wait for a file"
+    )
+)]
+
 use std::{
     fs, io,
     os::unix::{
@@ -9,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use renkei_runtime::files;
 use tokio::net::UnixListener;
 
 /// Everyone may connect; attestation decides.
@@ -44,14 +53,21 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn open(path: PathBuf) -> Result<Self, SocketError> {
-        remove_stale(&path)?;
+        let owned = path.clone();
+        // A process that is stopped does not answer at its socket.
+        let removed = files::run(&path, move || Ok(remove_stale(&owned)));
         let failed = |error| SocketError::Io {
             path: path.clone(),
             error,
         };
+        removed.map_err(failed)??;
         let listener = UnixListener::bind(&path).map_err(failed)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(MODE)).map_err(failed)?;
-        let file = identity(&path);
+        let owned = path.clone();
+        let opened = files::run(&path, move || {
+            fs::set_permissions(&owned, fs::Permissions::from_mode(MODE))?;
+            Ok(identity(&owned))
+        });
+        let file = opened.map_err(failed)?;
         Ok(Self {
             listener,
             path,
@@ -62,9 +78,13 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.file.is_some() && identity(&self.path) == self.file {
-            let _ = fs::remove_file(&self.path);
-        }
+        let (path, file) = (self.path.clone(), self.file);
+        let _ = files::run(&self.path, move || {
+            if file.is_some() && identity(&path) == file {
+                fs::remove_file(&path)?;
+            }
+            Ok(())
+        });
     }
 }
 

@@ -3,12 +3,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use renkei_runtime::{files, state_folder::write_private};
 use renkei_spiffe::SpiffeId;
 use serde::{Deserialize, Serialize};
 
@@ -22,11 +23,22 @@ struct Entry {
     port: u16,
 }
 
+/// A longer file is none of ours.
+const MAX_FILE: usize = 16 * 1024 * 1024;
+
 /// The file, read at the start and written at every change.
 #[derive(Debug)]
 pub(crate) struct PortFile {
     path: PathBuf,
-    entries: Mutex<Vec<Entry>>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    entries: Vec<Entry>,
+    /// A thread writes them, and will see what is added.
+    writing: bool,
+    changed: bool,
 }
 
 impl PortFile {
@@ -36,16 +48,21 @@ impl PortFile {
             tracing::warn!(%error, path = %path.display(), "broker ports are chosen anew");
             Vec::new()
         });
+        let kept = Kept {
+            entries,
+            ..Kept::default()
+        };
         Self {
             path,
-            entries: Mutex::new(entries),
+            kept: Arc::new(Mutex::new(kept)),
         }
     }
 
     /// The ports of a service's brokers at one listener, by node ID.
     pub(super) fn of(&self, listen: SocketAddr, service: &SpiffeId) -> BTreeMap<i32, u16> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let its = entries
+        let kept = lock(&self.kept);
+        let its = kept
+            .entries
             .iter()
             .filter(|e| e.listen == listen && e.service == *service);
         its.map(|entry| (entry.node, entry.port))
@@ -53,28 +70,59 @@ impl PortFile {
             .collect()
     }
 
-    /// Keeps a port. The file is tiny and changes only when a broker is seen for the first time.
+    /// Keeps a port. The file is tiny and changes only when a broker is seen for the first time;
+    /// a thread of its own writes it, which may wait for the disk.
     pub(super) fn keep(&self, listen: SocketAddr, service: &SpiffeId, node: i32, port: u16) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.kept);
         let entry = Entry {
             listen,
             service: service.clone(),
             node,
             port,
         };
-        if entries.contains(&entry) {
+        if kept.entries.contains(&entry) {
             return;
         }
-        entries.retain(|e| e.listen != listen || e.service != *service || e.node != node);
-        entries.push(entry);
-        if let Err(error) = write(&self.path, &entries) {
+        kept.entries
+            .retain(|e| e.listen != listen || e.service != *service || e.node != node);
+        kept.entries.push(entry);
+        kept.changed = true;
+        if std::mem::replace(&mut kept.writing, true) {
+            return;
+        }
+        drop(kept);
+        let (path, all) = (self.path.clone(), self.kept.clone());
+        let writer = std::thread::Builder::new().name("ports".to_owned());
+        if let Err(error) = writer.spawn(move || write_changes(&path, &all)) {
+            lock(&self.kept).writing = false;
             tracing::warn!(%error, path = %self.path.display(), "broker ports are not kept");
         }
     }
 }
 
+fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes until nothing has changed meanwhile.
+fn write_changes(path: &Path, kept: &Mutex<Kept>) {
+    loop {
+        let entries = {
+            let mut kept = lock(kept);
+            if !std::mem::replace(&mut kept.changed, false) {
+                kept.writing = false;
+                return;
+            }
+            kept.entries.clone()
+        };
+        if let Err(error) = write(path, &entries) {
+            tracing::warn!(%error, path = %path.display(), "broker ports are not kept");
+        }
+    }
+}
+
 fn read(path: &Path) -> io::Result<Vec<Entry>> {
-    match fs::read(path) {
+    match files::read(path, MAX_FILE) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
@@ -82,9 +130,7 @@ fn read(path: &Path) -> io::Result<Vec<Entry>> {
 }
 
 fn write(path: &Path, entries: &[Entry]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    fs::write(&new, serde_json::to_vec_pretty(entries)?)?;
-    fs::rename(&new, path)
+    write_private(path, &serde_json::to_vec_pretty(entries)?)
 }
 
 #[cfg(test)]
@@ -103,9 +149,12 @@ mod tests {
         ports.keep(listen, &service, 7, 40_001);
         ports.keep(listen, &service, 7, 40_002);
         ports.keep(listen, &other, 7, 40_003);
+        while lock(&ports.kept).writing {
+            std::thread::yield_now();
+        }
         let ports = PortFile::open(path.clone());
         assert_eq!(ports.of(listen, &service), BTreeMap::from([(7, 40_002)]));
-        fs::write(&path, b"not json").unwrap();
+        std::fs::write(&path, b"not json").unwrap();
         assert!(PortFile::open(path).of(listen, &service).is_empty());
     }
 }

@@ -1,9 +1,23 @@
 //! `renkei federation init`: a federation file, and the keys of the two who serve it.
 
-use std::{fmt::Write, fs::OpenOptions, io::Write as _, process::ExitCode};
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::disallowed_methods,
+        reason = "on threads that may wait for a file"
+    )
+)]
+
+use std::{
+    fmt::Write,
+    fs::{self, OpenOptions},
+    io::Write as _,
+    process::ExitCode,
+};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
 use renkei_federation::Witnesses;
+use renkei_runtime::files;
 use renkei_server::federation::{new_key, write_key};
 use serde_json::json;
 
@@ -34,22 +48,30 @@ pub(super) fn init(args: &Init, form: Output) -> miette::Result<ExitCode> {
     let name = args.file.display().to_string();
     renkei_site::parse_federation(&name, &text).map_err(LoadError::Faulty)?;
     let paths = [args.keys.join("log.pem"), args.keys.join("registrar.pem")];
-    if let Some(there) = paths.iter().chain([&args.file]).find(|path| path.exists()) {
+    if let Some(there) = paths
+        .iter()
+        .chain([&args.file])
+        .find(|path| files::exists(path))
+    {
         return Err(miette!(
             "{} exists already and is left alone",
             there.display()
         ));
     }
-    std::fs::create_dir_all(&args.keys)
+    let owned = args.keys.clone();
+    files::run(&args.keys, move || fs::create_dir_all(owned))
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot make {}", args.keys.display()))?;
     for (path, key) in paths.iter().zip([&log, &registrar]) {
         write_key(path, key).into_diagnostic()?;
     }
-    let mut file = OpenOptions::new();
-    let written = file.write(true).create_new(true).open(&args.file);
+    let (owned, bytes) = (args.file.clone(), text.clone().into_bytes());
+    let written = files::run(&args.file, move || {
+        let mut file = OpenOptions::new();
+        let mut file = file.write(true).create_new(true).open(owned)?;
+        file.write_all(&bytes)
+    });
     written
-        .and_then(|mut file| file.write_all(text.as_bytes()))
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot write {name}"))?;
     let [log_file, registrar_file] = paths;

@@ -8,10 +8,11 @@ mod show;
 mod site;
 mod speak;
 
-use std::{path::Path, process::ExitCode};
+use std::{fs, io, path::Path, process::ExitCode};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
 use renkei_federation::{Digest, Envelope, TrustDomain};
+use renkei_runtime::files;
 use renkei_server::federation::{MirrorError, Source, anchors};
 use renkei_site::{FederationFile, Mirror};
 use serde_json::json;
@@ -54,6 +55,16 @@ async fn replay(
         .map(|(view, _)| view)
 }
 
+/// Writes a file, or to a device such as `/dev/stdout`.
+#[cfg_attr(
+    not(test),
+    expect(clippy::disallowed_methods, reason = "on a thread that may wait")
+)]
+fn write(path: &Path, bytes: Vec<u8>) -> io::Result<()> {
+    let owned = path.to_owned();
+    files::run(path, move || fs::write(owned, bytes))
+}
+
 /// Hands a statement in, or writes it to a file, and says so.
 async fn deliver(
     file: &FederationFile,
@@ -63,7 +74,7 @@ async fn deliver(
     says: &str,
 ) -> miette::Result<ExitCode> {
     match out {
-        Some(path) => std::fs::write(path, envelope.to_bytes())
+        Some(path) => write(path, envelope.to_bytes())
             .into_diagnostic()
             .wrap_err_with(|| format!("cannot write {}", path.display()))?,
         None => hand_in(file, envelope).await?,

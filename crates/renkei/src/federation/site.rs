@@ -1,12 +1,24 @@
 //! `renkei federation join` and `root renew`: a site's keys and its chain of site roots.
 
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::disallowed_methods,
+        reason = "on threads that may wait for a file"
+    )
+)]
+
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use miette::{IntoDiagnostic, WrapErr, miette};
-use renkei_federation::{Envelope, KeySet, PublicKey, SigningKey, SiteRoot, Statement};
+use renkei_federation::{
+    Envelope, KeySet, MAX_ENVELOPE_BYTES, PublicKey, SigningKey, SiteRoot, Statement,
+};
+use renkei_runtime::files;
 use renkei_server::federation::{Own, new_key, read_key, witness_key, write_key};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
@@ -146,7 +158,7 @@ pub(super) fn heed(args: &Heed, form: Output) -> miette::Result<ExitCode> {
     let site = load_site(&args.file)?;
     let state = place::state_folder(args.state.folder.as_deref(), &site.name);
     let name = || args.statement.display().to_string();
-    let bytes = std::fs::read(&args.statement)
+    let bytes = files::read(&args.statement, MAX_ENVELOPE_BYTES)
         .into_diagnostic()
         .wrap_err_with(name)?;
     let kept = renkei_server::federation::heed(&state, &bytes);
@@ -178,7 +190,8 @@ fn make(path: &Path) -> miette::Result<SigningKey> {
 }
 
 fn make_roots(folder: &Path, count: usize) -> miette::Result<Vec<SigningKey>> {
-    std::fs::create_dir_all(folder)
+    let owned = folder.to_owned();
+    files::run(folder, move || fs::create_dir_all(owned))
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot make {}", folder.display()))?;
     (1..=count)
@@ -191,7 +204,7 @@ fn read_roots(folder: &Path, set: &KeySet) -> miette::Result<Vec<SigningKey>> {
     let mut keys = Vec::new();
     for number in 1..=16 {
         let path = folder.join(format!("root-{number}.pem"));
-        if path.exists() {
+        if files::exists(&path) {
             let key = read_key(&path).into_diagnostic()?;
             keys.extend(Some(key).filter(|key| set.keys.contains(&key.public())));
         }

@@ -4,8 +4,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
 use renkei_federation::{
-    Admission, AdmissionStatus, Digest, Endorsement, Envelope, SigningKey, Statement, Withdrawal,
+    Admission, AdmissionStatus, Digest, Endorsement, Envelope, MAX_ENVELOPE_BYTES, SigningKey,
+    Statement, Withdrawal,
 };
+use renkei_runtime::files;
 use renkei_server::federation::{Own, read_key};
 use renkei_site::FederationFile;
 use serde_json::json;
@@ -134,7 +136,9 @@ pub(super) async fn submit(args: &Submit, form: Output) -> miette::Result<ExitCo
     let file = load_federation(&args.file)?;
     for path in &args.statements {
         let named = || path.display().to_string();
-        let bytes = std::fs::read(path).into_diagnostic().wrap_err_with(named)?;
+        let bytes = files::read(path, MAX_ENVELOPE_BYTES)
+            .into_diagnostic()
+            .wrap_err_with(named)?;
         let envelope = Envelope::parse(&bytes)
             .into_diagnostic()
             .wrap_err_with(named)?;

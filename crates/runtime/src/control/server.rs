@@ -1,5 +1,13 @@
 //! The process's side: the socket, who holds it, and the answers.
 
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::disallowed_methods,
+        reason = "on threads that may wait for a file"
+    )
+)]
+
 use std::{
     fmt,
     fs::{self, File, OpenOptions},
@@ -26,6 +34,7 @@ use tokio::net::UnixListener;
 
 use super::{ErrorBody, MAX_REQUEST_BYTES};
 use crate::{
+    files,
     http1::{self, Limits},
     state_folder::{StateFolder, StateFolderError},
 };
@@ -210,7 +219,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // The lock is still held, so the socket is ours.
-        let _ = fs::remove_file(&self.path);
+        let path = self.path.clone();
+        let _ = files::run(&self.path, move || fs::remove_file(path));
     }
 }
 
@@ -222,13 +232,13 @@ fn lock(path: &Path) -> Result<File, BindError> {
     };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path.with_file_name(name))
-        .map_err(failed)?;
+    let lock = path.with_file_name(name);
+    let opened = files::run(&lock.clone(), move || {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        files::open_with(&mut options, &lock)
+    });
+    let file = opened.map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(BindError::AlreadyRunning {
@@ -240,17 +250,17 @@ fn lock(path: &Path) -> Result<File, BindError> {
 
 fn remove_stale(path: &Path) -> Result<(), BindError> {
     use std::os::unix::fs::FileTypeExt;
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => {
-            fs::remove_file(path).map_err(|source| BindError::Io {
-                path: path.to_owned(),
-                source,
-            })
-        }
-        Ok(_) => Err(BindError::NotASocket {
-            path: path.to_owned(),
-        }),
-        Err(_) => Ok(()),
+    let owned = path.to_owned();
+    let removed = files::run(path, move || match fs::symlink_metadata(&owned) {
+        Ok(found) if found.file_type().is_socket() => fs::remove_file(&owned).map(|()| true),
+        Ok(_) => Ok(false),
+        Err(_) => Ok(true),
+    });
+    let path = path.to_owned();
+    match removed {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(BindError::NotASocket { path }),
+        Err(source) => Err(BindError::Io { path, source }),
     }
 }
 

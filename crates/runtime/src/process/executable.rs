@@ -14,6 +14,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
 use super::{Asked, Executable};
+use crate::files;
 
 /// The largest file that is hashed.
 const MAX_BYTES: u64 = 1 << 30;
@@ -125,7 +126,13 @@ pub(super) fn read(
 /// A process in another mount namespace may run any file under any path, and a file may have been
 /// replaced since: the path counts only if the file there is the one that runs.
 fn same_file(path: PathBuf, running: &Metadata) -> Result<PathBuf, String> {
-    match fs::metadata(&path) {
+    let owned = path.clone();
+    #[cfg_attr(
+        not(test),
+        expect(clippy::disallowed_methods, reason = "on a thread that may wait")
+    )]
+    let there = files::run(&path, move || fs::metadata(owned));
+    match there {
         Ok(there) if (there.dev(), there.ino()) == (running.dev(), running.ino()) => Ok(path),
         Ok(_) => Err(format!(
             "the file at {} is not the one that runs",

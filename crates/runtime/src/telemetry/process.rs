@@ -1,5 +1,10 @@
 //! The process itself as metrics, under the names that Prometheus clients have agreed on.
 
+#![cfg_attr(
+    not(test),
+    expect(clippy::disallowed_methods, reason = "the kernel answers at once")
+)]
+
 use std::{fmt, fs};
 
 use prometheus_client::{

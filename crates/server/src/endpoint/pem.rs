@@ -2,20 +2,20 @@
 //! them at any time.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
 };
 
+use renkei_runtime::files;
 use rustls::{ServerConfig, crypto::CryptoProvider};
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
 };
 
-const MAX_PEM: u64 = 1024 * 1024;
+const MAX_PEM: usize = 1024 * 1024;
 
 /// Why PEM files cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -73,11 +73,7 @@ fn read(path: &Path) -> Result<Vec<u8>, PemError> {
         path: path.to_owned(),
         source,
     };
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_PEM).read_to_end(&mut text))
-        .map_err(unreadable)?;
-    Ok(text)
+    files::read(path, MAX_PEM).map_err(unreadable)
 }
 
 /// What tells that a file was written again.
@@ -145,6 +141,11 @@ fn configuration(
 }
 
 fn stamp(path: &Path) -> Stamp {
-    let metadata = fs::metadata(path).ok()?;
+    let owned = path.to_owned();
+    #[cfg_attr(
+        not(test),
+        expect(clippy::disallowed_methods, reason = "on a thread that may wait")
+    )]
+    let metadata = files::run(path, move || std::fs::metadata(owned)).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
 }

@@ -1,12 +1,20 @@
 //! The copy of the log in the state folder: the last good state, and a mirror like any other.
 
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::disallowed_methods,
+        reason = "on threads that may wait for a file"
+    )
+)]
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
 use renkei_federation::{Digest, Federation, Fork, View, log};
-use renkei_runtime::state_folder::write_private;
+use renkei_runtime::{files, state_folder::write_private};
 
 /// A copy of one federation's log.
 #[derive(Debug, Clone)]
@@ -33,7 +41,8 @@ impl Copy {
         for file in files {
             self.put(&file.path, &file.bytes)?;
             // A partial file may go once the full one is there.
-            let _ = fs::remove_dir_all(self.folder.join(format!("{}.p", file.path)));
+            let partial = self.folder.join(format!("{}.p", file.path));
+            let _ = files::run(&partial.clone(), move || fs::remove_dir_all(partial));
         }
         Ok(())
     }
@@ -53,7 +62,8 @@ impl Copy {
     fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.folder.join(name);
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+            let owned = folder.to_owned();
+            files::run(folder, move || fs::create_dir_all(owned))?;
         }
         write_private(&path, bytes)
     }

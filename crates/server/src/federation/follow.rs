@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use renkei_federation::{Fork, Local, Member, TrustDomain, UpdateError, View, members};
+use renkei_runtime::files;
 use renkei_site::{FederationFile, Mirror, Site};
 use time::OffsetDateTime;
 
@@ -95,7 +96,7 @@ impl Following {
     /// Updates stop while the proof lies there; whoever has looked at it moves it away.
     fn look_for_proof(&mut self) {
         let proof = self.copy.proof();
-        self.halted = proof.exists().then(|| {
+        self.halted = files::exists(&proof).then(|| {
             format!(
                 "the log has shown two histories; the proof is in {}, and no update is taken while it is there",
                 proof.display()

@@ -1,13 +1,10 @@
 //! What reduces trust acts on sight (rule 2): a withdrawal or suspension that reached this site by
 //! mail, say, while the registry is hiding it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use renkei_federation::{Envelope, EnvelopeError};
-use renkei_runtime::state_folder::StateFolder;
+use renkei_federation::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES};
+use renkei_runtime::{files, state_folder::StateFolder};
 
 use super::own::{Own, OwnError, put};
 
@@ -47,17 +44,12 @@ pub fn heed(state: &Path, bytes: &[u8]) -> Result<PathBuf, HeedError> {
 /// What is kept, in the order of the files' names.
 pub(super) fn kept(state: &Path) -> Vec<(PathBuf, Envelope)> {
     let folder = Own::place(state).join(FOLDER);
-    let Ok(entries) = fs::read_dir(folder) else {
+    let Ok(mut paths) = files::list(&folder, MOST) else {
         return Vec::new();
     };
-    let mut paths: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .take(MOST)
-        .collect();
     paths.sort();
     let read = |path: PathBuf| {
-        let envelope = Envelope::parse(&fs::read(&path).ok()?).ok()?;
+        let envelope = Envelope::parse(&files::read(&path, MAX_ENVELOPE_BYTES).ok()?).ok()?;
         Some((path, envelope))
     };
     paths.into_iter().filter_map(read).collect()

@@ -1,19 +1,18 @@
 //! Ed25519 keys in files: PKCS#8 in PEM (RFC 8410), for their owner alone.
 
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use renkei_federation::SigningKey;
-use renkei_runtime::state_folder::write_private;
+use renkei_runtime::{files, state_folder::write_private};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 
-const MAX_BYTES: u64 = 16 * 1024;
+const MAX_BYTES: usize = 16 * 1024;
 
 /// Why a key cannot be used. Its bytes never appear here.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +63,7 @@ pub fn new_key(provider: &CryptoProvider) -> Result<SigningKey, KeyFileError> {
 /// Writes a key to a file that does not exist yet.
 pub fn write_key(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
     let path = path.to_owned();
-    if path.exists() {
+    if files::exists(&path) {
         return Err(KeyFileError::Exists { path });
     }
     let Ok(der) = key.to_pkcs8() else {
@@ -85,14 +84,13 @@ pub fn write_key(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
 /// Reads a key; a file that others may read is refused.
 pub fn read_key(path: &Path) -> Result<SigningKey, KeyFileError> {
     let path = path.to_owned();
-    let read = || {
-        let file = File::open(&path)?;
+    let owned = path.clone();
+    let read = files::run(&path, move || {
+        let file = files::open(&owned)?;
         let mode = file.metadata()?.mode() & 0o777;
-        let mut pem = Vec::new();
-        file.take(MAX_BYTES).read_to_end(&mut pem)?;
-        Ok((mode, pem))
-    };
-    let (mode, pem) = match read() {
+        Ok((mode, files::read_file(file, MAX_BYTES)?))
+    });
+    let (mode, pem) = match read {
         Ok(read) => read,
         Err(source) => return Err(KeyFileError::Unusable { path, source }),
     };

@@ -2,14 +2,17 @@
 //! what it has said. Root keys are not here: they are kept offline.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use renkei_federation::{
     BundleStatement, Digest, Envelope, EnvelopeError, SigningKey, SiteRoot, Statement, TrustDomain,
 };
-use renkei_runtime::state_folder::{StateFolder, StateFolderError, write_private};
+use renkei_runtime::{
+    files,
+    state_folder::{StateFolder, StateFolderError, write_private},
+};
 
 use super::{
     key_file::{KeyFileError, read_key, write_key},
@@ -21,6 +24,8 @@ const BUNDLE: &str = "bundle.json";
 const MADE: &str = "made";
 /// The digests of the last statements made here, to recognise them in the log.
 const MADE_KEPT: usize = 1_000;
+/// Every file here is smaller.
+const MAX_FILE: usize = 1024 * 1024;
 
 /// Why this site cannot take its part.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +119,9 @@ impl Own {
             .iter()
             .map(|key| folder.join(online_name(key)));
         let missing = || folder.join("online-*.pem");
-        let key = keys.find(|path| path.exists()).unwrap_or_else(missing);
+        let key = keys
+            .find(|path| files::exists(path))
+            .unwrap_or_else(missing);
         Ok(Some(Self {
             online: read_key(&key)?,
             folder,
@@ -243,7 +250,7 @@ fn read_envelope(path: &Path) -> Result<Option<Envelope>, OwnError> {
 }
 
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, OwnError> {
-    match fs::read(path) {
+    match files::read(path, MAX_FILE) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(OwnError::File {

@@ -9,7 +9,7 @@ use renkei_federation::{
     UpdateError, View,
     log::{MAX_BUNDLE_BYTES, MAX_NOTE_BYTES, WIDTH, bundle_path, read_bundle},
 };
-use renkei_runtime::state_folder::read_bounded;
+use renkei_runtime::files;
 use renkei_site::Mirror;
 use rustls::{ClientConfig, crypto::CryptoProvider};
 use time::OffsetDateTime;
@@ -83,7 +83,7 @@ impl Source {
     pub async fn new(mirror: Mirror, provider: &Arc<CryptoProvider>) -> Result<Self, MirrorError> {
         let tls = match &mirror {
             Mirror::Url(url) if url.scheme() == "https" => {
-                let client = web_client(provider, None).await;
+                let client = web_client(provider, None);
                 Some(client.map_err(|error| MirrorError::Tls(error.to_string()))?)
             }
             _ => None,
@@ -104,7 +104,7 @@ impl Source {
         match &self.mirror {
             Mirror::Folder(folder) => {
                 let path = folder.join(name);
-                match read_bounded(&path, most) {
+                match files::read(&path, most) {
                     Ok(bytes) => Ok(Some(bytes.into())),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                     Err(source) => Err(MirrorError::File {

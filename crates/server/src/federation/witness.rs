@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use renkei_federation::{PublicKey, SignedCheckpoint, SigningKey, TrustDomain, View};
+use renkei_runtime::files;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
@@ -47,7 +48,7 @@ pub(super) struct Witness {
 
 impl Witness {
     pub(super) fn exists(folder: &Path) -> bool {
-        folder.join(KEY).exists()
+        files::exists(&folder.join(KEY))
     }
 
     /// Keeps a new key; it has cosigned nothing.

@@ -2,14 +2,14 @@
 //! profile.
 
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
+use renkei_runtime::files;
 use renkei_site::BundleWay;
 use renkei_spiffe::{
     Bundle, BundleSet, DocumentError, MAX_DOCUMENT_BYTES, Refusal, SpiffeId, TrustDomain,
@@ -107,17 +107,11 @@ pub(super) fn read_file(
     path: &Path,
     trust_domain: &TrustDomain,
 ) -> Result<DocumentFile, PeerFetchError> {
-    let mut text = Vec::new();
-    // One byte more than allowed, so that the parser sees what is too long.
-    let limit = u64::try_from(MAX_DOCUMENT_BYTES)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    File::open(path)
-        .and_then(|file| file.take(limit).read_to_end(&mut text))
-        .map_err(|source| PeerFetchError::File {
-            path: path.to_owned(),
-            source,
-        })?;
+    let read = files::read(path, MAX_DOCUMENT_BYTES);
+    let text = read.map_err(|source| PeerFetchError::File {
+        path: path.to_owned(),
+        source,
+    })?;
     let bundle = Bundle::parse_document(trust_domain.clone(), &text)?;
     Ok(DocumentFile {
         bundle,
@@ -141,7 +135,7 @@ impl Fetcher {
         url: &Url,
         roots: Option<&Path>,
     ) -> Result<Bytes, PeerFetchError> {
-        let config = web_client(&self.provider, roots).await?;
+        let config = web_client(&self.provider, roots)?;
         Ok(fetch::get(url, None, config, self.limit).await?)
     }
 
@@ -174,15 +168,11 @@ impl Fetcher {
 }
 
 /// A client that believes in certificates of the web's PKI.
-pub(crate) async fn web_client(
+pub(crate) fn web_client(
     provider: &Arc<CryptoProvider>,
     roots: Option<&Path>,
 ) -> Result<Arc<ClientConfig>, PeerFetchError> {
-    let file = roots.map(Path::to_owned);
-    let roots = tokio::task::spawn_blocking(move || web_roots(file.as_deref()))
-        .await
-        .map_err(|error| PeerFetchError::Roots(error.to_string()))?
-        .map_err(PeerFetchError::Roots)?;
+    let roots = web_roots(roots).map_err(PeerFetchError::Roots)?;
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
@@ -194,7 +184,10 @@ pub(crate) async fn web_client(
 fn web_roots(file: Option<&Path>) -> Result<RootCertStore, String> {
     let certificates = match file {
         Some(path) => pem::certificates(path).map_err(|error| error.to_string())?,
-        None => rustls_native_certs::load_native_certs().certs,
+        None => files::run(Path::new("the system's CA certificates"), || {
+            Ok(rustls_native_certs::load_native_certs().certs)
+        })
+        .map_err(|error| format!("the system's CA certificates cannot be read: {error}"))?,
     };
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(certificates);

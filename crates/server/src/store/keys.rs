@@ -1,19 +1,21 @@
 //! CA keys as files `keys/ID.pem`, readable by the owner alone. Written whole or not at all.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read},
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use rcgen::KeyPair;
-use renkei_runtime::state_folder::{StateFolder, StateFolderError, write_private};
+use renkei_runtime::{
+    files,
+    state_folder::{StateFolder, StateFolderError, write_private},
+};
 
 use super::KeyFileError;
 
 /// A PEM file with an EC or RSA key is far smaller.
-const MAX_KEY_FILE: u64 = 64 * 1024;
+const MAX_KEY_FILE: usize = 64 * 1024;
 
 /// The folder with the CA's keys.
 #[derive(Debug, Clone)]
@@ -50,26 +52,31 @@ impl KeyFolder {
                 source,
             },
         };
-        let file = File::open(&path).map_err(unusable)?;
-        let mode = file.metadata().map_err(unusable)?.mode() & 0o777;
+        let owned = path.clone();
+        let read = files::run(&path, move || {
+            let file = files::open(&owned)?;
+            let mode = file.metadata()?.mode() & 0o777;
+            Ok((mode, files::read_file(file, MAX_KEY_FILE)?))
+        });
+        let (mode, pem) = read.map_err(unusable)?;
         if mode & 0o077 != 0 {
             return Err(KeyFileError::Exposed { path, mode });
         }
-        let mut pem = String::new();
-        match file.take(MAX_KEY_FILE).read_to_string(&mut pem) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(KeyFileError::Damaged { path });
-            }
-            Err(error) => return Err(unusable(error)),
-        }
-        KeyPair::from_pem(&pem).map_err(|_| KeyFileError::Damaged { path })
+        let key = std::str::from_utf8(&pem).ok();
+        let key = key.and_then(|pem| KeyPair::from_pem(pem).ok());
+        key.ok_or(KeyFileError::Damaged { path })
     }
 
     /// Deletes the key of a CA that will not sign again.
     pub(crate) fn remove(&self, name: &str) -> Result<(), KeyFileError> {
         let path = self.path(name);
-        match fs::remove_file(&path) {
+        let owned = path.clone();
+        #[cfg_attr(
+            not(test),
+            expect(clippy::disallowed_methods, reason = "on a thread that may wait")
+        )]
+        let removed = files::run(&path, move || fs::remove_file(owned));
+        match removed {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(KeyFileError::Unusable { path, source })
             }

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use renkei_runtime::state_folder::StateFolder;
+use renkei_runtime::{files, state_folder::StateFolder};
 use renkei_spiffe::TrustDomain;
 use sqlx::{
     SqlitePool,
@@ -30,6 +30,8 @@ pub(crate) use {authorities::CaRow, issued::IssuedRow, keys::KeyFolder, peers::P
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: u32 = 4;
+/// How long to wait while every connection waits for the disk.
+const ACQUIRE_TIME: Duration = Duration::from_secs(10);
 /// SQLITE_CORRUPT and SQLITE_NOTADB.
 const DAMAGE_CODES: [&str; 2] = ["11", "26"];
 
@@ -70,7 +72,7 @@ impl Store {
     /// Opens the folder for reading, also while a server runs on it.
     pub(crate) async fn open_read_only(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join("renkei.db");
-        if !path.exists() {
+        if !files::exists(&path) {
             return Err(StoreError::NotFound { path });
         }
         let options = options(&path).read_only(true);
@@ -83,7 +85,10 @@ impl Store {
         keys: KeyFolder,
         lock: Option<File>,
     ) -> Result<Self, StoreError> {
-        let pool = SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS);
+        check_files(&path)?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIME);
         match pool.connect_with(options).await {
             Ok(database) => Ok(Self {
                 database,
@@ -204,12 +209,29 @@ fn describe(path: &Path, source: sqlx::Error) -> StoreError {
 
 /// SQLite gives its journal the mode of the database, so the database is made before it is opened.
 fn private_file(path: &Path) -> Result<File, StoreError> {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true).mode(0o600);
-    options.open(path).map_err(|source| StoreError::Unusable {
+    let owned = path.to_owned();
+    let opened = files::run(path, move || {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create(true).mode(0o600);
+        files::open_with(&mut options, &owned)
+    });
+    opened.map_err(|source| StoreError::Unusable {
         path: path.to_owned(),
         source,
     })
+}
+
+/// SQLite would wait for what a FIFO in the place of one of its files never says.
+fn check_files(path: &Path) -> Result<(), StoreError> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let file = PathBuf::from(name);
+        let owned = file.clone();
+        let checked = files::run(&file, move || files::check_regular(&owned));
+        checked.map_err(|source| StoreError::Unusable { path: file, source })?;
+    }
+    Ok(())
 }
 
 fn lock(folder: &StateFolder) -> Result<File, StoreError> {
