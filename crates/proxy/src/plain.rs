@@ -13,7 +13,7 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -23,7 +23,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::relay::Link;
+use crate::{relay::Link, tcp_info::TcpInfo};
 
 /// What the kernel does with a connection that is closed, by this process or by its death.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,26 +43,44 @@ impl OnClose {
 
 /// A plain connection that is reset when it is closed before its [`release`](Link::release).
 #[derive(Debug)]
-pub(crate) struct PlainStream(TcpStream);
+pub(crate) struct PlainStream {
+    stream: TcpStream,
+    /// A failed write has taken the word that there will be no FIN: to the reader, the kernel
+    /// would call that an end.
+    broken: bool,
+}
 
 impl PlainStream {
     /// One that was accepted or dialled with [`OnClose::Reset`].
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self(stream)
+        let broken = false;
+        Self { stream, broken }
     }
 
     /// One that was to end with a FIN so far.
     pub(crate) fn armed(stream: TcpStream) -> Self {
         // On an error the socket is gone already.
         let _ = OnClose::Reset.set(&SockRef::from(&stream));
-        Self(stream)
+        Self::new(stream)
+    }
+
+    /// A write that fails with EPIPE has found a FIN before the reset; any other has not.
+    fn written<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        self.broken |= result
+            .as_ref()
+            .is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe);
+        result
     }
 }
 
 impl Link for PlainStream {
     fn release(&self) {
         // On an error the socket is gone already.
-        let _ = OnClose::Finish.set(&SockRef::from(&self.0));
+        let _ = OnClose::Finish.set(&SockRef::from(&self.stream));
+    }
+
+    fn undelivered(&self) -> u64 {
+        TcpInfo::undelivered(&self.stream)
     }
 }
 
@@ -72,7 +90,12 @@ impl AsyncRead for PlainStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if self.broken && buf.filled().len() == before {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -82,7 +105,8 @@ impl AsyncWrite for PlainStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        Poll::Ready(self.written(written))
     }
 
     fn poll_write_vectored(
@@ -90,18 +114,19 @@ impl AsyncWrite for PlainStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        Poll::Ready(self.written(written))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

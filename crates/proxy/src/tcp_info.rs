@@ -12,6 +12,7 @@ const SIZE: usize = 512;
 
 /// Where fields stand in `struct tcp_info` (include/uapi/linux/tcp.h), which only grows at its end.
 const STATE: usize = 0;
+const UNACKED: usize = 24;
 const RTT: usize = 68;
 const TOTAL_RETRANS: usize = 100;
 const BYTES_ACKED: usize = 120;
@@ -24,6 +25,8 @@ const SNDBUF_LIMITED: usize = 184;
 /// (include/net/tcp_states.h).
 const ESTABLISHED: u8 = 1;
 const CLOSE_WAIT: u8 = 8;
+/// The state of one that sends nothing any more.
+const CLOSED: u8 = 7;
 
 /// Whether an accepted connection was neither reset nor ended from here.
 pub(crate) fn is_open(connection: &impl AsRawFd) -> bool {
@@ -60,6 +63,20 @@ impl TcpInfo {
             least_round_trip: Duration::from_micros(u64::from(short(info, MIN_RTT)?)),
             retransmitted: u64::from(short(info, TOTAL_RETRANS)?),
         })
+    }
+
+    /// What is on its way to the peer, or waits: grows smaller as the peer acknowledges it, and is
+    /// nothing once it has all of it, or never will.
+    pub(crate) fn undelivered(connection: &TcpStream) -> u64 {
+        let mut info = [0; SIZE];
+        let Some(info) = read(connection, &mut info).and_then(|length| info.get(..length)) else {
+            return 0;
+        };
+        if info.get(STATE) == Some(&CLOSED) {
+            return 0;
+        }
+        let parts = [short(info, UNACKED), short(info, NOTSENT_BYTES)];
+        parts.into_iter().flatten().map(u64::from).sum()
     }
 
     /// Whether segments were ever lost, so that its window is not what a new connection's is.

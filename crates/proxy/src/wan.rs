@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use crate::{plain::OnClose, relay::Link, trunk::TrunkStream};
+use crate::{plain::OnClose, relay::Link, tcp_info::TcpInfo, trunk::TrunkStream};
 
 /// A verified stream to one peer.
 #[derive(Debug)]
@@ -41,6 +41,10 @@ impl Link for TlsStream<TcpStream> {
         // On an error the socket is gone already.
         let _ = OnClose::Finish.set(&SockRef::from(self.get_ref().0));
     }
+
+    fn undelivered(&self) -> u64 {
+        TcpInfo::undelivered(self.get_ref().0)
+    }
 }
 
 impl Link for WanStream {
@@ -55,6 +59,24 @@ impl Link for WanStream {
         match self {
             Self::Session(stream) => stream.cut(),
             Self::Trunk(stream) => stream.cut(),
+        }
+    }
+
+    fn undelivered(&self) -> u64 {
+        match self {
+            Self::Session(stream) => stream.undelivered(),
+            // Dropping it sees to that.
+            Self::Trunk(_) => 0,
+        }
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Session(stream) => stream.poll_discard(cx),
+            Self::Trunk(stream) => {
+                stream.stop();
+                Poll::Ready(Ok(()))
+            }
         }
     }
 

@@ -67,7 +67,7 @@ fn a_stream_without_bytes_ends_cleanly() {
 }
 
 #[test]
-fn a_reset_drops_what_was_not_read_and_is_no_clean_end() {
+fn a_reset_is_no_clean_end_and_comes_behind_what_had_come() {
     for side in BOTH {
         let mut pair = Pair::new(Config::default());
         let id = pair.open(side);
@@ -77,6 +77,8 @@ fn a_reset_drops_what_was_not_read_and_is_no_clean_end() {
         pair.shuttle();
         let events = pair.events(1 - side);
         assert!(events.contains(&Event::Reset(id, ResetCause::Peer(Code::CANCELLED))));
+        let (read, finished) = pair.read(1 - side, id);
+        assert!(read == [1; 100_000] && !finished, "{} bytes", read.len());
         assert_eq!(pair.read(1 - side, id), (Vec::new(), false));
         // The other direction goes on.
         pair.write(1 - side, id, b"still here");
@@ -87,6 +89,24 @@ fn a_reset_drops_what_was_not_read_and_is_no_clean_end() {
         assert_eq!(pair.ends[0].streams() + pair.ends[1].streams(), 0);
         assert_eq!(pair.ends[1 - side].bytes_held(), 0);
     }
+}
+
+#[test]
+fn what_came_before_a_reset_may_be_left_unread() {
+    let mut pair = Pair::new(Config::default());
+    let id = pair.open(DIALER);
+    pair.write(DIALER, id, &[1; 100_000]);
+    pair.shuttle();
+    pair.ends[DIALER].reset(id, Code::CANCELLED).expect("reset");
+    pair.shuttle();
+    pair.ends[ACCEPTOR].read(id, 10).expect("a part");
+    pair.ends[ACCEPTOR].stop(id, Code::CANCELLED).expect("stop");
+    pair.ends[ACCEPTOR].finish(id).expect("finish");
+    pair.shuttle();
+    assert_eq!(pair.read(DIALER, id), (Vec::new(), true));
+    pair.pass(END_TOLD);
+    assert_eq!(pair.ends[0].streams() + pair.ends[1].streams(), 0);
+    assert_eq!(pair.ends[ACCEPTOR].bytes_held(), 0);
 }
 
 #[test]

@@ -5,25 +5,25 @@
 //!   nothing else: half-open connections are legal, for hours.
 //! - Anything else (a reset, a TLS session cut short, a cancellation) resets both sides. It is
 //!   never passed on as a clean end, so that nobody takes half a file for a whole one.
+//! - A side that takes no more bytes may have said something: a backend that answers 413 and
+//!   closes. That is read to its end, and its reader gets all of it before it is reset.
 //! - A direction reads only what it can write: the back-pressure of the receiver reaches the
 //!   sender. Memory is held only while bytes are under way.
 
+mod deliver;
 mod pump;
 
 use std::{
     collections::VecDeque,
     future::poll_fn,
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::timeout,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::{io::poll_read_buf, sync::CancellationToken};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -31,11 +31,13 @@ use pump::{LARGE, Pump};
 
 use crate::memory::Pool;
 
+pub(crate) use deliver::Patience;
+
 /// Pieces of one vectored write.
 const SLICES: usize = 16;
-/// How much of a broken stream is read in search of the reason, and how long that may take.
-const LAST_BYTES: usize = 64 * 1024;
-const LAST_TIME: Duration = Duration::from_secs(1);
+/// What is read at once only to be dropped, and how often before others have their turn.
+const UNWANTED: usize = 8 * 1024;
+const UNWANTED_ROUNDS: usize = 16;
 
 /// What a busy connection is read into.
 static READS: Pool = Pool::new(LARGE);
@@ -48,6 +50,26 @@ pub trait Link: AsyncRead + AsyncWrite + Unpin {
 
     /// The connection lost its right: what still waits is not sent either.
     fn cut(&self) {}
+
+    /// Grows smaller while the other end takes what was sent, down to nothing; or nothing, where
+    /// closing the connection waits for that.
+    fn undelivered(&self) -> u64 {
+        0
+    }
+
+    /// Takes and drops what comes, up to the end, or tells the sender to stop.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut unwanted = [MaybeUninit::uninit(); UNWANTED];
+        for _ in 0..UNWANTED_ROUNDS {
+            let mut unwanted = ReadBuf::uninit(&mut unwanted);
+            ready!(Pin::new(&mut *self).poll_read(cx, &mut unwanted))?;
+            if unwanted.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
 
     /// Reads the next bytes, about `size` at most, behind those in `chunks`; none at the end.
     fn poll_read_chunks(
@@ -187,18 +209,21 @@ pub async fn relay<A: Link, W: Link>(
     cut: &CancellationToken,
 ) -> End {
     let mut pumps = (Pump::from(Side::App), Pump::from(Side::Wan));
-    let carry = poll_fn(|cx| poll_both(cx, &mut app, &mut wan, &mut session, &mut pumps, traffic));
+    let carried = async {
+        let carry = |cx: &mut Context<'_>| {
+            poll_both(cx, &mut app, &mut wan, &mut session, &mut pumps, traffic)
+        };
+        let end = match poll_fn(carry).await {
+            Ok(()) => return End::Clean,
+            Err((side, error)) => End::Broken { side, error },
+        };
+        deliver::deliver(&mut app, &mut wan, &mut pumps, traffic).await;
+        end
+    };
     let end = tokio::select! {
         biased;
         () = cut.cancelled() => End::Cut,
-        result = carry => match result {
-            Ok(()) => End::Clean,
-            Err((side @ Side::Wan, error)) if is_of_the_system(&error) => {
-                let error = last_word(&mut wan).await.unwrap_or(error);
-                End::Broken { side, error }
-            }
-            Err((side, error)) => End::Broken { side, error },
-        },
+        end = carried => end,
     };
     match end {
         End::Clean => {
@@ -214,30 +239,6 @@ pub async fn relay<A: Link, W: Link>(
     end
 }
 
-/// What a stream that broke while it was written to had still said: a peer that refuses sends an
-/// alert and closes at once, and what is on its way to it then fails first. A broken socket is
-/// readable to its end; the wait is for the runtime to notice.
-async fn last_word<W: Link>(wan: &mut W) -> Option<io::Error> {
-    let mut unwanted = vec![0; LAST_BYTES];
-    let mut unwanted = ReadBuf::new(&mut unwanted);
-    let said = poll_fn(|cx| {
-        loop {
-            let before = unwanted.filled().len();
-            match ready!(Pin::new(&mut *wan).poll_read(cx, &mut unwanted)) {
-                Ok(()) if unwanted.filled().len() > before => {}
-                Ok(()) => return Poll::Ready(None),
-                Err(error) => return Poll::Ready((!is_of_the_system(&error)).then_some(error)),
-            }
-        }
-    });
-    timeout(LAST_TIME, said).await.ok().flatten()
-}
-
-/// Of a socket, as opposed to TLS or a session.
-fn is_of_the_system(error: &io::Error) -> bool {
-    error.raw_os_error().is_some()
-}
-
 fn poll_both<A: Link, W: Link>(
     cx: &mut Context<'_>,
     app: &mut A,
@@ -248,10 +249,11 @@ fn poll_both<A: Link, W: Link>(
 ) -> Poll<Result<(), (Side, io::Error)>> {
     let out = outward.poll(cx, app, wan, session, &traffic.to_wan)?;
     let back = inward.poll(cx, wan, app, session, &traffic.to_app)?;
-    match (out, back) {
-        (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
-        _ => Poll::Pending,
+    if out.is_pending() || back.is_pending() {
+        return Poll::Pending;
     }
+    let refused = outward.take_refusal().or_else(|| inward.take_refusal());
+    Poll::Ready(refused.map_or(Ok(()), Err))
 }
 
 #[cfg(test)]

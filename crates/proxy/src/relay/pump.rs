@@ -22,12 +22,15 @@ const ROUNDS: usize = 16;
 
 type Broken = (Side, io::Error);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
     Carrying,
     /// The reader ended; what is left goes out, then the writer is shut down.
     Ending,
     Ended,
+    /// The writer takes no more. What still comes is dropped: its sender may read only once it
+    /// has sent everything, and is to read what the writer's side had said.
+    Refused(io::Error),
 }
 
 /// Reads from one side, writes to the other.
@@ -39,6 +42,8 @@ pub(super) struct Pump {
     /// How much to read at once; grows while reads fill it.
     size: usize,
     unflushed: bool,
+    /// Nothing more comes from the reader.
+    drained: bool,
 }
 
 impl Pump {
@@ -51,9 +56,11 @@ impl Pump {
             size: SMALL,
             // A stream that opens is told of even before its first byte.
             unflushed: true,
+            drained: false,
         }
     }
 
+    /// Ready when this direction is over, cleanly or because the writer takes no more.
     pub(super) fn poll<R: Link, W: Link>(
         &mut self,
         cx: &mut Context<'_>,
@@ -62,11 +69,22 @@ impl Pump {
         session: &mut Option<Box<dyn Session>>,
         carried: &AtomicU64,
     ) -> Poll<Result<(), Broken>> {
-        let (from, to) = (self.from, self.from.other());
+        let from = self.from;
         for _ in 0..ROUNDS {
-            ready!(self.poll_send(cx, writer, carried)).map_err(|error| (to, error))?;
-            if self.state != State::Carrying {
-                return self.poll_end(cx, writer).map_err(|error| (to, error));
+            let written = match self.state {
+                State::Refused(_) => {
+                    self.discard(cx, reader).map_err(|error| (from, error))?;
+                    return Poll::Ready(Ok(()));
+                }
+                State::Carrying => ready!(self.poll_send(cx, writer, carried)),
+                State::Ending | State::Ended => ready!(self.poll_end(cx, writer, carried)),
+            };
+            if let Err(error) = written {
+                self.refuse(error)?;
+                continue;
+            }
+            if !matches!(self.state, State::Carrying) {
+                return Poll::Ready(Ok(()));
             }
             let received = match reader.poll_read_chunks(cx, self.size, &mut self.outgoing) {
                 Poll::Ready(Ok(0)) => self.end(),
@@ -74,13 +92,69 @@ impl Pump {
                 Poll::Ready(Err(error)) => Err(error),
                 Poll::Pending => {
                     self.rest();
-                    return self.poll_flush(cx, writer).map_err(|error| (to, error));
+                    if let Err(error) = ready!(self.poll_flush(cx, writer)) {
+                        self.refuse(error)?;
+                        continue;
+                    }
+                    return Poll::Pending;
                 }
             };
             received.map_err(|error| (from, error))?;
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// The writer failed: if it is its connection that does not take bytes any more, the other
+    /// direction is still read to its end.
+    fn refuse(&mut self, error: io::Error) -> Result<(), Broken> {
+        if !is_of_connection(&error) {
+            return Err((self.from.other(), error));
+        }
+        self.received = BytesMut::new();
+        self.outgoing = VecDeque::new();
+        self.state = State::Refused(error);
+        Ok(())
+    }
+
+    /// Why the writer took no more, if it did not.
+    pub(super) fn take_refusal(&mut self) -> Option<Broken> {
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Refused(error) => Some((self.from.other(), error)),
+            _ => None,
+        }
+    }
+
+    /// Drops what comes from the reader, as far as it is there.
+    pub(super) fn discard<R: Link>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+    ) -> io::Result<()> {
+        if !self.drained
+            && let Poll::Ready(end) = reader.poll_discard(cx)
+        {
+            self.drained = true;
+            return end;
+        }
+        Ok(())
+    }
+
+    /// Sends what was taken from the reader before the end; says how much still waits.
+    pub(super) fn send_rest<W: Link>(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut W,
+        carried: &AtomicU64,
+    ) -> u64 {
+        if let Poll::Ready(Err(_)) = self.poll_send(cx, writer, carried) {
+            self.outgoing.clear();
+        }
+        if self.unflushed && Pin::new(writer).poll_flush(cx).is_ready() {
+            self.unflushed = false;
+        }
+        let waits: usize = self.outgoing.iter().map(Bytes::len).sum();
+        waits as u64
     }
 
     fn take(&mut self, count: usize, session: &mut Option<Box<dyn Session>>) -> io::Result<()> {
@@ -116,6 +190,7 @@ impl Pump {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.state = State::Ending;
+        self.drained = true;
         Ok(())
     }
 
@@ -137,14 +212,21 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_end<W: Link>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>> {
-        if self.state == State::Ending {
+    fn poll_end<W: Link>(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut W,
+        carried: &AtomicU64,
+    ) -> Poll<io::Result<()>> {
+        if matches!(self.state, State::Ending) {
+            ready!(self.poll_send(cx, writer, carried))?;
             ready!(Pin::new(writer).poll_shutdown(cx))?;
             self.state = State::Ended;
         }
         Poll::Ready(Ok(()))
     }
 
+    /// Ready when everything is on its way.
     fn poll_flush<W: Link>(
         &mut self,
         cx: &mut Context<'_>,
@@ -154,7 +236,7 @@ impl Pump {
             ready!(Pin::new(writer).poll_flush(cx))?;
             self.unflushed = false;
         }
-        Poll::Pending
+        Poll::Ready(Ok(()))
     }
 
     /// Nothing to read: idle connections hold no memory.
@@ -164,4 +246,13 @@ impl Pump {
             self.outgoing = VecDeque::new();
         }
     }
+}
+
+/// Of a connection that takes no more bytes, as opposed to TLS or a trunk that refuses.
+fn is_of_connection(error: &io::Error) -> bool {
+    error.raw_os_error().is_some()
+        || matches!(
+            error.kind(),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+        )
 }

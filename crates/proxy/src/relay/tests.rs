@@ -3,6 +3,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+use std::time::Duration;
+
 use super::*;
 use crate::plain::PlainStream;
 
@@ -183,4 +185,27 @@ async fn the_alert_of_a_peer_that_has_closed_is_still_read() {
         panic!("{end:?}");
     };
     assert_eq!((side, error.to_string()), (Side::Wan, "alert".to_owned()));
+}
+
+/// The kernel tells of a reset once: to a write, if one comes first. It then calls the end of
+/// what the reset left an end of file, whether there was a FIN or not.
+#[tokio::test]
+async fn a_reset_that_a_write_has_found_is_no_end_but_the_fin_before_it_is() {
+    for fin in [false, true] {
+        let (mut peer, mut near) = pair().await;
+        if !fin {
+            near.write_all(b"unread").await.unwrap();
+            peer.readable().await.unwrap();
+        }
+        peer.write_all(b"answer").await.unwrap();
+        drop(peer);
+        let mut written = Ok(());
+        while written.is_ok() {
+            written = near.write_all(b"more").await;
+            tokio::task::yield_now().await;
+        }
+        let mut all = Vec::new();
+        let end = near.read_to_end(&mut all).await;
+        assert_eq!((all.as_slice(), end.is_ok()), (&b"answer"[..], fin));
+    }
 }

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use renkei_trunk::{Code, Event, LaneId, StreamId, Trunk};
 use tokio::sync::{Notify, mpsc};
 
+use crate::relay::Patience;
+
 use super::{
     Ledger,
     core::{Core, Waiting},
@@ -19,8 +21,8 @@ use super::{
     standing::Standing,
 };
 
-/// How long the bytes before a reset have to arrive.
-const RESET_TIME: Duration = Duration::from_secs(1);
+/// How often a stream that is to be reset is looked at.
+const RESET_TICK: Duration = Duration::from_millis(10);
 
 /// When to look again at a trunk that waits for nothing.
 const LONG: Duration = Duration::from_secs(60);
@@ -242,14 +244,11 @@ impl Driver {
     }
 }
 
-/// A reset overtakes what was written before it, which over TCP would mostly still arrive: gives
-/// it a moment.
+/// A reset overtakes what was written before it: it waits as long as the other end takes that.
 async fn reset_behind(driver: Arc<Driver>, id: StreamId) {
-    let deadline = tokio::time::Instant::now() + RESET_TIME;
-    while driver.with(|core, _| core.trunk.undelivered(id)) > 0
-        && tokio::time::Instant::now() < deadline
-    {
-        tokio::time::sleep(RESET_TIME / 100).await;
+    let mut patience = Patience::new();
+    while patience.lasts(driver.with(|core, _| core.trunk.undelivered(id))) {
+        tokio::time::sleep(RESET_TICK).await;
     }
     driver.with(|core, _| core.trunk.reset(id, Code::CANCELLED).ok());
 }

@@ -62,6 +62,13 @@ impl TrunkStream {
         }
     }
 
+    /// Tells the other end that no more of its bytes are taken. The other direction goes on.
+    pub(crate) fn stop(&self) {
+        // An error means that its bytes have ended.
+        self.driver
+            .with(|core, _| core.trunk.stop(self.id, Code::CANCELLED).ok());
+    }
+
     /// Dropping it does not reset it, if both directions have ended.
     pub(crate) fn release(&self) {
         self.released.store(true, Ordering::Relaxed);
@@ -82,6 +89,14 @@ impl Drop for TrunkStream {
             false => Release::Reset,
         };
         self.driver.release(self.id, release);
+    }
+}
+
+/// Why nothing can be written any more.
+fn unwritable(waiting: &Waiting) -> io::Error {
+    match waiting.fate {
+        None if waiting.stopped => io::ErrorKind::BrokenPipe.into(),
+        _ => broken(Some(waiting)),
     }
 }
 
@@ -110,12 +125,9 @@ impl TrunkStream {
         let (count, ended) = ready!(self.driver.with(|core, _| {
             let Core { trunk, streams, .. } = core;
             let waiting = streams.get_mut(&id);
-            if waiting
+            let over = waiting
                 .as_ref()
-                .is_some_and(|waiting| waiting.fate.is_some())
-            {
-                return Poll::Ready(Err(broken(waiting.as_deref())));
-            }
+                .is_none_or(|waiting| waiting.fate.is_some());
             let mut count = 0;
             while count < size {
                 match trunk.read(id, size - count) {
@@ -125,14 +137,17 @@ impl TrunkStream {
                     }
                     // Said once; those bytes come first.
                     Ok(Read::Finished) => return Poll::Ready(Ok((count, true))),
-                    Ok(Read::Pending) if count == 0 => {
+                    // What came before a reset is read before it.
+                    Ok(Read::Pending) if count == 0 && !over => {
                         if let Some(waiting) = waiting {
                             waiting.reader = Some(cx.waker().clone());
                         }
                         return Poll::Pending;
                     }
-                    Ok(Read::Pending) => break,
-                    Err(_) => return Poll::Ready(Err(broken(waiting.as_deref()))),
+                    Ok(Read::Pending) | Err(_) if count == 0 => {
+                        return Poll::Ready(Err(broken(waiting.as_deref())));
+                    }
+                    Ok(Read::Pending) | Err(_) => break,
                 }
             }
             Poll::Ready(Ok((count, false)))
@@ -154,13 +169,13 @@ impl TrunkStream {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             };
             if waiting.fate.is_some() || waiting.stopped {
-                return Poll::Ready(Err(broken(Some(waiting))));
+                return Poll::Ready(Err(unwritable(waiting)));
             }
             let mut count = 0;
             while let Some(chunk) = chunks.front_mut() {
                 match trunk.write(id, chunk) {
                     Ok(taken) => count += taken,
-                    Err(_) => return Poll::Ready(Err(broken(Some(waiting)))),
+                    Err(_) => return Poll::Ready(Err(unwritable(waiting))),
                 }
                 if !chunk.is_empty() {
                     break;
@@ -218,7 +233,9 @@ impl AsyncWrite for TrunkStream {
                 return Poll::Ready(Err(broken(streams.get(&id))));
             }
             match streams.get_mut(&id) {
-                Some(waiting) if waiting.fate.is_some() => Poll::Ready(Err(broken(Some(waiting)))),
+                Some(waiting) if waiting.fate.is_some() || waiting.stopped => {
+                    Poll::Ready(Err(unwritable(waiting)))
+                }
                 Some(waiting) if !trunk.delivered(id) => {
                     waiting.writer = Some(cx.waker().clone());
                     Poll::Pending

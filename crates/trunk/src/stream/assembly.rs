@@ -176,6 +176,12 @@ impl Assembly {
         self.early.clear();
         self.held = 0;
     }
+
+    /// Forgets those behind the first gap.
+    pub(crate) fn clear_early(&mut self) {
+        let early = std::mem::take(&mut self.early);
+        self.held -= early.values().map(Piece::len).sum::<u64>();
+    }
 }
 
 fn is_small(data: &Bytes, memory: usize) -> bool {

@@ -5,9 +5,12 @@
 //!               ┌────────┐              ┌─────────────► Stopped ──┐
 //!               ▼        │              │                         │ RESET, or the end
 //!            Receiving ──┴──────────────┤                         ▼
-//!                                       ├─ end read by the app ► Ended
-//!                                       └─ RESET ──────────────► Ended
+//!                 │                     └─ end read by the app ► Ended
+//!                 └── RESET ──► Reset ── what had come is read ──► Ended
 //! ```
+//!
+//! A RESET takes back nothing that has come before it without a gap: as with TCP, the application
+//! reads that first.
 
 use bytes::Bytes;
 
@@ -21,6 +24,8 @@ enum State {
     Receiving,
     /// The application wants no more; bytes are counted and dropped until the peer's RESET.
     Stopped,
+    /// The peer has reset it; bytes that came in order are still to be read.
+    Reset,
     Ended,
 }
 
@@ -86,9 +91,12 @@ impl ReceiveHalf {
 
     /// Whether a read would give bytes or the end.
     pub(crate) fn readable(&self) -> bool {
-        self.state == State::Receiving
-            && (self.assembly.next() > self.assembly.read()
-                || self.final_size == Some(self.assembly.read()))
+        let bytes = self.assembly.next() > self.assembly.read();
+        match self.state {
+            State::Receiving => bytes || self.final_size == Some(self.assembly.read()),
+            State::Reset => bytes,
+            State::Stopped | State::Ended => false,
+        }
     }
 
     /// How far the highest offset would rise; checks it against window and end.
@@ -131,7 +139,7 @@ impl ReceiveHalf {
                     consumed: received,
                 }
             }
-            State::Ended => Change::default(),
+            State::Reset | State::Ended => Change::default(),
         }
     }
 
@@ -139,46 +147,54 @@ impl ReceiveHalf {
     pub(crate) fn reset(&mut self, final_size: u64) -> Change {
         let received = final_size.saturating_sub(self.highest);
         let consumed = match self.state {
-            State::Receiving => final_size - self.assembly.read(),
+            State::Receiving => final_size - self.assembly.next(),
             State::Stopped => received,
-            State::Ended => 0,
+            State::Reset | State::Ended => 0,
         };
         self.highest = final_size;
         self.final_size = Some(final_size);
-        self.state = State::Ended;
         self.acknowledged = u64::MAX;
-        self.assembly.clear();
+        self.assembly.clear_early();
+        self.state = match self.state {
+            State::Receiving | State::Reset if self.assembly.held() > 0 => State::Reset,
+            _ => State::Ended,
+        };
         Change { received, consumed }
     }
 
     /// The application wants no more. Whether the peer must be told.
     pub(crate) fn stop(&mut self) -> (Change, bool) {
-        if self.state != State::Receiving {
-            return (Change::default(), false);
-        }
-        let consumed = self.highest - self.assembly.read();
+        let consumed = match self.state {
+            State::Receiving => self.highest - self.assembly.read(),
+            State::Reset => self.assembly.held(),
+            State::Stopped | State::Ended => return (Change::default(), false),
+        };
         let complete = self.final_size == Some(self.assembly.next());
         self.assembly.clear();
         let known = self.final_size.is_some();
+        let reset = self.state == State::Reset;
         self.state = if known { State::Ended } else { State::Stopped };
         (
             Change {
                 received: 0,
                 consumed,
             },
-            !complete,
+            !complete && !reset,
         )
     }
 
     pub(crate) fn read(&mut self, max: usize) -> Read {
-        if self.state == State::Receiving {
-            if let Some(data) = self.assembly.take(max) {
-                return Read::Data(data);
-            }
-            if self.final_size == Some(self.assembly.read()) {
+        if matches!(self.state, State::Receiving | State::Reset)
+            && let Some(data) = self.assembly.take(max)
+        {
+            if self.state == State::Reset && self.assembly.held() == 0 {
                 self.state = State::Ended;
-                return Read::Finished;
             }
+            return Read::Data(data);
+        }
+        if self.state == State::Receiving && self.final_size == Some(self.assembly.read()) {
+            self.state = State::Ended;
+            return Read::Finished;
         }
         Read::Pending
     }

@@ -160,8 +160,8 @@ impl Trunk {
             .is_none_or(|stream| stream.send.ended())
     }
 
-    /// Ends the send direction at once: the peer's application is reset, what it has not read is
-    /// dropped.
+    /// Ends the send direction at once: what the peer does not have yet is dropped. Its application
+    /// is reset behind what has come in order.
     ///
     /// # Errors
     ///
@@ -206,16 +206,18 @@ impl Trunk {
         let read = self.on_stream(id, |stream| {
             let read = stream.receive.read(max);
             stream.told_readable &= read != Read::Pending;
-            read
+            (read, stream.over())
         });
-        let read = read.ok_or(StreamError::Unknown)?;
+        let (read, over) = read.ok_or(StreamError::Unknown)?;
         match &read {
             Read::Data(data) => {
                 self.consume(data.len() as u64);
                 self.review_ack(id, None);
             }
-            Read::Finished => self.settle(id),
-            Read::Pending => {}
+            Read::Finished | Read::Pending => {}
+        }
+        if over {
+            self.settle(id);
         }
         Ok(read)
     }

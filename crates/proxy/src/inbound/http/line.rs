@@ -136,6 +136,10 @@ impl Link for Line {
     fn release(&self) {
         self.stream.release();
     }
+
+    fn undelivered(&self) -> u64 {
+        self.stream.undelivered()
+    }
 }
 
 impl Drop for Line {

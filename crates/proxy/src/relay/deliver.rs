@@ -1,0 +1,75 @@
+//! The last bytes of a connection that ends with a reset. Closing a socket with a reset throws away
+//! what waits in it, and over TCP alone the reader would have had those.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use super::{Link, Pump, Traffic};
+
+/// How long the other end may take nothing of what is on its way to it.
+const PATIENCE: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_millis(10);
+
+/// Waits while something that waits becomes less.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    left: Option<u64>,
+    since: Instant,
+}
+
+impl Patience {
+    pub(crate) fn new() -> Self {
+        let since = Instant::now();
+        Self { left: None, since }
+    }
+
+    /// Whether to go on waiting for what is `left`.
+    pub(crate) fn lasts(&mut self, left: u64) -> bool {
+        if self.left.replace(left) != Some(left) {
+            self.since = Instant::now();
+        }
+        left > 0 && self.since.elapsed() < PATIENCE
+    }
+}
+
+/// Ready when both sides have what was sent to them, or do not take it. What they send meanwhile
+/// is dropped: one that sends and does not read would not take anything.
+pub(super) async fn deliver<A: Link, W: Link>(
+    app: &mut A,
+    wan: &mut W,
+    pumps: &mut (Pump, Pump),
+    traffic: &Traffic,
+) {
+    let mut patience = Patience::new();
+    loop {
+        let push = |cx: &mut Context<'_>| Poll::Ready(push(cx, app, wan, pumps, traffic));
+        let left = poll_fn(push).await;
+        if !patience.lasts(left) {
+            return;
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Sends what can be sent; says how much is still to be delivered.
+fn push<A: Link, W: Link>(
+    cx: &mut Context<'_>,
+    app: &mut A,
+    wan: &mut W,
+    (outward, inward): &mut (Pump, Pump),
+    traffic: &Traffic,
+) -> u64 {
+    let waits = outward.send_rest(cx, wan, &traffic.to_wan)
+        + inward.send_rest(cx, app, &traffic.to_app)
+        + app.undelivered()
+        + wan.undelivered();
+    if waits > 0 {
+        // A side that breaks has nothing to be delivered any more.
+        let _ = outward.discard(cx, app);
+        let _ = inward.discard(cx, wan);
+    }
+    waits
+}
