@@ -75,10 +75,6 @@ pub enum SessionError {
         /// Its length.
         length: usize,
     },
-    /// A Produce request with acks=0 to a topic that the caller has no right to. It has no answer
-    /// to say so, so the connection ends, as at a Kafka broker.
-    #[error("a Produce request with acks=0 was denied; only closing can tell its client")]
-    DeniedWithoutAcks,
     /// More requests without an answer than any client sends.
     #[error("the client has too many requests without an answer")]
     InFlight,
@@ -135,7 +131,6 @@ impl SessionError {
             Self::MalformedRequest { .. } => "malformed_request",
             Self::LongHeader { .. } => "long_header",
             Self::LongRequest { .. } => "long_request",
-            Self::DeniedWithoutAcks => "denied_without_acks",
             Self::InFlight => "in_flight",
             Self::SaslMechanism { .. } => "sasl_mechanism",
             Self::SaslOutOfTurn => "sasl_out_of_turn",
@@ -160,7 +155,6 @@ impl SessionError {
             | Self::MalformedRequest { .. }
             | Self::LongHeader { .. }
             | Self::LongRequest { .. }
-            | Self::DeniedWithoutAcks
             | Self::InFlight
             | Self::SaslMechanism { .. }
             | Self::SaslOutOfTurn => Side::Client,

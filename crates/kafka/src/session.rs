@@ -68,7 +68,8 @@ pub struct Session {
     denials: Vec<Denial>,
     /// Bytes of own answers that wait for their turn.
     held: usize,
-    /// The client can only be told by an end of the connection.
+    /// A request without an answer was denied: the client can only be told by an end of the
+    /// connection, and of what it sends after it, nothing is taken.
     doomed: bool,
 }
 
@@ -186,6 +187,13 @@ impl Session {
             && self.sasl == Sasl::Requests
     }
 
+    /// Whether nothing is left but to close the connection: a Produce request with acks=0 was
+    /// denied, as a whole or in part, and everything before it is answered. Brokers do the same
+    /// (`KafkaApis.handleProduceRequest`): they append what is allowed, then close without a word.
+    pub fn is_over(&self) -> bool {
+        self.doomed && self.awaited.is_empty() && self.answers == Rest::None
+    }
+
     fn requests(&mut self, cut: &mut Cutter<'_>) -> Result<(), SessionError> {
         while self.requests.advance(cut) {
             match self.request(cut)? {
@@ -198,8 +206,8 @@ impl Session {
 
     /// Judges the request at hand; `None` asks for more of it.
     fn request(&mut self, cut: &mut Cutter<'_>) -> Result<Option<Rest>, SessionError> {
-        if self.doomed && !cut.rest().is_empty() {
-            return Err(SessionError::DeniedWithoutAcks);
+        if self.doomed {
+            return Ok(Some(Rest::Discard(usize::MAX)));
         }
         if self.sasl == Sasl::Handshake && !cut.rest().is_empty() {
             return Err(SessionError::SaslOutOfTurn);

@@ -210,3 +210,54 @@ async fn a_client_that_speaks_tls_itself_is_told_what_to_set() {
         "{sentence}"
     );
 }
+
+/// A Produce request of version 3 with acks=0: one record batch, of three bytes, for each topic.
+fn produce(topics: &[&str]) -> Vec<u8> {
+    let mut body = vec![0, 0, 0, 3, 0, 0, 0, 2, 0xff, 0xff, 0xff, 0xff, 0, 0];
+    body.extend(1000i32.to_be_bytes());
+    body.extend((topics.len() as i32).to_be_bytes());
+    for topic in topics {
+        body.extend((topic.len() as i16).to_be_bytes());
+        body.extend(topic.as_bytes());
+        body.extend([0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 3, 7, 7, 7]);
+    }
+    let mut frame = (body.len() as i32).to_be_bytes().to_vec();
+    frame.extend(body);
+    frame
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_denied_request_without_an_answer_ends_the_connection_behind_the_answers_before_it() {
+    /// ApiVersions of version 0, and an answer to it.
+    const VERSIONS: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+    const ANSWER: [u8; 14] = [0, 0, 0, 10, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for (topics, left) in [
+        (&["secret"][..], None),
+        (&["secret", "weather"], Some("weather")),
+    ] {
+        let (address, mut connections) = lab::backend().await;
+        let lab = Lab::new(&[address]);
+        let rights = "{osaka.example/collector: {produce: [weather]}}";
+        let text = kafka_text(&lab).replace("kafka, ", &format!("kafka, topics: {rights}, "));
+        let hokkaido = Node::start(&text, lab.hokkaido_identities()).await;
+        let _osaka = lab.osaka().await;
+        let mut app = lab.connect().await;
+        app.write_all(&VERSIONS).await.unwrap();
+        app.write_all(&produce(topics)).await.unwrap();
+        // What it sends after that is not taken, as little as by a broker.
+        app.write_all(&produce(&["weather"])).await.unwrap();
+        let mut broker = within(connections.recv()).await.unwrap();
+        let mut asked = [0; VERSIONS.len()];
+        within(broker.read_exact(&mut asked)).await.unwrap();
+        assert_eq!(asked, VERSIONS);
+        hokkaido.refusal("topic_denied").await;
+        broker.write_all(&ANSWER).await.unwrap();
+        let (mut heard, mut seen) = (Vec::new(), Vec::new());
+        within(app.read_to_end(&mut heard)).await.unwrap();
+        assert_eq!(heard, ANSWER);
+        within(broker.read_to_end(&mut seen)).await.unwrap();
+        assert_eq!(seen, left.map_or(Vec::new(), |left| produce(&[left])));
+        let sentence = hokkaido.refusal("denied_without_acks").await;
+        assert!(sentence.contains("osaka.example/collector"), "{sentence}");
+    }
+}

@@ -309,8 +309,13 @@ fn produce_without_acks_is_denied_by_closing_after_what_is_allowed() {
             });
             assert_eq!(seen, Ok(expected));
             assert_eq!(exchange.session.take_denials().len(), 1);
-            let next = exchange.send(&[0]);
-            assert_eq!(next, Err(SessionError::DeniedWithoutAcks));
+            assert!(exchange.session.is_over());
+            let allowed = request(ApiKey::Produce, version, &produce(&["weather-1"]));
+            assert_eq!(
+                exchange.send(&allowed),
+                Ok(Bytes::new()),
+                "nothing after it"
+            );
         }
         let mut exchange = Exchange::new(usize::MAX);
         let sent = request(
@@ -322,6 +327,43 @@ fn produce_without_acks_is_denied_by_closing_after_what_is_allowed() {
         assert!(exchange.session.is_idle());
         assert_eq!(exchange.send(&sent), Ok(sent));
     }
+}
+
+#[test]
+fn what_came_before_a_denied_request_without_an_answer_is_answered_first() {
+    let mut session = Session::with_rights(Arc::new(rights()));
+    let allowed = request(ApiKey::Produce, 9, &produce(&["weather-1"]));
+    let denied = request(ApiKey::Produce, 9, &produce(&["secret"]).with_acks(0));
+    let (mut input, mut out) = (BytesMut::new(), Vec::new());
+    // In one piece, with more behind it, and once more in another.
+    for bytes in [&allowed, &denied, &allowed] {
+        input.extend_from_slice(bytes);
+    }
+    session
+        .client_to_broker(&mut input, &mut out)
+        .expect("judged");
+    assert_eq!(out.concat(), allowed);
+    assert!(!session.is_over(), "an answer is awaited");
+    input.extend_from_slice(&allowed);
+    out.clear();
+    session
+        .client_to_broker(&mut input, &mut out)
+        .expect("dropped");
+    assert!(out.is_empty() && input.is_empty());
+    // The answer comes in two pieces: its length and the id that the requests here have, the rest.
+    let id = &allowed[8..12];
+    let mut answer = BytesMut::from(&[&[0, 0, 0, 8], id].concat()[..]);
+    let mut local = |_: i32, _: &str, _: u16| None;
+    session
+        .broker_to_client(&mut answer, &mut local, &mut out)
+        .expect("the beginning");
+    assert!(!session.is_over(), "half an answer");
+    answer.extend_from_slice(&[1, 2, 3, 4]);
+    session
+        .broker_to_client(&mut answer, &mut local, &mut out)
+        .expect("the rest");
+    assert_eq!(out.concat()[8..], [1, 2, 3, 4]);
+    assert!(session.is_over());
 }
 
 fn fetch(version: i16, topics: &[&str], session: (i32, i32)) -> FetchRequest {

@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use renkei_kafka::SessionError;
 use renkei_policy::Operation;
 use renkei_runtime::drain::DrainGuard;
 use renkei_site::{Protocol, Service};
@@ -307,8 +306,6 @@ async fn carry(stream: WanStream, call: Call, id: u64, shared: &Arc<Shared>, gua
 fn record_session(end: &End, flow: &Flow, service: &str, shared: &Shared) {
     if let End::Broken { error, .. } = end
         && let Some(error) = kafka::session_error(error)
-        // This one has been told as what it is, a denial.
-        && *error != SessionError::DeniedWithoutAcks
     {
         let (who, sentence) = (flow.pair.caller.short(), error.to_string());
         let refusals = &shared.refusals;

@@ -18,7 +18,8 @@ use tokio::{
 
 use super::{MAX_BROKERS, broken, server_name};
 use crate::{
-    relay::{self, Session as _, Side},
+    flows::Direction,
+    relay::{self, Next, Session as _, Side},
     shared::Shared,
 };
 
@@ -28,6 +29,9 @@ const NAMED_PORT: u16 = 9092;
 /// A Metadata request of version 1 for no topics: the brokers alone. Length, kind, version,
 /// correlation ID, no client ID, no topics.
 const METADATA_REQUEST: [u8; 18] = [0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0];
+
+/// The name under which connections are counted that end for a denial without an answer.
+const DENIED_WITHOUT_ACKS: &str = "denied_without_acks";
 
 /// The real addresses of brokers, by service and node ID.
 #[derive(Debug, Default)]
@@ -129,6 +133,18 @@ impl CalleeSession {
         }
     }
 
+    /// The session is over because of a denial that has no answer.
+    fn tell_end(&self) {
+        let Some(caller) = &self.caller else { return };
+        let who = caller.short();
+        let sentence = format!(
+            "the connection of {who} was closed: it sent a Produce request with acks=0 that its \
+             topic rights do not allow, and closing is all that its client can notice"
+        );
+        let (direction, refusals) = (Direction::Inbound, &self.shared.refusals);
+        refusals.record(direction, &self.service, who, DENIED_WITHOUT_ACKS, sentence);
+    }
+
     /// Asks a broker, over a connection that was made for this, which brokers there are.
     pub(crate) async fn learn(mut self, mut broker: TcpStream) -> io::Result<()> {
         let mut request = BytesMut::from(&METADATA_REQUEST[..]);
@@ -154,7 +170,7 @@ impl relay::Session for CalleeSession {
         from: Side,
         received: &mut BytesMut,
         out: &mut Vec<Bytes>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Next> {
         let (service, sni, brokers) = (&self.service, &self.sni, &self.shared.brokers);
         let mut named = |node: i32, host: &str, port: u16| {
             brokers.note(service, node, host, port);
@@ -168,7 +184,12 @@ impl relay::Session for CalleeSession {
             Side::App => self.session.broker_to_client(received, &mut named, out),
         };
         self.tell_denials();
-        advanced.map_err(broken)
+        advanced.map_err(broken)?;
+        if !self.session.is_over() {
+            return Ok(Next::More);
+        }
+        self.tell_end();
+        Ok(Next::Close)
     }
 }
 

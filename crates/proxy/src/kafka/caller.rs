@@ -16,7 +16,7 @@ use crate::{
     listener,
     outbound::{self, Routes},
     plain::OnClose,
-    relay::{self, Side},
+    relay::{self, Next, Side},
     shared::Shared,
 };
 
@@ -109,7 +109,7 @@ impl relay::Session for CallerSession {
         from: Side,
         received: &mut BytesMut,
         out: &mut Vec<Bytes>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Next> {
         let Self {
             session,
             brokers,
@@ -128,6 +128,7 @@ impl relay::Session for CallerSession {
             Side::App => session.client_to_broker(received, out),
             Side::Wan => session.broker_to_client(received, &mut local, out),
         }
+        .map(|()| Next::More)
         .map_err(broken)
     }
 }

@@ -133,7 +133,7 @@ fn conclude(end: &End, flow: &Flow, route: &Route, shared: &Shared) {
             side: Side::App,
             error,
         } => Failure::from_session(error),
-        End::Clean | End::Cut => None,
+        End::Clean | End::Closed | End::Cut => None,
     };
     if let Some(failure) = failure {
         let who = who(&failure, flow.remote, route);

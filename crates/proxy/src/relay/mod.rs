@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::{io::poll_read_buf, sync::CancellationToken};
 
 use bytes::{Buf, Bytes, BytesMut};
-use pump::{LARGE, Pump};
+use pump::{LARGE, Pump, Stop};
 
 use crate::memory::Pool;
 
@@ -130,13 +130,22 @@ fn take_off(chunks: &mut VecDeque<Bytes>, mut written: usize) {
 pub trait Session: Send {
     /// Takes out of `received`, which came from the side given, what the other side is to get,
     /// and puts that to `out`. What it leaves is shown again with more behind it. An error
-    /// resets the connection.
+    /// resets the connection, behind what is in `out`.
     fn advance(
         &mut self,
         from: Side,
         received: &mut BytesMut,
         out: &mut Vec<Bytes>,
-    ) -> io::Result<()>;
+    ) -> io::Result<Next>;
+}
+
+/// What becomes of a connection after a step of its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It is carried further.
+    More,
+    /// Both sides get what was put out for them, and a clean end.
+    Close,
 }
 
 /// Bytes carried so far, readable at any time.
@@ -196,6 +205,8 @@ pub enum End {
         /// What the system or TLS said.
         error: io::Error,
     },
+    /// Its session closed it; both ended cleanly.
+    Closed,
     /// Somebody here cut it; both were reset.
     Cut,
 }
@@ -215,7 +226,12 @@ pub async fn relay<A: Link, W: Link>(
         };
         let end = match poll_fn(carry).await {
             Ok(()) => return End::Clean,
-            Err((side, error)) => End::Broken { side, error },
+            Err(Stop::Broken(side, error)) => End::Broken { side, error },
+            Err(Stop::Closed) => {
+                pumps.0.close();
+                pumps.1.close();
+                End::Closed
+            }
         };
         deliver::deliver(&mut app, &mut wan, &mut pumps, traffic).await;
         end
@@ -226,7 +242,7 @@ pub async fn relay<A: Link, W: Link>(
         end = carried => end,
     };
     match end {
-        End::Clean => {
+        End::Clean | End::Closed => {
             app.release();
             wan.release();
         }
@@ -246,7 +262,7 @@ fn poll_both<A: Link, W: Link>(
     session: &mut Option<Box<dyn Session>>,
     (outward, inward): &mut (Pump, Pump),
     traffic: &Traffic,
-) -> Poll<Result<(), (Side, io::Error)>> {
+) -> Poll<Result<(), Stop>> {
     let out = outward.poll(cx, app, wan, session, &traffic.to_wan)?;
     let back = inward.poll(cx, wan, app, session, &traffic.to_app)?;
     if out.is_pending() || back.is_pending() {

@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{Link, Session, Side};
+use super::{Link, Next, Session, Side};
 use bytes::{Buf, Bytes, BytesMut};
 
 /// What a quiet connection reads at once.
@@ -20,7 +20,14 @@ const LARGE_CHANGED: usize = LARGE / 2;
 /// Reads after which a direction lets others run.
 const ROUNDS: usize = 16;
 
-type Broken = (Side, io::Error);
+/// Why a connection is carried no further.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// A side broke, or what came from it.
+    Broken(Side, io::Error),
+    /// Its session closes it.
+    Closed,
+}
 
 #[derive(Debug)]
 enum State {
@@ -44,6 +51,8 @@ pub(super) struct Pump {
     unflushed: bool,
     /// Nothing more comes from the reader.
     drained: bool,
+    /// The session's end is still to be passed on.
+    closing: bool,
 }
 
 impl Pump {
@@ -57,6 +66,7 @@ impl Pump {
             // A stream that opens is told of even before its first byte.
             unflushed: true,
             drained: false,
+            closing: false,
         }
     }
 
@@ -68,12 +78,13 @@ impl Pump {
         writer: &mut W,
         session: &mut Option<Box<dyn Session>>,
         carried: &AtomicU64,
-    ) -> Poll<Result<(), Broken>> {
+    ) -> Poll<Result<(), Stop>> {
         let from = self.from;
         for _ in 0..ROUNDS {
             let written = match self.state {
                 State::Refused(_) => {
-                    self.discard(cx, reader).map_err(|error| (from, error))?;
+                    self.discard(cx, reader)
+                        .map_err(|error| Stop::Broken(from, error))?;
                     return Poll::Ready(Ok(()));
                 }
                 State::Carrying => ready!(self.poll_send(cx, writer, carried)),
@@ -99,7 +110,11 @@ impl Pump {
                     return Poll::Pending;
                 }
             };
-            received.map_err(|error| (from, error))?;
+            match received {
+                Ok(Next::More) => {}
+                Ok(Next::Close) => return Poll::Ready(Err(Stop::Closed)),
+                Err(error) => return Poll::Ready(Err(Stop::Broken(from, error))),
+            }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -107,9 +122,9 @@ impl Pump {
 
     /// The writer failed: if it is its connection that does not take bytes any more, the other
     /// direction is still read to its end.
-    fn refuse(&mut self, error: io::Error) -> Result<(), Broken> {
+    fn refuse(&mut self, error: io::Error) -> Result<(), Stop> {
         if !is_of_connection(&error) {
-            return Err((self.from.other(), error));
+            return Err(Stop::Broken(self.from.other(), error));
         }
         self.received = BytesMut::new();
         self.outgoing = VecDeque::new();
@@ -118,9 +133,9 @@ impl Pump {
     }
 
     /// Why the writer took no more, if it did not.
-    pub(super) fn take_refusal(&mut self) -> Option<Broken> {
+    pub(super) fn take_refusal(&mut self) -> Option<Stop> {
         match std::mem::replace(&mut self.state, State::Ended) {
-            State::Refused(error) => Some((self.from.other(), error)),
+            State::Refused(error) => Some(Stop::Broken(self.from.other(), error)),
             _ => None,
         }
     }
@@ -140,6 +155,14 @@ impl Pump {
         Ok(())
     }
 
+    /// Nothing more is read; the writer gets what is left, and a clean end.
+    pub(super) fn close(&mut self) {
+        if matches!(self.state, State::Carrying | State::Ending) {
+            self.state = State::Ending;
+            self.closing = true;
+        }
+    }
+
     /// Sends what was taken from the reader before the end; says how much still waits.
     pub(super) fn send_rest<W: Link>(
         &mut self,
@@ -150,14 +173,20 @@ impl Pump {
         if let Poll::Ready(Err(_)) = self.poll_send(cx, writer, carried) {
             self.outgoing.clear();
         }
-        if self.unflushed && Pin::new(writer).poll_flush(cx).is_ready() {
+        if self.unflushed && Pin::new(&mut *writer).poll_flush(cx).is_ready() {
             self.unflushed = false;
+        }
+        if self.closing && self.outgoing.is_empty() {
+            match Pin::new(writer).poll_shutdown(cx) {
+                Poll::Ready(_) => self.closing = false,
+                Poll::Pending => return 1,
+            }
         }
         let waits: usize = self.outgoing.iter().map(Bytes::len).sum();
         waits as u64
     }
 
-    fn take(&mut self, count: usize, session: &mut Option<Box<dyn Session>>) -> io::Result<()> {
+    fn take(&mut self, count: usize, session: &mut Option<Box<dyn Session>>) -> io::Result<Next> {
         if count >= self.size {
             let most = if session.is_some() {
                 LARGE_CHANGED
@@ -169,7 +198,7 @@ impl Pump {
             self.size = SMALL.max(self.size / 2);
         }
         let Some(session) = session else {
-            return Ok(());
+            return Ok(Next::More);
         };
         // All that was to go out before has gone: this is what was read.
         for chunk in self.outgoing.drain(..) {
@@ -185,13 +214,13 @@ impl Pump {
     }
 
     /// The reader ended cleanly; half a message that nobody completes is no clean end.
-    fn end(&mut self) -> io::Result<()> {
+    fn end(&mut self) -> io::Result<Next> {
         if !self.received.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.state = State::Ending;
         self.drained = true;
-        Ok(())
+        Ok(Next::More)
     }
 
     fn poll_send<W: Link>(

@@ -25,7 +25,7 @@ impl Session for Doubling {
         from: Side,
         received: &mut BytesMut,
         out: &mut Vec<Bytes>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Next> {
         while received.len() >= 4 {
             let four = received.split_to(4).freeze();
             if &four[..] == b"bad!" {
@@ -36,7 +36,7 @@ impl Session for Doubling {
             }
             out.push(four);
         }
-        Ok(())
+        Ok(Next::More)
     }
 }
 
