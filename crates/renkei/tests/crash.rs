@@ -45,8 +45,8 @@ fn assert_reset(who: &str, stream: &mut TcpStream) {
 /// Which transfer ended at the backend, and how.
 type Ended = (u8, Result<usize, ErrorKind>);
 
-/// A backend in the middle of a transfer: it sends a part to those that begin with `d`, and takes
-/// a part from all others. Reports how each connection ended.
+/// A backend in the middle of a transfer: it sends a part to those that begin with `d`, and a byte
+/// to all others, then takes what comes. Reports how each connection ended.
 fn backend() -> (SocketAddr, Receiver<Ended>) {
     let (tell, told) = channel();
     let address = serve(move |mut stream| {
@@ -54,10 +54,15 @@ fn backend() -> (SocketAddr, Receiver<Ended>) {
         if stream.read_exact(&mut kind).is_err() {
             return;
         }
-        if kind == *b"d" {
-            stream.write_all(&vec![7; PART]).expect("a part is sent");
-        }
-        let (count, end) = drain(&mut stream);
+        let greeting = match &kind {
+            b"d" => vec![7; PART],
+            _ => vec![7],
+        };
+        let sent = stream.write_all(&greeting);
+        let (count, end) = match sent {
+            Ok(()) => drain(&mut stream),
+            Err(error) => (0, Err(error)),
+        };
         if kind == *b"h" && end.is_ok() {
             // The request is whole, and its answer takes its time.
             let _ = stream.write_all(b"x");
@@ -81,9 +86,10 @@ fn under_way(local: SocketAddr) -> [(&'static str, TcpStream); 3] {
     download.read_exact(&mut vec![0; PART / 2]).expect("a part");
     let mut upload = open(b"u");
     upload.write_all(&vec![7; PART]).expect("a part");
+    upload.read_exact(&mut [0]).expect("it is taken");
     let mut half = open(b"h");
     half.shutdown(Shutdown::Write).expect("shut down");
-    half.read_exact(&mut [0]).expect("the answer begins");
+    half.read_exact(&mut [0; 2]).expect("the answer begins");
     [
         ("download", download),
         ("upload", upload),
