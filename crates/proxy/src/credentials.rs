@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use renkei_runtime::clock;
 use renkei_spiffe::{Identities, NoSvid, PeerChain, PeerError, X509Svid};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls_pki_types::CertificateDer;
@@ -95,7 +96,7 @@ impl Credentials {
         provider: &CryptoProvider,
     ) -> Result<Arc<Self>, PeerError> {
         let peer = PeerChain::new(peer.unwrap_or_default())?;
-        let at = OffsetDateTime::now_utc();
+        let at = clock::now();
         let until = peer.settled_until(&identities.bundles, at);
         Ok(Arc::new(Self {
             own,

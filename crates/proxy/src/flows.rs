@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use renkei_runtime::drain::DrainGuard;
+use renkei_runtime::{clock, drain::DrainGuard};
 use renkei_spiffe::SpiffeId;
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -195,7 +195,7 @@ impl Flows {
             id,
             pair: pair.clone(),
             remote,
-            opened: OffsetDateTime::now_utc(),
+            opened: clock::now(),
             svid_not_after,
             session,
             traffic: Traffic::default(),

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use renkei_runtime::{
-    drain::DrainWatch, process::Digests, readiness::Condition, supervise::Supervisor,
+    clock, drain::DrainWatch, process::Digests, readiness::Condition, supervise::Supervisor,
 };
 use renkei_spiffe::Identities;
 use rustls::crypto::CryptoProvider;
@@ -211,7 +211,7 @@ pub(crate) fn set_readiness(ready: &Condition, shared: &Shared) {
     let Some(desired) = shared.desired.load_full() else {
         return;
     };
-    let (identities, now) = (shared.identities(), OffsetDateTime::now_utc());
+    let (identities, now) = (shared.identities(), clock::now());
     let callers = desired
         .site
         .workloads

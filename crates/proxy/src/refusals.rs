@@ -12,7 +12,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-use renkei_runtime::telemetry::LineBudget;
+use renkei_runtime::{clock, telemetry::LineBudget};
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -104,7 +104,7 @@ impl Refusals {
             let direction = direction.label();
             tracing::warn!(direction, service, peer, reason, "refused: {sentence}");
         }
-        let time = OffsetDateTime::now_utc();
+        let time = clock::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.truncate(KEPT - 1);
         last.push_front(RefusalRecord {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use renkei_policy::Operation;
+use renkei_runtime::clock;
 use renkei_site::{Service, Site};
 use renkei_spiffe::{Denied, Identities, SpiffeId};
 use time::OffsetDateTime;
@@ -116,7 +117,7 @@ pub(crate) fn recheck(flow: &Flow, then: Option<&Arc<Desired>>, shared: &Shared)
     {
         flow.cut(reason);
     }
-    let now = OffsetDateTime::now_utc();
+    let now = clock::now();
     if let Some(reason) = by_identities(flow, &shared.identities(), now) {
         flow.cut(reason);
     }

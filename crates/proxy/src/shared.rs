@@ -5,11 +5,10 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use renkei_policy::ServicePolicy;
-use renkei_runtime::{drain::DrainWatch, process::Digests, supervise::Supervisor};
+use renkei_runtime::{clock, drain::DrainWatch, process::Digests, supervise::Supervisor};
 use renkei_site::Site;
 use renkei_spiffe::{Identities, NoSvid, PeerError, SpiffeId, X509Svid};
 use rustls::{CommonState, crypto::CryptoProvider};
-use time::OffsetDateTime;
 use tokio::{
     net::TcpStream,
     sync::{Semaphore, watch},
@@ -80,7 +79,7 @@ impl Shared {
     /// The SVID to present as `id` now.
     pub(crate) fn svid(&self, id: &SpiffeId) -> Result<Arc<X509Svid>, NoSvid> {
         let identities = self.identities.borrow();
-        let svid = identities.valid_svid(id, OffsetDateTime::now_utc());
+        let svid = identities.valid_svid(id, clock::now());
         svid.cloned()
     }
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use renkei_runtime::readiness::Condition;
+use renkei_runtime::{clock, readiness::Condition};
 use renkei_spiffe::Identities;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -81,9 +81,9 @@ pub(crate) async fn follow(shared: Weak<Shared>, ready: Condition) {
     else {
         return;
     };
-    let (mut before, mut published) = (OffsetDateTime::now_utc(), true);
+    let (mut before, mut published) = (clock::now(), true);
     loop {
-        let wait = due.left(OffsetDateTime::now_utc()).min(LOOK);
+        let wait = due.left(clock::now()).min(LOOK);
         let changed = tokio::select! {
             changed = identities.changed(), if published => {
                 // Without a publisher what there is still ends in its time.
@@ -96,7 +96,7 @@ pub(crate) async fn follow(shared: Weak<Shared>, ready: Condition) {
         let Some(shared) = shared.upgrade() else {
             return;
         };
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         if changed || now < before || due.left(now).is_zero() {
             due.forget();
             sweep(&shared, now).await;

@@ -3,12 +3,11 @@
 use std::{process::ExitCode, sync::Arc};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
-use renkei_runtime::{control::CallError, files, supervise::Supervisor};
+use renkei_runtime::{clock, control::CallError, files, supervise::Supervisor};
 use renkei_server::{Server, ServerMetrics, ServerSettings};
 use renkei_spiffe::{Bundle, TrustDomain};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::{
@@ -61,7 +60,8 @@ async fn own_at_rest(args: &BundleShow, state: &std::path::Path) -> miette::Resu
         site: receiver,
         provider: provider(),
         metrics: ServerMetrics::default(),
-        clock: Arc::new(OffsetDateTime::now_utc),
+        clock: Arc::new(clock::now),
+        system: Some(clock::process().clone()),
         tasks: Supervisor::default(),
     })
     .await

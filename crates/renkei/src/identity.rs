@@ -17,13 +17,13 @@ use renkei_agent::{
     keeper::{IssueError, IssueFuture, Issuer, KeeperInputs},
     workload_api::Limits,
 };
-use renkei_runtime::{files, supervise::Supervisor, telemetry::Metrics};
+use renkei_runtime::{clock, files, supervise::Supervisor, telemetry::Metrics};
 use renkei_server::{Server, ServerMetrics, ServerSettings, SignError, federation::Members};
 use renkei_site::Site;
 use renkei_spiffe::{Identities, SpiffeId, X509Svid};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -63,7 +63,8 @@ impl Plane {
             site: site.clone(),
             provider: provider(),
             metrics: metrics.register(ServerMetrics::register),
-            clock: Arc::new(OffsetDateTime::now_utc),
+            clock: Arc::new(clock::now),
+            system: Some(clock::process().clone()),
             tasks: tasks.clone(),
         })
         .await

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Durat
 use miette::{IntoDiagnostic, WrapErr, miette};
 use renkei_proxy::{Elsewhere, Proxy, Setup};
 use renkei_runtime::{
-    admin, control,
+    admin, clock, control,
     drain::Drain,
     readiness::{Condition, Readiness},
     signals::{Request, Signals},
@@ -17,6 +17,8 @@ use renkei_runtime::{
 };
 use renkei_site::Site;
 use renkei_spiffe::{Identities, SpiffeId};
+use rustls::time_provider::TimeProvider;
+use rustls_pki_types::UnixTime;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +32,8 @@ use crate::{
 
 /// Where metrics and health are served unless said otherwise.
 const DEFAULT_ADMIN: &str = "127.0.0.1:9901";
+/// How often the system's clock is looked at, at least.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs the site until SIGTERM or SIGINT. Everything is opened before anything is served: a port
 /// in use or a folder that cannot be written ends the start with its name.
@@ -45,7 +49,12 @@ pub(crate) async fn run(args: &Up) -> miette::Result<ExitCode> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let readiness = Readiness::new();
     let tasks = Supervisor::new(readiness.clone());
-    metrics.register(|registry| tasks.register(registry));
+    metrics.register(|registry| {
+        tasks.register(registry);
+        clock::process().register(registry);
+    });
+    renkei_spiffe::tell_time(Arc::new(TlsTime));
+    tasks.keep("clock", || false, watch_clock);
     let folder =
         StateFolder::open(&state).map_err(|error| miette!(help = error.hint(), "{error}"))?;
     let control = control::Server::bind(&place::control_socket(folder.path()))
@@ -115,6 +124,25 @@ pub(crate) async fn run(args: &Up) -> miette::Result<ExitCode> {
         running.plane.close().await;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The time by which TLS verifies certificates.
+#[derive(Debug)]
+struct TlsTime;
+
+impl TimeProvider for TlsTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(clock::now().unix_timestamp()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
+/// A jump is noticed though nothing else asks for the time.
+async fn watch_clock() {
+    loop {
+        clock::now();
+        tokio::time::sleep(CLOCK_INTERVAL).await;
+    }
 }
 
 /// A connection takes up to three descriptors, and the customary soft limit is 1,024.

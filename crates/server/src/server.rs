@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use renkei_runtime::supervise::Supervisor;
+use renkei_runtime::{clock, supervise::Supervisor};
 use renkei_site::Site;
 use renkei_spiffe::{BundleSet, SpiffeId, TrustDomain};
 use rustls::crypto::CryptoProvider;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     AuthorityError, AuthorityStatus, EndpointError, EntryStatus, ServerMetrics, ServerStatus,
     SignError, SpiffeEndpoint, StoreError,
-    authority::{Authority, CaLifetimes},
+    authority::{Authority, CaLifetimes, Reading},
     bundles::Bundles,
     endpoint::WebEndpoints,
     entries::entries,
@@ -35,6 +35,8 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(5);
 /// How long an SVID waits for its record.
 const RECORD_TIME: Duration = Duration::from_secs(3);
+/// How often the time is put on record.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(30);
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Why the server cannot be opened.
@@ -63,6 +65,8 @@ pub struct ServerSettings {
     pub metrics: ServerMetrics,
     /// Where to take the time from.
     pub clock: Clock,
+    /// The system's clock behind it, which is judged by what is on record.
+    pub system: Option<clock::Clock>,
     /// Keeps the server's tasks running.
     pub tasks: Supervisor,
 }
@@ -86,6 +90,7 @@ struct Inner {
     site: watch::Receiver<Arc<Site>>,
     metrics: ServerMetrics,
     clock: Clock,
+    system: Option<clock::Clock>,
     tasks: Supervisor,
 }
 
@@ -99,18 +104,26 @@ impl Server {
             provider,
             metrics,
             clock,
+            system,
             tasks,
         } = settings;
         let now_site = site.borrow().clone();
         let trust_domain = now_site.trust_domain.clone();
         let store = Arc::new(Store::open(&state, &trust_domain).await?);
+        if let Some(system) = &system {
+            system.begin(store.clock_record().await?.as_ref());
+        }
         let (lifetimes, now) = (ca_lifetimes(&now_site), clock());
+        let time = Reading {
+            now,
+            settled: system.as_ref().is_none_or(clock::Clock::is_settled),
+        };
         let authority = Authority::open(
             store.clone(),
             trust_domain.clone(),
             &provider,
             lifetimes,
-            now,
+            time,
         )
         .await?;
         store.replace_entries(&entries(&now_site), now).await?;
@@ -163,9 +176,11 @@ impl Server {
             site,
             metrics,
             clock,
+            system,
             tasks,
         };
         inner.publish();
+        inner.record_clock().await;
         Ok(Self(Arc::new(inner)))
     }
 
@@ -216,6 +231,7 @@ impl Server {
         tokio::join!(
             inner.keep("ca rotation", &stop, || inner.keep_authority(token())),
             inner.keep("entries", &stop, || inner.keep_entries(token())),
+            inner.keep("clock record", &stop, || inner.keep_clock(token())),
             inner.keep("records", &stop, || inner.keep_records(token())),
             inner.keep("federation", &stop, || inner.federator.run(site(), token())),
             inner.keep("peers", &stop, || inner.peers.run(site(), token())),
@@ -230,6 +246,7 @@ impl Server {
 
     /// Writes what is pending and closes the database; afterwards nothing can be issued.
     pub async fn close(&self) {
+        self.0.record_clock().await;
         self.0.store.close().await;
     }
 }
@@ -283,7 +300,7 @@ impl Inner {
             return Err(SignError::UnknownEntry(id.clone()));
         }
         let now = (self.clock)();
-        if self.authority.next_step() <= now {
+        if self.authority.is_due(self.reading()) {
             self.rotate().await;
         }
         let signed = self.authority.sign(id, request, lifetime, now)?;
@@ -307,7 +324,7 @@ impl Inner {
     async fn rotate(&self) -> bool {
         let _turn = self.rotation.lock().await;
         let lifetimes = ca_lifetimes(&self.site.borrow());
-        let rotated = self.authority.rotate(lifetimes, (self.clock)()).await;
+        let rotated = self.authority.rotate(lifetimes, self.reading()).await;
         // A failure may come after a step that did succeed.
         self.publish();
         if let Err(error) = &rotated {
@@ -335,9 +352,35 @@ impl Inner {
 
     fn until_next_step(&self) -> Duration {
         let left = self.authority.next_step() - (self.clock)();
+        // What should have been done by now waits for a clock that is settled.
         Duration::try_from(left)
-            .unwrap_or_default()
+            .unwrap_or(LONGEST_SLEEP)
             .clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
+    }
+
+    fn reading(&self) -> Reading {
+        Reading {
+            now: (self.clock)(),
+            settled: self.system.as_ref().is_none_or(clock::Clock::is_settled),
+        }
+    }
+
+    /// For the next start, which compares its clock with it.
+    async fn record_clock(&self) {
+        let Some(system) = &self.system else { return };
+        if let Err(error) = self.store.keep_clock(&system.record()).await {
+            tracing::warn!(%error, "the time is not on record");
+        }
+    }
+
+    async fn keep_clock(&self, stop: CancellationToken) {
+        loop {
+            self.record_clock().await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(CLOCK_INTERVAL) => {}
+            }
+        }
     }
 
     async fn keep_entries(&self, stop: CancellationToken) {
@@ -358,7 +401,10 @@ impl Inner {
 
     async fn keep_records(&self, stop: CancellationToken) {
         loop {
-            if let Err(error) = self.store.prune_issued((self.clock)()).await {
+            let time = self.reading();
+            if time.settled
+                && let Err(error) = self.store.prune_issued(time.now).await
+            {
                 tracing::warn!(%error, "records of ended SVIDs are still there");
             }
             tokio::select! {

@@ -21,6 +21,7 @@ use rustls::{
         danger::{ClientCertVerified, ClientCertVerifier},
     },
     sign::SingleCertAndKey,
+    time_provider::TimeProvider,
     version::TLS13,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -86,6 +87,15 @@ impl Outcome {
     }
 }
 
+/// Where the configurations made here take the time from.
+static TIME: OnceLock<Arc<dyn TimeProvider>> = OnceLock::new();
+
+/// Certificates are verified by this time from here on, and no longer by the system's clock. Once
+/// in a process; a second call changes nothing.
+pub fn tell_time(time: Arc<dyn TimeProvider>) {
+    let _ = TIME.set(time);
+}
+
 /// The callee's side of one connection.
 #[derive(Debug)]
 pub struct ServerSide {
@@ -121,6 +131,9 @@ pub fn server_side(
             svid.certified_key(provider)?,
         )));
     config.session_storage = Arc::new(NoServerSessionStorage {});
+    if let Some(time) = TIME.get() {
+        config.time_provider = time.clone();
+    }
     config.send_tls13_tickets = 0;
     // Trunks take the records over once the handshake is done.
     config.enable_secret_extraction = true;
@@ -177,6 +190,9 @@ pub fn anonymous_client_side(
 
 fn finish_client(mut config: ClientConfig, alpn: &[&[u8]]) -> Arc<ClientConfig> {
     config.resumption = Resumption::disabled();
+    if let Some(time) = TIME.get() {
+        config.time_provider = time.clone();
+    }
     config.enable_secret_extraction = true;
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Arc::new(config)

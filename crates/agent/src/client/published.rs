@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use renkei_spiffe::Identities;
-use time::OffsetDateTime;
+use renkei_runtime::clock;
+use renkei_spiffe::{Identities, X509Svid};
 use tokio::sync::watch;
 
 /// The longest time between two looks at the clock, which may be set.
@@ -50,7 +50,7 @@ impl Published {
     pub(super) async fn follow_the_clock(&self) -> Infallible {
         loop {
             self.publish();
-            let now = OffsetDateTime::now_utc();
+            let now = clock::now();
             let received = self.received().clone();
             let ends = received.svids.values().map(|svid| svid.not_after() - now);
             let next = ends.filter_map(|left| Duration::try_from(left).ok()).min();
@@ -62,13 +62,14 @@ impl Published {
     fn publish(&self) {
         // Held, so that a newer answer is published later.
         let received = self.received();
-        let now = OffsetDateTime::now_utc();
-        let valid = |all: &Identities| all.svids.values().all(|svid| svid.not_after() > now);
-        let next = match valid(&received) {
+        let now = clock::now();
+        // One whose time has not come came with a clock that was wrong, here or there.
+        let valid = |svid: &X509Svid| svid.not_after() > now && svid.not_before() <= now;
+        let next = match received.svids.values().all(|svid| valid(svid)) {
             true => received.clone(),
             false => {
                 let mut some = Identities::clone(&received);
-                some.svids.retain(|_, svid| svid.not_after() > now);
+                some.svids.retain(|_, svid| valid(svid));
                 Arc::new(some)
             }
         };

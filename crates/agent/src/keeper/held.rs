@@ -9,6 +9,9 @@ use time::OffsetDateTime;
 use super::IssueError;
 use crate::backoff::{Backoff, jitter};
 
+/// No wait after a failure is longer.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+
 /// What `status` says about one ID.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SvidStatus {
@@ -79,7 +82,12 @@ impl Held {
 
     /// Whether to ask now; if so, a request counts as running until it is answered.
     pub(super) fn begin_if_due(&mut self, now: OffsetDateTime) -> bool {
-        let begins = !self.requested && self.due.is_none_or(|due| due <= now);
+        // A time further away than any that was set: the clock has gone back since.
+        let life = self.svid.as_ref().map_or(LONGEST_WAIT, |svid| {
+            Duration::try_from(svid.not_after() - svid.not_before()).unwrap_or_default()
+        });
+        let is_due = |due: OffsetDateTime| due <= now || due - now > life.max(LONGEST_WAIT);
+        let begins = !self.requested && self.due.is_none_or(is_due);
         self.requested |= begins;
         begins
     }
@@ -113,8 +121,13 @@ impl Held {
         wait
     }
 
-    pub(super) fn drop_expired(&mut self, now: OffsetDateTime) {
-        self.svid.take_if(|svid| svid.not_after() <= now);
+    /// Lets go of an SVID that has ended, or whose time has not come: peers would refuse both.
+    pub(super) fn drop_invalid(&mut self, now: OffsetDateTime) {
+        let is_invalid =
+            |svid: &mut Arc<X509Svid>| svid.not_after() <= now || svid.not_before() > now;
+        if self.svid.take_if(is_invalid).is_some() && self.last_error.is_none() {
+            self.due = None;
+        }
     }
 
     /// When the keeper has to look at this again by itself: to ask, if it may, or to drop what
@@ -134,5 +147,34 @@ impl Held {
             next_renewal: self.due,
             last_error: self.last_error.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use renkei_spiffe::PrivateKey;
+    use renkei_testkit::TestAuthority;
+
+    use super::*;
+
+    #[test]
+    fn an_svid_whose_time_has_not_come_is_let_go_and_asked_for_again() {
+        let authority = TestAuthority::new("osaka.example");
+        let issued = authority.issue("/one");
+        let key = PrivateKey::from_pkcs8(issued.key_pkcs8.clone());
+        let svid = Arc::new(X509Svid::new(issued.chain.clone(), key).unwrap());
+        let now = svid.not_before() + Duration::from_secs(60);
+        let mut held = Held::default();
+        assert!(held.begin_if_due(now));
+        held.issued(svid.clone(), &Arc::default(), now);
+        held.drop_invalid(now);
+        assert!(held.svid().is_some() && !held.begin_if_due(now));
+        // The clock goes back behind its start.
+        let back = svid.not_before() - Duration::from_secs(3600 * 24 * 365);
+        held.drop_invalid(back);
+        assert!(held.svid().is_none() && held.begin_if_due(back));
+        // A failure then waits for its own time only, wherever the clock goes.
+        held.failed(&IssueError::Unavailable("down".to_owned()), now);
+        assert!(held.begin_if_due(back));
     }
 }

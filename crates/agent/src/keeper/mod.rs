@@ -24,7 +24,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use renkei_runtime::supervise::Supervisor;
+use renkei_runtime::{clock, supervise::Supervisor};
 use renkei_site::Site;
 use renkei_spiffe::{
     BundleSet, Identities, PeerError, SpiffeId, TrustDomain, X509Svid, verify_peer,
@@ -130,7 +130,7 @@ impl Keeper {
             self.check_issuers();
             self.request_due();
             self.publish();
-            let wake = OffsetDateTime::now_utc() + self.until_next();
+            let wake = clock::now() + self.until_next();
             tokio::select! {
                 changed = self.inputs.site.changed() => match changed {
                     Ok(()) => self.follow_site(),
@@ -157,7 +157,7 @@ impl Keeper {
     /// Marks what was issued by an authority that is no longer in the own bundle.
     fn check_issuers(&mut self) {
         let bundles = self.inputs.bundles.borrow_and_update().clone();
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         for (id, held) in &mut self.held {
             let withdrawn = |svid: &Arc<X509Svid>| {
                 matches!(
@@ -176,7 +176,7 @@ impl Keeper {
         if !has_authorities(&self.inputs.bundles.borrow(), &self.own) {
             return;
         }
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         for (id, held) in &mut self.held {
             if self.in_flight.len() >= CONCURRENT_REQUESTS {
                 return;
@@ -192,7 +192,7 @@ impl Keeper {
     }
 
     fn answered(&mut self, id: &SpiffeId, result: Result<X509Svid, IssueError>) {
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         let bundles = self.inputs.bundles.borrow().clone();
         let result = result.and_then(|svid| {
             verify(&self.inputs.provider, &svid, &bundles, now)
@@ -218,10 +218,10 @@ impl Keeper {
     }
 
     fn publish(&mut self) {
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         self.held
             .values_mut()
-            .for_each(|held| held.drop_expired(now));
+            .for_each(|held| held.drop_invalid(now));
         let valid = |(id, held): (&SpiffeId, &Held)| Some((id.clone(), held.svid()?.clone()));
         let next = Identities {
             svids: self.held.iter().filter_map(valid).collect(),
@@ -239,7 +239,7 @@ impl Keeper {
     }
 
     fn until_next(&self) -> Duration {
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         // Otherwise a bundle or an answer has to come first, and will wake the keeper.
         let may_ask = self.in_flight.len() < CONCURRENT_REQUESTS
             && has_authorities(&self.inputs.bundles.borrow(), &self.own);
@@ -258,7 +258,7 @@ impl Keeper {
 /// Sleeps until the wall clock has come so far.
 async fn sleep_until(wake: OffsetDateTime) {
     loop {
-        let left = Duration::try_from(wake - OffsetDateTime::now_utc()).unwrap_or_default();
+        let left = Duration::try_from(wake - clock::now()).unwrap_or_default();
         if left.is_zero() {
             return;
         }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use renkei_api::workload::{X509BundlesResponse, X509svid, X509svidResponse};
+use renkei_runtime::clock;
 use renkei_spiffe::{Bundle, Identities, SpiffeId, TrustDomain, X509Svid};
 use rustls_pki_types::CertificateDer;
-use time::OffsetDateTime;
 
 use super::caller::Entitlement;
 
@@ -27,7 +27,7 @@ pub(super) trait Message: PartialEq + Clone + Send + 'static {
 
 impl View<'_> {
     pub(super) fn svid(&self, id: &SpiffeId) -> Option<&X509Svid> {
-        let valid = self.identities.valid_svid(id, OffsetDateTime::now_utc());
+        let valid = self.identities.valid_svid(id, clock::now());
         valid.ok().map(|svid| &**svid)
     }
 

@@ -1,5 +1,6 @@
 //! How a link stands, for those who look, and the log's lines when that changes.
 
+use renkei_runtime::clock;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -106,7 +107,7 @@ impl State {
     fn new(linked: bool, reason: Option<&str>) -> Self {
         Self {
             linked,
-            since: OffsetDateTime::now_utc(),
+            since: clock::now(),
             at: Instant::now(),
             reason: reason.map(str::to_owned),
             ever: linked,

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use renkei_runtime::drain::DrainGuard;
+use renkei_runtime::{clock, drain::DrainGuard};
 use renkei_trunk::{Code, Event, Greeting, Hello, LaneId, Refusal, StreamId, Trunk, TrunkId};
 use time::OffsetDateTime;
 use tokio::{
@@ -91,7 +91,7 @@ pub(crate) async fn serve_lane(
         Ok((driver, id)) => {
             tracing::debug!(lane = id.number(), "a lane came");
             // What changed during its handshake has not seen it.
-            driver.drop_faulty(&shared.identities(), OffsetDateTime::now_utc());
+            driver.drop_faulty(&shared.identities(), clock::now());
             lane::run(driver, id, inlet, rest).await
         }
         Err(refusal) => match outlet {
@@ -296,7 +296,7 @@ async fn opened(
             "its gateway carries as many connections as it may",
         );
     };
-    let check = driver.check(&shared.identities(), OffsetDateTime::now_utc());
+    let check = driver.check(&shared.identities(), clock::now());
     let decided = (caller.decide)(check.as_ref().err());
     let (number, svid_not_after) = match (decided, check) {
         (Ok(number), Ok(credentials)) => (number, credentials.own().not_after()),

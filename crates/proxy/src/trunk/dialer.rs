@@ -9,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use renkei_runtime::clock;
 use renkei_trunk::{Event, LaneId, Trunk, TrunkId};
 use time::OffsetDateTime;
 use tokio::{net::TcpStream, sync::mpsc::UnboundedReceiver, task::JoinHandle, time::timeout};
@@ -90,7 +91,7 @@ impl Dialed {
         shared: &Shared,
     ) -> Option<(TrunkStream, OffsetDateTime)> {
         let driver = self.driver.upgrade()?;
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         let credentials = driver.check(&shared.identities(), now).ok()?;
         let target = node.map_or(Bytes::new(), |node| Bytes::from(node.to_string()));
         let id = driver.open(target).ok()?;

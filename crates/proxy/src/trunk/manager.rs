@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use renkei_runtime::clock;
 use renkei_trunk::{Code, Event, LaneId};
 use time::OffsetDateTime;
 use tokio::{
@@ -213,8 +214,7 @@ impl Manager {
                 let added =
                     add_lane(&self.driver, &self.pair, (raw.stream, raw.credentials)).map(drop);
                 // What changed during its handshake has not seen it.
-                self.driver
-                    .drop_faulty(&shared.identities(), OffsetDateTime::now_utc());
+                self.driver.drop_faulty(&shared.identities(), clock::now());
                 added
             }
             Ok(Err(failure)) => {
@@ -239,7 +239,7 @@ impl Manager {
     /// ones: not at all when there are none for certain, and not long when the other end answers
     /// without. A path that is cut has a time of its own.
     fn answered_with(&mut self, failure: &Failure, shared: &Shared) {
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         if failure.is_of_the_path() || self.driver.check(&shared.identities(), now).is_ok() {
             self.refused_since = None;
             return;
@@ -279,7 +279,7 @@ impl Manager {
             // If the peer still has the same, it is asked again when half of what is left is over.
             let end = used.peer_not_after();
             let pause = (left(end) / 2).max(Duration::from_secs(1));
-            self.peer_renewal = Some(OffsetDateTime::now_utc() + pause);
+            self.peer_renewal = Some(clock::now() + pause);
         }
         if lanes.len() < MAX_LANES {
             self.dial_more(1);
@@ -383,5 +383,5 @@ impl Manager {
 
 /// How long it is until then by the wall clock.
 fn left(then: OffsetDateTime) -> Duration {
-    Duration::try_from(then - OffsetDateTime::now_utc()).unwrap_or_default()
+    Duration::try_from(then - clock::now()).unwrap_or_default()
 }

@@ -5,8 +5,8 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use renkei_runtime::clock;
 use renkei_trunk::{Code, Event, StreamId};
-use time::OffsetDateTime;
 
 use super::{Dialed, TrunkStream, driver::Driver};
 use crate::{credentials::Fault, shared::Shared};
@@ -49,7 +49,7 @@ impl Way {
     /// not valid.
     pub(crate) fn fault(&self, shared: &Shared) -> Option<Fault> {
         let driver = self.0.upgrade()?;
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         driver.check(&shared.identities(), now).err()
     }
 

@@ -64,11 +64,7 @@ pub(super) async fn read_ring(store: &Store) -> Result<Ring, AuthorityError> {
         match ca.state {
             CaState::Active => active = Some(read_signer(store, ca)?),
             CaState::Prepared => prepared = Some(read_signer(store, ca)?),
-            CaState::Old => {
-                // Only after a crash between two steps is there still a key.
-                delete_key(store, &ca).await;
-                old.push(ca);
-            }
+            CaState::Old => old.push(ca),
         }
     }
     let active = active.ok_or_else(|| AuthorityError::Certificate {
@@ -83,7 +79,7 @@ pub(super) async fn read_ring(store: &Store) -> Result<Ring, AuthorityError> {
     })
 }
 
-/// An old CA never signs again, so its key need not exist any longer.
+/// A CA that has ended never signs again, so its key need not exist any longer.
 pub(super) async fn delete_key(store: &Store, ca: &CaRow) {
     let Some(name) = &ca.key_file else { return };
     let deleted = match store.keys().remove(name) {
@@ -91,7 +87,7 @@ pub(super) async fn delete_key(store: &Store, ca: &CaRow) {
         Err(error) => Err(error.into()),
     };
     if let Err(error) = deleted {
-        tracing::error!(%error, "the key of an old CA is still there; the next start tries again");
+        tracing::error!(%error, "the key of a CA that has ended is still there");
     }
 }
 

@@ -23,6 +23,7 @@ use self::{
     ring::{Ring, Step},
 };
 use crate::store::{CaRow, CaState, IssuedRow, Store, StoreError};
+pub(crate) use ring::Reading;
 
 pub use error::{AuthorityError, SignError};
 pub use request::RequestError;
@@ -49,8 +50,9 @@ impl Authority {
         trust_domain: TrustDomain,
         provider: &CryptoProvider,
         lifetimes: CaLifetimes,
-        now: OffsetDateTime,
+        time: impl Into<Reading>,
     ) -> Result<Self, AuthorityError> {
+        let time = time.into();
         let random = provider.secure_random;
         store.set_refresh_hint(lifetimes.refresh_hint).await?;
         if store
@@ -59,7 +61,13 @@ impl Authority {
             .iter()
             .all(|ca| ca.state != CaState::Active)
         {
-            let first = new_ca(&trust_domain, CaState::Active, random, lifetimes.ca, now)?;
+            let first = new_ca(
+                &trust_domain,
+                CaState::Active,
+                random,
+                lifetimes.ca,
+                time.now,
+            )?;
             keep(&store, &first).await?;
         }
         let ring = RwLock::new(read_ring(&store).await?);
@@ -69,7 +77,7 @@ impl Authority {
             random,
             ring,
         };
-        authority.rotate(lifetimes, now).await?;
+        authority.rotate(lifetimes, time).await?;
         Ok(authority)
     }
 
@@ -77,8 +85,10 @@ impl Authority {
     pub(crate) async fn rotate(
         &self,
         lifetimes: CaLifetimes,
-        now: OffsetDateTime,
+        time: impl Into<Reading>,
     ) -> Result<bool, AuthorityError> {
+        let time = time.into();
+        let now = time.now;
         let mut changed = false;
         if self.snapshot().refresh_hint != lifetimes.refresh_hint {
             self.store.set_refresh_hint(lifetimes.refresh_hint).await?;
@@ -88,11 +98,16 @@ impl Authority {
             });
             changed = true;
         }
-        while let Some(step) = self.snapshot().due(now) {
+        while let Some(step) = self.snapshot().due(time) {
             match step {
                 Step::Prepare => self.prepare(lifetimes.ca, now).await?,
                 Step::Activate => self.activate().await?,
                 Step::RemoveEnded => self.remove_ended(now).await?,
+                Step::Replace => self.replace_active(lifetimes.ca, now).await?,
+                Step::SetAside => {
+                    self.store.set_prepared_aside().await?;
+                    self.replace(read_ring(&self.store).await?);
+                }
             }
             tracing::info!(trust_domain = %self.trust_domain, ?step, "CA rotation");
             changed = true;
@@ -122,11 +137,39 @@ impl Authority {
         let before = self.snapshot();
         self.store.activate_prepared().await?;
         self.replace(before.activated());
-        delete_key(&self.store, &before.active.ca).await;
+        Ok(())
+    }
+
+    /// The active CA was made by a clock that was ahead. It stays, for the case that this one is
+    /// the wrong one.
+    async fn replace_active(
+        &self,
+        lifetime: Duration,
+        now: OffsetDateTime,
+    ) -> Result<(), AuthorityError> {
+        let before = self.snapshot();
+        let (to_come, not_before) = (&before.active.ca.id, before.active.ca.not_before);
+        match before.valid_old(now) {
+            Some(old) => {
+                tracing::warn!(%to_come, %not_before, ca = old.id, "the CA's time has not come: the one before signs again");
+                self.store.reinstate(&old.id).await?;
+            }
+            None => {
+                let state = CaState::Active;
+                let next = new_ca(&self.trust_domain, state, self.random, lifetime, now)?;
+                tracing::warn!(%to_come, %not_before, ca = next.ca.id, "the CA's time has not come: a new one signs");
+                self.store.set_active_aside().await?;
+                keep(&self.store, &next).await?;
+            }
+        }
+        self.replace(read_ring(&self.store).await?);
         Ok(())
     }
 
     async fn remove_ended(&self, now: OffsetDateTime) -> Result<(), AuthorityError> {
+        for ca in self.snapshot().old.iter().filter(|ca| ca.not_after <= now) {
+            delete_key(&self.store, ca).await;
+        }
         self.store.remove_ended(now).await?;
         let (sequence, _) = self.store.bundle_state().await?;
         let mut ring = self.snapshot();
@@ -186,6 +229,11 @@ impl Authority {
     /// Every CA, the oldest first.
     pub(crate) fn authorities(&self) -> Vec<CaRow> {
         self.snapshot().authorities().into_iter().cloned().collect()
+    }
+
+    /// Whether a step of rotation is due.
+    pub(crate) fn is_due(&self, time: Reading) -> bool {
+        self.snapshot().due(time).is_some()
     }
 
     /// When rotation may have something to do next.

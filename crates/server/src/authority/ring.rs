@@ -5,8 +5,12 @@
 //!            1/2 of its life          5/6 of its life           its end
 //! active ────────┬───────────────────────────┬────────────────────┬
 //!                └ next CA prepared:         └ next CA active,    └ old CA leaves
-//!                  published in the bundle     this one old         the bundle
+//!                  published in the bundle     this one old         the bundle,
+//!                                                                   its key goes
 //! ```
+//!
+//! A CA whose time has not come yet was made by a clock that was wrong. It stays, and the newest
+//! old CA that is valid signs again; for that the keys of old CAs stay until they end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,6 +40,23 @@ pub(super) struct Ring {
     pub(super) refresh_hint: Duration,
 }
 
+/// A CA whose time has not come by more than this is not waited for.
+const SKEW: time::Duration = time::Duration::minutes(1);
+
+/// The time by which rotation acts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    pub(crate) now: OffsetDateTime,
+    /// What has ended by it may be deleted: the clock has not jumped lately.
+    pub(crate) settled: bool,
+}
+
+impl From<OffsetDateTime> for Reading {
+    fn from(now: OffsetDateTime) -> Self {
+        Self { now, settled: true }
+    }
+}
+
 /// What has become due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -45,15 +66,27 @@ pub(super) enum Step {
     Activate,
     /// Take CAs that ended out of the bundle.
     RemoveEnded,
+    /// Let another CA sign: the time of the active one has not come.
+    Replace,
+    /// Prepare another CA: the time of the prepared one has not come.
+    SetAside,
 }
 
 impl Ring {
     /// The step that is due now, if any.
-    pub(super) fn due(&self, now: OffsetDateTime) -> Option<Step> {
-        if self.old.iter().any(|ca| ca.not_after <= now) {
+    pub(super) fn due(&self, time: Reading) -> Option<Step> {
+        let now = time.now;
+        let to_come = |ca: &CaRow| ca.not_before - now > SKEW;
+        if time.settled && self.old.iter().any(|ca| ca.not_after <= now) {
             return Some(Step::RemoveEnded);
         }
+        if to_come(&self.active.ca) {
+            return Some(Step::Replace);
+        }
         match &self.prepared {
+            Some(next) if to_come(&next.ca) => {
+                (now >= self.preparation()).then_some(Step::SetAside)
+            }
             Some(_) if now >= self.activation() => Some(Step::Activate),
             None if now >= self.preparation() => Some(Step::Prepare),
             _ => None,
@@ -70,6 +103,13 @@ impl Ring {
             .iter()
             .map(|ca| ca.not_after)
             .fold(rotation, OffsetDateTime::min)
+    }
+
+    /// The old CA that may sign in place of one whose time has not come.
+    pub(super) fn valid_old(&self, now: OffsetDateTime) -> Option<&CaRow> {
+        let valid =
+            |ca: &&CaRow| ca.key_file.is_some() && ca.not_before <= now && ca.not_after > now;
+        self.old.iter().filter(valid).max_by_key(|ca| ca.not_after)
     }
 
     fn preparation(&self) -> OffsetDateTime {
@@ -94,6 +134,8 @@ impl Ring {
         let mut all: Vec<&CaRow> = self.old.iter().collect();
         all.push(&self.active.ca);
         all.extend(self.prepared.iter().map(|next| &next.ca));
+        // As the database has them, whichever of them signs.
+        all.sort_by_key(|ca| ca.not_before);
         all
     }
 

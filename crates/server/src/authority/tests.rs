@@ -148,8 +148,8 @@ async fn the_next_ca_is_published_before_it_signs_and_the_old_one_stays_until_it
         Some(2),
         "peers know both already"
     );
-    let keys: Vec<_> = fs::read_dir(folder.path().join("keys")).unwrap().collect();
-    assert_eq!(keys.len(), 1, "the key of a CA that signs no more is gone");
+    let key = folder.path().join("keys").join(format!("{first}.pem"));
+    assert!(key.exists(), "it signs again when the clock goes back");
 
     let new = authority
         .sign(&id("collector"), &der, HOUR, at(20))
@@ -165,6 +165,7 @@ async fn the_next_ca_is_published_before_it_signs_and_the_old_one_stays_until_it
 
     assert!(authority.rotate(LIFETIMES, at(24)).await.unwrap());
     assert!(authority.authorities().iter().all(|ca| ca.id != first));
+    assert!(!key.exists(), "the key of a CA that has ended is gone");
     assert_eq!(
         authority.bundle().sequence,
         Some(4),
@@ -306,4 +307,61 @@ async fn serials_are_positive_and_never_the_same() {
         .collect();
     assert_eq!(serials.len(), 100);
     assert!(serials.iter().all(|serial| serial.len() == 32));
+}
+
+#[tokio::test]
+async fn nothing_that_ended_is_deleted_while_the_clock_is_not_settled() {
+    let (folder, authority) = fresh().await;
+    let first = authority.authorities()[0].id.clone();
+    let far = Reading {
+        now: START + Span::days(4_000),
+        settled: false,
+    };
+    authority.rotate(LIFETIMES, far).await.unwrap();
+    assert_eq!(states(&authority), ["old", "active"]);
+    let key = folder.path().join("keys").join(format!("{first}.pem"));
+    assert!(key.exists());
+    assert!(!authority.is_due(far), "it does not turn for ever");
+
+    // The clock goes back: the first CA signs again, and what it signs is trusted.
+    let back = START + Span::hours(1);
+    assert!(authority.rotate(LIFETIMES, back).await.unwrap());
+    assert_eq!(states(&authority), ["active", "old"]);
+    let (_, der) = request();
+    let signed = authority.sign(&id("collector"), &der, HOUR, back).unwrap();
+    let old = Bundle {
+        x509_authorities: vec![authority.authorities()[0].certificate.clone()],
+        ..authority.bundle()
+    };
+    assert_eq!(authority.authorities()[0].id, first);
+    assert_eq!(
+        verify(&[signed.certificate], old, back),
+        Ok(id("collector"))
+    );
+    drop(authority);
+    let again = open(folder.path(), back).await.unwrap();
+    assert_eq!(states(&again), ["active", "old"]);
+}
+
+#[tokio::test]
+async fn a_ca_from_the_future_is_replaced_when_there_is_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let future = open(folder.path(), START + Span::days(4_000))
+        .await
+        .unwrap();
+    let first = future.authorities()[0].id.clone();
+    assert!(future.rotate(LIFETIMES, START).await.unwrap());
+    let (_, der) = request();
+    future.sign(&id("collector"), &der, HOUR, START).unwrap();
+    assert!(future.authorities().iter().any(|ca| ca.id == first));
+    // One that was prepared by such a clock is not waited for either.
+    let (_folder, authority) = fresh().await;
+    authority
+        .rotate(LIFETIMES, START + Span::hours(12))
+        .await
+        .unwrap();
+    let prepared = authority.authorities()[1].id.clone();
+    let early = START + Span::hours(5);
+    assert!(!authority.rotate(LIFETIMES, early).await.unwrap());
+    assert_eq!(authority.authorities()[1].id, prepared);
 }

@@ -27,6 +27,7 @@ impl Started {
             provider: provider(),
             metrics: ServerMetrics::default(),
             clock: clock.clock(),
+            system: None,
             tasks: Supervisor::default(),
         })
         .await
@@ -273,6 +274,7 @@ async fn a_loop_that_panics_is_started_again_and_readiness_says_which() {
         provider: provider(),
         metrics: ServerMetrics::default(),
         clock,
+        system: None,
         tasks: Supervisor::new(readiness.clone()),
     })
     .await

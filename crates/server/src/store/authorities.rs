@@ -142,6 +142,41 @@ impl Store {
         activate.await.map_err(|error| self.error(error))
     }
 
+    /// A CA that is not valid yet is not waited for: nothing is prepared from now on.
+    pub(crate) async fn set_prepared_aside(&self) -> Result<(), StoreError> {
+        sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'prepared'")
+            .execute(&self.database)
+            .await
+            .map(|_| ())
+            .map_err(|error| self.error(error))
+    }
+
+    /// An old CA signs again in place of the active one, which stays. The bundle's content stays
+    /// the same.
+    pub(crate) async fn reinstate(&self, id: &str) -> Result<(), StoreError> {
+        let reinstate = async {
+            let mut change = self.database.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'active'")
+                .execute(&mut *change)
+                .await?;
+            sqlx::query("UPDATE authorities SET state = 'active' WHERE id = ?")
+                .bind(id)
+                .execute(&mut *change)
+                .await?;
+            change.commit().await
+        };
+        reinstate.await.map_err(|error| self.error(error))
+    }
+
+    /// The active CA becomes an old one.
+    pub(crate) async fn set_active_aside(&self) -> Result<(), StoreError> {
+        sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'active'")
+            .execute(&self.database)
+            .await
+            .map(|_| ())
+            .map_err(|error| self.error(error))
+    }
+
     /// Notes that the key of an old CA is gone.
     pub(crate) async fn forget_key(&self, id: &str) -> Result<(), StoreError> {
         sqlx::query("UPDATE authorities SET key_file = NULL WHERE id = ?")

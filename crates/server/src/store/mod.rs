@@ -2,6 +2,7 @@
 //! second server out. Private keys never enter the database.
 
 mod authorities;
+mod clock;
 mod entries;
 mod error;
 mod issued;

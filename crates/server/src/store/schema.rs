@@ -55,12 +55,23 @@ CREATE TABLE peer_bundles (
 ) STRICT;
 ";
 
+const CLOCK: &str = "
+CREATE TABLE clock (
+    one             INTEGER PRIMARY KEY CHECK (one = 1),
+    wall_ms         INTEGER NOT NULL,
+    boot_ms         INTEGER NOT NULL,
+    boot_id         TEXT NOT NULL,
+    followed        INTEGER
+) STRICT;
+";
+
 pub(super) fn migrator() -> Migrator {
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "first".into(),
-        MigrationType::Simple,
-        FIRST.into_sql_str(),
-        false,
-    )])
+    let migration = |number, name: &'static str, text: &'static str| {
+        let kind = MigrationType::Simple;
+        Migration::new(number, name.into(), kind, text.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![
+        migration(1, "first", FIRST),
+        migration(2, "clock", CLOCK),
+    ])
 }

@@ -1,0 +1,146 @@
+//! Sites whose clock is wrong for a while, by libfaketime: they keep their CA, their SVIDs and
+//! their traffic.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod lab;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use lab::{SOON, Site, echo, exchange, exchange_soon, renkei, two_sites};
+use renkei_testkit::{Child, free_address, wait_for};
+use serde_json::Value;
+
+/// The library that sets the clock of one process.
+fn library() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").expect("/usr/lib").flatten();
+    let mut found = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+    found
+        .find(|library| library.exists())
+        .expect("libfaketime is needed for this test (Debian: faketime); scripts/test installs it")
+}
+
+/// Starts the site with a clock that a file sets, and waits until it is ready.
+fn start_by(site: &mut Site, clock: &Path, admin: SocketAddr) {
+    let mut up = renkei();
+    up.arg("up").arg(site.file());
+    up.arg("--state").arg(site.state());
+    up.args(["--drain", "1s", "--admin", &admin.to_string()]);
+    by(&mut up, clock);
+    let mut process = Child::start(&site.name, &mut up);
+    wait_for("the site serves", SOON, || {
+        assert!(process.is_running(), "it ended:\n{}", process.output());
+        site.try_status().filter(|status| status["ready"] == true)
+    });
+    site.process = Some(process);
+}
+
+fn by(command: &mut Command, clock: &Path) {
+    command
+        .env("LD_PRELOAD", library())
+        .env("FAKETIME_TIMESTAMP_FILE", clock)
+        .env("FAKETIME_NO_CACHE", "1")
+        // Real machines do not set this one either.
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+}
+
+fn stop(site: &mut Site) {
+    site.process().signal("TERM");
+    assert!(site.process().wait(SOON).success());
+    site.process = None;
+}
+
+/// The CAs, and the sequence of the bundle.
+fn trust(status: &Value) -> (Vec<String>, Value) {
+    let server = &status["server"];
+    let all = server["authorities"].as_array().expect("authorities");
+    let ids = all
+        .iter()
+        .map(|ca| ca["id"].as_str().expect("id").to_owned());
+    (ids.collect(), server["bundle_sequence"].clone())
+}
+
+fn metric(admin: SocketAddr, name: &str) -> u64 {
+    let mut stream = TcpStream::connect(admin).expect("connected");
+    let asked = stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n");
+    asked.expect("written");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("read");
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.expect("the metric").trim().parse().expect("a number")
+}
+
+#[test]
+fn one_start_with_a_clock_that_is_years_ahead_changes_nothing() {
+    let (_hokkaido, mut osaka, local) = two_sites(echo());
+    exchange_soon(local, b"before");
+    let before = trust(&osaka.status());
+    stop(&mut osaka);
+
+    let clock = osaka.path("clock");
+    for wrong in ["+4000d", "+2d", "-400d"] {
+        fs::write(&clock, wrong).expect("clock");
+        let admin = free_address();
+        start_by(&mut osaka, &clock, admin);
+        assert_eq!(trust(&osaka.status()), before, "{wrong}");
+        assert_eq!(metric(admin, "renkei_clock_jumps_total"), 1, "{wrong}");
+        // Its peers are where the time is right.
+        exchange_soon(local, b"meanwhile");
+        stop(&mut osaka);
+    }
+
+    osaka.start();
+    assert_eq!(trust(&osaka.status()), before);
+    exchange_soon(local, b"after");
+}
+
+#[test]
+fn a_clock_that_is_two_days_ahead_for_twelve_seconds_changes_nothing() {
+    let (_hokkaido, mut osaka, local) = two_sites(echo());
+    stop(&mut osaka);
+    let (clock, admin) = (osaka.path("clock"), free_address());
+    fs::write(&clock, "+0").expect("clock");
+    start_by(&mut osaka, &clock, admin);
+    exchange_soon(local, b"before");
+    let before = trust(&osaka.status());
+    let renewals = |site: &Site| site.status()["agent"]["renewals"].as_u64();
+
+    fs::write(&clock, "+2d").expect("clock");
+    let (began, renewed) = (Instant::now(), renewals(&osaka));
+    while began.elapsed() < Duration::from_secs(12) {
+        assert_eq!(
+            exchange(local, b"meanwhile").expect("exchange"),
+            b"meanwhile"
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    wait_for("SVIDs are renewed meanwhile", SOON, || {
+        (renewals(&osaka) > renewed).then_some(())
+    });
+    assert_eq!(metric(admin, "renkei_clock_doubted"), 1);
+    fs::write(&clock, "+0").expect("clock");
+    wait_for("the clock is right again", SOON, || {
+        (metric(admin, "renkei_clock_doubted") == 0).then_some(())
+    });
+
+    let status = osaka.status();
+    assert_eq!((trust(&status), &status["ready"]), (before, &true.into()));
+    assert_eq!(metric(admin, "renkei_clock_jumps_total"), 1);
+    let renewed = renewals(&osaka);
+    wait_for("SVIDs are renewed afterwards", SOON, || {
+        (renewals(&osaka) > renewed).then_some(())
+    });
+    exchange_soon(local, b"after");
+}
