@@ -278,6 +278,27 @@ fn what_the_agent_no_longer_gives_is_used_no_more() {
     assert!(explained.status.success(), "{}", said(&explained));
 }
 
+#[test]
+fn a_ca_that_leaves_the_agents_bundle_cuts_what_it_has_vouched_for() {
+    let mut all = linked();
+    exchange_soon(all.to_osaka, b"before");
+    exchange_soon(all.to_edge, b"before");
+    let (mut out, mut back) = (opened(all.to_osaka), opened(all.to_edge));
+    let other = base64(&[TestAuthority::new("osaka.example").certificate()]);
+    let right = std::mem::replace(&mut all.agent.federated, other);
+    all.agent.serves(&["collector", "store"]);
+    assert_reset(&mut out);
+    assert_reset(&mut back);
+    assert!(exchange(all.to_osaka, b"to whom").is_err());
+    assert!(exchange(all.to_edge, b"from whom").is_err());
+    let sentence = all.edge.sentence("untrusted_ca");
+    assert!(sentence.contains("not issued by a CA of"), "{sentence}");
+    all.agent.federated = right;
+    all.agent.serves(&["collector", "store"]);
+    exchange_soon(all.to_osaka, b"after");
+    exchange_soon(all.to_edge, b"after");
+}
+
 /// A connection that has carried something.
 fn opened(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("connected");
