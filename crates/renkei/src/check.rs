@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     cli::{self, Output},
     load::load,
-    output,
+    output, warnings,
 };
 
 /// Exit status 2 with all faults, or 0 with an overview.
@@ -18,8 +18,14 @@ pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let loaded = load(&args.file)?;
+    let warnings = warnings::of(&loaded.site);
     match form {
-        Output::Text => output::print(&overview(&loaded.site)),
+        Output::Text => {
+            output::print(&overview(&loaded.site));
+            for warning in warnings {
+                output::note(&format!("warning: {warning}"));
+            }
+        }
         Output::Json => {
             let site = &loaded.site;
             output::print_json(&json!({
@@ -33,6 +39,7 @@ pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
                 "peers": site.peers,
                 "federation": federation(site),
                 "lifetimes": site.lifetimes,
+                "warnings": warnings,
             }))?;
         }
     }

@@ -23,6 +23,7 @@ mod status;
 mod svid;
 mod traffic;
 mod up;
+mod warnings;
 
 use std::{
     process::ExitCode,

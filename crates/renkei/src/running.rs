@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, watch};
 use crate::{
     identity::Plane,
     load::{LoadError, Loaded, load},
+    warnings,
 };
 
 /// Everything that commands can ask of or tell a running site.
@@ -99,6 +100,7 @@ impl Running {
         let next = Applied { site, policies };
         self.run_by(&next).await?;
         *applied = next;
+        warnings::log(&warnings::of(&applied.site));
         Ok(changes)
     }
 

@@ -28,6 +28,7 @@ use crate::{
     load::{Loaded, load},
     place, provider,
     running::{Applied, NO_AUTHORITY, Running, absolute, with_places},
+    warnings,
 };
 
 /// Where metrics and health are served unless said otherwise.
@@ -39,6 +40,7 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 /// in use or a folder that cannot be written ends the start with its name.
 pub(crate) async fn run(args: &Up) -> miette::Result<ExitCode> {
     let loaded = load(&args.site.file)?;
+    warnings::log(&warnings::of(&loaded.site));
     raise_open_files();
     let state = place::state_folder(args.site.state.folder.as_deref(), &loaded.site.name);
     let mut signals = Signals::new()

@@ -9,7 +9,7 @@ use std::{
 use nix::unistd::User;
 use renkei_site::{Selector, UnixSelector};
 
-use renkei_runtime::process::Digests;
+use renkei_runtime::process::{Digests, IdKind, indistinct};
 
 use super::{Caller, OwnerError, SocketOwner, holder, socket_owner};
 
@@ -33,6 +33,14 @@ pub enum CallerError {
         /// The selector that does not hold.
         selector: String,
     },
+    /// The user's number stands for other users as well.
+    #[error("the caller cannot be told apart from others: {reason}; so it is not {selector}")]
+    Indistinct {
+        /// The selector that would hold.
+        selector: String,
+        /// What the number stands for.
+        reason: String,
+    },
     /// The user fits, something else about the process does not.
     #[error("the calling process of user {user} does not match: {reason}")]
     OtherProcess {
@@ -51,6 +59,7 @@ impl CallerError {
             Self::Owner(OwnerError::Closed(_)) => "caller_closed",
             Self::Owner(OwnerError::Tables(_)) => "not_attested",
             Self::OtherUser { .. } => "other_user",
+            Self::Indistinct { .. } => "indistinct_user",
             Self::OtherProcess { .. } => "other_process",
         }
     }
@@ -100,15 +109,16 @@ impl Caller {
 /// The user that a selector asks for, if it asks for nothing else and no look-up is needed.
 fn known_uid(selector: &Selector) -> Option<u32> {
     let Selector::Unix(unix) = selector;
-    match unix {
-        UnixSelector::Uid(uid) => Some(*uid),
+    let uid = match unix {
+        UnixSelector::Uid(uid) => *uid,
         UnixSelector::User(name) => {
             let known = UIDS.lock().unwrap_or_else(PoisonError::into_inner);
             let (uid, asked) = known.get(name)?;
-            (asked.elapsed() < FRESH).then_some(*uid)
+            (asked.elapsed() < FRESH).then_some(*uid)?
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    indistinct(IdKind::User, uid).is_none().then_some(uid)
 }
 
 /// Whether a socket's user satisfies every selector that asks about users. `true` if other selectors
@@ -131,7 +141,14 @@ fn check_user(selectors: &[Selector], owner: &SocketOwner) -> Result<bool, Calle
             UnixSelector::Uid(uid) if *uid == owner.uid => {}
             UnixSelector::User(name) if uid_of(name) == Some(owner.uid) => {}
             UnixSelector::Uid(_) | UnixSelector::User(_) => return Err(other_user(selector)),
-            _ => needs_process = true,
+            _ => {
+                needs_process = true;
+                continue;
+            }
+        }
+        if let Some(reason) = indistinct(IdKind::User, owner.uid) {
+            let selector = selector.to_string();
+            return Err(CallerError::Indistinct { selector, reason });
         }
     }
     Ok(needs_process)

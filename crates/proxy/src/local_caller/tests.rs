@@ -229,3 +229,42 @@ fn a_process_of_another_user_is_seen_as_that_user() {
     ours.read_to_end(&mut Vec::new()).unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn whom_a_user_namespace_does_not_map_is_no_workload() {
+    const IN_NAMESPACE: &str = "RENKEI_TEST_IN_USER_NAMESPACE";
+    const TEST: &str = "local_caller::tests::whom_a_user_namespace_does_not_map_is_no_workload";
+    if std::env::var_os(IN_NAMESPACE).is_none() {
+        let again = Command::new("unshare")
+            .arg("--user")
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", TEST, "--nocapture"])
+            .env(IN_NAMESPACE, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&again.stdout);
+        assert!(
+            again.status.success() && said.contains("1 passed"),
+            "{said}"
+        );
+        return;
+    }
+    let (ours, _caller) = connection("127.0.0.1");
+    let (peer, local) = ends(&ours);
+    let (caller, digests) = (Caller::at(peer, local), Digests::default());
+    for selector in ["unix:uid:65534", "unix:user:nobody"] {
+        // Asked twice: the second time its number is known without a look-up.
+        for _ in 0..2 {
+            assert!(!caller.is_plainly(&selectors(&[selector])), "{selector}");
+            let error = caller
+                .attest(&selectors(&[selector]), &digests)
+                .unwrap_err();
+            assert_eq!(error.label(), "indistinct_user");
+            assert!(error.to_string().contains("root included"), "{error}");
+        }
+    }
+    for selector in ["unix:gid:65534", "unix:group:nogroup"] {
+        let error = caller.attest(&selectors(&[selector]), &digests);
+        assert_eq!(error.unwrap_err().label(), "other_process");
+    }
+}

@@ -15,6 +15,7 @@
 
 mod executable;
 mod facts;
+mod namespace;
 mod selector;
 
 use std::{
@@ -37,6 +38,7 @@ use rustix::{
 
 pub use executable::Digests;
 pub use facts::{Executable, ProcessFacts};
+pub use namespace::{IdKind, indistinct, never_matches};
 pub use selector::{Asked, Mismatch, matches};
 
 /// Why nothing can be said about a process.

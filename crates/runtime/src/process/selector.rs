@@ -5,7 +5,7 @@ use std::fmt;
 use nix::unistd::{Group, User};
 use renkei_site::{Selector, UnixSelector};
 
-use super::ProcessFacts;
+use super::{IdKind, ProcessFacts, indistinct};
 
 /// The first selector that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +67,7 @@ pub fn matches(selectors: &[Selector], facts: &ProcessFacts) -> Result<(), Misma
 fn holds(selector: &Selector, facts: &ProcessFacts) -> Result<(), String> {
     let Selector::Unix(selector) = selector;
     match selector {
-        UnixSelector::Uid(uid) => same(uid, &facts.uid, "the process has user ID"),
+        UnixSelector::Uid(uid) => is_user(*uid, facts),
         UnixSelector::User(name) => user_holds(name, facts),
         UnixSelector::Gid(gid) => in_group(*gid, facts),
         UnixSelector::Group(name) => match Group::from_name(name) {
@@ -88,13 +88,21 @@ fn holds(selector: &Selector, facts: &ProcessFacts) -> Result<(), String> {
 
 fn user_holds(name: &str, facts: &ProcessFacts) -> Result<(), String> {
     match User::from_name(name) {
-        Ok(Some(user)) => same(&user.uid.as_raw(), &facts.uid, "the process has user ID"),
+        Ok(Some(user)) => is_user(user.uid.as_raw(), facts),
         Ok(None) => Err(format!("there is no user {name} on this node")),
         Err(error) => Err(format!("user {name} cannot be looked up: {error}")),
     }
 }
 
+fn is_user(uid: u32, facts: &ProcessFacts) -> Result<(), String> {
+    same(&uid, &facts.uid, "the process has user ID")?;
+    indistinct(IdKind::User, uid).map_or(Ok(()), Err)
+}
+
 fn in_group(gid: u32, facts: &ProcessFacts) -> Result<(), String> {
+    if let Some(reason) = indistinct(IdKind::Group, gid) {
+        return Err(reason);
+    }
     if facts.gid == gid || facts.groups.contains(&gid) {
         return Ok(());
     }

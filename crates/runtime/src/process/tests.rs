@@ -280,3 +280,60 @@ fn a_digest_is_computed_only_when_asked_for_and_anew_when_the_file_changes() {
     std::fs::write(&program, longer).unwrap();
     assert_ne!(read(&run(), true).unwrap(), before);
 }
+
+/// Runs this test again in a user namespace that maps nobody, as a test of its own.
+fn again_in_a_user_namespace(test: &str) {
+    let again = Command::new("unshare")
+        .arg("--user")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(IN_NAMESPACE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&again.stdout);
+    assert!(
+        again.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&again.stderr)
+    );
+}
+
+const IN_NAMESPACE: &str = "RENKEI_TEST_IN_USER_NAMESPACE";
+
+#[test]
+fn whom_a_user_namespace_does_not_map_is_known_by_no_number_and_no_name() {
+    if std::env::var_os(IN_NAMESPACE).is_none() {
+        return again_in_a_user_namespace(
+            "process::tests::whom_a_user_namespace_does_not_map_is_known_by_no_number_and_no_name",
+        );
+    }
+    let (here, _there) = UnixStream::pair().unwrap();
+    let facts = peer_of(&here).unwrap();
+    assert_eq!((facts.uid, facts.gid), (65_534, 65_534));
+    let group = nix::unistd::Group::from_gid(65_534.into())
+        .unwrap()
+        .unwrap();
+    for selector in [
+        "unix:uid:65534".to_owned(),
+        "unix:user:nobody".to_owned(),
+        "unix:gid:65534".to_owned(),
+        format!("unix:group:{}", group.name),
+    ] {
+        let reason = mismatch(&[&selector], &facts);
+        assert!(reason.contains("root included"), "{selector}: {reason}");
+        let parsed = Selector::parse(&selector).unwrap();
+        assert!(never_matches(&parsed).is_some(), "{selector}");
+    }
+    let other = Selector::parse("unix:uid:1000").unwrap();
+    assert!(never_matches(&other).unwrap().contains("not mapped"));
+    let path = format!("unix:path:{}", std::env::current_exe().unwrap().display());
+    matches(&selectors(&[&path]), &facts).unwrap();
+    assert_eq!(never_matches(&Selector::parse(&path).unwrap()), None);
+}
+
+#[test]
+fn outside_of_user_namespaces_every_number_is_somebody() {
+    for selector in ["unix:uid:65534", "unix:gid:65534", "unix:uid:12345678"] {
+        assert_eq!(never_matches(&Selector::parse(selector).unwrap()), None);
+    }
+}
