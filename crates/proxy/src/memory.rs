@@ -3,17 +3,28 @@
 //! A busy connection goes through a buffer every few microseconds. Memory from the allocator would
 //! come from wherever there is some, cold, and now and then from the kernel, which clears it first.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 
 /// Buffers that wait to be used again, at most; more are given back to the allocator.
 const KEPT: usize = 16;
 
+/// A pool that nobody has used for this long gives its buffers back to the allocator.
+const UNUSED: Duration = Duration::from_secs(5);
+
 /// Buffers of one size, for all connections of the process.
 pub(crate) struct Pool {
     size: usize,
     free: Mutex<Vec<Vec<u8>>>,
+    /// A buffer was asked for since the last look.
+    used: AtomicBool,
 }
 
 /// A buffer that comes back when nobody holds a part of it any more.
@@ -27,6 +38,7 @@ impl Pool {
         Self {
             size,
             free: Mutex::new(Vec::new()),
+            used: AtomicBool::new(false),
         }
     }
 
@@ -37,7 +49,13 @@ impl Pool {
 
     /// An empty buffer for `least` bytes: one of the pool's if that is their size.
     pub(crate) fn take(&self, least: usize) -> Vec<u8> {
-        let free = (least == self.size).then(|| self.free().pop()).flatten();
+        if least != self.size {
+            return Vec::with_capacity(least);
+        }
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        let free = self.free().pop();
         free.unwrap_or_else(|| Vec::with_capacity(least))
     }
 
@@ -47,6 +65,13 @@ impl Pool {
         match memory.capacity() == self.size {
             true => Bytes::from_owner(Lent { memory, pool: self }),
             false => memory.into(),
+        }
+    }
+
+    /// Gives back what has been kept since the last call and not used.
+    fn give_back(&self) {
+        if !self.used.swap(false, Ordering::Relaxed) {
+            *self.free() = Vec::new();
         }
     }
 
@@ -69,6 +94,14 @@ impl Drop for Lent {
         if free.len() < KEPT {
             free.push(memory);
         }
+    }
+}
+
+/// Gives back what the pools keep and nobody uses, for ever.
+pub(crate) async fn give_back_unused(pools: [&'static Pool; 2]) {
+    loop {
+        tokio::time::sleep(UNUSED).await;
+        pools.into_iter().for_each(Pool::give_back);
     }
 }
 
@@ -100,6 +133,16 @@ mod tests {
         let mut memory = POOL.take(10);
         memory.extend_from_slice(b"few");
         assert_eq!(POOL.lend(memory), "few");
+        assert_eq!(POOL.free().len(), 0);
+    }
+
+    #[test]
+    fn what_nobody_uses_goes_back() {
+        static POOL: Pool = Pool::new(10);
+        drop(POOL.lend(POOL.take(10)));
+        POOL.give_back();
+        assert_eq!(POOL.free().len(), 1, "it was used just now");
+        POOL.give_back();
         assert_eq!(POOL.free().len(), 0);
     }
 

@@ -19,13 +19,14 @@ use crate::{
     kafka::{BrokerTables, Denials, PortFile},
     listener::ListenFault,
     listeners::Listeners,
+    memory,
     metrics::{FlowMetrics, TrunkMetrics},
     outbound::Outbound,
     refusals::Refusals,
-    revocation,
+    relay, revocation,
     shared::Shared,
     status, sweep,
-    trunk::{Accepted, Census, Ledger, Trunks},
+    trunk::{self, Accepted, Census, Ledger, Trunks},
 };
 
 /// What a proxy is built from.
@@ -203,6 +204,8 @@ fn keep_tasks(shared: &Arc<Shared>, ready: &Condition) {
         let drain = drain.clone();
         move || drain.is_forced()
     };
+    let give_back = || memory::give_back_unused([&relay::READS, &trunk::READS]);
+    shared.tasks.keep("unused buffers", over.clone(), give_back);
     let cut = move || cut_when_forced(drain.clone(), flows.clone());
     shared.tasks.keep("forced end", over, cut);
 }

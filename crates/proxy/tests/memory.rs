@@ -20,7 +20,7 @@ use tokio::{io::AsyncReadExt, io::AsyncWriteExt, task::JoinSet, time::timeout};
 const SENDERS: usize = 24;
 /// What each would send if it could: altogether several times the bound.
 const EACH: usize = 64 * MIB;
-/// docs/trunk.md: what one end keeps for its peer, and what the other holds for its readers; here
+/// docs/trunk.md: what one end keeps for its peer, and what waits for readers at the other; here
 /// both are in this process.
 const BOUND: usize = (128 + 256) * MIB;
 /// Sockets' own buffers do not count as resident; TLS, tasks and allocator do.

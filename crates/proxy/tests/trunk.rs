@@ -98,7 +98,10 @@ async fn nothing_is_lost_while_lanes_are_killed_at_random() {
         let totals = node.proxy.status().await.totals;
         assert_eq!(totals[0].totals.connections, 1);
     }
-    assert_eq!(osaka.reasons(), Vec::<&str>::new());
+    // One that is killed at its handshake is told of.
+    let mut reasons = osaka.reasons();
+    reasons.retain(|reason| *reason != "tls");
+    assert_eq!(reasons, Vec::<&str>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -242,7 +245,7 @@ async fn a_withdrawn_rule_cuts_the_streams_of_its_caller_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_that_fills_the_process_loses_its_trunk_and_others_keep_theirs() {
+async fn a_caller_that_nobody_reads_is_held_up_and_others_are_not() {
     let (address, mut connections) = backend().await;
     let path = Path::to(Lab::new(&[address])).await;
     let listen = free_address();
@@ -260,12 +263,19 @@ async fn a_caller_that_fills_the_process_loses_its_trunk_and_others_keep_theirs(
     // Nobody reads what the collector sends.
     let mut hog = path.lab.connect().await;
     let flood = vec![7; 16 * MIB];
-    let flooded = within(hog.write_all(&flood)).await;
-    if flooded.is_ok() {
-        assert_reset(&mut hog).await;
-    }
+    let flooding = tokio::spawn(async move {
+        hog.write_all(&flood).await.unwrap();
+    });
+    let mut flooded = within(connections.recv()).await.unwrap();
+    within(flooded.read_exact(&mut [0; 1000])).await.unwrap();
     reader.write_all(b"two").await.unwrap();
     within(service.read_exact(&mut [0; 3])).await.unwrap();
+    // Once it is read, all of it comes.
+    let mut block = vec![0; MIB];
+    for _ in 0..15 {
+        within(flooded.read_exact(&mut block)).await.unwrap();
+    }
+    within(flooding).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+mod allocator;
 mod apply;
 mod bundle;
 mod check;
@@ -37,9 +38,6 @@ use renkei_runtime::telemetry;
 use rustls::{CipherSuite, crypto::CryptoProvider};
 
 use crate::cli::{Bundle, Cli, Command, LogFormat, Svid};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How long the last lines of the log may take when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(2);

@@ -111,6 +111,7 @@ pub(crate) async fn run(args: &Up) -> miette::Result<ExitCode> {
             },
         );
     }
+    crate::allocator::keep_small(&tasks);
     let notifier = Notifier::from_env()
         .into_diagnostic()
         .wrap_err("NOTIFY_SOCKET")?;

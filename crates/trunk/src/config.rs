@@ -22,7 +22,9 @@ pub(crate) const MOST: Limits = Limits {
 pub struct Limits {
     /// Streams of the peer's making that may live at once (16 to 2^20).
     pub max_streams: u32,
-    /// Bytes a stream may send before its first acknowledgement (16 KiB to 1 GiB).
+    /// Bytes a stream may send before its first acknowledgement (16 KiB to 1 GiB), and the least
+    /// that it may always have unread. Those of `max_streams` should fit into half of
+    /// `trunk_window`.
     pub stream_window: u64,
     /// Bytes all streams together may have unread at the receiver (64 KiB to 4 GiB).
     pub trunk_window: u64,
@@ -54,6 +56,9 @@ pub struct Config {
     pub limits: Limits,
     /// How far the window of a stream that is read quickly grows.
     pub stream_window_max: u64,
+    /// Bytes unread in all streams at which windows grow no more; the more there are, the less a
+    /// window may be.
+    pub unread: u64,
     /// Bytes written by the application that the trunk keeps, unsent or unacknowledged.
     pub send_buffer: usize,
     /// Bytes of one stream that no lane has had: with more of them its application waits, and
@@ -82,6 +87,7 @@ impl Default for Config {
                 trunk_window: 64 << 20,
             },
             stream_window_max: 32 << 20,
+            unread: 64 << 20,
             send_buffer: 64 << 20,
             ahead: 512 * 1024,
             max_lanes: 16,

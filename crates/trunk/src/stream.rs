@@ -6,7 +6,7 @@ mod receive;
 mod send;
 
 pub(crate) use flight::Chunk;
-pub(crate) use receive::{Change, ReceiveHalf};
+pub(crate) use receive::{Change, ReceiveHalf, Room};
 pub(crate) use send::SendHalf;
 
 use crate::id::{Code, StreamId};
@@ -43,6 +43,10 @@ pub(crate) struct Measure {
     pub(crate) frames: usize,
     pub(crate) held: u64,
     pub(crate) pieces: usize,
+    /// Bytes granted and not read, beyond what every stream may have.
+    pub(crate) extra: u64,
+    /// One, if bytes wait for its reader.
+    pub(crate) unread: u64,
 }
 
 impl Stream {
@@ -70,6 +74,8 @@ impl Stream {
             frames: self.send.frames(),
             held: self.receive.held(),
             pieces: self.receive.pieces(),
+            extra: self.receive.extra(),
+            unread: u64::from(self.receive.held() > 0),
         }
     }
 

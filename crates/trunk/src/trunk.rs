@@ -19,7 +19,7 @@ use crate::hello::Hello;
 use crate::id::{LaneId, Side, StreamId, TrunkId};
 use crate::lane::{Lane, State};
 use crate::schedule::Schedule;
-use crate::stream::Stream;
+use crate::stream::{Room, Stream};
 
 /// Separate pieces held for reassembly in all streams: twice what a peer may have in flight,
 /// and twice that again.
@@ -66,6 +66,8 @@ pub struct Trunk {
     writers: BTreeSet<StreamId>,
     /// One of them found the trunk's send buffer full.
     full: bool,
+    /// What the process has left for all its trunks.
+    elsewhere: u64,
     wants_stream: bool,
     going_away: bool,
     /// The peer's GOAWAY has been told.
@@ -114,6 +116,10 @@ struct Incoming {
     consumed: u64,
     held: u64,
     pieces: usize,
+    /// Bytes granted and not read, beyond what every stream may have.
+    extra: u64,
+    /// Streams with bytes that wait for their readers.
+    unread: u64,
     window_due: bool,
 }
 
@@ -186,6 +192,7 @@ impl Trunk {
             incoming: Incoming::new(&config.limits),
             writers: BTreeSet::new(),
             full: false,
+            elsewhere: u64::MAX,
             wants_stream: false,
             going_away: false,
             peer_going_away: false,
@@ -276,6 +283,26 @@ impl Trunk {
         self.outgoing.unsent
     }
 
+    /// Says how many bytes the process has left for this trunk: the fewer, the less its windows
+    /// and its writers are given beyond the least.
+    pub fn set_room(&mut self, bytes: u64) {
+        self.elsewhere = bytes;
+    }
+
+    /// What is left for the window of a stream. Every stream with unread bytes has an equal part
+    /// of what is free, so that there is always something left for the next; and each has its
+    /// least, which is set aside.
+    fn room_for_window(&self) -> Room {
+        let limits = &self.config.limits;
+        let free = self.config.unread.saturating_sub(self.incoming.held);
+        let aside = u64::from(limits.max_streams) * limits.stream_window;
+        let spare = limits.trunk_window - aside.min(limits.trunk_window / 2);
+        Room {
+            share: free.min(self.elsewhere) / (1 + self.incoming.unread),
+            spare: spare.saturating_sub(self.incoming.extra),
+        }
+    }
+
     /// The next thing the driver should know.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -317,6 +344,8 @@ impl Incoming {
             consumed: 0,
             held: 0,
             pieces: 0,
+            extra: 0,
+            unread: 0,
             window_due: false,
         }
     }

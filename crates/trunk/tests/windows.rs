@@ -18,10 +18,12 @@
 
 mod simulation;
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use renkei_trunk::{Code, Event, OpenError};
+use renkei_trunk::{Code, Config, Event, Limits, OpenError, Read};
 use simulation::direct::Pair;
-use simulation::{ACCEPTOR, DIALER, small_config};
+use simulation::{ACCEPTOR, DIALER, World, small_config};
 
 #[test]
 fn a_reader_that_stands_still_holds_its_writer_and_nobody_else() {
@@ -132,4 +134,52 @@ fn long_lived_streams_leave_the_others_room_to_come_and_go() {
     }
     pair.pass(small_config().ack_delay);
     assert_eq!(pair.ends[ACCEPTOR].streams(), 60);
+}
+
+#[test]
+fn one_stream_fills_sixteen_lanes_over_a_long_path_within_a_second() {
+    const MIB: u64 = 1 << 20;
+    let mut world = World::connected(
+        7,
+        Config {
+            limits: Limits {
+                max_streams: 8192,
+                stream_window: 64 * 1024,
+                trunk_window: 1024 * MIB,
+            },
+            stream_window_max: 64 * MIB,
+            unread: 256 * MIB,
+            send_buffer: 128 << 20,
+            ahead: 8 * MIB,
+            ..Config::default()
+        },
+    );
+    for _ in 1..16 {
+        world.add_lane().expect("lane");
+    }
+    // 16 ms each way, and 10 Gbit/s: 20 MB on their way.
+    let each = 20_000_000 / 16;
+    for link in &mut world.links {
+        link.delay = Duration::from_millis(16);
+        link.capacity = each;
+    }
+    world.budget = 64 * 1024;
+    world.read = 1 << 20;
+    world.run_for(Duration::from_millis(100));
+    let id = world.dialer().open(Bytes::new()).expect("stream");
+    let block = Bytes::from(vec![0; 1 << 20]);
+    let (mut total, mut last) = (0, 0);
+    for step in 0..700 {
+        while world.dialer().write(id, &mut block.clone()).expect("write") == block.len() {}
+        world.step();
+        let before = total;
+        while let Ok(Read::Data(data)) = world.acceptor().read(id, 1 << 20) {
+            total += data.len();
+        }
+        if step >= 600 {
+            last += total - before;
+        }
+    }
+    // In 100 ms: nine tenths of what the path carries.
+    assert!(last > 112_000_000, "{last} of 125,000,000 bytes");
 }

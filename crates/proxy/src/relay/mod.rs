@@ -40,7 +40,7 @@ const UNWANTED: usize = 8 * 1024;
 const UNWANTED_ROUNDS: usize = 16;
 
 /// What a busy connection is read into.
-static READS: Pool = Pool::new(LARGE);
+pub(crate) static READS: Pool = Pool::new(LARGE);
 
 /// A stream whose connection ends with a reset, whatever closes it: an error, a panic, the death
 /// of the process.

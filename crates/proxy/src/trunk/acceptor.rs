@@ -296,6 +296,9 @@ async fn opened(
             "its gateway carries as many connections as it may",
         );
     };
+    if !driver.admits() {
+        return refuse(Code::BUSY, "its gateway holds as much as it may");
+    }
     let check = driver.check(&shared.identities(), clock::now());
     let decided = (caller.decide)(check.as_ref().err());
     let (number, svid_not_after) = match (decided, check) {

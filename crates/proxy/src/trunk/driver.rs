@@ -15,7 +15,8 @@ use crate::relay::Patience;
 
 use super::{
     Ledger,
-    core::{Core, Waiting},
+    core::{Core, LaneFate, Waiting},
+    ledger::Room,
     outlet::{Outlet, Pushed},
     panic::EndOnPanic,
     standing::Standing,
@@ -97,6 +98,7 @@ impl Driver {
 
     /// Sends what the trunk has, by the outlet of a lane that rested.
     fn push(&self, id: LaneId, outlet: Box<Outlet>) {
+        let _lost = Lost(self, id);
         match outlet.push(self, id) {
             Pushed::Rests(other) => other.into_iter().for_each(Waker::wake),
             Pushed::Left(outlet, _) => {
@@ -166,10 +168,17 @@ impl Driver {
         (result, then)
     }
 
-    /// Ends the trunk if the process holds more than it may and this trunk more than its part.
+    /// Tells the trunk what the process has left for it. Windows grow no more when that is
+    /// little; a trunk whose peer holds more nevertheless is ended.
     fn account(&self, core: &mut Core) {
         let held = core.trunk.bytes_held() + core.trunk.bytes_kept();
-        if !self.ledger.note(&mut core.share, held) && core.trunk.closed().is_none() {
+        let room = match self.ledger.note(&mut core.share, held) {
+            None => return,
+            Some(room) => room,
+        };
+        if let Room::Left(bytes) = room {
+            core.trunk.set_room(bytes);
+        } else if core.trunk.closed().is_none() {
             tracing::warn!(
                 held,
                 "a trunk is ended: this process holds as much as it may"
@@ -193,6 +202,11 @@ impl Driver {
         for (id, target) in arrived {
             taker(self, id, target);
         }
+    }
+
+    /// Whether the process has room for one more stream of this trunk.
+    pub(super) fn admits(&self) -> bool {
+        self.ledger.admits(&self.lock().share)
     }
 
     /// Streams that live.
@@ -241,6 +255,21 @@ impl Driver {
 
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Held while a lane's outlet is away from it: a panic would take it along, and the lane could
+/// never write again.
+struct Lost<'a>(&'a Driver, LaneId);
+
+impl Drop for Lost<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(lane) = self.0.lock().lanes.get_mut(&self.1)
+        {
+            lane.fate = Some(LaneFate::Drop);
+            lane.alive = None;
+        }
     }
 }
 

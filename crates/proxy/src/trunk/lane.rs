@@ -31,7 +31,7 @@ use super::{
 
 /// What a busy lane reads at once: eight whole records, each an eighth of the buffer that it keeps
 /// alive.
-static READS: Pool = Pool::new(8 * WHOLE);
+pub(crate) static READS: Pool = Pool::new(8 * WHOLE);
 /// What a quiet lane reads at once.
 const LITTLE: usize = 8 * 1024;
 /// Bytes that TCP takes before it has sent those that it has.

@@ -42,6 +42,7 @@ pub(crate) use acceptor::{Accepted, Caller, Taken, serve_lane};
 pub(crate) use census::Census;
 pub(crate) use dialer::{Dial, Dialed, Keeping, Raw, Slot, Trunks, establish};
 pub(crate) use driver::Driver;
+pub(crate) use lane::READS;
 pub(crate) use ledger::Ledger;
 pub(crate) use stream::{StreamRefused, TrunkStream};
 pub(crate) use way::{Watch, Way};
@@ -59,17 +60,26 @@ const MAX_LANES: usize = 16;
 pub(crate) const NEXT_SVID: Duration = Duration::from_secs(5);
 const MIB: u64 = 1024 * 1024;
 
-/// What a trunk holds and how patient it is. A stream may have 8 MiB under way from the start, so
-/// that a short transfer over a long path does not wait for its window to grow.
+/// What every stream may always have unread at its receiver.
+const LEAST_WINDOW: u64 = 64 * 1024;
+/// Streams of one trunk at once.
+const STREAMS: u64 = 8 * 1024;
+
+/// What a trunk holds and how patient it is. Half of the trunk's window is set aside for what every
+/// stream may have; the other half bounds what they may be granted beyond it, most of which is read
+/// as it comes. What waits for slow readers is far less.
 fn config(limits: &Limits) -> Config {
+    let trunk_window = limits.memory.clamp(2 * MIB, 4096 * MIB);
+    let streams = STREAMS.min(trunk_window / 2 / LEAST_WINDOW);
     Config {
         limits: renkei_trunk::Limits {
-            stream_window: 8 * MIB,
-            trunk_window: 256 * MIB,
-            ..Config::default().limits
+            max_streams: u32::try_from(streams).unwrap_or(u32::MAX),
+            stream_window: LEAST_WINDOW,
+            trunk_window,
         },
         stream_window_max: 64 * MIB,
-        send_buffer: 128 << 20,
+        unread: (256 * MIB).min(trunk_window / 4),
+        send_buffer: usize::try_from((128 * MIB).min(trunk_window / 8)).unwrap_or(usize::MAX),
         max_lanes: MAX_LANES,
         grace: limits.grace,
         ..Config::default()

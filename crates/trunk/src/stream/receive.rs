@@ -11,6 +11,15 @@
 //!
 //! A RESET takes back nothing that has come before it without a gap: as with TCP, the application
 //! reads that first.
+//!
+//! # The window
+//!
+//! A stream has at least the window that it starts with. It is given more when the window, and not
+//! its reader, holds the sender up: the sender said so (BLOCKED), and once the reader has read what
+//! the sender was allowed then, little else waits for it. So in one round trip the reader delivers
+//! most of a window, and a larger one would carry more. It is given less when half of the window or
+//! more has waited all the time while a whole window was read: that half only stood in a queue. A limit cannot be
+//! taken back, so that a window shrinks as its bytes are read.
 
 use bytes::Bytes;
 
@@ -29,6 +38,20 @@ enum State {
     Ended,
 }
 
+/// Windows grow fourfold up to this, then twofold.
+const QUICK: u64 = 4 << 20;
+/// A window that is not needed stays as large as this while there is much room.
+const EASY: u64 = 4 << 20;
+
+/// What the trunk has left for a stream's window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// The most that a window should be, given what waits for slow readers.
+    pub(crate) share: u64,
+    /// Bytes that all streams together may still be granted beyond what is theirs.
+    pub(crate) spare: u64,
+}
+
 /// What a frame changed, for the trunk's accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Change {
@@ -44,10 +67,15 @@ pub(crate) struct ReceiveHalf {
     state: State,
     /// The peer may send up to here.
     limit: u64,
+    /// What a stream always has.
+    least: u64,
     window: u64,
     window_max: u64,
-    /// The peer said that it was held up.
-    blocked: bool,
+    /// The limit that the peer said it was held up by.
+    blocked: Option<u64>,
+    /// The least that was held since so much had been read.
+    lowest: u64,
+    since: u64,
     /// What `limit` was when the window grew: being held up by one before is old news.
     grown_at: u64,
     highest: u64,
@@ -62,9 +90,12 @@ impl ReceiveHalf {
             assembly: Assembly::default(),
             state: State::Receiving,
             limit: window,
+            least: window,
             window,
             window_max,
-            blocked: false,
+            blocked: None,
+            lowest: 0,
+            since: 0,
             grown_at: 0,
             highest: 0,
             final_size: None,
@@ -87,6 +118,16 @@ impl ReceiveHalf {
 
     pub(crate) fn pieces(&self) -> usize {
         self.assembly.pieces()
+    }
+
+    /// Bytes that the peer may have unread here, beyond what every stream may have.
+    pub(crate) fn extra(&self) -> u64 {
+        let limit = match self.state {
+            State::Receiving => self.final_size.unwrap_or(self.limit),
+            State::Reset => self.assembly.next(),
+            State::Stopped | State::Ended => return 0,
+        };
+        limit.saturating_sub(self.assembly.read() + self.least)
     }
 
     /// Whether a read would give bytes or the end.
@@ -187,6 +228,7 @@ impl ReceiveHalf {
         if matches!(self.state, State::Receiving | State::Reset)
             && let Some(data) = self.assembly.take(max)
         {
+            self.lowest = self.lowest.min(self.assembly.held());
             if self.state == State::Reset && self.assembly.held() == 0 {
                 self.state = State::Ended;
             }
@@ -199,11 +241,12 @@ impl ReceiveHalf {
         Read::Pending
     }
 
-    /// The peer is held up at `limit`; grow the window if the application keeps up. The limit may
-    /// have been raised since, for that word is half a round trip old, and the window is still
-    /// too small for the path.
+    /// The peer is held up at `limit`. Being held up by one from before the window grew is old
+    /// news.
     pub(crate) fn peer_blocked(&mut self, limit: u64) {
-        self.blocked |= limit > self.grown_at && limit <= self.limit;
+        if limit > self.grown_at && limit <= self.limit {
+            self.blocked = Some(limit);
+        }
     }
 
     /// Complete up to here; the end counts one.
@@ -224,30 +267,63 @@ impl ReceiveHalf {
 
     /// Whether an ACK must not wait: many bytes, or the peer needs window. That of an end may
     /// wait: nobody is held up by it, and those of many streams go together.
-    pub(crate) fn ack_is_urgent(&mut self) -> bool {
+    pub(crate) fn ack_is_urgent(&mut self, room: Room) -> bool {
         let threshold = (self.window / 8).clamp(8 * 1024, 2048 * 1024);
-        self.position().saturating_sub(self.acknowledged) >= threshold || self.window_is_urgent()
+        self.position().saturating_sub(self.acknowledged) >= threshold
+            || self.window_is_urgent(room)
     }
 
-    fn window_is_urgent(&mut self) -> bool {
+    fn window_is_urgent(&mut self, room: Room) -> bool {
         if self.state != State::Receiving || self.final_size.is_some() {
             return false;
         }
-        if self.blocked && self.assembly.held() <= self.window / 2 {
-            self.window = (self.window * 2).min(self.window_max);
-            self.grown_at = self.limit;
-            self.blocked = false;
+        self.resize(room);
+        let grown = self.next_limit(room).saturating_sub(self.limit);
+        grown > 0 && grown >= self.allowed(room) / 4
+    }
+
+    /// Follows what the reader does with the window.
+    fn resize(&mut self, room: Room) {
+        let held = self.assembly.held();
+        let caught_up = |blocked| self.assembly.read() >= blocked;
+        if self.blocked.is_some_and(caught_up) {
+            self.blocked = None;
+            let factor = if self.window < QUICK { 4 } else { 2 };
+            let most = self.window_max.min(room.share);
+            if held <= self.window / 4 {
+                self.window = self.window.max(most.min(self.window * factor));
+                self.grown_at = self.limit;
+            }
         }
-        let grown = (self.assembly.read() + self.window).saturating_sub(self.limit);
-        grown > 0 && grown >= self.window / 4
+        let easy = EASY.min(room.share / 16).max(self.least);
+        let read = self.assembly.read();
+        if read - self.since >= self.window {
+            if self.lowest >= self.window / 2 && self.window > easy {
+                self.window = easy.max(self.window / 2);
+            }
+            self.since = read;
+            self.lowest = held;
+        }
+    }
+
+    /// The window, as far as the trunk has room for it.
+    fn allowed(&self, room: Room) -> u64 {
+        self.window.min(room.share.max(self.least))
+    }
+
+    fn next_limit(&self, room: Room) -> u64 {
+        let read = self.assembly.read();
+        let spare = (self.limit + room.spare / 4).max(read + self.least);
+        self.limit.max(spare.min(read + self.allowed(room)))
     }
 
     /// The offset and limit of the ACK to send now.
-    pub(crate) fn acknowledge(&mut self) -> (u64, u64) {
+    pub(crate) fn acknowledge(&mut self, room: Room) -> (u64, u64) {
         let position = self.position();
         self.acknowledged = self.acknowledged.max(position);
-        if self.state == State::Receiving {
-            self.limit = self.limit.max(self.assembly.read() + self.window);
+        if self.state == State::Receiving && self.final_size.is_none() {
+            self.resize(room);
+            self.limit = self.next_limit(room);
         }
         (position, self.limit)
     }

@@ -125,8 +125,11 @@ impl Trunk {
             return Err(StreamError::Ended);
         }
         let whole = (self.config.send_buffer as u64).saturating_sub(self.outgoing.kept);
+        let whole = whole.min(self.elsewhere);
         let least = LEAST_ROOM.saturating_sub(stream.send.kept());
-        let ahead = self.config.ahead.saturating_sub(stream.send.unsent());
+        // What streams that are held up leave is there for the next.
+        let ahead = self.config.ahead.min((whole / 4).max(LEAST_ROOM));
+        let ahead = ahead.saturating_sub(stream.send.unsent());
         Ok(ahead.min(whole.max(least)))
     }
 

@@ -7,7 +7,7 @@ use crate::error::{CloseReason, LaneError, Refusal};
 use crate::event::Event;
 use crate::frame::Frame;
 use crate::hello::Hello;
-use crate::id::{LaneId, Side};
+use crate::id::{LaneId, Side, StreamId};
 use crate::lane::{Lane, State};
 
 impl Trunk {
@@ -116,23 +116,22 @@ impl Trunk {
             self.control.push_back(Frame::Resumed);
             return;
         }
-        if lane.resumed_sent {
+        if std::mem::replace(&mut lane.resumed_sent, true) {
             return;
         }
-        lane.resumed_sent = true;
-        for stream in self
-            .streams
-            .values_mut()
-            .filter(|s| s.receive.acknowledgeable())
-        {
-            let (offset, limit) = stream.receive.acknowledge();
-            lane.pinned.push_back(Frame::Ack {
-                stream: stream.id,
-                offset,
-                limit,
-            });
+        let streams = self.streams.values();
+        let received: Vec<StreamId> = streams
+            .filter(|stream| stream.receive.acknowledgeable())
+            .map(|stream| stream.id)
+            .collect();
+        let mut said: Vec<Frame> = received
+            .into_iter()
+            .filter_map(|stream| self.acknowledge(stream))
+            .collect();
+        said.push(Frame::Resumed);
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.pinned.extend(said);
         }
-        lane.pinned.push_back(Frame::Resumed);
     }
 
     /// Asks the dialer for so many lanes in all, at most as many as it likes: the accepting end

@@ -27,6 +27,8 @@ impl Trunk {
         self.outgoing.frames = self.outgoing.frames + after.frames - before.frames;
         self.incoming.held = self.incoming.held + after.held - before.held;
         self.incoming.pieces = self.incoming.pieces + after.pieces - before.pieces;
+        self.incoming.extra = self.incoming.extra + after.extra - before.extra;
+        self.incoming.unread = self.incoming.unread + after.unread - before.unread;
         Some(result)
     }
 
@@ -87,13 +89,14 @@ impl Trunk {
 
     /// Queues the stream's ACK if it is urgent; `now` lets it wait if it is not.
     pub(super) fn review_ack(&mut self, id: StreamId, now: Option<Instant>) {
+        let room = self.room_for_window();
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
         if stream.ack_queued {
             return;
         }
-        if stream.receive.ack_is_urgent() {
+        if stream.receive.ack_is_urgent(room) {
             stream.ack_queued = true;
             self.acks.push_back(id);
         } else if let Some(now) = now
@@ -106,6 +109,17 @@ impl Trunk {
         }
     }
 
+    /// What the stream's ACK says now.
+    pub(super) fn acknowledge(&mut self, id: StreamId) -> Option<Frame> {
+        let room = self.room_for_window();
+        let (offset, limit) = self.on_stream(id, |stream| stream.receive.acknowledge(room))?;
+        Some(Frame::Ack {
+            stream: id,
+            offset,
+            limit,
+        })
+    }
+
     /// Forgets the stream once both its directions are over.
     pub(super) fn settle(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else {
@@ -114,13 +128,10 @@ impl Trunk {
         if !stream.over() {
             return;
         }
-        if stream.receive.unacknowledged() {
-            let (offset, limit) = stream.receive.acknowledge();
-            self.owe(Frame::Ack {
-                stream: id,
-                offset,
-                limit,
-            });
+        if stream.receive.unacknowledged()
+            && let Some(ack) = self.acknowledge(id)
+        {
+            self.owe(ack);
         }
         self.streams.remove(&id);
         self.writers.remove(&id);
@@ -200,6 +211,8 @@ impl Trunk {
         self.outgoing.frames = 0;
         self.incoming.held = 0;
         self.incoming.pieces = 0;
+        self.incoming.extra = 0;
+        self.incoming.unread = 0;
         self.incoming.window_due = false;
         for lane in self.lanes.values_mut() {
             lane.pinned.clear();

@@ -83,12 +83,7 @@ impl Trunk {
             };
             stream.ack_queued = false;
             if stream.receive.acknowledgeable() {
-                let (offset, limit) = stream.receive.acknowledge();
-                return Some(Frame::Ack {
-                    stream: id,
-                    offset,
-                    limit,
-                });
+                return self.acknowledge(id);
             }
         }
         None

@@ -43,6 +43,7 @@ pub fn small_config() -> Config {
             trunk_window: 256 * 1024,
         },
         stream_window_max: 128 * 1024,
+        unread: 256 * 1024,
         send_buffer: 256 * 1024,
         ahead: 256 * 1024,
         max_lanes: 8,

@@ -1,0 +1,112 @@
+//! Connections whose readers are slow or stand still, in one trunk with others.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod lab;
+
+use std::time::Duration;
+
+use lab::{
+    Lab, Node, backend,
+    path::{MIB, Path},
+    ping, within,
+};
+use renkei_proxy::Limits;
+use renkei_testkit::free_address;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc::Receiver,
+    task::JoinHandle,
+};
+
+/// Writes for as long as the other end takes something within a second.
+fn flood(mut stream: TcpStream) -> JoinHandle<TcpStream> {
+    tokio::spawn(async move {
+        let block = vec![7; MIB];
+        let quiet = Duration::from_secs(1);
+        while let Ok(Ok(_)) = tokio::time::timeout(quiet, stream.write(&block)).await {}
+        stream
+    })
+}
+
+/// A small request and its answer.
+async fn get(mut app: TcpStream, connections: &mut Receiver<TcpStream>) {
+    let mut service = within(connections.recv()).await.unwrap();
+    app.write_all(&[1; 200]).await.unwrap();
+    within(service.read_exact(&mut [0; 200])).await.unwrap();
+    service.write_all(&[2; 200_000]).await.unwrap();
+    within(app.read_exact(&mut vec![0; 200_000])).await.unwrap();
+}
+
+/// Streams that nobody reads, whose bytes come from the callee's side or from the caller's.
+async fn stopped(
+    lab: &Lab,
+    connections: &mut Receiver<TcpStream>,
+    count: usize,
+    downloads: bool,
+) -> Vec<(TcpStream, TcpStream)> {
+    let mut floods = Vec::new();
+    for _ in 0..count {
+        let app = lab.connect().await;
+        let service = within(connections.recv()).await.unwrap();
+        let (writer, reader) = match downloads {
+            true => (service, app),
+            false => (app, service),
+        };
+        floods.push((flood(writer), reader));
+    }
+    let mut all = Vec::new();
+    for (writer, reader) in floods {
+        all.push((writer.await.unwrap(), reader));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_request_passes_stopped_downloads_and_uploads() {
+    let (address, mut connections) = backend().await;
+    let lab = Lab::new(&[address]);
+    let _sites = (lab.hokkaido().await, lab.osaka().await);
+    let mut all = stopped(&lab, &mut connections, 40, true).await;
+    get(lab.connect().await, &mut connections).await;
+    all.extend(stopped(&lab, &mut connections, 40, false).await);
+    get(lab.connect().await, &mut connections).await;
+    // Whoever reads again gets on.
+    let (_writer, mut reader) = all.swap_remove(0);
+    let mut read = 0;
+    while read < 8 * MIB {
+        read += within(reader.read(&mut vec![0; MIB])).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_fills_the_process_holds_nobody_else_up() {
+    let (address, mut connections) = backend().await;
+    let path = Path::to(Lab::new(&[address])).await;
+    let listen = free_address();
+    let limits = Limits {
+        memory: 16 * MIB as u64,
+        ..Limits::default()
+    };
+    let text = path
+        .lab
+        .hokkaido_text("osaka.example/collector, osaka.example/reader");
+    let identities = path.lab.hokkaido_identities();
+    let hokkaido = Node::start_with(&text, identities, limits, None).await;
+    let _osaka = path.osaka_with_reader(listen).await;
+    let mut hogs = stopped(&path.lab, &mut connections, 60, false).await;
+    get(TcpStream::connect(listen).await.unwrap(), &mut connections).await;
+    get(path.lab.connect().await, &mut connections).await;
+    assert_eq!(hokkaido.reasons(), Vec::<&str>::new());
+    for (_writer, reader) in &mut hogs {
+        let count = within(reader.read(&mut [0; 1000])).await.unwrap();
+        assert!(count > 0, "it was cut");
+    }
+}
