@@ -1,20 +1,36 @@
 //! Rules in Rego, the language of the Open Policy Agent.
 
-mod evaluator;
+mod builtins;
+mod compile;
 mod fault;
 mod input;
-mod refused;
-mod rules;
-mod tokens;
+mod lexer;
+mod limits;
+mod machine;
+mod parser;
+mod patterns;
+mod program;
+mod syntax;
+mod types;
+mod value;
 mod verdict;
 
 pub use fault::RegoError;
 
-pub(crate) use evaluator::EvaluationError;
+pub(crate) use limits::Stop;
 pub(crate) use verdict::Verdict;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use self::{
+    machine::Machine,
+    program::{Program, RuleId},
+    value::{Object, Value},
+};
 use crate::decision::Request;
-use evaluator::Evaluators;
+
+/// The package of a policy.
+const PACKAGE: [&str; 2] = ["renkei", "authz"];
 
 /// A module of package `renkei.authz`, compiled once and evaluated by any number of threads.
 ///
@@ -48,20 +64,16 @@ use evaluator::Evaluators;
 ///
 /// `source` is absent where the address is not known. `data` holds nothing but the module.
 ///
-/// The same module runs in OPA with the same result. Where it would not, it is a compile error
-/// or denies: there is no `data` to import, functions that reach outside or allocate without
-/// bound are refused, and an evaluation has an end (a count of instructions and a time).
-///
-/// A module is compiled to bytecode and run by a pool of virtual machines over one program. Two
-/// kinds of module run in a pool of interpreters instead, about five times slower
-/// ([`RegoModule::engine`] tells which): those with what the bytecode compiler does not know
-/// (`with` above all), and those with a rule that could have two values at once (one whose head
-/// gives a value that is not a constant). The latter is an error, which must deny, and the
-/// bytecode would pass over it.
+/// The same module runs in OPA with the same result. This is an evaluator of our own, of the part
+/// of the language that is known to mean the same: the syntax tree has no other nodes, the table
+/// of built-in functions no other entries, and the rest is refused with its place when the module
+/// is compiled. Each evaluation has an end, a bound on its memory, and one on each value.
 #[derive(Debug)]
 pub struct RegoModule {
     name: String,
-    evaluators: Evaluators,
+    program: Program,
+    deny: Option<RuleId>,
+    allow: Option<RuleId>,
 }
 
 impl RegoModule {
@@ -69,12 +81,29 @@ impl RegoModule {
     ///
     /// # Errors
     /// When the text is not Rego, is of another package, declares neither `allow` nor `deny`, or
-    /// calls a function that is not available here.
+    /// has something in it that is not available here.
     pub fn compile(name: &str, text: &str) -> Result<Self, RegoError> {
-        let evaluators = Evaluators::compile(text)?;
+        let module = parser::parse(text)?;
+        let (place, package) = &module.package;
+        if *package != PACKAGE {
+            let found = package.join(".");
+            let message =
+                format!("the package is `{found}`; a policy is of package `renkei.authz`");
+            return Err(RegoError::at(*place, message));
+        }
+        let nothing = Value::Object(Object::default());
+        let (program, names) = compile::compile(&module, &nothing)?;
+        let value = |name| names.get(name).copied().filter(|id| program.has_value(*id));
+        let (deny, allow) = (value("deny"), value("allow"));
+        if deny.is_none() && allow.is_none() {
+            let message = "the module declares neither `allow` nor `deny`";
+            return Err(RegoError::new(1, 1, message));
+        }
         Ok(Self {
             name: name.to_owned(),
-            evaluators,
+            program,
+            deny,
+            allow,
         })
     }
 
@@ -83,21 +112,30 @@ impl RegoModule {
         &self.name
     }
 
-    /// What runs the module: `bytecode` or `interpreter`.
-    pub fn engine(&self) -> &'static str {
-        self.evaluators.engine()
-    }
-
     /// Asks `deny`, then, if the answer matters, `allow`.
-    pub(crate) fn evaluate(
-        &self,
-        request: &Request<'_>,
-        ask_allow: bool,
-    ) -> Result<Verdict, EvaluationError> {
+    pub(crate) fn evaluate(&self, request: &Request<'_>, ask_allow: bool) -> Result<Verdict, Stop> {
         let document = input::document(request);
-        let answers = self.evaluators.run(document, ask_allow)?;
-        Ok(Verdict::of(&answers))
+        let mut machine = Machine::new(&self.program, document, now());
+        if let Some(deny) = self.deny
+            && let Some(message) = verdict::denial(machine.ask(deny)?.as_ref())?
+        {
+            return Ok(Verdict::Denied(message));
+        }
+        let allowed = match self.allow.filter(|_| ask_allow) {
+            Some(allow) => machine.ask(allow)? == Some(Value::Bool(true)),
+            None => false,
+        };
+        Ok(match allowed {
+            true => Verdict::Allowed,
+            false => Verdict::Undecided,
+        })
     }
+}
+
+/// Nanoseconds since 1970, which rules may ask for.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -1,19 +1,16 @@
 //! The document that rules see.
 
-use std::collections::BTreeMap;
-
-use regorus::Value;
-
+use super::value::{Object, Value};
 use crate::decision::{Operation, Request};
 
 pub(super) fn document(request: &Request<'_>) -> Value {
-    let peer = object([
+    let peer = object(vec![
         ("id", request.peer.to_string().into()),
         ("trust_domain", request.peer.trust_domain().as_str().into()),
         ("path", request.peer.path().into()),
     ]);
     let path = request.service.path();
-    let service = object([
+    let service = object(vec![
         ("id", request.service.to_string().into()),
         ("name", path.strip_prefix('/').unwrap_or(path).into()),
     ]);
@@ -24,18 +21,16 @@ pub(super) fn document(request: &Request<'_>) -> Value {
     ];
     if let Some(ip) = request.source {
         // An IPv4 caller at an IPv6 listener is the same caller.
-        fields.push((
-            "source",
-            object([("ip", ip.to_canonical().to_string().into())]),
-        ));
+        let ip = ip.to_canonical().to_string().into();
+        fields.push(("source", object(vec![("ip", ip)])));
     }
     object(fields)
 }
 
 fn operation(operation: Operation<'_>) -> Value {
     match operation {
-        Operation::Connect => object([("kind", "connect".into())]),
-        Operation::Http { method, path } => object([
+        Operation::Connect => object(vec![("kind", "connect".into())]),
+        Operation::Http { method, path } => object(vec![
             ("kind", "http".into()),
             ("method", method.into()),
             ("path", path.as_str().into()),
@@ -43,10 +38,10 @@ fn operation(operation: Operation<'_>) -> Value {
     }
 }
 
-fn object(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
-    let fields: BTreeMap<Value, Value> = fields
+fn object(fields: Vec<(&'static str, Value)>) -> Value {
+    let fields = fields
         .into_iter()
-        .map(|(name, value)| (name.into(), value))
-        .collect();
-    fields.into()
+        .map(|(name, value)| (Value::from(name), value));
+    // The names are constants of this file, each there once.
+    Value::Object(Object::new(fields.collect()).unwrap_or_default())
 }

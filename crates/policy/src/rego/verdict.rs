@@ -1,16 +1,13 @@
 //! From the values of `deny` and `allow` to what they mean.
 
-use regorus::Value;
+use super::{
+    builtins,
+    limits::{Budget, Stop},
+    value::Value,
+};
 
 /// What a person still reads; a longer message is cut.
 const MAX_MESSAGE: usize = 300;
-
-/// The values of the two rules; undefined where a rule was not asked or does not exist.
-#[derive(Debug)]
-pub(super) struct Answers {
-    pub(super) deny: Value,
-    pub(super) allow: Value,
-}
 
 /// What a module says of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,35 +17,45 @@ pub(crate) enum Verdict {
     Undecided,
 }
 
-impl Verdict {
-    pub(super) fn of(answers: &Answers) -> Self {
-        match (denial(&answers.deny), &answers.allow) {
-            (Some(message), _) => Self::Denied(message),
-            (None, Value::Bool(true)) => Self::Allowed,
-            (None, _) => Self::Undecided,
-        }
-    }
-}
-
 /// `deny` is meant to be a set of messages. What else a module may make of it denies too, unless
 /// it plainly says that there is nothing to deny.
-fn denial(deny: &Value) -> Option<String> {
-    let messages: Vec<String> = match deny {
-        Value::Undefined | Value::Null | Value::Bool(false) => return None,
-        Value::Bool(true) => vec!["denied without a message".to_owned()],
-        Value::Set(messages) => messages.iter().map(text).collect(),
-        Value::Array(messages) => messages.iter().map(text).collect(),
-        Value::Object(messages) => messages.iter().map(|(key, _)| text(key)).collect(),
-        other => vec![text(other)],
+pub(super) fn denial(deny: Option<&Value>) -> Result<Option<String>, Stop> {
+    let mut message = String::new();
+    let mut budget = Budget::default();
+    let mut add = |value: &Value| -> Result<(), Stop> {
+        if !message.is_empty() {
+            message.push_str("; ");
+        }
+        match value {
+            Value::String(text) => message.push_str(text),
+            other => builtins::print(&mut budget, other, &mut message)?,
+        }
+        Ok(())
     };
-    (!messages.is_empty()).then(|| clean(&messages.join("; ")))
-}
-
-fn text(message: &Value) -> String {
-    match message {
-        Value::String(text) => text.to_string(),
-        other => other.to_string(),
-    }
+    let denied = match deny {
+        None | Some(Value::Null | Value::Bool(false)) => false,
+        Some(Value::Bool(true)) => {
+            add(&"denied without a message".into())?;
+            true
+        }
+        Some(Value::Set(messages)) => {
+            messages.items().iter().try_for_each(&mut add)?;
+            !messages.items().is_empty()
+        }
+        Some(Value::Array(messages)) => {
+            messages.iter().try_for_each(&mut add)?;
+            !messages.is_empty()
+        }
+        Some(Value::Object(messages)) => {
+            messages.fields().iter().try_for_each(|(key, _)| add(key))?;
+            !messages.fields().is_empty()
+        }
+        Some(other) => {
+            add(other)?;
+            true
+        }
+    };
+    Ok(denied.then(|| clean(&message)))
 }
 
 /// One line of bounded length.
