@@ -10,9 +10,9 @@
 //!
 //! Where [`MethodRules`] are given, a request of HTTP that is allowed so far must also be in them.
 //!
-//! A module that fails or takes too long denies. The rules see the document described at
-//! [`RegoModule`] and nothing else: no files, no network, no environment. This crate reads no
-//! clock either; rules may, through `time.now_ns`, and the evaluator does to bound itself.
+//! A module that fails or runs into a limit denies. The rules see the document described at
+//! [`RegoModule`] and nothing else: no files, no network, no environment. The clock is read for
+//! `time.now_ns` alone: the limits count steps, not time.
 
 mod decision;
 mod http_path;
