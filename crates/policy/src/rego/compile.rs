@@ -25,6 +25,9 @@ use super::{
 
 /// Rules that refer to one another in a row: the evaluation follows them on the stack.
 const MAX_CHAIN: usize = 32;
+/// Terms, bodies, loops and rules within one another, all of which the evaluation follows on the
+/// stack. What is deeper is refused, so that no request can end the stack.
+const MAX_HEIGHT: usize = 200;
 /// Statements tried while looking for an order, in a whole module.
 const MAX_ATTEMPTS: usize = 200_000;
 
@@ -114,6 +117,10 @@ struct Compiler<'m> {
     base: &'m Value,
     chain: usize,
     attempts: usize,
+    /// How deep this part of a rule is in it, and the deepest part so far.
+    depth: usize,
+    height: usize,
+    heights: BTreeMap<RuleId, usize>,
 }
 
 impl<'m> Compiler<'m> {
@@ -154,7 +161,31 @@ impl<'m> Compiler<'m> {
             base,
             chain: 0,
             attempts: 0,
+            depth: 0,
+            height: 0,
+            heights: BTreeMap::new(),
         })
+    }
+
+    /// Compiles a part that the evaluation follows `by` levels deeper.
+    fn deeper<T>(
+        &mut self,
+        by: usize,
+        place: Place,
+        compile: impl FnOnce(&mut Self) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let before = self.depth;
+        self.depth += by;
+        self.height = self.height.max(self.depth);
+        if self.height > MAX_HEIGHT {
+            return refuse(
+                place,
+                "rules, bodies and terms are too deep within one another",
+            );
+        }
+        let compiled = compile(self);
+        self.depth = before;
+        compiled
     }
 
     fn place_of(&self, id: RuleId) -> Place {

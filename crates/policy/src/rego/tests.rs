@@ -9,6 +9,7 @@ use super::{limits::Why, *};
 mod agreement;
 mod conformance;
 mod corpus;
+mod generated;
 mod opa;
 
 const HEAD: &str = "package renkei.authz\n\nimport rego.v1\n\n";
@@ -350,7 +351,26 @@ fn long_modules_neither_end_the_process_nor_pass() {
             ask(&module, "x.example/a").unwrap();
         }
     }
-    fault(&format!("{HEAD}{}", "# long\n".repeat(5000)));
+    let loops = "some a in [1]; ".repeat(300);
+    let mut number = 0;
+    let loops: String = loops
+        .split("a in")
+        .map(|part| {
+            number += 1;
+            format!("{part}a{number} in")
+        })
+        .collect();
+    let error = fault(&format!(
+        "{HEAD}allow if {{ {}true }}",
+        loops.trim_end_matches("a301 in")
+    ));
+    assert!(error.message.contains("too deep"), "{error}");
+    let (open, close) = ("[x | x := ".repeat(9), "]".repeat(9));
+    let chain: String = (0..28)
+        .map(|n| format!("r{n} := {open}r{}{close}\n", n + 1))
+        .collect();
+    let error = fault(&format!("{HEAD}allow if r0\n{chain}r28 := 1\n"));
+    assert!(error.message.contains("too deep"), "{error}");
     fault(&format!(
         "{HEAD}allow if \"{}\" == input",
         "x".repeat(300 * 1024)

@@ -40,11 +40,13 @@ impl Kind {
     }
 
     pub(super) fn list_of(element: Type) -> Self {
-        Self::Array(Vec::new(), Some(Box::new(element)))
+        let rest = (!element.is_never()).then(|| Box::new(element));
+        Self::Array(Vec::new(), rest)
     }
 
     pub(super) fn map_of(key: Type, value: Type) -> Self {
-        Self::Object(BTreeMap::new(), Some(Box::new((key, value))))
+        let known = !key.is_never() && !value.is_never();
+        Self::Object(BTreeMap::new(), known.then(|| Box::new((key, value))))
     }
 
     pub(super) fn set_of(element: Type) -> Self {

@@ -69,7 +69,9 @@ fn argument(
     value: &Value,
 ) -> Result<(), Why> {
     let (kind, printed) = match value {
-        Value::Number(number) if i64::try_from(*number).is_err() => return Err(Why::Number),
+        Value::Number(number) if directive == 's' && i64::try_from(*number).is_err() => {
+            return Err(Why::Number);
+        }
         Value::Number(number) => ("int64", number.to_string()),
         Value::String(text) => {
             call.budget.text(text.len())?;

@@ -70,7 +70,12 @@ impl Compiler<'_> {
             for statement in waiting {
                 let (mark, length) = (locals.mark(), steps.len());
                 self.attempt(statement.place)?;
-                match self.statement(locals, statement, steps) {
+                // Each loop goes through all that follows it.
+                let loops = steps.iter().filter(|step| loops(step)).count();
+                let compiled = self.deeper(1 + loops, statement.place, |own| {
+                    own.statement(locals, statement, steps)
+                });
+                match compiled {
                     Ok(()) => {}
                     Err(fault @ Fault::Unbound(..)) => {
                         locals.back_to(&mark);
@@ -107,6 +112,12 @@ impl Compiler<'_> {
     ) -> Result<(), Fault> {
         if statement.with.is_empty() {
             return self.literal(locals, statement, steps);
+        }
+        if let Literal::Expression(Expression::Term(term)) = &statement.literal
+            && matches!(term.kind, TermKind::Scalar(_))
+        {
+            // OPA 1.22 drops `true with ...` where it is a whole body.
+            return refuse(term.place, "`with` at a constant is not available here");
         }
         let mut changes = Vec::new();
         for (_, path, value) in &statement.with {
@@ -280,6 +291,10 @@ impl Compiler<'_> {
         });
         Ok(())
     }
+}
+
+fn loops(step: &Step) -> bool {
+    matches!(step, Step::Scan { .. } | Step::With { .. })
 }
 
 /// Names of `some`, `some ... in` and `:=` belong to the body; each is declared once, and before

@@ -7,7 +7,7 @@
 use super::{Compiler, Fault, refuse, scope::Locals};
 use crate::rego::{
     program::{Expression, Pattern, Step},
-    syntax::{Expression as Syntax, Operator},
+    syntax::{Expression as Syntax, Operator, TermKind},
     types::Type,
 };
 
@@ -19,6 +19,13 @@ impl Compiler<'_> {
         steps: &mut Vec<Step>,
     ) -> Result<(), Fault> {
         let inner = match expression {
+            // OPA 1.22 drops `not true` where it is a whole body, which should never hold.
+            Syntax::Term(term) if matches!(term.kind, TermKind::Scalar(_)) => {
+                return refuse(
+                    term.place,
+                    "the negation of a constant is not available here",
+                );
+            }
             Syntax::Term(term) => self.term(locals, term, steps, false)?.0,
             Syntax::Unify(left, right) => {
                 let (one, of_one) = self.term(locals, left, steps, false)?;

@@ -33,7 +33,11 @@ impl<'m> Compiler<'m> {
     /// Compiles a rule when it is first needed. The type is of its value, or of its result.
     pub(super) fn rule(&mut self, id: RuleId, place: Place) -> Result<Type, Fault> {
         match self.states.get(id) {
-            Some(State::Done(_, of)) => return Ok(of.clone()),
+            Some(State::Done(_, of)) => {
+                let of = of.clone();
+                let height = self.heights.get(&id).copied().unwrap_or(0);
+                return self.deeper(height, place, |_| Ok(of));
+            }
             Some(State::Begun) => {
                 let name = self.groups.get(id).map_or("", |group| group.name);
                 return refuse(place, format!("recursion: {name} depends on itself"));
@@ -52,7 +56,16 @@ impl<'m> Compiler<'m> {
             .groups
             .get(id)
             .map_or_else(Vec::new, |group| group.rules.clone());
-        let (body, of) = self.group(id, &rules)?;
+        let around = (
+            std::mem::take(&mut self.depth),
+            std::mem::take(&mut self.height),
+        );
+        let compiled = self.group(id, &rules);
+        let height = self.height + 2;
+        self.heights.insert(id, height);
+        (self.depth, self.height) = around;
+        let (body, of) = compiled?;
+        self.deeper(height, place, |_| Ok(()))?;
         self.chain -= 1;
         self.set(id, State::Done(body, of.clone()));
         Ok(of)

@@ -162,6 +162,27 @@ impl Locals {
         }
     }
 
+    /// OPA knows no type of a comprehension of arguments, which then has no elements for it.
+    pub(super) fn of_elements(&self, head: &Expression, of: Type) -> Type {
+        match self.has_argument(head) {
+            true => Type::NEVER,
+            false => of,
+        }
+    }
+
+    fn has_argument(&self, value: &Expression) -> bool {
+        match value {
+            Expression::Slot(slot) => self.variables.get(*slot).is_some_and(|own| own.scope == 1),
+            Expression::Array(items) | Expression::Set(items) => {
+                items.iter().any(|item| self.has_argument(item))
+            }
+            Expression::Object(fields) => fields
+                .iter()
+                .any(|(key, item)| self.has_argument(key) || self.has_argument(item)),
+            _ => false,
+        }
+    }
+
     /// What an argument of this form must be, all of it.
     pub(super) fn demands(&self, pattern: &Pattern) -> Vec<Type> {
         match pattern {

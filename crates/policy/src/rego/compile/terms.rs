@@ -21,6 +21,18 @@ impl Compiler<'_> {
         steps: &mut Vec<Step>,
         scan: bool,
     ) -> Result<Typed, Fault> {
+        self.deeper(1, term.place, |own| {
+            own.shallow_term(locals, term, steps, scan)
+        })
+    }
+
+    fn shallow_term(
+        &mut self,
+        locals: &mut Locals,
+        term: &Term,
+        steps: &mut Vec<Step>,
+        scan: bool,
+    ) -> Result<Typed, Fault> {
         match &term.kind {
             TermKind::Scalar(value) => Ok((Expression::Constant(value.clone()), Type::of(value))),
             TermKind::Variable(name) => self.variable(locals, term.place, name),
@@ -339,10 +351,12 @@ impl Compiler<'_> {
         let (made, of) = match &term.kind {
             TermKind::ArrayComprehension(head, body) => {
                 let (steps, (head, of)) = self.closure(locals, head, body)?;
+                let of = locals.of_elements(&head, of);
                 (Comprehension::Array(steps, head), Kind::list_of(of))
             }
             TermKind::SetComprehension(head, body) => {
                 let (steps, (head, of)) = self.closure(locals, head, body)?;
+                let of = locals.of_elements(&head, of);
                 (Comprehension::Set(steps, head), Kind::set_of(of))
             }
             TermKind::ObjectComprehension(key, value, body) => {
@@ -351,7 +365,9 @@ impl Compiler<'_> {
                         let key = own.term(locals, key, steps, true)?;
                         Ok((key, own.term(locals, value, steps, true)?))
                     })?;
-                let of = Kind::map_of(key.1, value.1);
+                let of_key = locals.of_elements(&key.0, key.1);
+                let of_value = locals.of_elements(&value.0, value.1);
+                let of = Kind::map_of(of_key, of_value);
                 (Comprehension::Object(steps, key.0, value.0), of)
             }
             _ => return refuse(term.place, "this term is not available here"),

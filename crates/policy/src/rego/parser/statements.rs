@@ -68,12 +68,7 @@ impl Parser {
         }
         if self.token().is_name("not") {
             self.at += 1;
-            if self.token().is("{") {
-                return self.fault(
-                    "`not {` is not available here: OPA reads it as a set or as a body, by its \
-                     imports; make a rule of the body and negate that",
-                );
-            }
+            // Without `import future.keywords.not`, which is refused, braces are a set or object.
             return Ok(Literal::Not(self.expression()?));
         }
         self.expression().map(Literal::Expression)

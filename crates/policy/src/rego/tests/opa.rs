@@ -23,6 +23,8 @@ pub(super) enum Answer {
     Refused(String),
     /// The values of its rules, without those that are undefined; `None` for an error.
     Rules(Option<Json>),
+    /// A fault of OPA itself, which happens with some orders of statements.
+    Fault,
 }
 
 impl Opa {
@@ -83,6 +85,9 @@ impl Opa {
             "application/json",
             &question,
         );
+        if body.contains("eval_internal_error") {
+            return Answer::Fault;
+        }
         if status != 200 {
             return Answer::Rules(None);
         }
