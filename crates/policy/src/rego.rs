@@ -17,18 +17,23 @@ mod verdict;
 
 pub use fault::RegoError;
 
-pub(crate) use limits::Stop;
+pub(crate) use limits::{Effort, Stop, Why};
 pub(crate) use verdict::Verdict;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use self::{
+    limits::Budget,
     machine::Machine,
     program::{Program, RuleId},
     value::{Object, Value},
 };
 use crate::decision::Request;
 
+/// The deepest program that runs on the stack of any thread.
+const ANY_STACK: usize = 60;
+/// A stack for the deepest that is compiled.
+const LARGE_STACK: usize = 64 * 1024 * 1024;
 /// The package of a policy.
 const PACKAGE: [&str; 2] = ["renkei", "authz"];
 
@@ -83,7 +88,7 @@ impl RegoModule {
     /// When the text is not Rego, is of another package, declares neither `allow` nor `deny`, or
     /// has something in it that is not available here.
     pub fn compile(name: &str, text: &str) -> Result<Self, RegoError> {
-        let module = parser::parse(text)?;
+        let module = on_large_stack(|| parser::parse(text)).ok_or_else(no_thread)??;
         let (place, package) = &module.package;
         if *package != PACKAGE {
             let found = package.join(".");
@@ -113,9 +118,31 @@ impl RegoModule {
     }
 
     /// Asks `deny`, then, if the answer matters, `allow`.
-    pub(crate) fn evaluate(&self, request: &Request<'_>, ask_allow: bool) -> Result<Verdict, Stop> {
+    pub(crate) fn evaluate(
+        &self,
+        request: &Request<'_>,
+        ask_allow: bool,
+        effort: Effort,
+    ) -> Result<Verdict, Stop> {
         let document = input::document(request);
-        let mut machine = Machine::new(&self.program, document, now());
+        let (now, budget) = (now(), Budget::new(effort));
+        if self.program.height <= ANY_STACK {
+            return self.verdict(
+                Machine::new(&self.program, document, now, budget),
+                ask_allow,
+            );
+        }
+        match effort {
+            Effort::Brief => Err(Why::Steps.into()),
+            Effort::Full => {
+                let machine = Machine::new(&self.program, document, now, budget);
+                let done = on_large_stack(|| self.verdict(machine, ask_allow));
+                done.unwrap_or_else(|| Err(Why::Thread.into()))
+            }
+        }
+    }
+
+    fn verdict(&self, mut machine: Machine<'_>, ask_allow: bool) -> Result<Verdict, Stop> {
         if let Some(deny) = self.deny
             && let Some(message) = verdict::denial(machine.ask(deny)?.as_ref())?
         {
@@ -130,6 +157,25 @@ impl RegoModule {
             false => Verdict::Undecided,
         })
     }
+}
+
+/// Runs deep work where there is room for it; nothing if the system has no thread left.
+fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().name("policy".to_owned());
+        let thread = builder
+            .stack_size(LARGE_STACK)
+            .spawn_scoped(scope, work)
+            .ok()?;
+        match thread.join() {
+            Ok(done) => Some(done),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn no_thread() -> RegoError {
+    RegoError::new(1, 1, "the system has no thread left to read this with")
 }
 
 /// Nanoseconds since 1970, which rules may ask for.

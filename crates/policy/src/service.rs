@@ -7,7 +7,7 @@ use renkei_spiffe::SpiffeId;
 use crate::{
     MethodRules,
     decision::{Decision, Operation, Request, RuleKind},
-    rego::{RegoModule, Stop, Verdict},
+    rego::{Effort, RegoModule, Stop, Verdict, Why},
 };
 
 /// Decides who may use one service. Cheap to share between threads behind an `Arc`.
@@ -42,41 +42,78 @@ impl ServicePolicy {
     }
 
     /// Decides. A request for another service is denied.
+    ///
+    /// This may take some tens of milliseconds, if the rules are made to.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
+        match self.decide_with(request, Effort::Full) {
+            Ok(decision) => decision,
+            Err(stop) => self.stopped(&stop),
+        }
+    }
+
+    /// Decides if that takes a fraction of a millisecond at most; else there is no decision yet.
+    pub fn decide_briefly(&self, request: &Request<'_>) -> Option<Decision> {
+        match self.decide_with(request, Effort::Brief) {
+            Ok(decision) => Some(decision),
+            Err(stop) if stop.why() == Why::Steps => None,
+            Err(stop) => Some(self.stopped(&stop)),
+        }
+    }
+
+    /// The answer where none came in time, for a `reason` outside of the rules.
+    pub fn undecided(&self, reason: &str) -> Decision {
+        let name = self.rego.as_ref().map_or("the policy", RegoModule::name);
+        denied(
+            &format!("policy {name}"),
+            RuleKind::Policy,
+            format!("{name} did not come to a decision: {reason}"),
+        )
+    }
+
+    fn stopped(&self, stop: &Stop) -> Decision {
+        self.undecided(&stop.to_string())
+    }
+
+    fn decide_with(&self, request: &Request<'_>, effort: Effort) -> Result<Decision, Stop> {
         if *request.service != self.service {
             let reason = format!(
                 "the policy of {} says nothing about {}",
                 self.service.short(),
                 request.service.short()
             );
-            return denied("default deny", RuleKind::Default, reason);
+            return Ok(denied("default deny", RuleKind::Default, reason));
         }
-        let caller = self.decide_caller(request);
-        match (&self.methods, request.operation) {
+        let caller = self.decide_caller(request, effort)?;
+        Ok(match (&self.methods, request.operation) {
             (Some(methods), Operation::Http { method, path }) if caller.allowed => {
                 let rule = methods.find(request.peer, method, path);
                 self.by_method(request, rule.map(ToString::to_string))
             }
             _ => caller,
-        }
+        })
     }
 
     /// Everything but the rules by method.
-    fn decide_caller(&self, request: &Request<'_>) -> Decision {
+    fn decide_caller(&self, request: &Request<'_>, effort: Effort) -> Result<Decision, Stop> {
         let listed = self.allow.contains(request.peer);
         match &self.rego {
-            Some(rego) => self.with_rego(rego, request, listed),
-            None if listed => self.listed(request),
-            None => self.unlisted(request),
+            Some(rego) => self.with_rego(rego, request, listed, effort),
+            None if listed => Ok(self.listed(request)),
+            None => Ok(self.unlisted(request)),
         }
     }
 
-    fn with_rego(&self, rego: &RegoModule, request: &Request<'_>, listed: bool) -> Decision {
+    fn with_rego(
+        &self,
+        rego: &RegoModule,
+        request: &Request<'_>,
+        listed: bool,
+        effort: Effort,
+    ) -> Result<Decision, Stop> {
         let rule = format!("policy {}", rego.name());
-        match rego.evaluate(request, !listed) {
-            Err(error) => denied(&rule, RuleKind::Policy, failure(rego.name(), &error)),
-            Ok(Verdict::Denied(message)) => denied(&rule, RuleKind::Policy, message),
-            Ok(Verdict::Allowed) => {
+        Ok(match rego.evaluate(request, !listed, effort)? {
+            Verdict::Denied(message) => denied(&rule, RuleKind::Policy, message),
+            Verdict::Allowed => {
                 let (peer, service) = (request.peer.short(), self.service.short());
                 let reason = format!("{} lets {peer} use {service}", rego.name());
                 Decision {
@@ -86,13 +123,13 @@ impl ServicePolicy {
                     reason,
                 }
             }
-            Ok(Verdict::Undecided) if listed => self.listed(request),
-            Ok(Verdict::Undecided) => {
+            Verdict::Undecided if listed => self.listed(request),
+            Verdict::Undecided => {
                 let mut decision = self.unlisted(request);
                 decision.reason = format!("{}, nor does {} let it", decision.reason, rego.name());
                 decision
             }
-        }
+        })
     }
 
     fn listed(&self, request: &Request<'_>) -> Decision {
@@ -128,10 +165,6 @@ impl ServicePolicy {
             }
         }
     }
-}
-
-fn failure(module: &str, stop: &Stop) -> String {
-    format!("{module} did not come to a decision: {stop}")
 }
 
 fn denied(rule: &str, kind: RuleKind, reason: String) -> Decision {

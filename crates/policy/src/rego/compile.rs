@@ -16,7 +16,7 @@ mod terms;
 use std::collections::BTreeMap;
 
 use super::{
-    RegoError,
+    RegoError, no_thread, on_large_stack,
     program::{Program, RuleId},
     syntax::{Import, Module, Place, Rule},
     types::Type,
@@ -34,12 +34,17 @@ const MAX_ATTEMPTS: usize = 200_000;
 /// Compiles the rules called `roots` and all that they refer to; then the rest, so that every
 /// fault of the text is found.
 pub(super) fn compile(module: &Module, base: &Value) -> Result<(Program, Names), RegoError> {
+    on_large_stack(|| compile_here(module, base)).ok_or_else(no_thread)?
+}
+
+fn compile_here(module: &Module, base: &Value) -> Result<(Program, Names), RegoError> {
     let mut compiler = Compiler::new(module, base)?;
     for id in 0..compiler.groups.len() {
         let place = compiler.place_of(id);
         compiler.rule(id, place).map_err(RegoError::from)?;
     }
     let mut program = Program {
+        height: compiler.heights.values().copied().max().unwrap_or(0),
         rules: Vec::new(),
         patterns: compiler.patterns,
     };
@@ -120,6 +125,8 @@ struct Compiler<'m> {
     /// How deep this part of a rule is in it, and the deepest part so far.
     depth: usize,
     height: usize,
+    /// The same through all rules whose compilation has begun: the compiler's own depth.
+    live: usize,
     heights: BTreeMap<RuleId, usize>,
 }
 
@@ -163,6 +170,7 @@ impl<'m> Compiler<'m> {
             attempts: 0,
             depth: 0,
             height: 0,
+            live: 0,
             heights: BTreeMap::new(),
         })
     }
@@ -174,17 +182,18 @@ impl<'m> Compiler<'m> {
         place: Place,
         compile: impl FnOnce(&mut Self) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let before = self.depth;
+        let before = (self.depth, self.live);
         self.depth += by;
+        self.live += by;
         self.height = self.height.max(self.depth);
-        if self.height > MAX_HEIGHT {
+        if self.height.max(self.live) > MAX_HEIGHT {
             return refuse(
                 place,
                 "rules, bodies and terms are too deep within one another",
             );
         }
         let compiled = compile(self);
-        self.depth = before;
+        (self.depth, self.live) = before;
         compiled
     }
 

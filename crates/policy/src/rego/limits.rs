@@ -13,6 +13,8 @@ use super::value::Value;
 
 /// Steps of one evaluation.
 const MAX_STEPS: usize = 400_000;
+/// Steps of an evaluation in place, a fraction of a millisecond.
+const BRIEF_STEPS: usize = 4_000;
 /// Bytes of all values that one evaluation makes, those that it drops again included.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of one string that is made.
@@ -49,6 +51,9 @@ pub(crate) enum Why {
     /// A number grew too large.
     #[error("a number was beyond {MAX_NUMBER}")]
     Number,
+    /// The rules are too deep for the stack of any thread, and there was no other.
+    #[error("the system had no thread left")]
+    Thread,
     /// As in OPA, two values at once are an error.
     #[error("it had two values at once")]
     Conflict,
@@ -67,8 +72,7 @@ impl Stop {
         self
     }
 
-    #[cfg(test)]
-    pub(super) fn why(&self) -> Why {
+    pub(crate) fn why(&self) -> Why {
         self.why
     }
 }
@@ -80,16 +84,25 @@ pub(super) struct Budget {
     bytes: usize,
 }
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self {
-            steps: MAX_STEPS,
-            bytes: MAX_BYTES,
-        }
-    }
+/// How much work a decision may take before it ends without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// So little that it stops nothing else.
+    Brief,
+    Full,
 }
 
 impl Budget {
+    pub(super) fn new(effort: Effort) -> Self {
+        Self {
+            steps: match effort {
+                Effort::Brief => BRIEF_STEPS,
+                Effort::Full => MAX_STEPS,
+            },
+            bytes: MAX_BYTES,
+        }
+    }
+
     pub(super) fn spend(&mut self, steps: usize) -> Result<(), Why> {
         self.steps = self.steps.checked_sub(steps).ok_or(Why::Steps)?;
         Ok(())

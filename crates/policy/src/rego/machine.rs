@@ -35,13 +35,13 @@ pub(super) struct Machine<'p> {
 }
 
 impl<'p> Machine<'p> {
-    pub(super) fn new(program: &'p Program, input: Value, now: i64) -> Self {
+    pub(super) fn new(program: &'p Program, input: Value, now: i64, budget: Budget) -> Self {
         Self {
             known: vec![None; program.rules.len()],
             program,
             input,
             now,
-            budget: Budget::default(),
+            budget,
         }
     }
 

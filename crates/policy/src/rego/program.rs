@@ -10,6 +10,8 @@ pub(super) type Slot = usize;
 
 #[derive(Debug, Default)]
 pub(super) struct Program {
+    /// How deep the evaluation may go, in terms, bodies, loops and rules.
+    pub(super) height: usize,
     pub(super) rules: Vec<Rule>,
     pub(super) patterns: super::patterns::Patterns,
 }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use renkei_spiffe::SpiffeId;
 
-use super::{limits::Why, *};
+use super::*;
 
 mod agreement;
 mod conformance;
@@ -37,6 +37,7 @@ fn ask_from(module: &RegoModule, peer: &str, source: Option<&str>) -> Result<Ver
             source,
         },
         true,
+        Effort::Full,
     )
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     builtins,
-    limits::{Budget, Stop},
+    limits::{Budget, Effort, Stop},
     value::Value,
 };
 
@@ -21,7 +21,7 @@ pub(crate) enum Verdict {
 /// it plainly says that there is nothing to deny.
 pub(super) fn denial(deny: Option<&Value>) -> Result<Option<String>, Stop> {
     let mut message = String::new();
-    let mut budget = Budget::default();
+    let mut budget = Budget::new(Effort::Full);
     let mut add = |value: &Value| -> Result<(), Stop> {
         if !message.is_empty() {
             message.push_str("; ");

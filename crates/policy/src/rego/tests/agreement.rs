@@ -3,7 +3,14 @@
 use serde_json::{Map, Value as Json};
 
 use super::{
-    super::{compile::compile, input, limits::Why, machine::Machine, parser::parse, value::Value},
+    super::{
+        compile::compile,
+        input,
+        limits::{Budget, Effort, Why},
+        machine::Machine,
+        parser::parse,
+        value::Value,
+    },
     conformance::shown,
     id,
     opa::{Answer, Opa},
@@ -64,7 +71,7 @@ pub(super) fn compare(opa: &Opa, text: &str, inputs: &[Value]) -> Result<Fate, S
     let answers = opa.ask(text, &questions);
     let mut stricter = false;
     for (input, answer) in inputs.iter().zip(answers) {
-        let mut machine = Machine::new(&program, input.clone(), 0);
+        let mut machine = Machine::new(&program, input.clone(), 0, Budget::new(Effort::Full));
         let mut own = Some(Map::new());
         for (name, id) in &names {
             if !program.has_value(*id) {

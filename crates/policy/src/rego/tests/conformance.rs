@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 
 use super::super::{
     compile::compile,
+    limits::{Budget, Effort},
     machine::Machine,
     parser::parse,
     value::{Object, Value},
@@ -183,7 +184,7 @@ impl Case {
         let Some(id) = name.and_then(|name| names.get(name)).copied() else {
             return Outcome::NotCarried;
         };
-        let answer = Machine::new(&program, input, 0).ask(id);
+        let answer = Machine::new(&program, input, 0, Budget::new(Effort::Full)).ask(id);
         let answer = match answer {
             Err(_) if wants_error => return Outcome::FailsAsWanted,
             Err(stop) => return Outcome::FailsWhenAsked(stop.to_string()),
