@@ -1,83 +1,8 @@
 //! The federation file: handed out once, out of band, and the same at every member. It holds the
 //! keys that everything else of a federation is verified by.
 
+mod file;
 mod read;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::{Path, PathBuf},
-};
-
-use renkei_spiffe::TrustDomain;
-use serde::Serialize;
-use url::Url;
-
-use crate::Faults;
-
-/// An Ed25519 public key, as its 32 bytes.
-pub type Key = [u8; 32];
-
-/// A federation, as its file describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FederationFile {
-    /// Its name, for people.
-    pub name: String,
-    /// The name of its log: the first line of checkpoints.
-    pub origin: String,
-    /// The key that signs checkpoints.
-    pub log_key: Key,
-    /// The keys of whoever admits members; never empty.
-    pub registrar: Vec<Key>,
-    /// How many of them must sign an admission.
-    pub registrar_threshold: usize,
-    /// How many witnesses must have cosigned a checkpoint.
-    pub quorum: usize,
-    /// The witnesses' keys, by the trust domain of their site.
-    pub witnesses: BTreeMap<TrustDomain, Key>,
-    /// Where the log is read, the first that answers first; never empty.
-    pub mirrors: Vec<Mirror>,
-}
-
-/// A copy of the log, or the registry itself.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mirror {
-    /// An HTTP server.
-    Url(Url),
-    /// A folder.
-    Folder(PathBuf),
-}
-
-impl Mirror {
-    /// From a URL or the name of a folder, or why it is neither.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        read::mirror(text).map_err(|wrong| wrong.message)
-    }
-}
-
-impl fmt::Display for Mirror {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(url) => url.fmt(f),
-            Self::Folder(path) => path.display().fmt(f),
-        }
-    }
-}
-
-impl FederationFile {
-    /// Takes relative paths to start at `base`, the folder of the federation file.
-    pub fn resolve_paths(&mut self, base: &Path) {
-        for mirror in &mut self.mirrors {
-            if let Mirror::Folder(path) = mirror {
-                *path = base.join(&*path);
-            }
-        }
-    }
-}
-
-/// Parses and checks a federation file. `name` is what faults call the file.
-pub fn parse_federation(name: &str, text: &str) -> Result<FederationFile, Faults> {
-    read::read(name, text)
-}
+pub use file::{FederationFile, Key, Mirror};
+pub use read::parse_federation;

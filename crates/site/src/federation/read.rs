@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use renkei_spiffe::TrustDomain;
-use url::Url;
 
-use super::{FederationFile, Key, Mirror};
+use super::file::{FederationFile, Key, Mirror};
 use crate::{
     Faults, Place,
     read::{Entry, Fields, Reader, Wrong, no_later_keys, required, tree, values},
@@ -24,7 +23,8 @@ const REGISTRAR: &[&str] = &["keys", "threshold"];
 const WITNESSES: &[&str] = &["quorum", "keys"];
 const KEY: &str = "an Ed25519 public key is 44 characters of base64; `renkei federation` prints it";
 
-pub(super) fn read(name: &str, text: &str) -> Result<FederationFile, Faults> {
+/// Parses and checks a federation file. `name` is what faults call the file.
+pub fn parse_federation(name: &str, text: &str) -> Result<FederationFile, Faults> {
     let (root, mut reader) = tree(name, text, "federation file")?;
     let of = Entry {
         key: "the federation file",
@@ -228,44 +228,11 @@ fn mirrors(reader: &mut Reader, fields: &Fields<'_>) -> Vec<Mirror> {
     let before = reader.faults.len();
     let mut mirrors = Vec::new();
     for node in reader.items(entry, "URL or FOLDER") {
-        mirrors.extend(reader.scalar(node, "a mirror", "URL or FOLDER", mirror));
+        mirrors.extend(reader.scalar(node, "a mirror", "URL or FOLDER", Mirror::read));
     }
     if mirrors.is_empty() && reader.faults.len() == before {
         let hint = format!("write `mirrors: {example}`");
         reader.fault(entry.place, "a federation needs a mirror to read", hint);
     }
     mirrors
-}
-
-pub(super) fn mirror(text: &str) -> Result<Mirror, Wrong> {
-    if !text.contains("://") {
-        return values::path(text).map(Mirror::Folder);
-    }
-    let hint = "write https://HOST:PORT/PATH/, or the name of a folder";
-    let bad = |why: &str| {
-        Err(Wrong::new(
-            format!("this is not the URL of a mirror: {why}"),
-            hint,
-        ))
-    };
-    match Url::parse(text) {
-        Err(error) => bad(&error.to_string()),
-        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-            bad("its scheme is not https or http")
-        }
-        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            bad("it has user information")
-        }
-        Ok(url) if url.query().is_some() || url.fragment().is_some() => {
-            bad("it has a query or a fragment")
-        }
-        Ok(mut url) => {
-            // The files lie below it.
-            if !url.path().ends_with('/') {
-                let path = format!("{}/", url.path());
-                url.set_path(&path);
-            }
-            Ok(Mirror::Url(url))
-        }
-    }
 }

@@ -6,7 +6,7 @@ use renkei_spiffe::TrustDomain;
 
 use super::{
     fields::{Fields, Reader, Wrong},
-    remember, values,
+    values,
 };
 use crate::{Federated, Item, Peer};
 
@@ -26,7 +26,7 @@ pub(super) fn read(
         }
         return None;
     };
-    remember(reader, Item::Federation, entry.value.place);
+    reader.remember(Item::Federation, entry.value.place);
     let path = reader.field(entry, "intercloud.yaml", values::path)?;
     Some(Federated {
         path,

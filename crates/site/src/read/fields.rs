@@ -62,6 +62,11 @@ impl Reader {
         }
     }
 
+    /// Notes where an item of the file is written.
+    pub(super) fn remember(&mut self, item: Item, place: Place) {
+        self.places.insert(item, place);
+    }
+
     pub(crate) fn fault(
         &mut self,
         place: Place,
@@ -219,4 +224,25 @@ fn unknown_key(key: &str, known: &[&'static str]) -> Wrong {
         None => format!("the keys here are {}", known.join(", ")),
     };
     Wrong::new(format!("unknown key `{key}`"), hint)
+}
+
+pub(crate) fn no_later_keys(_: &str) -> Option<Wrong> {
+    None
+}
+
+/// A field that must be there.
+pub(crate) fn required<T>(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    key: &str,
+    example: &str,
+    read: impl FnOnce(&str) -> Result<T, Wrong>,
+) -> Option<T> {
+    match fields.get(key) {
+        Some(entry) => reader.field(entry, example, read),
+        None => {
+            reader.missing(fields, key, example);
+            None
+        }
+    }
 }

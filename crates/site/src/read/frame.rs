@@ -5,8 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use renkei_spiffe::TrustDomain;
 
 use super::{
-    fields::{Entry, Fields, Reader, Wrong},
-    remember, values,
+    fields::{Entry, Fields, Reader, no_later_keys, required},
+    values,
 };
 use crate::{BundleEndpoint, Host, HostPort, Item, Lifetimes, Place, schema::keys};
 
@@ -51,27 +51,6 @@ pub(crate) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Frame {
     }
 }
 
-pub(crate) fn no_later_keys(_: &str) -> Option<Wrong> {
-    None
-}
-
-/// A field that must be there.
-pub(crate) fn required<T>(
-    reader: &mut Reader,
-    fields: &Fields<'_>,
-    key: &str,
-    example: &str,
-    read: impl FnOnce(&str) -> Result<T, Wrong>,
-) -> Option<T> {
-    match fields.get(key) {
-        Some(entry) => reader.field(entry, example, read),
-        None => {
-            reader.missing(fields, key, example);
-            None
-        }
-    }
-}
-
 fn trust_domain(reader: &mut Reader, fields: &Fields<'_>) -> Option<TrustDomain> {
     let name = required(
         reader,
@@ -81,7 +60,7 @@ fn trust_domain(reader: &mut Reader, fields: &Fields<'_>) -> Option<TrustDomain>
         values::trust_domain,
     )?;
     let entry = fields.get("trust_domain")?;
-    remember(reader, Item::TrustDomain, entry.value.place);
+    reader.remember(Item::TrustDomain, entry.value.place);
     Some(name)
 }
 
@@ -89,7 +68,7 @@ fn gateway(reader: &mut Reader, of: Entry<'_>) -> Option<WrittenGateway> {
     let example = "{listen: 0.0.0.0:8443, advertise: gw.osaka.example:8443}";
     let fields = reader.fields(of, keys::GATEWAY, example, no_later_keys);
     if let Some(entry) = fields.get("listen") {
-        remember(reader, Item::GatewayListen, entry.value.place);
+        reader.remember(Item::GatewayListen, entry.value.place);
     }
     if let Some(entry) = fields.get("via") {
         return gateway_via(reader, &fields, entry);
@@ -122,7 +101,7 @@ fn gateway_via(
     entry: Entry<'_>,
 ) -> Option<WrittenGateway> {
     let via = reader.field(entry, "hokkaido.example", values::trust_domain);
-    remember(reader, Item::GatewayVia, entry.value.place);
+    reader.remember(Item::GatewayVia, entry.value.place);
     let listen = match fields.get("listen") {
         Some(entry) => Some(reader.field(entry, "0.0.0.0:8443", values::listen)?),
         None => None,
@@ -153,7 +132,7 @@ fn bundle_endpoint(reader: &mut Reader, of: Entry<'_>) -> Option<BundleEndpoint>
         ("key", Item::BundleEndpointKey),
     ] {
         if let Some(entry) = fields.get(field) {
-            remember(reader, item, entry.value.place);
+            reader.remember(item, entry.value.place);
         }
     }
     Some(BundleEndpoint {
@@ -164,7 +143,7 @@ fn bundle_endpoint(reader: &mut Reader, of: Entry<'_>) -> Option<BundleEndpoint>
 }
 
 fn admin(reader: &mut Reader, entry: Entry<'_>) -> Option<SocketAddr> {
-    remember(reader, Item::Admin, entry.value.place);
+    reader.remember(Item::Admin, entry.value.place);
     reader.field(entry, "127.0.0.1:9901", |text| {
         values::listen_locally(text, "metrics are for this node only")
     })

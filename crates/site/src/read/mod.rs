@@ -4,6 +4,7 @@
 //! site, which then never leaves this module. Faults that only follow from another fault are not
 //! reported: with the trust domain at fault, nobody can say which identities are foreign.
 
+mod context;
 mod federation;
 mod fields;
 mod frame;
@@ -13,6 +14,7 @@ mod methods;
 mod peers;
 mod services;
 mod topics;
+mod tree;
 pub(crate) mod values;
 mod workloads;
 
@@ -20,17 +22,18 @@ use std::collections::BTreeSet;
 
 use renkei_spiffe::{SpiffeId, TrustDomain};
 
+use self::{context::Context, tree::without_mark};
 use crate::{
-    Fault, Faults, Item, MAX_TEXT, Place, Site,
-    node::{self, Node, Value},
+    Faults, Place, Site,
+    node::{Node, Value},
     place::SourceMap,
     schema::keys,
     site::SERVER_PATH,
 };
 
 pub(crate) use self::{
-    fields::{Entry, Fields, Reader, Wrong},
-    frame::{no_later_keys, required},
+    fields::{Entry, Fields, Reader, Wrong, no_later_keys, required},
+    tree::tree,
 };
 
 /// Parses, checks and resolves a site file.
@@ -38,70 +41,6 @@ pub(crate) fn read(name: &str, text: &str) -> Result<Site, Faults> {
     let (root, reader) = tree(name, text, "site file")?;
     // A byte order mark would shift every place.
     read_root(&root, reader, name, without_mark(text))
-}
-
-fn without_mark(text: &str) -> &str {
-    text.strip_prefix('\u{feff}').unwrap_or(text)
-}
-
-/// The tree of a file and a reader of it.
-pub(crate) fn tree(name: &str, text: &str, what: &str) -> Result<(Node, Reader), Faults> {
-    let text = without_mark(text);
-    if text.len() > MAX_TEXT {
-        let mut faults = Faults::new(name, "");
-        let message = format!(
-            "the file has {} bytes; at most {MAX_TEXT} are read",
-            text.len()
-        );
-        faults.push(Place::START, message, format!("is this the {what}?"));
-        return Err(faults);
-    }
-    let mut faults = Faults::new(name, text);
-    match node::parse(text) {
-        Ok(root) => Ok((root, Reader::new(faults))),
-        Err(Fault {
-            place,
-            message,
-            hint,
-        }) => {
-            faults.push(place, message, hint);
-            Err(faults)
-        }
-    }
-}
-
-/// What is known of the site while the rest is read.
-struct Context<'a> {
-    own: Option<TrustDomain>,
-    peers: peers::Known,
-    services: BTreeSet<&'a str>,
-    workloads: BTreeSet<&'a str>,
-}
-
-impl Context<'_> {
-    /// `osaka.example` alone would be the site's own workload of that name; whoever writes it
-    /// means everybody at Osaka, and so must not get the one for the other.
-    fn is_no_trust_domain(&self, text: &str) -> Result<(), Wrong> {
-        let linked = |name: &TrustDomain| {
-            self.own.as_ref() == Some(name)
-                || self.peers.has_gateway.contains_key(name)
-                || self.may_be_a_member(name)
-        };
-        match TrustDomain::parse(text).ok().filter(linked) {
-            Some(name) => Err(Wrong::new(
-                format!("{name} names a whole trust domain"),
-                format!("write {name}/NAME for each identity"),
-            )),
-            None => Ok(()),
-        }
-    }
-
-    /// In a federation any DNS name may be a member's, unless something here has that name.
-    fn may_be_a_member(&self, name: &TrustDomain) -> bool {
-        let name = name.as_str();
-        let here = self.services.contains(name) || self.workloads.contains(name);
-        self.peers.incomplete && name.contains('.') && !here
-    }
 }
 
 fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<Site, Faults> {
@@ -194,38 +133,4 @@ fn names<'a>(of: Option<Entry<'a>>) -> BTreeSet<&'a str> {
             .collect(),
         _ => BTreeSet::new(),
     }
-}
-
-/// Reads an identity of the site's own trust domain or a peer's.
-fn linked_identity(
-    reader: &mut Reader,
-    node: &Node,
-    what: &str,
-    context: &Context<'_>,
-) -> Option<SpiffeId> {
-    let own = context.own.as_ref();
-    let example = "osaka.example/collector";
-    let id = reader.scalar(node, what, example, |text| {
-        context.is_no_trust_domain(text)?;
-        values::identity(text, own)
-    })??;
-    let td = id.trust_domain();
-    if own.is_some_and(|own| own != td) && !context.peers.contains(td) {
-        let near = context.peers.nearest(td);
-        let hint = match near {
-            Some(near) => format!("did you mean `{near}{}`?", id.path()),
-            None => {
-                format!("add `{td}: {{bundle: URL or FILE}}` to `peers`, or join its federation")
-            }
-        };
-        let message = format!("{td} is neither this site's trust domain nor a peer's");
-        reader.fault(node.place, message, hint);
-        return None;
-    }
-    Some(id)
-}
-
-/// Remembers where an item stands.
-fn remember(reader: &mut Reader, item: Item, place: Place) {
-    reader.places.insert(item, place);
 }

@@ -6,9 +6,8 @@ use renkei_spiffe::{SpiffeId, TrustDomain};
 use url::Url;
 
 use super::{
-    fields::{Entry, Fields, Reader, Wrong},
-    frame::{no_later_keys, required},
-    remember, values,
+    fields::{Entry, Fields, Reader, Wrong, no_later_keys, required},
+    values,
 };
 use crate::{
     BundleSource, HostPort, Item, Peer, node::Value, schema::keys, site::SERVER_PATH, suggest,
@@ -62,7 +61,7 @@ pub(super) fn read(
                 continue;
             }
         };
-        remember(reader, Item::Peer(name.clone()), entry.place);
+        reader.remember(Item::Peer(name.clone()), entry.place);
         let example = "{bundle: https://gw.osaka.example:8443/, bootstrap: osaka.json}";
         let fields = reader.fields(entry, keys::PEER, example, no_later_keys);
         known
@@ -119,7 +118,7 @@ fn bundle_source(
         None => SpiffeId::with_path(name.clone(), SERVER_PATH).ok(),
     };
     if let Some(entry) = fields.get("bundle") {
-        remember(reader, Item::PeerBundle(name.clone()), entry.value.place);
+        reader.remember(Item::PeerBundle(name.clone()), entry.value.place);
     }
     match required(reader, fields, "bundle", "URL or FILE", bundle)? {
         Written::File(path) => {
@@ -152,7 +151,7 @@ fn bundle_source(
 
 fn file(reader: &mut Reader, fields: &Fields<'_>, key: &str, item: Item) -> Option<PathBuf> {
     let entry = fields.get(key)?;
-    remember(reader, item, entry.value.place);
+    reader.remember(item, entry.value.place);
     reader.field(entry, "osaka.json", values::path)
 }
 

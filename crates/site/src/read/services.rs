@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use renkei_spiffe::SpiffeId;
 
 use super::{
-    Context,
+    context::{Context, linked_identity},
     fields::{Entry, Fields, Reader, Wrong},
-    linked_identity, methods, remember, topics, values,
+    methods, topics, values,
 };
 use crate::{HostPort, Item, Protocol, Service, Site, node::Value, schema::keys, suggest};
 
@@ -46,7 +46,7 @@ pub(super) fn need_gateway(reader: &mut Reader, of: Option<Entry<'_>>, has_gatew
 }
 
 fn service_id(reader: &mut Reader, of: Entry<'_>, context: &Context<'_>) -> Option<SpiffeId> {
-    remember(reader, Item::Service(of.key.to_owned()), of.place);
+    reader.remember(Item::Service(of.key.to_owned()), of.place);
     if let Err(wrong) = values::service_name(of.key) {
         reader.wrong(of.place, wrong);
         return None;
@@ -87,7 +87,7 @@ fn service(
     let response_timeout = response_timeout(reader, fields, protocol);
     let policy = match fields.get("policy") {
         Some(entry) => {
-            remember(reader, Item::Policy(name.to_owned()), entry.value.place);
+            reader.remember(Item::Policy(name.to_owned()), entry.value.place);
             reader.field(entry, "broker.rego", values::path).map(Some)
         }
         None => Some(None),
@@ -191,7 +191,7 @@ fn allow(
             reader.fault(node.place, message, "remove one of the two");
             continue;
         }
-        remember(reader, item, node.place);
+        reader.remember(item, node.place);
         allow.push(id);
     }
     allow

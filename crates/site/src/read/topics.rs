@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use renkei_spiffe::SpiffeId;
 
 use super::{
-    Context,
+    context::{Context, linked_identity},
     fields::{Entry, Fields, Reader, Wrong},
-    linked_identity,
 };
 use crate::{
     Protocol, TopicRights,

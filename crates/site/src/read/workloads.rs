@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use renkei_spiffe::SpiffeId;
 
 use super::{
-    Context,
-    fields::{Entry, Fields, Reader, Wrong},
-    frame::no_later_keys,
-    linked_identity, remember, values,
+    context::{Context, linked_identity},
+    fields::{Entry, Fields, Reader, Wrong, no_later_keys},
+    values,
 };
 use crate::{
     Item, Selector, SelectorError, Use, Workload,
@@ -52,7 +51,7 @@ pub(super) fn read(
 }
 
 fn workload_id(reader: &mut Reader, of: Entry<'_>, context: &Context<'_>) -> Option<SpiffeId> {
-    remember(reader, Item::Workload(of.key.to_owned()), of.place);
+    reader.remember(Item::Workload(of.key.to_owned()), of.place);
     if let Err(wrong) = values::workload_name(of.key) {
         reader.wrong(of.place, wrong);
         return None;
@@ -155,7 +154,7 @@ fn uses(
             reader.fault(entry.place, message, "remove one of the two");
             continue;
         }
-        remember(reader, item, entry.value.place);
+        reader.remember(item, entry.value.place);
         uses.extend(listen.map(|listen| Use { target, listen }));
     }
     uses
