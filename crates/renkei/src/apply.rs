@@ -6,7 +6,7 @@ use renkei_runtime::control::Client;
 use serde_json::Value;
 
 use crate::{
-    cli::{Output, SiteArgs},
+    arguments::{Output, SiteArgs},
     load::load,
     output, place, status,
 };

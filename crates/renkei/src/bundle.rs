@@ -10,11 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use crate::{
-    cli::{BundleShow, Output},
-    load::load,
-    output, place, provider, status,
-};
+use crate::{arguments::Output, cli::BundleShow, load::load, output, place, provider, status};
 
 /// Prints the bundle: as a table, or as the document itself.
 pub(crate) async fn show(args: &BundleShow, form: Output) -> miette::Result<ExitCode> {

@@ -5,11 +5,7 @@ use std::process::ExitCode;
 use renkei_site::{BundleSource, Site};
 use serde_json::json;
 
-use crate::{
-    cli::{self, Output},
-    load::load,
-    output, warnings,
-};
+use crate::{arguments::Output, cli, load::load, output, warnings};
 
 /// Exit status 2 with all faults, or 0 with an overview.
 pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use renkei_spiffe::TrustDomain;
 
-use crate::federation::{Federation, Registry};
+use crate::{
+    arguments::{Output, SiteArgs, StateArg},
+    federation::{Federation, Registry},
+};
 
 /// Links the services of independent sites: every site keeps its own certificate authority, every
 /// workload gets a SPIFFE identity, every connection is mutually authenticated and allowed by
@@ -30,12 +33,6 @@ A first site:
   renkei explain A B            why A may or may not reach B
 
 Exit status: 0 done; 1 it failed, or the answer is no; 2 the command line or the site file is wrong.";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    Text,
-    Json,
-}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -67,25 +64,6 @@ pub(crate) enum Command {
         /// For which shell.
         shell: clap_complete::Shell,
     },
-}
-
-/// Which site.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct SiteArgs {
-    /// The site file.
-    #[arg(value_name = "SITE.yaml", default_value = "site.yaml")]
-    pub(crate) file: PathBuf,
-    #[command(flatten)]
-    pub(crate) state: StateArg,
-}
-
-/// Where a site keeps its state.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct StateArg {
-    /// State folder: keys, database, sockets. Default: $STATE_DIRECTORY under systemd,
-    /// /var/lib/renkei/SITE for root, else $XDG_STATE_HOME/renkei/SITE.
-    #[arg(long = "state", value_name = "FOLDER", env = "RENKEI_STATE")]
-    pub(crate) folder: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

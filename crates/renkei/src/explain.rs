@@ -14,7 +14,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::{
-    cli::{self, Output},
+    arguments::Output,
+    cli,
     federation::Seen,
     links,
     load::{Loaded, load},

@@ -6,7 +6,7 @@ use miette::{MietteHandlerOpts, Report};
 use serde_json::{Value, json};
 use textwrap::{WordSeparator, WordSplitter};
 
-use crate::{cli::Output, load::LoadError, output};
+use crate::{arguments::Output, load::LoadError, output};
 
 /// Lines break at spaces only: a path or a command in a message can be copied whole.
 pub(crate) fn render_for_people() {

@@ -7,6 +7,7 @@
 
 mod allocator;
 mod apply;
+mod arguments;
 mod bundle;
 mod check;
 mod cli;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
-    cli::{Output, SiteArgs},
+    arguments::{Output, SiteArgs},
     federation::Seen,
     links,
     load::load,

@@ -18,10 +18,7 @@ use renkei_spiffe::X509Svid;
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 
-use crate::{
-    cli::{self, Output},
-    output, provider,
-};
+use crate::{arguments::Output, cli, output, provider};
 
 /// Fetches once and prints; with `--write` also puts PEM files into a folder.
 pub(crate) async fn show(args: &cli::SvidShow, form: Output) -> miette::Result<ExitCode> {

@@ -440,12 +440,12 @@ fn a_registry_that_is_gone_old_forging_or_of_two_tongues_changes_nothing() {
     let word = word.to_str().expect("UTF-8");
     let words = [identity.as_str().expect("identity"), "--out", word];
     founded.registrar("suspend", &sites[2], &words);
-    let mut heed = renkei();
-    heed.args(["federation", "heed", word, "--site"]);
-    heed.arg(osaka.file()).arg("--state").arg(osaka.state());
-    let heeded = run(&mut heed);
-    assert!(heeded.status.success(), "{}", said(&heeded));
-    wait_for("osaka heeds it", SOON, || {
+    let mut import = renkei();
+    import.args(["federation", "import-removal", word, "--site"]);
+    import.arg(osaka.file()).arg("--state").arg(osaka.state());
+    let imported = run(&mut import);
+    assert!(imported.status.success(), "{}", said(&imported));
+    wait_for("osaka applies it", SOON, || {
         let kyushu = member(osaka, "kyushu.example")?;
         kyushu["reason"]
             .as_str()?

@@ -36,11 +36,7 @@ use self::{
     sites::{DemoSite, Sites, Surroundings},
     view::View,
 };
-use crate::{
-    cli::{self, Output},
-    output,
-    status::Document,
-};
+use crate::{arguments::Output, cli, output, status::Document};
 
 /// How long the last records may take to arrive once the sources have ended.
 const TAIL: Duration = Duration::from_secs(30);

@@ -18,7 +18,7 @@ use super::{
     intruders::{Attempt, Verdict},
     pipeline::Progress,
 };
-use crate::{cli::Output, output, status::Document};
+use crate::{arguments::Output, output, status::Document};
 
 const BAR: usize = 30;
 

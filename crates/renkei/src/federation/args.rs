@@ -7,7 +7,7 @@ use renkei_federation::{Digest, PublicKey};
 use renkei_site::Mirror;
 use renkei_spiffe::TrustDomain;
 
-use crate::cli::{SiteArgs, StateArg};
+use crate::arguments::{SiteArgs, StateArg};
 
 const FOUND: &str = "\
 A federation of four, from nothing:
@@ -48,9 +48,9 @@ pub(crate) enum Federation {
     Withdraw(Withdraw),
     /// Hand signed statements in at the registry.
     Submit(Submit),
-    /// Heed a withdrawal, suspension or removal that reached this site beside the log, for example
+    /// Import a withdrawal, suspension or removal that reached this site beside the log, for example
     /// because the registry hides it.
-    Heed(Heed),
+    ImportRemoval(ImportRemoval),
     /// Show the federation as the running site sees it: who counts, and why the others do not.
     Status(SiteArgs),
     /// Replay a log without a running site, from a mirror, a registry or a stick.
@@ -235,7 +235,7 @@ pub(crate) struct Submit {
 #[command(after_help = "\
 It acts within a minute, at this site alone, if it is signed by whom it has to be. A statement that \
 would add trust is refused: such statements count through the log.")]
-pub(crate) struct Heed {
+pub(crate) struct ImportRemoval {
     /// A file with the signed statement, as `--out` writes it.
     pub(crate) statement: PathBuf,
     /// The site file.

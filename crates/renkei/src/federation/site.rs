@@ -23,9 +23,9 @@ use renkei_server::federation::{Own, new_key, read_key, witness_key, write_key};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
-use super::args::{Heed, Join, Renew};
+use super::args::{ImportRemoval, Join, Renew};
 use crate::{
-    cli::{Output, SiteArgs},
+    arguments::{Output, SiteArgs},
     load::load_site,
     output, place, provider,
 };
@@ -154,7 +154,7 @@ pub(super) fn renew(args: &Renew, form: Output) -> miette::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn heed(args: &Heed, form: Output) -> miette::Result<ExitCode> {
+pub(super) fn import_removal(args: &ImportRemoval, form: Output) -> miette::Result<ExitCode> {
     let site = load_site(&args.file)?;
     let state = place::state_folder(args.state.folder.as_deref(), &site.name);
     let name = || args.statement.display().to_string();
@@ -166,7 +166,7 @@ pub(super) fn heed(args: &Heed, form: Output) -> miette::Result<ExitCode> {
     match form {
         Output::Json => output::print_json(&json!({"kept": kept}))?,
         Output::Text => output::print(&format!(
-            "{} will heed it within a minute; it is kept as {}.\n",
+            "{} applies it within a minute; it is kept as {}.\n",
             site.trust_domain,
             kept.display()
         )),

@@ -8,9 +8,9 @@ use renkei_server::federation::{LogStatus, MemberStatus};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::{args::Verify, replay, show};
+use super::{args::Verify, log::replay, show};
 use crate::{
-    cli::{Output, SiteArgs},
+    arguments::{Output, SiteArgs},
     load::load_federation,
     output, status,
 };

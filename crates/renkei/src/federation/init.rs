@@ -22,7 +22,7 @@ use renkei_server::federation::{new_key, write_key};
 use serde_json::json;
 
 use super::args::Init;
-use crate::{cli::Output, load::LoadError, output, provider};
+use crate::{arguments::Output, load::LoadError, output, provider};
 
 pub(super) fn init(args: &Init, form: Output) -> miette::Result<ExitCode> {
     let (log, registrar) = (new_key(&provider()), new_key(&provider()));

@@ -14,12 +14,12 @@ use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
 use super::{
-    admitted,
     args::{Admit, Endorse, Registrar, Sign, Submit, TakeOut, Withdraw},
-    deliver, hand_in,
+    log::admitted,
+    submit::{deliver, hand_in},
 };
 use crate::{
-    cli::Output,
+    arguments::Output,
     load::{load, load_federation},
     output, place,
 };

@@ -1,0 +1,30 @@
+//! Arguments that several commands have.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Which site.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SiteArgs {
+    /// The site file.
+    #[arg(value_name = "SITE.yaml", default_value = "site.yaml")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) state: StateArg,
+}
+
+/// Where a site keeps its state.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StateArg {
+    /// State folder: keys, database, sockets. Default: $STATE_DIRECTORY under systemd,
+    /// /var/lib/renkei/SITE for root, else $XDG_STATE_HOME/renkei/SITE.
+    #[arg(long = "state", value_name = "FOLDER", env = "RENKEI_STATE")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
+}
