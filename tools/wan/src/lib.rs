@@ -17,8 +17,8 @@ mod link;
 mod loss;
 mod namespace;
 pub mod packet;
+mod packet_queue;
 mod path;
-mod ring;
 mod wan;
 
 pub use namespace::{NamespaceError, Profile};

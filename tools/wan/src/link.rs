@@ -17,8 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
     packet::{LARGEST, Packet},
+    packet_queue::PacketQueue,
     path::Path,
-    ring::Ring,
 };
 
 /// Packets read before those that are due are looked at again.
@@ -67,7 +67,7 @@ pub(crate) struct Link {
     generation: u64,
     loss: crate::loss::LossProcess,
     random: fastrand::Rng,
-    ring: Ring,
+    queue: PacketQueue,
     /// When the rate limit has sent all that was admitted.
     idle_from: Instant,
     latest_due: Instant,
@@ -86,7 +86,7 @@ impl Link {
         Self {
             generation: shared.generation.load(Relaxed),
             loss: crate::loss::LossProcess::new(path.loss, path.burst, random.fork()),
-            ring: Ring::new(path.in_flight),
+            queue: PacketQueue::new(path.in_flight),
             idle_from: shared.born,
             latest_due: shared.born,
             piece: Vec::with_capacity(LARGEST),
@@ -128,7 +128,7 @@ impl Link {
     /// Reads what the device has, up to a batch; gives how many packets there were.
     fn read_batch(&mut self) -> usize {
         for count in 0..BATCH {
-            let Some(room) = self.ring.room() else {
+            let Some(room) = self.queue.room() else {
                 match (&*self.from).read(&mut self.discard) {
                     Ok(1..) => self.shared.overflowed.fetch_add(1, Relaxed),
                     Ok(0) | Err(_) => return count,
@@ -145,7 +145,7 @@ impl Link {
 
     /// Decides the fate of the packet that was just read.
     fn admit(&mut self, length: usize, now: Instant) {
-        let Some(bytes) = self.ring.room().and_then(|room| room.get(..length)) else {
+        let Some(bytes) = self.queue.room().and_then(|room| room.get(..length)) else {
             return;
         };
         let packet = Packet::parse(bytes);
@@ -161,7 +161,7 @@ impl Link {
         }
         let due = self.idle_from.max(now) + self.path.rtt / 2 + self.jitter();
         self.latest_due = self.latest_due.max(due);
-        self.ring.push(length, self.latest_due, kept);
+        self.queue.push(length, self.latest_due, kept);
     }
 
     /// How many of the segments the queue before the rate limit takes.
@@ -204,14 +204,14 @@ impl Link {
     fn deliver(&mut self, now: Instant) {
         let cut = self.shared.is_cut(now);
         let (mut carried, mut total) = (0, 0);
-        while let Some((waiting, bytes)) = self.ring.first() {
+        while let Some((waiting, bytes)) = self.queue.first() {
             if waiting.due > now {
                 break;
             }
             if cut {
                 let segments = Packet::parse(bytes).segments() as u64;
                 self.shared.cut.fetch_add(segments, Relaxed);
-                self.ring.pop();
+                self.queue.pop();
                 continue;
             }
             carried += 1;
@@ -228,7 +228,7 @@ impl Link {
                     }
                 }
             }
-            self.ring.pop();
+            self.queue.pop();
         }
         self.shared.carried.fetch_add(carried, Relaxed);
         self.shared.bytes.fetch_add(total, Relaxed);
@@ -238,7 +238,7 @@ impl Link {
     fn wait(&self) {
         let now = Instant::now();
         let due = self
-            .ring
+            .queue
             .due()
             .map_or(IDLE, |due| due.saturating_duration_since(now));
         let Ok(timeout) = Timespec::try_from(due.min(IDLE)) else {

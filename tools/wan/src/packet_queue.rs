@@ -1,4 +1,4 @@
-//! Packets under way in one direction: a ring of bytes into which the device is read directly, so
+//! Packets under way in one direction: a circular buffer into which the device is read directly, so
 //! that a packet is never copied between the two devices. Its size bounds what is in flight.
 
 use std::{collections::VecDeque, ops::Range, time::Instant};
@@ -15,15 +15,15 @@ pub(crate) struct Waiting {
 }
 
 #[derive(Debug)]
-pub(crate) struct Ring {
+pub(crate) struct PacketQueue {
     bytes: Vec<u8>,
     waiting: VecDeque<Waiting>,
     /// Where the next packet goes.
     tail: usize,
 }
 
-impl Ring {
-    /// A ring of `capacity` bytes; memory that is never reached is never touched.
+impl PacketQueue {
+    /// A queue of `capacity` bytes; memory that is never reached is never touched.
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             bytes: vec![0; capacity],
@@ -32,7 +32,7 @@ impl Ring {
         }
     }
 
-    /// Room for the largest packet, or `None` when the ring is full.
+    /// Room for the largest packet, or `None` when the queue is full.
     pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
         let Some(first) = self.waiting.front() else {
             self.tail = 0;
@@ -79,26 +79,26 @@ mod tests {
 
     #[test]
     fn packets_leave_as_they_came_through_many_turns() {
-        let mut ring = Ring::new(5 * LARGEST);
+        let mut queue = PacketQueue::new(5 * LARGEST);
         let mut random = fastrand::Rng::with_seed(3);
         let (mut sent, mut seen, mut full) = (0_u32, 0_u32, 0);
         for _ in 0..10_000 {
             if random.bool() {
-                match ring.room() {
+                match queue.room() {
                     Some(room) => {
                         let length = random.usize(4..LARGEST);
                         room[..length].fill(sent as u8);
                         room[..4].copy_from_slice(&sent.to_be_bytes());
-                        ring.push(length, Instant::now(), None);
+                        queue.push(length, Instant::now(), None);
                         sent += 1;
                     }
                     None => full += 1,
                 }
-            } else if let Some((_, bytes)) = ring.first() {
+            } else if let Some((_, bytes)) = queue.first() {
                 assert_eq!(bytes[..4], seen.to_be_bytes());
                 assert!(bytes[4..].iter().all(|byte| *byte == seen as u8));
                 seen += 1;
-                ring.pop();
+                queue.pop();
             }
         }
         assert!(seen > 3000 && full > 100, "{seen} seen, {full} full");
