@@ -4,6 +4,11 @@
 //! (`/proc/sys/kernel/overflowuid`, 65534), also the machine's root. Whether a process has that
 //! number, or one without a mapping, is unknown then, so no selector may match it.
 
+#![cfg_attr(
+    not(test),
+    expect(clippy::disallowed_methods, reason = "the kernel answers at once")
+)]
+
 use std::{fs, io, path::Path, sync::OnceLock};
 
 use nix::unistd::{Group, User};
