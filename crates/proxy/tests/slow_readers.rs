@@ -15,7 +15,7 @@ use std::time::Duration;
 use lab::{
     Lab, Node, backend,
     path::{MIB, Path},
-    ping, within,
+    within,
 };
 use renkei_proxy::Limits;
 use renkei_testkit::free_address;
