@@ -135,6 +135,31 @@ async fn a_request_that_may_have_had_its_effect_does_not() {
     }
 }
 
+/// What the system knows, the request need not find out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_goes_to_a_connection_that_has_been_closed() {
+    let (address, mut accepted) = backend().await;
+    let lab = Lab::new(&[address]);
+    let (hokkaido, _osaka) = sites(&lab, ANY).await;
+    let mut client = client(&lab).await;
+    let serve = async {
+        for _ in 0..100 {
+            let mut socket = within(accepted.recv()).await.unwrap();
+            head(&mut socket).await;
+            // Closed with its answer, and without a word of it.
+            socket.write_all(OK.as_bytes()).await.unwrap();
+        }
+    };
+    let ask = async {
+        for _ in 0..100 {
+            let answer = ask_with(&mut client, "POST", body_of(false, b"")).await;
+            assert_eq!(answer, (200, "ok".to_owned()));
+        }
+    };
+    tokio::join!(ask, serve);
+    assert!(hokkaido.reasons().is_empty(), "{:?}", hokkaido.reasons());
+}
+
 /// A backend that closes a kept connection that was idle for a moment, whether or not a request
 /// is on its way.
 async fn impatient_backend(idle: Duration) -> SocketAddr {

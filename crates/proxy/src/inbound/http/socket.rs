@@ -7,6 +7,7 @@
 use std::{
     future::Future,
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::{
         Arc,
@@ -16,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -55,6 +57,8 @@ pub(super) struct BackendSocket {
     stalled: Option<Pin<Box<Sleep>>>,
     /// Why nothing more can be written.
     unwritable: Option<io::Error>,
+    /// What was written last has been answered, so that the backend may have closed since.
+    answered: bool,
 }
 
 impl BackendSocket {
@@ -65,6 +69,7 @@ impl BackendSocket {
             limit,
             stalled: None,
             unwritable: None,
+            answered: false,
         }
     }
 
@@ -80,6 +85,24 @@ impl BackendSocket {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.kind().into()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether something may be written. A backend that has closed a kept connection is not
+    /// written to: the request is unharmed then, and may go out over another connection. The
+    /// system knows of it before the runtime does.
+    fn is_writable(&mut self, cx: &mut Context<'_>) -> bool {
+        if std::mem::take(&mut self.answered) && self.unwritable.is_none() {
+            let peeked = SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
+            self.unwritable = match peeked {
+                Ok(0) => Some(io::ErrorKind::BrokenPipe.into()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => Some(error),
+                _ => None,
+            };
+            if self.unwritable.is_some() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        self.unwritable.is_none()
     }
 
     fn poll_wrote(
@@ -124,6 +147,7 @@ impl AsyncRead for BackendSocket {
         let received = &self.carried.received;
         received.fetch_add(count as u64, Ordering::AcqRel);
         self.stalled = None;
+        self.answered = true;
         Poll::Ready(Ok(()))
     }
 }
@@ -134,7 +158,7 @@ impl AsyncWrite for BackendSocket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.unwritable.is_some() {
+        if !self.is_writable(cx) {
             return Poll::Pending;
         }
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
@@ -146,7 +170,7 @@ impl AsyncWrite for BackendSocket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.unwritable.is_some() {
+        if !self.is_writable(cx) {
             return Poll::Pending;
         }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
