@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use renkei_site::{BundleSource, Site};
 use serde_json::json;
 
-use crate::{arguments::Output, cli, load::load, output, warnings};
+use crate::{arguments::Output, cli, load::load, output, place, warnings};
 
 /// Exit status 2 with all faults, or 0 with an overview.
 pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
@@ -14,7 +14,11 @@ pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let loaded = load(&args.file)?;
-    let warnings = warnings::of(&loaded.site);
+    let warnings = warnings::of(
+        &loaded.site,
+        &args.file,
+        &place::state_folder(None, &loaded.site.name),
+    );
     match form {
         Output::Text => {
             output::print(&overview(&loaded.site));

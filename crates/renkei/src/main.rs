@@ -35,7 +35,7 @@ use std::{
 
 use clap::{CommandFactory, Parser};
 use miette::{IntoDiagnostic, WrapErr};
-use renkei_runtime::telemetry;
+use renkei_runtime::{exposure, telemetry};
 use rustls::{CipherSuite, crypto::CryptoProvider};
 
 use crate::cli::{Bundle, Cli, Command, LogFormat, Svid};
@@ -47,6 +47,12 @@ const LAST_WORK: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     failure::render_for_people();
+    // Most commands hold keys for a while.
+    if let Err(error) = exposure::keep_memory_private() {
+        output::note(&format!(
+            "warning: a crash may write keys to a core file: {error}"
+        ));
+    }
     let code = match Cli::try_parse() {
         Ok(cli) => {
             let form = cli.output;

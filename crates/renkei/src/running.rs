@@ -27,6 +27,8 @@ use crate::{
 pub(crate) struct Running {
     /// As it was given; read again by every apply.
     pub(crate) file: PathBuf,
+    /// The state folder.
+    pub(crate) state: PathBuf,
     pub(crate) site: watch::Sender<Arc<Site>>,
     pub(crate) plane: Plane,
     pub(crate) proxy: Proxy,
@@ -100,7 +102,7 @@ impl Running {
         let next = Applied { site, policies };
         self.run_by(&next).await?;
         *applied = next;
-        warnings::log(&warnings::of(&applied.site));
+        warnings::log(&warnings::of(&applied.site, &self.file, &self.state));
         Ok(changes)
     }
 

@@ -40,9 +40,9 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 /// in use or a folder that cannot be written ends the start with its name.
 pub(crate) async fn run(args: &Up) -> miette::Result<ExitCode> {
     let loaded = load(&args.site.file)?;
-    warnings::log(&warnings::of(&loaded.site));
     raise_open_files();
     let state = place::state_folder(args.site.state.folder.as_deref(), &loaded.site.name);
+    warnings::log(&warnings::of(&loaded.site, &args.site.file, &state));
     let mut signals = Signals::new()
         .into_diagnostic()
         .wrap_err("no signal handlers")?;
@@ -233,6 +233,7 @@ async fn start(
         readiness: readiness.clone(),
         config,
         applied: Mutex::new(applied),
+        state: state.to_owned(),
     })
 }
 

@@ -1,12 +1,43 @@
 //! What is no fault of a site file, but surely not meant: told by `check`, at the start, and at
 //! every apply.
 
-use renkei_runtime::process::never_matches;
-use renkei_site::Site;
+use std::path::Path;
 
-/// One sentence each.
-pub(crate) fn of(site: &Site) -> Vec<String> {
-    selectors(site)
+use renkei_runtime::{exposure, process::never_matches};
+use renkei_site::{BundleSource, Site};
+
+/// One sentence each, about a site file and the folder that holds, or will hold, its state.
+pub(crate) fn of(site: &Site, file: &Path, state: &Path) -> Vec<String> {
+    let mut warnings = selectors(site);
+    let files = files(site).into_iter().chain([file, state]);
+    for warning in files.flat_map(exposure::by_everyone) {
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    warnings
+}
+
+/// The files that the site runs by.
+fn files(site: &Site) -> Vec<&Path> {
+    let mut files: Vec<&Path> = Vec::new();
+    let policies = site.services.values().map(|service| &service.policy);
+    files.extend(policies.flatten().map(AsRef::<Path>::as_ref));
+    for peer in site.peers.values() {
+        match &peer.bundle {
+            BundleSource::File(path) => files.push(path),
+            BundleSource::HttpsWeb { roots, .. } => {
+                files.extend(roots.iter().map(AsRef::<Path>::as_ref));
+            }
+            BundleSource::HttpsSpiffe { bootstrap, .. } => files.push(bootstrap),
+            BundleSource::Federation => {}
+        }
+    }
+    if let Some(endpoint) = &site.bundle_endpoint {
+        files.extend([endpoint.certificate.as_path(), endpoint.key.as_path()]);
+    }
+    files.extend(site.federation.iter().map(|it| it.path.as_path()));
+    files
 }
 
 /// Writes them to the log.

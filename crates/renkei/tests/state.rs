@@ -10,9 +10,18 @@
 
 mod lab;
 
-use std::process::Command;
+use std::{
+    fs,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt, chown},
+        process::CommandExt,
+    },
+    path::Path,
+    process::Command,
+};
 
-use lab::{Site, run, said};
+use lab::{SOON, Site, run, said};
+use renkei_testkit::{Child, wait_for};
 
 /// The program under test in a user namespace that maps nobody.
 fn unmapped() -> Command {
@@ -53,4 +62,105 @@ fn check_names_the_selectors_that_match_nobody_in_a_user_namespace() {
         .args(["--output", "json"]));
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
     assert_eq!(json["warnings"].as_array().map(Vec::len), Some(4), "{json}");
+}
+
+/// What `up` says that must not start.
+fn refused_start(site: &Site) -> String {
+    let mut process = Child::start("up", site.command(&["up", "--admin", "off"]));
+    let status = process.wait(SOON);
+    assert_eq!(status.code(), Some(1), "{}", process.output());
+    process.output()
+}
+
+#[test]
+fn keys_without_their_database_and_the_reverse_stop_the_start_and_make_no_new_ca() {
+    type Loss = fn(&Path);
+    let losses: [(&str, Loss); 3] = [
+        ("renkei.db is missing or empty", |state| {
+            fs::remove_file(state.join("renkei.db")).expect("removed");
+        }),
+        ("renkei.db is missing or empty", |state| {
+            fs::write(state.join("renkei.db"), "").expect("emptied");
+        }),
+        ("is missing; restore it", |state| {
+            fs::remove_dir_all(state.join("keys")).expect("removed");
+        }),
+    ];
+    for (sentence, lose) in losses {
+        let site = Site::new("osaka");
+        site.own_bundle();
+        let keys = site.state().join("keys");
+        let before = fs::read_dir(&keys).expect("keys").count();
+        lose(&site.state());
+        let shown = run(site.command(&["bundle", "show", "--output", "json"]));
+        assert!(!shown.status.success(), "{}", said(&shown));
+        let output = refused_start(&site);
+        let text = output.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(sentence), "{output}");
+        assert!(text.contains("move the state folder away"), "{output}");
+        let after = fs::read_dir(&keys).map_or(0, Iterator::count);
+        assert!(after <= before, "no new key: {output}");
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mode");
+}
+
+#[test]
+fn files_that_every_user_may_change_are_named_by_check_and_at_the_start() {
+    let mut site = Site::new("osaka");
+    let file = site.file();
+    set_mode(&file, 0o666);
+    let checked = run(lab::renkei().arg("check").arg(&file));
+    assert!(checked.status.success(), "{}", said(&checked));
+    let sentence = format!("every user may write {} (mode 0666)", file.display());
+    assert!(said(&checked).contains(&sentence), "{}", said(&checked));
+    set_mode(&file, 0o644);
+    set_mode(site.folder.path(), 0o777);
+    let checked = run(lab::renkei().arg("check").arg(&file));
+    let sentence = format!("every user may replace {}", file.display());
+    assert!(said(&checked).contains(&sentence), "{}", said(&checked));
+    site.start();
+    let output = site.process().output();
+    assert!(output.contains(&sentence), "{output}");
+    let sentence = format!("every user may replace {}", site.state().display());
+    assert!(output.contains(&sentence), "{output}");
+}
+
+/// `/proc/PID` of a process that may not be dumped belongs to root. Root's own does anyway, so that
+/// root plays another user.
+#[test]
+fn a_crash_writes_no_keys_to_a_file() {
+    const USER: u32 = 4_242;
+    let mut site = Site::new("osaka");
+    let program = site.path("renkei");
+    fs::copy(env!("CARGO_BIN_EXE_renkei"), &program).expect("copy");
+    let mut up = Command::new(&program);
+    up.arg("up")
+        .arg(site.file())
+        .arg("--state")
+        .arg(site.state())
+        .args(["--admin", "off"]);
+    if rustix::process::geteuid().is_root() {
+        for path in [site.folder.path().to_owned(), site.file(), program] {
+            chown(path, Some(USER), Some(USER)).expect("chown");
+        }
+        up.uid(USER).gid(USER);
+    }
+    let process = site.process.insert(Child::start("osaka", &mut up));
+    let folder = format!("/proc/{}", process.id());
+    wait_for("it serves", SOON, || {
+        process
+            .output()
+            .contains("every listener is open")
+            .then_some(())
+    });
+    let limits = fs::read_to_string(format!("{folder}/limits")).expect("limits");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file"));
+    let core: Vec<&str> = core.expect("a limit").split_whitespace().collect();
+    assert_eq!(core[4..6], ["0", "0"], "{limits}");
+    assert_eq!(fs::metadata(&folder).expect("process").uid(), 0);
 }

@@ -110,3 +110,10 @@ fn a_site_starts_reloads_and_stops_as_the_unit_says() {
         "a faulty file is not started again and again"
     );
 }
+
+#[test]
+fn no_unit_lets_a_crash_write_keys_to_a_file() {
+    assert_eq!(values("LimitCORE"), ["0"]);
+    let registry = include_str!("../../../deploy/systemd/renkei-registry.service");
+    assert!(registry.lines().any(|line| line == "LimitCORE=0"));
+}

@@ -10,6 +10,7 @@
 //! - [`files`]: files that cannot stop the process.
 //! - [`http1`]: the accept loop of small HTTP servers, every resource bounded.
 //! - [`signals`], [`systemd`]: what the system tells the process, and what it tells the system.
+//! - [`exposure`]: who else may change a site's files, or read the memory of the process.
 //! - [`state_folder`]: a private folder for keys and databases.
 //! - [`supervise`]: tasks that are to run as long as the process.
 //! - [`memory`]: how much of it the process may have.
@@ -22,6 +23,7 @@ pub mod admin;
 pub mod clock;
 pub mod control;
 pub mod drain;
+pub mod exposure;
 pub mod files;
 pub mod http1;
 pub mod memory;

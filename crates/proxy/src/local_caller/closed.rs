@@ -7,11 +7,6 @@
 //! Then the filter goes, and the kernel sends the FIN again, 200 ms after the first time. Bytes
 //! and resets pass at once; a caller that does not close at once notices nothing.
 
-#![cfg_attr(
-    not(test),
-    expect(clippy::disallowed_methods, reason = "the kernel answers at once")
-)]
-
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},

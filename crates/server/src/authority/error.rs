@@ -1,5 +1,7 @@
 //! What can go wrong with the authority.
 
+use std::path::PathBuf;
+
 use renkei_spiffe::SpiffeId;
 use time::OffsetDateTime;
 
@@ -22,6 +24,14 @@ pub enum AuthorityError {
     Certificate {
         /// The CA's number.
         id: String,
+    },
+    /// There was a CA before.
+    #[error(
+        "the database {path} no longer has the CA that signs: no new one is made in its place; restore it and the folder keys/ from a backup, or move the state folder away to start with a new CA, whose bundle every peer must then be given"
+    )]
+    Lost {
+        /// The database.
+        path: PathBuf,
     },
     /// The making of a key or certificate failed.
     #[error("a CA could not be made: {0}")]

@@ -55,12 +55,15 @@ impl Authority {
         let time = time.into();
         let random = provider.secure_random;
         store.set_refresh_hint(lifetimes.refresh_hint).await?;
-        if store
-            .authorities()
-            .await?
-            .iter()
-            .all(|ca| ca.state != CaState::Active)
-        {
+        let known = store.authorities().await?;
+        if known.iter().all(|ca| ca.state != CaState::Active) {
+            // The sequence of the bundle rises with its first CA.
+            let (sequence, _) = store.bundle_state().await?;
+            if sequence > 0 || !known.is_empty() {
+                let path = store.path().to_owned();
+                return Err(AuthorityError::Lost { path });
+            }
+            tracing::info!(%trust_domain, "a new state folder: its first CA is made");
             let first = new_ca(
                 &trust_domain,
                 CaState::Active,

@@ -365,3 +365,85 @@ async fn a_ca_from_the_future_is_replaced_when_there_is_no_other() {
     assert!(!authority.rotate(LIFETIMES, early).await.unwrap());
     assert_eq!(authority.authorities()[1].id, prepared);
 }
+
+#[tokio::test]
+async fn keys_without_their_database_or_a_database_without_its_ca_stop_the_start() {
+    type Loss = fn(&std::path::Path);
+    const NO_CA: Loss = |database| sql(database, "DELETE FROM authorities");
+    let losses: [(&str, Loss); 6] = [
+        ("gone", |database| fs::remove_file(database).unwrap()),
+        ("no byte", |database| fs::write(database, "").unwrap()),
+        ("no tables", |database| {
+            fs::remove_file(database).unwrap();
+            sql(database, "CREATE TABLE a (b); DROP TABLE a");
+        }),
+        ("no rows", |database| {
+            sql(
+                database,
+                "DELETE FROM authorities; DELETE FROM trust_domain; UPDATE bundle SET sequence = 0",
+            );
+        }),
+        ("no CA", NO_CA),
+        ("no CA that signs", |database| {
+            sql(database, "UPDATE authorities SET state = 'old'");
+        }),
+    ];
+    for (what, lose) in losses {
+        let (folder, authority) = fresh().await;
+        authority.store.close().await;
+        drop(authority);
+        lose(&folder.path().join("renkei.db"));
+        let keys = || fs::read_dir(folder.path().join("keys")).unwrap().count();
+        let before = keys();
+        // Also at the second attempt: the first one has made nothing that passes for a database.
+        for _ in 0..2 {
+            let error = match open(folder.path(), START).await {
+                Ok(_) => panic!("{what}: a new CA was made"),
+                Err(error) => error.to_string(),
+            };
+            assert!(error.contains("renkei.db"), "{what}: {error}");
+            assert!(error.contains("restore"), "{what}: {error}");
+            assert!(
+                error.contains("move the state folder away"),
+                "{what}: {error}"
+            );
+        }
+        assert_eq!(keys(), before, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_first_start_that_was_cut_off_before_its_ca_was_on_record_is_no_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), &own()).await.unwrap();
+    let key = KeyPair::generate().unwrap();
+    store.keys().write("cut-off.pem", &key).unwrap();
+    store.close().await;
+    drop(store);
+    open(folder.path(), START).await.unwrap();
+}
+
+/// With the means of the store itself; every test machine has them.
+fn sql(database: &std::path::Path, statements: &'static str) {
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(database)
+        .create_if_missing(true);
+    let work = async move {
+        use sqlx::{ConnectOptions, Connection};
+        let mut connection = options.connect().await.unwrap();
+        sqlx::raw_sql(statements)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
+    };
+    std::thread::spawn(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(work);
+    })
+    .join()
+    .unwrap();
+}

@@ -33,6 +33,16 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
+    /// The keys of a CA are there, the CA is not.
+    #[error(
+        "{path} is missing or empty, but {keys} holds the keys of a CA: no new CA is made in its place; restore {path} from a backup, or move the state folder away to start with a new CA, whose bundle every peer must then be given"
+    )]
+    Lost {
+        /// The database.
+        path: PathBuf,
+        /// The folder of the keys.
+        keys: PathBuf,
+    },
     /// The folder is another trust domain's.
     #[error(
         "{path} holds the state of the trust domain {found}, but the site file says {expected}; give each trust domain its own state folder"

@@ -12,7 +12,7 @@ use renkei_runtime::{
     state_folder::{StateFolder, StateFolderError, write_private},
 };
 
-use super::KeyFileError;
+use super::{KeyFileError, StoreError};
 
 /// A PEM file with an EC or RSA key is far smaller.
 const MAX_KEY_FILE: usize = 64 * 1024;
@@ -33,6 +33,24 @@ impl KeyFolder {
 
     fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// A database that knows no CA is not this folder's, if there are keys of one.
+    pub(super) fn check_none_without(&self, database: &Path) -> Result<(), StoreError> {
+        let unusable = |source| StoreError::Unusable {
+            path: self.0.clone(),
+            source,
+        };
+        for file in fs::read_dir(&self.0).map_err(unusable)? {
+            let file = file.map_err(unusable)?.path();
+            if file.extension().is_some_and(|end| end == "pem") {
+                return Err(StoreError::Lost {
+                    path: database.to_owned(),
+                    keys: self.0.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Writes a key so that after a crash the file is either whole or absent.

@@ -55,6 +55,10 @@ impl Store {
         let lock = lock(&folder)?;
         let keys = KeyFolder::open(&folder)?;
         let path = folder.join("renkei.db");
+        let empty = std::fs::metadata(&path).map_or(true, |file| file.len() == 0);
+        if empty {
+            keys.check_none_without(&path)?;
+        }
         private_file(&path)?;
         let options = options(&path)
             .journal_mode(SqliteJournalMode::Wal)
@@ -66,6 +70,9 @@ impl Store {
             .run(&store.database)
             .await
             .map_err(|error| store.migration(error))?;
+        if store.owner().await?.is_none() {
+            store.keys.check_none_without(&store.path)?;
+        }
         store.claim(trust_domain).await?;
         Ok(store)
     }
@@ -134,6 +141,14 @@ impl Store {
         })
     }
 
+    /// The trust domain of a folder that was used before.
+    async fn owner(&self) -> Result<Option<String>, StoreError> {
+        sqlx::query_scalar("SELECT name FROM trust_domain")
+            .fetch_optional(&self.database)
+            .await
+            .map_err(|error| self.error(error))
+    }
+
     async fn trust_domain_name(&self) -> Result<String, StoreError> {
         sqlx::query_scalar("SELECT name FROM trust_domain")
             .fetch_one(&self.database)
@@ -145,6 +160,11 @@ impl Store {
     pub(crate) async fn trust_domain(&self) -> Result<TrustDomain, StoreError> {
         let name = self.trust_domain_name().await?;
         TrustDomain::parse(&name).map_err(|error| self.corrupt(format!("{name:?}: {error}")))
+    }
+
+    /// The database.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The CA's key files.
