@@ -46,11 +46,10 @@ fn answer(mut stream: TcpStream) {
     if stream.read_exact(&mut first).is_err() {
         return;
     }
-    let block = vec![7; 1 << 20];
-    while first == *b"d" {
-        if stream.write_all(&block).is_err() {
-            return;
-        }
+    if first == *b"d" {
+        let block = vec![7; 1 << 20];
+        while stream.write_all(&block).is_ok() {}
+        return;
     }
     let _ = stream.write_all(&first);
     let _ = std::io::copy(&mut stream.try_clone().expect("clone"), &mut stream);

@@ -1,6 +1,11 @@
 //! Who else may change a file that a site runs by: permissions are checked along its whole path,
 //! for who may write in a folder may put another file in the place of one in it.
 
+#![cfg_attr(
+    not(test),
+    expect(clippy::disallowed_methods, reason = "on a thread that may wait")
+)]
+
 use std::{
     collections::BTreeSet,
     fs, io,
@@ -8,13 +13,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::files;
+
 const WRITABLE_BY_ALL: u32 = 0o002;
 /// In such a folder (`/tmp`) only a file's owner may replace it.
 const STICKY: u32 = 0o1000;
 
 /// A sentence for each place at which every user of the machine may change or replace what is at
-/// `path`, or make it, if it is not there yet.
+/// `path`, or make it, if it is not there yet. Says nothing of a file that gives no answer: reading
+/// it will fail, and name the reason.
 pub fn by_everyone(path: &Path) -> Vec<String> {
+    let owned = path.to_owned();
+    files::run(path, move || Ok(look(&owned))).unwrap_or_default()
+}
+
+fn look(path: &Path) -> Vec<String> {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     // The name as it was given, and where links lead.
     let mut paths = vec![whole.clone()];

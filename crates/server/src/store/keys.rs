@@ -16,6 +16,8 @@ use super::{KeyFileError, StoreError};
 
 /// A PEM file with an EC or RSA key is far smaller.
 const MAX_KEY_FILE: usize = 64 * 1024;
+/// A CA has a file each, and few CAs live at a time.
+const MAX_KEY_FILES: usize = 10_000;
 
 /// The folder with the CA's keys.
 #[derive(Debug, Clone)]
@@ -41,8 +43,7 @@ impl KeyFolder {
             path: self.0.clone(),
             source,
         };
-        for file in fs::read_dir(&self.0).map_err(unusable)? {
-            let file = file.map_err(unusable)?.path();
+        for file in files::list(&self.0, MAX_KEY_FILES).map_err(unusable)? {
             if file.extension().is_some_and(|end| end == "pem") {
                 return Err(StoreError::Lost {
                     path: database.to_owned(),

@@ -12,6 +12,7 @@ mod schema;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
+    io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -55,8 +56,7 @@ impl Store {
         let lock = lock(&folder)?;
         let keys = KeyFolder::open(&folder)?;
         let path = folder.join("renkei.db");
-        let empty = std::fs::metadata(&path).map_or(true, |file| file.len() == 0);
-        if empty {
+        if is_empty(&path) {
             keys.check_none_without(&path)?;
         }
         private_file(&path)?;
@@ -253,6 +253,23 @@ fn check_files(path: &Path) -> Result<(), StoreError> {
         checked.map_err(|source| StoreError::Unusable { path: file, source })?;
     }
     Ok(())
+}
+
+/// Whether a file is missing or has nothing in it.
+#[cfg_attr(
+    not(test),
+    expect(clippy::disallowed_methods, reason = "on a thread that may wait")
+)]
+fn is_empty(path: &Path) -> bool {
+    let owned = path.to_owned();
+    let length = files::run(path, move || {
+        std::fs::metadata(owned).map(|file| file.len())
+    });
+    // What cannot be read now is reported when it is opened.
+    length.map_or_else(
+        |error| error.kind() == io::ErrorKind::NotFound,
+        |length| length == 0,
+    )
 }
 
 fn lock(folder: &StateFolder) -> Result<File, StoreError> {
