@@ -1,5 +1,7 @@
 //! The decision log: one event per decision, under the tracing target `renkei::decision`.
 
+mod pool;
+
 use std::{
     net::IpAddr,
     sync::{Arc, OnceLock},
@@ -7,6 +9,8 @@ use std::{
 
 use renkei_policy::{Decision, Operation, Request, ServicePolicy};
 use renkei_spiffe::{Authorizer, Denied, SpiffeId};
+
+use self::pool::{Asked, Question};
 
 /// The target of the events; filters and log readers may rely on it.
 pub const TARGET: &str = "renkei::decision";
@@ -38,19 +42,36 @@ impl Judge {
     }
 }
 
-/// What the policy says now about something that a caller asks for.
+/// What the policy says now about something that a caller asks for. A decision that takes more
+/// than a moment is waited for without stopping other tasks.
 pub(crate) fn decide(
-    policy: &ServicePolicy,
+    policy: &Arc<ServicePolicy>,
     service: &SpiffeId,
     peer: &SpiffeId,
     operation: Operation<'_>,
     source: IpAddr,
 ) -> Decision {
-    policy.decide(&Request {
+    let request = Request {
         peer,
         service,
         operation,
         source: Some(source),
+    };
+    if let Some(decision) = policy.decide_briefly(&request) {
+        return decision;
+    }
+    pool::ask(Question {
+        policy: Arc::clone(policy),
+        peer: peer.clone(),
+        service: service.clone(),
+        operation: match operation {
+            Operation::Connect => Asked::Connect,
+            Operation::Http { method, path } => Asked::Http {
+                method: method.to_owned(),
+                path: path.clone(),
+            },
+        },
+        source,
     })
 }
 

@@ -147,19 +147,37 @@ impl Budget {
 
     /// Pays for sorting the elements of a collection.
     pub(super) fn sort(&mut self, items: &[Value]) -> Result<(), Why> {
-        let widest = items.iter().map(weight).max().unwrap_or(0);
+        let mut left = self.most_weight();
+        let mut widest = 0;
+        for item in items {
+            let before = left;
+            weigh(item, &mut left)?;
+            widest = widest.max(before - left);
+        }
         let rounds = usize::try_from(items.len().max(1).ilog2()).unwrap_or(0) + 1;
-        self.spend(
-            items
-                .len()
-                .saturating_mul(rounds)
-                .saturating_mul(1 + widest / 8),
-        )
+        let compared = items.len().saturating_mul(rounds);
+        self.spend(compared.saturating_mul(1 + widest / 8))
     }
 
     /// Pays for a comparison with this value.
     pub(super) fn compare(&mut self, value: &Value) -> Result<(), Why> {
-        self.spend(1 + weight(value) / 8)
+        let most = self.most_weight();
+        let mut left = most;
+        weigh(value, &mut left)?;
+        self.spend(1 + (most - left) / 8)
+    }
+
+    /// More than this cannot be paid for.
+    fn most_weight(&self) -> usize {
+        self.steps.saturating_add(1).saturating_mul(8)
+    }
+
+    /// Ends a text that is being made, once it is too long.
+    pub(super) fn growing(&mut self, bytes: usize) -> Result<(), Why> {
+        match bytes > MAX_TEXT {
+            true => Err(Why::Text),
+            false => self.spend(1),
+        }
     }
 
     pub(super) fn number(number: Option<i128>) -> Result<Value, Why> {
@@ -170,37 +188,21 @@ impl Budget {
     }
 }
 
-/// How much a comparison has to look at, at most: about one for each 8 bytes.
-fn weight(value: &Value) -> usize {
-    const ENOUGH: usize = 1 << 20;
-    let mut sum: usize = 1;
+/// Takes from `left` what a comparison has to look at, about one for each 8 bytes. Parts that are
+/// in a value many times count each time.
+fn weigh(value: &Value, left: &mut usize) -> Result<(), Why> {
+    let own = match value {
+        Value::String(text) => 1 + text.len() / 8,
+        _ => 1,
+    };
+    *left = left.checked_sub(own).ok_or(Why::Steps)?;
     match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        Value::String(text) => sum += text.len() / 8,
-        Value::Array(items) => {
-            for item in items.iter() {
-                sum += weight(item);
-                if sum > ENOUGH {
-                    break;
-                }
-            }
-        }
-        Value::Set(set) => {
-            for item in set.items() {
-                sum += weight(item);
-                if sum > ENOUGH {
-                    break;
-                }
-            }
-        }
-        Value::Object(object) => {
-            for (key, value) in object.fields() {
-                sum += weight(key) + weight(value);
-                if sum > ENOUGH {
-                    break;
-                }
-            }
-        }
+        Value::Array(items) => items.iter().try_for_each(|item| weigh(item, left)),
+        Value::Set(set) => set.items().iter().try_for_each(|item| weigh(item, left)),
+        Value::Object(object) => object.fields().iter().try_for_each(|(key, value)| {
+            weigh(key, left)?;
+            weigh(value, left)
+        }),
+        _ => Ok(()),
     }
-    sum
 }

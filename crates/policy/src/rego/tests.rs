@@ -7,6 +7,7 @@ use renkei_spiffe::SpiffeId;
 use super::*;
 
 mod agreement;
+mod bounds;
 mod conformance;
 mod corpus;
 mod generated;

@@ -181,6 +181,33 @@ impl Type {
         }
     }
 
+    /// Whether it has at most so many parts. Types of types grow fast.
+    pub(super) fn fits(&self, left: &mut usize) -> bool {
+        let Self::OneOf(kinds) = self else {
+            return true;
+        };
+        kinds.iter().all(|kind| {
+            let Some(less) = left.checked_sub(1) else {
+                return false;
+            };
+            *left = less;
+            match kind {
+                Kind::Array(fixed, rest) => {
+                    fixed.iter().all(|part| part.fits(left))
+                        && rest.iter().all(|part| part.fits(left))
+                }
+                Kind::Object(fields, rest) => {
+                    fields.values().all(|part| part.fits(left))
+                        && rest
+                            .iter()
+                            .all(|rest| rest.0.fits(left) && rest.1.fits(left))
+                }
+                Kind::Set(element) => element.fits(left),
+                _ => true,
+            }
+        })
+    }
+
     /// Whether a value can be of both.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         let (Self::OneOf(one), Self::OneOf(two)) = (self, other) else {

@@ -97,7 +97,7 @@ pub(in crate::rego) fn print(
     value: &Value,
     out: &mut String,
 ) -> Result<(), Why> {
-    budget.spend(1 + out.len() / 1024)?;
+    budget.growing(out.len())?;
     let mut list = |items: &[Value], out: &mut String| -> Result<(), Why> {
         for (index, item) in items.iter().enumerate() {
             out.push_str(if index == 0 { "" } else { ", " });
@@ -135,7 +135,7 @@ pub(in crate::rego) fn print(
             out.push('}');
         }
     }
-    budget.text(out.len() / 256)
+    budget.growing(out.len())
 }
 
 /// In double quotes, as Go quotes.

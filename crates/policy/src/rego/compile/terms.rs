@@ -9,6 +9,9 @@ use crate::rego::{
     value::{Object, Value},
 };
 
+/// Parts of the type of a term that is made of others.
+const MAX_TYPE: usize = 10_000;
+
 pub(super) type Typed = (Expression, Type);
 
 impl Compiler<'_> {
@@ -21,9 +24,20 @@ impl Compiler<'_> {
         steps: &mut Vec<Step>,
         scan: bool,
     ) -> Result<Typed, Fault> {
-        self.deeper(1, term.place, |own| {
+        let (value, of) = self.deeper(1, term.place, |own| {
             own.shallow_term(locals, term, steps, scan)
-        })
+        })?;
+        let made = matches!(
+            value,
+            Expression::Array(_)
+                | Expression::Set(_)
+                | Expression::Object(_)
+                | Expression::Comprehension(_)
+        );
+        if made && !of.fits(&mut MAX_TYPE.clone()) {
+            return refuse(term.place, "this has too many parts within one another");
+        }
+        Ok((value, of))
     }
 
     fn shallow_term(

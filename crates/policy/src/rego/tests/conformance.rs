@@ -62,14 +62,6 @@ enum Outcome {
     FailsWhenAsked(String),
 }
 
-fn folder() -> PathBuf {
-    let folder = std::env::var_os("RENKEI_OPA_CASES").expect(
-        "RENKEI_OPA_CASES names the folder of OPA's conformance cases; \
-         `source scripts/prerequisites` sets it",
-    );
-    PathBuf::from(folder)
-}
-
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -216,7 +208,7 @@ impl Case {
 
 #[test]
 fn opas_own_cases_have_the_same_answer_or_are_refused() {
-    let folder = folder();
+    let folder = renkei_testkit::program("RENKEI_OPA_CASES");
     let mut all = Vec::new();
     for version in ["v0", "v1"] {
         files(&folder.join(version), &mut all);

@@ -29,10 +29,7 @@ pub(super) enum Answer {
 
 impl Opa {
     pub(super) fn start() -> Self {
-        let program = std::env::var_os("RENKEI_OPA").expect(
-            "RENKEI_OPA names the program of the Open Policy Agent; \
-             `source scripts/prerequisites` sets it",
-        );
+        let program = renkei_testkit::program("RENKEI_OPA");
         let thread = format!("{:?}", std::thread::current().id());
         let number: String = thread.chars().filter(char::is_ascii_digit).collect();
         let folder =
