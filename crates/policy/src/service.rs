@@ -43,7 +43,7 @@ impl ServicePolicy {
 
     /// Decides. A request for another service is denied.
     ///
-    /// This may take some tens of milliseconds, if the rules are made to.
+    /// This may take some milliseconds, if the rules are made to.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
         match self.decide_with(request, Effort::Full) {
             Ok(decision) => decision,

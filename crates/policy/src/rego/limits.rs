@@ -3,7 +3,7 @@
 //! Work is counted in steps, not in time: the same request has the same answer however busy the
 //! machine is. Each operation pays for its work, in proportion to the size of its operands,
 //! before it begins. So no operation can run long or grow without end, and a decision has an
-//! end: all steps together take some tens of milliseconds of a core.
+//! end: all steps together take some milliseconds of a core.
 
 use std::sync::Arc;
 
