@@ -1,6 +1,6 @@
 //! Why a session ended before its peers closed it.
 
-use crate::cutter::{MAX_FRAME, MAX_REWRITTEN};
+use crate::limits::{MAX_FRAME, MAX_REWRITTEN};
 use crate::wire::WireFault;
 
 /// Who sent what a session could not go on with.

@@ -36,7 +36,7 @@
 //!
 //! A session with [`Rights`] is enforced at the callee's gateway. It carries fewer requests, in
 //! versions that name topics by name; what is denied is answered per topic, in the version in use,
-//! and the connection goes on. See the module `govern`.
+//! and the connection goes on. See the module `acl`.
 //!
 //! # Trust
 //!
@@ -44,10 +44,11 @@
 //! [`MAX_REWRITTEN`] per direction, and counts read from the wire are never allocated for.
 //! The crate is pure: no sockets, tasks or clock. The protocol: <https://kafka.apache.org/protocol>.
 
+mod acl;
 mod api;
 mod cutter;
 mod error;
-mod govern;
+mod limits;
 mod request;
 mod rewrite;
 mod rights;
@@ -56,8 +57,8 @@ mod session;
 mod wire;
 
 pub use api::{Api, CARRIED};
-pub use cutter::{MAX_FRAME, MAX_REWRITTEN};
 pub use error::{SessionError, Side};
+pub use limits::{MAX_FRAME, MAX_REWRITTEN};
 pub use rewrite::{Endpoint, Endpoints};
 pub use rights::{Denial, Names, Rights};
 pub use session::Session;

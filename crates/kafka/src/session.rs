@@ -33,10 +33,11 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use self::governed::Asked;
+use crate::acl::{self, Amendment};
 use crate::api;
-use crate::cutter::{Cutter, LENGTH, MAX_REWRITTEN, frame_length};
+use crate::cutter::{Cutter, LENGTH, frame_length};
 use crate::error::{SessionError, Side};
-use crate::govern::{self, Amendment};
+use crate::limits::MAX_REWRITTEN;
 use crate::request::{Detail, Head};
 use crate::rewrite::{Answer, Endpoints};
 use crate::rights::{Denial, Rights};
@@ -228,7 +229,7 @@ impl Session {
             return Ok(None);
         };
         if self.rights.is_some() {
-            let governed = govern::find(head.api.key).filter(|governed| governed.carries(&head));
+            let governed = acl::find(head.api.key).filter(|governed| governed.carries(&head));
             let governed = governed.ok_or(SessionError::UnsupportedRequest {
                 key: head.api.key,
                 version: head.version,

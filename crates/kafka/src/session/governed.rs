@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Rest, Session, Then, api_versions_0};
+use crate::acl::{self, Amendment, Governed, Judged, Verdict};
 use crate::api;
-use crate::cutter::{Cutter, LENGTH, MAX_REWRITTEN};
+use crate::cutter::{Cutter, LENGTH};
 use crate::error::SessionError;
-use crate::govern::{self, Amendment, Governed, Judged, Verdict};
+use crate::limits::MAX_REWRITTEN;
 use crate::request::MAX_HEAD;
 use crate::rewrite::{Answer, Endpoints, Offer};
 use crate::wire::WireFault;
@@ -41,7 +42,7 @@ impl Session {
         asked: Asked,
     ) -> Result<Option<Rest>, SessionError> {
         let rights = self.rights.clone().unwrap_or_default();
-        let request = govern::Request {
+        let request = acl::Request {
             governed: asked.governed,
             version: asked.version,
             correlation: asked.correlation,
@@ -108,7 +109,7 @@ impl Session {
             None => vec![frame],
         };
         if let Some(create) = judged.upgrade {
-            slices = vec![govern::upgraded(slices, create).map_err(malformed)?];
+            slices = vec![acl::upgraded(slices, create).map_err(malformed)?];
         }
         slices.into_iter().for_each(|bytes| cut.put(bytes));
         Ok(Rest::None)
@@ -146,7 +147,7 @@ impl Session {
     /// What ApiVersions is answered with.
     pub(super) fn offer(&self) -> Offer {
         match self.rights {
-            Some(_) => govern::carried,
+            Some(_) => acl::carried,
             None => api::carried,
         }
     }

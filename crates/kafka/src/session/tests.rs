@@ -10,7 +10,7 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use proptest::prelude::*;
 
 use super::*;
-use crate::cutter::MAX_FRAME;
+use crate::limits::MAX_FRAME;
 use crate::rewrite::Endpoint;
 use crate::wire::WireFault;
 

@@ -6,9 +6,9 @@ use bytes::BytesMut;
 
 use super::{
     CREATION_OPTIONAL, Judged, Request, Trim, Verdict,
-    answer::{self, Amendment, Values, Writer},
+    answer::{Amendment, Values, Writer},
     layout::{Seen, Versioned, walk},
-    table::{Each, Rule, Subject},
+    rule::{Each, Part, Rule, Subject},
 };
 use crate::{
     api,
@@ -71,7 +71,7 @@ impl Request<'_> {
         &self,
         mut body: Reader<'_>,
         subject: Subject,
-        denied: &[Versioned<answer::Part>],
+        denied: &[Versioned<Part>],
     ) -> Result<Judged, WireFault> {
         let (right, name) = match subject {
             Subject::Group => (Right::Group, body.string()?),
@@ -99,7 +99,7 @@ impl Request<'_> {
         &self,
         right: Right,
         name: &[u8],
-        parts: &[Versioned<answer::Part>],
+        parts: &[Versioned<Part>],
     ) -> Result<Judged, WireFault> {
         let mut writer = Writer::framed(self.governed, self.version, self.correlation);
         let error = right.error_code();
@@ -330,10 +330,10 @@ impl Request<'_> {
     /// Nobody was given a session here, so this one is somebody else's or of another time.
     fn no_fetch_session(&self, each: &Each) -> Result<Judged, WireFault> {
         let mut writer = Writer::framed(self.governed, self.version, self.correlation);
-        let parts: [Versioned<answer::Part>; 3] = [
-            Versioned::always(answer::Part::I32(0)),
-            Versioned::always(answer::Part::I16(NO_FETCH_SESSION)),
-            Versioned::always(answer::Part::I32(0)),
+        let parts: [Versioned<Part>; 3] = [
+            Versioned::always(Part::I32(0)),
+            Versioned::always(Part::I16(NO_FETCH_SESSION)),
+            Versioned::always(Part::I32(0)),
         ];
         writer.parts(&parts, Values::default())?;
         writer.count(0)?;

@@ -1,9 +1,8 @@
 //! The forms of requests and of the answers that say no, from the protocol's message definitions.
 
 use super::{
-    answer::Part,
     layout::{Field, Versioned},
-    table::{Each, Shown},
+    rule::{Each, Part, Shown},
 };
 use crate::rights::Right;
 

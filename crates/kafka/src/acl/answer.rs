@@ -4,36 +4,17 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     layout::{Seen, Versioned, walk},
-    table::Governed,
+    rule::{Governed, Part},
 };
 use crate::{
-    cutter::{LENGTH, MAX_REWRITTEN},
+    cutter::LENGTH,
     error::SessionError,
+    limits::MAX_REWRITTEN,
     request::MAX_HEAD,
     rewrite::Answer,
     rights::{Right, Rights},
     wire::{Reader, WireFault, put_array, put_string},
 };
-
-/// A field of an answer that says no.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Part {
-    I8(i8),
-    I16(i16),
-    I32(i32),
-    I64(i64),
-    /// The error code.
-    Error,
-    /// The partition's number.
-    Index,
-    /// The element's name.
-    Name,
-    NoText,
-    NullText,
-    /// An empty list, or no bytes.
-    NoItems,
-    Tags,
-}
 
 /// What stands in the places that are kept for it.
 #[derive(Debug, Clone, Copy, Default)]

@@ -25,6 +25,7 @@ mod answer;
 mod forms;
 mod judge;
 mod layout;
+mod rule;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ mod trim;
 
 use bytes::Bytes;
 
-use self::table::{Each, Rule};
+use self::rule::{Each, Rule};
 use crate::{
     api, request,
     rights::{Denial, Rights},
@@ -40,7 +41,8 @@ use crate::{
 
 pub(crate) use self::{
     answer::Amendment,
-    table::{Governed, find},
+    rule::Governed,
+    table::find,
     trim::{Trim, upgraded},
 };
 
