@@ -3,13 +3,14 @@
 
 use bytes::{Buf, Bytes, BytesMut, TryGetError};
 
+use crate::config::Limits;
 use crate::error::{Refusal, Violation};
 use crate::frame::{
     DATA_FIELDS, Frame, HEAD, HELLO_LENGTH, MAX_DATA, MAX_GREETING, MAX_TARGET, MAX_TEXT, VERSION,
     kind,
 };
 use crate::hello::Hello;
-use crate::id::{Code, StreamId};
+use crate::id::{Code, LaneId, StreamId, TrunkId};
 
 /// The frames of one lane. Holds at most one frame's fields (about 1 KiB).
 #[derive(Debug, Default)]
@@ -221,6 +222,42 @@ fn parse(kind: u8, mut fields: BytesMut) -> Result<Frame, TryGetError> {
             text: fields.freeze(),
         },
     })
+}
+
+impl Hello {
+    /// The fields behind the version byte.
+    fn decode(fields: &mut impl Buf) -> Result<Self, TryGetError> {
+        let mut trunk = TrunkId([0; 16]);
+        fields.try_copy_to_slice(&mut trunk.0)?;
+        Ok(Self {
+            trunk,
+            incarnation: fields.try_get_u64()?,
+            lane: LaneId(fields.try_get_u32()?),
+            oldest: LaneId(fields.try_get_u32()?),
+            limits: Limits {
+                max_streams: fields.try_get_u32()?,
+                stream_window: fields.try_get_u64()?,
+                trunk_window: fields.try_get_u64()?,
+            },
+        })
+    }
+}
+
+impl Refusal {
+    fn from_wire(theirs: u8, code: u8) -> Self {
+        match code {
+            1 => Self::Version {
+                ours: VERSION,
+                theirs,
+            },
+            2 => Self::Identity,
+            3 => Self::UnknownTrunk,
+            4 => Self::TooManyLanes,
+            5 => Self::LaneInUse,
+            6 => Self::Malformed,
+            other => Self::Unknown(other),
+        }
+    }
 }
 
 fn id(fields: &mut BytesMut) -> Result<StreamId, TryGetError> {

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
+use crate::error::Refusal;
 use crate::frame::{Frame, HEAD, HELLO_LENGTH, VERSION, kind};
+use crate::hello::Hello;
 use crate::id::StreamId;
 
 impl Frame {
@@ -83,6 +85,33 @@ impl Frame {
             | Self::OpenRefused { text: payload, .. }
             | Self::Close { text: payload, .. } => payload,
             _ => Bytes::new(),
+        }
+    }
+}
+
+impl Hello {
+    fn encode<'a>(&self, head: &'a mut Head) -> &'a mut Head {
+        head.put(&[VERSION])
+            .put(&self.trunk.0)
+            .u64(self.incarnation)
+            .u32(self.lane.0)
+            .u32(self.oldest.0)
+            .u32(self.limits.max_streams)
+            .u64(self.limits.stream_window)
+            .u64(self.limits.trunk_window)
+    }
+}
+
+impl Refusal {
+    fn code(self) -> u8 {
+        match self {
+            Self::Version { .. } => 1,
+            Self::Identity => 2,
+            Self::UnknownTrunk => 3,
+            Self::TooManyLanes => 4,
+            Self::LaneInUse => 5,
+            Self::Malformed => 6,
+            Self::Unknown(code) => code,
         }
     }
 }

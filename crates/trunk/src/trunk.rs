@@ -1,9 +1,9 @@
 //! The trunk: its lanes, its streams, and the accounts of both directions.
 
 mod application;
+mod flow_control;
 mod lanes;
 mod receive;
-mod steer;
 mod time;
 mod transmit;
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::steer::cut;
+use super::flow_control::cut;
 use super::{LEAST_ROOM, MAX_CONTROL, Trunk};
 use crate::error::{OpenError, StreamError};
 use crate::event::{Event, Read};
