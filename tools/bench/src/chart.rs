@@ -3,10 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{
-    report::number,
-    row::{Metric, Row},
-};
+use crate::row::{Metric, Row};
 
 const WIDTH: f64 = 900.0;
 /// Where bars begin; the systems' names end before it.
@@ -105,6 +102,16 @@ fn colour(system: &str) -> &'static str {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+/// Three digits that count.
+pub(crate) fn number(value: f64) -> String {
+    match value.abs() {
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        1.0.. => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     error::BenchError,
     identity::{Identity, name},
-    pair::Plan,
+    plan::Plan,
     process::{Running, output},
 };
 

@@ -5,7 +5,7 @@ use renkei_wan::Side;
 use crate::{
     error::BenchError,
     identity::name,
-    pair::Plan,
+    plan::Plan,
     process::{Running, find},
 };
 

@@ -19,6 +19,7 @@ mod loopback;
 mod nginx;
 mod pair;
 mod place;
+mod plan;
 mod process;
 mod quiet;
 mod renkei;

@@ -5,7 +5,7 @@ use renkei_wan::Side;
 use crate::{
     error::BenchError,
     identity::{Identity, name},
-    pair::Plan,
+    plan::Plan,
     process::{Running, find},
 };
 

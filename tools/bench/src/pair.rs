@@ -1,17 +1,15 @@
 //! The systems that are compared: nothing in between, or two proxies with mutual TLS 1.3 between
 //! them.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use renkei_wan::Side;
 use tempfile::TempDir;
 
+pub(crate) use crate::plan::Protocol;
 use crate::{
-    envoy, error::BenchError, haproxy, identity::Identity, nginx, place::Place, process::Running,
-    renkei,
+    envoy, error::BenchError, haproxy, identity::Identity, nginx, place::Place, plan::Plan,
+    process::Running, renkei,
 };
 
 /// What lies between the client and the backend.
@@ -45,13 +43,6 @@ pub(crate) struct Backend {
     pub(crate) protocol: Protocol,
 }
 
-/// What a proxy that knows protocols is told about the backend's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Tcp,
-    Kafka,
-}
-
 impl Backend {
     /// A backend on all addresses of side B.
     pub(crate) fn on_side_b(port: u16) -> Self {
@@ -61,21 +52,6 @@ impl Backend {
             protocol: Protocol::Tcp,
         }
     }
-}
-
-/// What a pair is made of.
-#[derive(Debug)]
-pub(crate) struct Plan<'a> {
-    pub(crate) place: Place<'a>,
-    pub(crate) folder: PathBuf,
-    /// Where the near proxy listens for the client.
-    pub(crate) listen: SocketAddr,
-    /// Where the far proxy listens for the near one.
-    pub(crate) between: SocketAddr,
-    pub(crate) backend: SocketAddr,
-    pub(crate) protocol: Protocol,
-    pub(crate) near: Identity,
-    pub(crate) far: Identity,
 }
 
 /// A system that runs.
@@ -147,14 +123,5 @@ impl Pair {
     /// Bytes of memory of both proxies now.
     pub(crate) fn resident_bytes(&self) -> Result<u64, BenchError> {
         self.proxies.iter().map(Running::resident_bytes).sum()
-    }
-}
-
-impl Plan<'_> {
-    /// Writes a file of the pair and gives its path.
-    pub(crate) fn write(&self, name: &str, text: &str) -> Result<PathBuf, BenchError> {
-        let path = self.folder.join(name);
-        std::fs::write(&path, text).map_err(BenchError::file(&path))?;
-        Ok(path)
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     error::BenchError,
     identity::name,
-    pair::{Plan, Protocol},
+    plan::{Plan, Protocol},
     process::{Running, output},
 };
 

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::Path};
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::{
-    chart,
+    chart::{self, number},
     error::BenchError,
     row::{Metric, Row},
 };
@@ -95,16 +95,6 @@ fn cells(row: &Row) -> [String; 7] {
         ratio("direct"),
         ratio("envoy"),
     ]
-}
-
-/// Three digits that count.
-pub(crate) fn number(value: f64) -> String {
-    match value.abs() {
-        100.0.. => format!("{value:.0}"),
-        10.0.. => format!("{value:.1}"),
-        1.0.. => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
-    }
 }
 
 /// One sentence about where it was measured.
