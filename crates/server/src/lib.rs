@@ -23,6 +23,7 @@ mod peers;
 mod server;
 mod status;
 mod store;
+mod time_source;
 
 pub use authority::{AuthorityError, RequestError, SignError};
 pub use endpoint::{EndpointError, HandshakeError, PemError, SpiffeEndpoint};
@@ -30,6 +31,7 @@ pub use entries::EntryKind;
 pub use fetch::FetchError;
 pub use metrics::ServerMetrics;
 pub use peers::{BundleRefusal, PeerFetchError, PeerStatus};
-pub use server::{Clock, Server, ServerError, ServerSettings, stored_bundle_document};
+pub use server::{Server, ServerError, ServerSettings, stored_bundle_document};
 pub use status::{AuthorityStatus, EndpointStatus, EntryStatus, ServerStatus};
 pub use store::{CaState, KeyFileError, StoreError};
+pub use time_source::Clock;

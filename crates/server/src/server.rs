@@ -8,7 +8,6 @@ use renkei_site::Site;
 use renkei_spiffe::{BundleSet, SpiffeId, TrustDomain};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
-use time::OffsetDateTime;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -22,10 +21,8 @@ use crate::{
     federation::{self, Federator, Members},
     peers::Peers,
     store::Store,
+    time_source::Clock,
 };
-
-/// Where the server takes the time from.
-pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
 
 /// The wall clock is looked at again at least so often: it may have been set, or the machine may
 /// have slept.

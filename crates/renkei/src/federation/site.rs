@@ -19,7 +19,7 @@ use renkei_federation::{
     Envelope, KeySet, MAX_ENVELOPE_BYTES, PublicKey, SigningKey, SiteRoot, Statement,
 };
 use renkei_runtime::files;
-use renkei_server::federation::{Own, new_key, read_key, witness_key, write_key};
+use renkei_server::federation::{SiteKeys, new_key, read_key, witness_key, write_key};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
@@ -40,10 +40,10 @@ fn site_and_state(args: &SiteArgs) -> miette::Result<(renkei_site::Site, PathBuf
 pub(super) fn join(args: &Join, form: Output) -> miette::Result<ExitCode> {
     let (site, state) = site_and_state(&args.site)?;
     let name = &site.trust_domain;
-    let before = Own::open(&state, name).into_diagnostic()?;
+    let before = SiteKeys::open(&state, name).into_diagnostic()?;
     let folder = match before {
         Some(_) => {
-            Own::keep_witness(&state, &new_key(&provider()).into_diagnostic()?)
+            SiteKeys::keep_witness(&state, &new_key(&provider()).into_diagnostic()?)
                 .into_diagnostic()?;
             None
         }
@@ -54,7 +54,7 @@ pub(super) fn join(args: &Join, form: Output) -> miette::Result<ExitCode> {
             Some(folder)
         }
     };
-    let own = Own::open(&state, name).into_diagnostic()?;
+    let own = SiteKeys::open(&state, name).into_diagnostic()?;
     let own = own.ok_or_else(|| miette!("the genesis is not in {}", state.display()))?;
     let witness = witness_key(&state).into_diagnostic()?;
     let witness = witness.map_or("none".to_owned(), |key| key.to_string());
@@ -106,12 +106,12 @@ fn begin(args: &Join, site: &renkei_site::Site, state: &Path, folder: &Path) -> 
     };
     let keys: Vec<&SigningKey> = roots.iter().collect();
     let genesis = Envelope::sign(Statement::SiteRoot(root), &keys).into_diagnostic()?;
-    Own::begin(state, &genesis, &online, &witness).into_diagnostic()
+    SiteKeys::begin(state, &genesis, &online, &witness).into_diagnostic()
 }
 
 pub(super) fn renew(args: &Renew, form: Output) -> miette::Result<ExitCode> {
     let (site, state) = site_and_state(&args.site)?;
-    let own = Own::open(&state, &site.trust_domain).into_diagnostic()?;
+    let own = SiteKeys::open(&state, &site.trust_domain).into_diagnostic()?;
     let own = own.ok_or_else(|| {
         let file = args.site.file.display();
         miette!("this site has not joined: renkei federation join {file}")
@@ -161,7 +161,7 @@ pub(super) fn import_removal(args: &ImportRemoval, form: Output) -> miette::Resu
     let bytes = files::read(&args.statement, MAX_ENVELOPE_BYTES)
         .into_diagnostic()
         .wrap_err_with(name)?;
-    let kept = renkei_server::federation::heed(&state, &bytes);
+    let kept = renkei_server::federation::import_removal(&state, &bytes);
     let kept = kept.into_diagnostic().wrap_err_with(name)?;
     match form {
         Output::Json => output::print_json(&json!({"kept": kept}))?,

@@ -8,7 +8,7 @@ use renkei_federation::{
     Statement, Withdrawal,
 };
 use renkei_runtime::files;
-use renkei_server::federation::{Own, read_key};
+use renkei_server::federation::{SiteKeys, read_key};
 use renkei_site::FederationFile;
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
@@ -113,7 +113,7 @@ pub(super) async fn endorse(args: &Endorse, form: Output) -> miette::Result<Exit
     let state = place::state_folder(args.state.folder.as_deref(), &site.name);
     let federation = site.federation.as_ref().and_then(|it| it.file.clone());
     let file = federation.ok_or_else(|| miette!("{} names no `federation`", site.file()))?;
-    let own = Own::open(&state, &site.trust_domain).into_diagnostic()?;
+    let own = SiteKeys::open(&state, &site.trust_domain).into_diagnostic()?;
     let own = own.ok_or_else(|| {
         miette!(
             "this site has not joined: renkei federation join {}",

@@ -9,8 +9,9 @@ use renkei_site::{FederationFile, Mirror, Site};
 use time::OffsetDateTime;
 
 use super::{
-    FederationStatus, Inputs, LogStatus, MemberStatus, Members, MirrorError, MirrorStatus, Own,
-    Source, anchors, copy::Copy, gossip::Gossip, watch::Watch,
+    FederationStatus, Inputs, LogStatus, MemberStatus, Members, MirrorError, MirrorStatus,
+    SiteKeys, Source, anchors, gossip::Gossip, log_cache::LogCache, monitor::Monitor,
+    site_folder::place,
 };
 
 /// A federation that is followed.
@@ -19,11 +20,11 @@ pub(super) struct Following {
     own_name: TrustDomain,
     state: PathBuf,
     view: View,
-    copy: Copy,
+    cache: LogCache,
     mirrors: BTreeMap<Mirror, MirrorStatus>,
     /// Proof of two histories: nothing is taken any more.
     halted: Option<String>,
-    watch: Watch,
+    monitor: Monitor,
     gossip: Gossip,
 }
 
@@ -35,10 +36,10 @@ impl Following {
         inputs: &Inputs,
     ) -> Self {
         let federation = anchors(&file);
-        let copy = Copy::of(&Own::place(&inputs.state), &federation);
+        let cache = LogCache::of(&place(&inputs.state), &federation);
         let empty = View::new(federation);
         let now = (inputs.clock)();
-        let kept = Source::folder(copy.path());
+        let kept = Source::folder(cache.path());
         let view = match kept.extend(&empty, false, now, None).await {
             Ok((mut view, _)) => {
                 view.files_are_there();
@@ -51,7 +52,7 @@ impl Following {
             }
             Err(MirrorError::NoCheckpoint) => empty,
             Err(error) => {
-                tracing::error!(%error, folder = %copy.path().display(), "the copy of the log is damaged and is read anew from the mirrors");
+                tracing::error!(%error, folder = %cache.path().display(), "the copy of the log is damaged and is read anew from the mirrors");
                 empty
             }
         };
@@ -60,23 +61,23 @@ impl Following {
             own_name: own_name.clone(),
             state: inputs.state.clone(),
             view,
-            copy,
+            cache,
             mirrors: BTreeMap::new(),
             halted: None,
-            watch: Watch::default(),
+            monitor: Monitor::default(),
             gossip: Gossip::default(),
         };
         following.look_for_proof();
-        following.heed();
+        following.import_removals();
         following
     }
 
     /// Withdrawals and suspensions that reached this site beside the log.
-    fn heed(&mut self) {
-        for (path, envelope) in super::heed::kept(&self.state) {
+    fn import_removals(&mut self) {
+        for (path, envelope) in super::revocation::kept(&self.state) {
             // One that the log has by now, or that is overtaken, says nothing new.
             if let Err(reason) = self.view.heed(&envelope) {
-                tracing::debug!(file = %path.display(), %reason, "a statement is not heeded");
+                tracing::debug!(file = %path.display(), %reason, "an imported statement is not taken");
             }
         }
     }
@@ -95,7 +96,7 @@ impl Following {
 
     /// Updates stop while the proof lies there; whoever has looked at it moves it away.
     fn look_for_proof(&mut self) {
-        let proof = self.copy.proof();
+        let proof = self.cache.proof();
         self.halted = files::exists(&proof).then(|| {
             format!(
                 "the log has shown two histories; the proof is in {}, and no update is taken while it is there",
@@ -107,7 +108,7 @@ impl Following {
     /// Reads every mirror, so that they can be compared; each as far as it verifies.
     pub(super) async fn read_mirrors(&mut self, inputs: &Inputs) {
         self.read_each(inputs).await;
-        self.heed();
+        self.import_removals();
     }
 
     async fn read_each(&mut self, inputs: &Inputs) {
@@ -144,7 +145,9 @@ impl Following {
         let source = Source::new(mirror.clone(), &inputs.provider).await?;
         let now = (inputs.clock)();
         let before = self.view.size();
-        let offered = source.extend(&self.view, true, now, Some(&self.copy)).await;
+        let offered = source
+            .extend(&self.view, true, now, Some(&self.cache))
+            .await;
         let (mut next, offers) = match offered {
             Ok(offered) => offered,
             Err(MirrorError::Update(UpdateError::Fork(fork))) => return Err(Fault::Fork(fork)),
@@ -153,7 +156,7 @@ impl Following {
             }
             Err(error) => return Err(error.into()),
         };
-        let kept = self.copy.commit(&mut next);
+        let kept = self.cache.commit(&mut next);
         kept.map_err(MirrorError::Copy)?;
         if next.size() > before {
             tracing::debug!(%mirror, entries = next.size(), "the federation's log has grown");
@@ -197,7 +200,7 @@ impl Following {
     }
 
     fn halt(&mut self, fork: &Fork) {
-        if let Err(error) = self.copy.keep_proof(fork) {
+        if let Err(error) = self.cache.keep_proof(fork) {
             tracing::error!(%error, "the proof of two histories could not be kept");
         }
         self.look_for_proof();
@@ -219,7 +222,7 @@ impl Following {
             // What is wrong with it stands at the mirror already.
             sources.extend(Source::new(mirror.clone(), &inputs.provider).await);
         }
-        let watch = &mut self.watch;
+        let watch = &mut self.monitor;
         watch
             .speak(site, document, &self.view, &sources, inputs)
             .await;
@@ -231,9 +234,11 @@ impl Following {
         now: OffsetDateTime,
     ) -> FederationStatus {
         let mirrors = self.file.mirrors.iter();
-        let own = Own::open(&self.state, &self.own_name).ok().flatten();
+        let own = SiteKeys::open(&self.state, &self.own_name).ok().flatten();
         let alarms = self.halted.iter().cloned();
-        let alarms = alarms.chain(self.watch.alarms()).chain(self.gossip.alarm());
+        let alarms = alarms
+            .chain(self.monitor.alarms())
+            .chain(self.gossip.alarm());
         FederationStatus {
             name: self.file.name.clone(),
             origin: self.file.origin.clone(),
@@ -243,8 +248,8 @@ impl Following {
                 .filter_map(|mirror| self.mirrors.get(mirror).cloned())
                 .collect(),
             members: members.values().map(MemberStatus::from).collect(),
-            publishing: self.watch.publishing(),
-            witnessing: self.watch.witnessing(),
+            publishing: self.monitor.publishing(),
+            witnessing: self.monitor.witnessing(),
             alarms: alarms.collect(),
         }
     }

@@ -5,18 +5,19 @@
 //! What is true is decided by `renkei_federation`; this module moves bytes, keeps files and looks
 //! at the clock. Losing every mirror changes nothing until statements end.
 
-mod copy;
 mod follow;
 mod gossip;
-mod heed;
 mod key_file;
-mod own;
-mod say;
+mod log_cache;
+mod monitor;
+mod publisher;
+mod revocation;
+mod site_folder;
+mod site_keys;
 mod source;
 mod status;
 #[cfg(test)]
 mod tests;
-mod watch;
 mod witness;
 
 use std::{
@@ -34,9 +35,10 @@ use rustls::crypto::CryptoProvider;
 use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 
-pub use heed::{HeedError, heed};
 pub use key_file::{KeyFileError, new_key, read_key, write_key};
-pub use own::{Own, OwnError};
+pub use revocation::{RemovalError, import_removal};
+pub use site_folder::OwnError;
+pub use site_keys::SiteKeys;
 pub use source::{MirrorError, Source};
 pub use status::{
     FederationStatus, LogStatus, MemberStatus, MirrorStatus, Publishing, RefusedStatus,

@@ -15,7 +15,7 @@ use rustls::{ClientConfig, crypto::CryptoProvider};
 use time::OffsetDateTime;
 use url::Url;
 
-use super::copy::Copy;
+use super::log_cache::LogCache;
 use crate::{
     fetch::{self, Answer, Ask, FetchError},
     peers::web_client,
@@ -177,7 +177,7 @@ impl Source {
         view: &View,
         fresh: bool,
         now: OffsetDateTime,
-        copy: Option<&Copy>,
+        copy: Option<&LogCache>,
     ) -> Result<(View, u64), MirrorError> {
         let checkpoint = self.get("checkpoint", MAX_NOTE_BYTES).await?;
         let pending = self.get("pending", MAX_NOTE_BYTES).await?;

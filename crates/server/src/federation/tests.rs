@@ -9,7 +9,8 @@ use renkei_federation::{
 use time::{Duration, OffsetDateTime, macros::datetime};
 
 use super::{
-    MirrorError, Own, OwnError, Source, copy::Copy, new_key, witness::Witness, witness_key,
+    MirrorError, OwnError, SiteKeys, Source, log_cache::LogCache, new_key, witness::Witness,
+    witness_key,
 };
 use crate::fixtures::{own as own_name, provider};
 
@@ -42,13 +43,13 @@ fn signed(root: SiteRoot) -> Envelope {
 fn a_site_that_has_joined_comes_back_with_its_keys_and_follows_its_root() {
     let state = tempfile::tempdir().unwrap();
     let state = state.path();
-    assert!(Own::open(state, &own_name()).unwrap().is_none());
+    assert!(SiteKeys::open(state, &own_name()).unwrap().is_none());
     let genesis = signed(root(&key(2)));
-    Own::begin(state, &genesis, &key(2), &key(3)).unwrap();
-    let own = Own::open(state, &own_name()).unwrap().unwrap();
+    SiteKeys::begin(state, &genesis, &key(2), &key(3)).unwrap();
+    let own = SiteKeys::open(state, &own_name()).unwrap().unwrap();
     assert_eq!(own.genesis(), genesis.digest());
     assert_eq!(witness_key(state).unwrap(), Some(key(3).public()));
-    let again = Own::begin(state, &genesis, &key(2), &key(3));
+    let again = SiteKeys::begin(state, &genesis, &key(2), &key(3));
     assert!(matches!(again, Err(OwnError::Joined { .. })));
     let next = SiteRoot {
         version: 2,
@@ -56,7 +57,7 @@ fn a_site_that_has_joined_comes_back_with_its_keys_and_follows_its_root() {
         ..root(&key(4))
     };
     own.follow(&signed(next), Some(&key(4))).unwrap();
-    let own = Own::open(state, &own_name()).unwrap().unwrap();
+    let own = SiteKeys::open(state, &own_name()).unwrap().unwrap();
     assert_eq!((own.genesis(), own.head().version), (genesis.digest(), 2));
     let said = own.sign(signed(root(&key(2))).statement().clone()).unwrap();
     assert_eq!(
@@ -66,7 +67,7 @@ fn a_site_that_has_joined_comes_back_with_its_keys_and_follows_its_root() {
     );
     let other = TrustDomain::parse("tokyo.example").unwrap();
     assert!(matches!(
-        Own::open(state, &other),
+        SiteKeys::open(state, &other),
         Err(OwnError::Foreign { .. })
     ));
 }
@@ -168,7 +169,7 @@ async fn the_last_good_state_survives_a_mirror_that_lies_and_a_restart() {
     let mut world = World::new();
     world.entries = (0..300_u32).map(|n| n.to_string().into_bytes()).collect();
     world.write(mirror.path());
-    let copy = Copy::of(state.path(), &world.federation);
+    let copy = LogCache::of(state.path(), &world.federation);
     let nothing = View::new(world.federation.clone());
     let source = Source::folder(mirror.path());
     let read = source.extend(&nothing, true, NOW, Some(&copy)).await;

@@ -10,7 +10,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::{
     key_file::{read_key, write_key},
-    own::{OwnError, put, read},
+    site_folder::{OwnError, place, put, read},
 };
 
 const KEY: &str = "witness.pem";
@@ -120,6 +120,6 @@ fn remember(folder: &Path, memory: &Memory) -> Result<(), OwnError> {
 
 /// The public key of the witness in a state folder, if it has one.
 pub fn witness_key(state: &Path) -> Result<Option<PublicKey>, OwnError> {
-    let witness = Witness::open(&super::own::Own::place(state))?;
+    let witness = Witness::open(&place(state))?;
     Ok(witness.map(|witness| witness.public()))
 }

@@ -1,4 +1,4 @@
-use time::{Duration as Span, macros::datetime};
+use time::{Duration as Span, OffsetDateTime, macros::datetime};
 
 use super::*;
 use crate::fixtures::{TestClock, id, provider, request, site_with, svid};
