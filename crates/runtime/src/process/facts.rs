@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::{Asked, AttestError, Digests, Process, executable, unreadable};
-
 /// Facts about a process, read while it was alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessFacts {
@@ -27,26 +25,4 @@ pub struct Executable {
     pub path: Result<PathBuf, String>,
     /// Its SHA-256, if it was asked for.
     pub sha256: Result<[u8; 32], String>,
-}
-
-pub(super) fn read(
-    process: &Process,
-    digests: &Digests,
-    asked: Asked,
-) -> Result<ProcessFacts, AttestError> {
-    let status = process
-        .directory
-        .status()
-        .map_err(|error| unreadable(process.pid, &error))?;
-    if status.euid != process.uid {
-        let (pid, then, now) = (process.pid, process.uid, status.euid);
-        return Err(AttestError::UserChanged { pid, then, now });
-    }
-    Ok(ProcessFacts {
-        pid: process.pid,
-        uid: process.uid,
-        gid: process.gid,
-        groups: status.groups,
-        executable: executable::read(&process.directory, digests, asked),
-    })
 }

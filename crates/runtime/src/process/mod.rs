@@ -13,6 +13,7 @@
 //!
 //! Everything here may block on files or the user database: call it where blocking is allowed.
 
+mod examine;
 mod executable;
 mod facts;
 mod namespace;
@@ -169,7 +170,7 @@ impl Process {
     /// Reads what there is to know. The executable is looked at only as far as it is asked for:
     /// it lies where a stranger chose, on a file system that may be slow, and may be large.
     pub fn facts(&self, digests: &Digests, asked: Asked) -> Result<ProcessFacts, AttestError> {
-        let facts = facts::read(self, digests, asked)?;
+        let facts = examine::read(self, digests, asked)?;
         self.check_alive()?;
         Ok(facts)
     }
