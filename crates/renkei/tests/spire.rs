@@ -177,10 +177,12 @@ fn without_its_agent_nothing_outlives_its_svid() {
     assert_eq!(all.svids(), Vec::<String>::new());
     let (allowed, text) = all.explain("collector", "osaka.example/echo");
     assert!(!allowed && text.contains("has no SVID"), "{text}");
-    let open = all.osaka.status()["proxy"]["flows"]
-        .as_array()
-        .map(Vec::len);
-    assert_eq!(open, Some(0), "Osaka has nothing open with it");
+    wait_for("Osaka has nothing open with it", SOON, || {
+        let flows = all.osaka.status()["proxy"]["flows"]
+            .as_array()
+            .map(Vec::len);
+        (flows == Some(0)).then_some(())
+    });
 }
 
 /// The same, however many times [`SOON`] that takes.

@@ -66,7 +66,7 @@ fn check_names_the_selectors_that_match_nobody_in_a_user_namespace() {
 
 /// What `up` says that must not start.
 fn refused_start(site: &Site) -> String {
-    let mut process = Child::start("up", site.command(&["up", "--admin", "off"]));
+    let mut process = Child::start("up", site.command(&["up", "--admin", "none"]));
     let status = process.wait(SOON);
     assert_eq!(status.code(), Some(1), "{}", process.output());
     process.output()
@@ -128,8 +128,8 @@ fn files_that_every_user_may_change_are_named_by_check_and_at_the_start() {
     assert!(output.contains(&sentence), "{output}");
 }
 
-/// `/proc/PID` of a process that may not be dumped belongs to root. Root's own does anyway, so that
-/// root plays another user.
+/// What is in `/proc/PID` of a process that may not be dumped belongs to root. Root's own does
+/// anyway, so that root plays another user.
 #[test]
 fn a_crash_writes_no_keys_to_a_file() {
     const USER: u32 = 4_242;
@@ -141,7 +141,7 @@ fn a_crash_writes_no_keys_to_a_file() {
         .arg(site.file())
         .arg("--state")
         .arg(site.state())
-        .args(["--admin", "off"]);
+        .args(["--admin", "none"]);
     if rustix::process::geteuid().is_root() {
         for path in [site.folder.path().to_owned(), site.file(), program] {
             chown(path, Some(USER), Some(USER)).expect("chown");
@@ -162,5 +162,6 @@ fn a_crash_writes_no_keys_to_a_file() {
         .find(|line| line.starts_with("Max core file"));
     let core: Vec<&str> = core.expect("a limit").split_whitespace().collect();
     assert_eq!(core[4..6], ["0", "0"], "{limits}");
-    assert_eq!(fs::metadata(&folder).expect("process").uid(), 0);
+    let limits = fs::metadata(format!("{folder}/limits"));
+    assert_eq!(limits.expect("process").uid(), 0);
 }

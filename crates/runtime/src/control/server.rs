@@ -140,6 +140,14 @@ pub enum BindError {
     /// The folder it lies in is not private.
     #[error(transparent)]
     Folder(#[from] StateFolderError),
+    /// The file that tells whether another process serves the socket cannot be locked.
+    #[error("the lock of the control socket, {}, cannot be used: {source}", path.display())]
+    Lock {
+        /// The lock.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The system refuses.
     #[error("the control socket {} cannot be opened: {source}", path.display())]
     Io {
@@ -157,7 +165,9 @@ impl BindError {
             Self::AlreadyRunning { .. } => {
                 "stop that process, or choose another state folder".to_owned()
             }
-            Self::NotASocket { path } => format!("move {} away", path.display()),
+            Self::NotASocket { path } | Self::Lock { path, .. } => {
+                format!("move {} away", path.display())
+            }
             Self::Folder(error) => error.hint(),
             Self::Io { .. } => "the path of a unix socket has at most 107 bytes".to_owned(),
         }
@@ -226,17 +236,18 @@ impl Drop for Server {
 
 /// The lock is the judge of who lives: a socket file alone outlives its process.
 fn lock(path: &Path) -> Result<File, BindError> {
-    let failed = |source| BindError::Io {
-        path: path.to_owned(),
-        source,
-    };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
     let lock = path.with_file_name(name);
-    let opened = files::run(&lock.clone(), move || {
+    let failed = |source| BindError::Lock {
+        path: lock.clone(),
+        source,
+    };
+    let opening = lock.clone();
+    let opened = files::run(&lock, move || {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        files::open_with(&mut options, &lock)
+        files::open_with(&mut options, &opening)
     });
     let file = opened.map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -262,13 +262,11 @@ fn check_files(path: &Path) -> Result<(), StoreError> {
 )]
 fn is_empty(path: &Path) -> bool {
     let owned = path.to_owned();
-    let length = files::run(path, move || {
-        std::fs::metadata(owned).map(|file| file.len())
-    });
+    let found = files::run(path, move || std::fs::metadata(owned));
     // What cannot be read now is reported when it is opened.
-    length.map_or_else(
+    found.map_or_else(
         |error| error.kind() == io::ErrorKind::NotFound,
-        |length| length == 0,
+        |found| found.is_file() && found.len() == 0,
     )
 }
 
