@@ -132,9 +132,23 @@ impl Credentials {
         self.found().until.min(self.own.not_after())
     }
 
-    /// Whether both sides could make the same connection again now. Costs no more than a look at
-    /// the clock while nothing has changed since the last time.
+    /// Whether both sides could make the same connection again now, with these certificates. Costs
+    /// no more than a look at the clock while nothing has changed since the last time.
     pub(crate) fn check(
+        &self,
+        identities: &Arc<Identities>,
+        now: OffsetDateTime,
+    ) -> Result<(), Fault> {
+        self.check_identities(identities, now)?;
+        match self.own.not_after() <= now {
+            true => Err(Fault::OwnOutdated(self.own.not_after())),
+            false => Ok(()),
+        }
+    }
+
+    /// The same for a connection that cannot change its certificates: that this side has renewed
+    /// its own since takes nothing from it.
+    pub(crate) fn check_identities(
         &self,
         identities: &Arc<Identities>,
         now: OffsetDateTime,
@@ -142,9 +156,6 @@ impl Credentials {
         identities
             .valid_svid(self.own.id(), now)
             .map_err(Fault::Own)?;
-        if self.own.not_after() <= now {
-            return Err(Fault::OwnOutdated(self.own.not_after()));
-        }
         let mut found = self.found();
         if !found.holds(identities, &self.peer, now) {
             let bundles = &identities.bundles;

@@ -103,7 +103,8 @@ pub(crate) fn by_identities(
     let own = identities.valid_svid(flow.pair.own(), now);
     let own = own.map(drop).map_err(Fault::Own);
     let session = flow.session.as_ref();
-    let all = own.and_then(|()| session.map_or(Ok(()), |session| session.check(identities, now)));
+    let all = own
+        .and_then(|()| session.map_or(Ok(()), |session| session.check_identities(identities, now)));
     let fault = all.err().filter(Fault::ends_what_is_open);
     fault.map(|fault| fault.cut_reason())
 }
