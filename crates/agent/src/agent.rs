@@ -48,9 +48,9 @@ pub struct AgentStatus {
 /// A workload as the agent sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WorkloadStatus {
-    /// Its name.
+    /// The name under `workloads` or `services`.
     pub name: String,
-    /// Its identity.
+    /// The SPIFFE ID that is issued.
     pub id: SpiffeId,
     /// What a process must be.
     pub selectors: Vec<Selector>,

@@ -125,7 +125,7 @@ impl AgentMetrics {
         self.renewals.get()
     }
 
-    /// Open streams.
+    /// Number of open Workload API streams.
     pub fn subscribers(&self) -> u64 {
         self.subscribers.get().try_into().unwrap_or_default()
     }

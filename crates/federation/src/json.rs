@@ -75,7 +75,7 @@ impl<'de> de::Visitor<'de> for Visitor {
             let Strict(value) = entries.next_value()?;
             if map.contains_key(&key) {
                 return Err(de::Error::custom(format_args!(
-                    "the key {key:?} stands there twice"
+                    "the key {key:?} is written twice"
                 )));
             }
             map.insert(key, value);

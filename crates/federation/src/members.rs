@@ -27,7 +27,7 @@ pub enum Reason {
     /// This site's own list.
     #[error("this site denies it")]
     DeniedHere,
-    /// Nobody has admitted it.
+    /// It has not been admitted.
     #[error("it is not admitted")]
     NotAdmitted,
     /// The registrar has suspended it.
@@ -37,9 +37,9 @@ pub enum Reason {
     #[error("the registrar has removed it")]
     Removed,
     /// Its admission has ended.
-    #[error("its admission ended at {at}")]
+    #[error("its admission expired at {at}")]
     AdmissionExpired {
-        /// When.
+        /// The end of the admission.
         #[serde(with = "time::serde::rfc3339")]
         at: OffsetDateTime,
     },
@@ -52,19 +52,19 @@ pub enum Reason {
     /// The identity is another's.
     #[error("the admitted identity belongs to {owner}")]
     Relabelled {
-        /// Whose it is.
+        /// The trust domain that has the identity.
         owner: TrustDomain,
     },
     /// It has withdrawn.
     #[error("it has withdrawn: {why}")]
     Withdrawn {
-        /// In its own words.
+        /// The reason that the site gave.
         why: String,
     },
     /// Its site root has ended.
-    #[error("its site root ended at {at}")]
+    #[error("its site root expired at {at}")]
     RootExpired {
-        /// When.
+        /// The end of the site root.
         #[serde(with = "time::serde::rfc3339")]
         at: OffsetDateTime,
     },
@@ -75,16 +75,16 @@ pub enum Reason {
     #[error("its newest bundle is signed by an online key that it has replaced")]
     OnlineKeyReplaced,
     /// Its newest bundle has ended.
-    #[error("its newest bundle statement ended at {at}")]
+    #[error("its newest bundle statement expired at {at}")]
     BundleExpired {
-        /// When.
+        /// The end of the bundle statement.
         #[serde(with = "time::serde::rfc3339")]
         at: OffsetDateTime,
     },
     /// Its newest bundle is from the future.
     #[error("its newest bundle statement is dated {at}: its clock or this host's is wrong")]
     FromTheFuture {
-        /// When.
+        /// The time at which the statement was issued.
         #[serde(with = "time::serde::rfc3339")]
         at: OffsetDateTime,
     },
@@ -110,7 +110,7 @@ pub struct Verified {
 /// A trust domain that the federation knows of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
-    /// Its name.
+    /// The trust domain of the member.
     pub trust_domain: TrustDomain,
     /// The identity that the name stands for.
     pub genesis: Digest,

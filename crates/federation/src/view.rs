@@ -40,7 +40,7 @@ pub enum UpdateError {
     /// Not a checkpoint of this log.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// Two histories.
+    /// The log has signed two histories.
     #[error(
         "the log has signed two histories: {} does not extend the checkpoint seen before; updates stop, and both are kept as proof", first_lines(&.0.theirs)
     )]

@@ -20,7 +20,7 @@ pub(crate) enum Fault {
     #[error("{0}")]
     Own(NoSvid),
     /// This side's SVID has ended with which it was opened; there is a newer one.
-    #[error("this side's SVID with which it was opened ended at {0}")]
+    #[error("this side's SVID, with which it was opened, expired at {0}")]
     OwnOutdated(OffsetDateTime),
     /// The peer's chain does not verify.
     #[error("{0}")]
@@ -59,11 +59,13 @@ impl Fault {
     pub(crate) fn cut_reason(&self) -> &'static str {
         match self {
             Self::Own(NoSvid::Missing(_)) => "the identity of its own side was withdrawn",
-            Self::Own(NoSvid::Ended { .. }) => "the SVID of its own side ended and was not renewed",
-            Self::OwnOutdated(_) => "the SVID with which it was opened has ended",
-            Self::Peer(PeerError::Expired { .. }) => "the SVID of its peer has ended",
+            Self::Own(NoSvid::Ended { .. }) => {
+                "the SVID of its own side expired and was not renewed"
+            }
+            Self::OwnOutdated(_) => "the SVID with which it was opened has expired",
+            Self::Peer(PeerError::Expired { .. }) => "the SVID of its peer has expired",
             Self::Peer(PeerError::UnknownTrustDomain(_)) => "the bundle of its site was withdrawn",
-            Self::Peer(_) => "the certificate of its peer does not verify any more",
+            Self::Peer(_) => "the certificate of its peer no longer verifies",
             Self::NoLane => "it has no lane",
         }
     }

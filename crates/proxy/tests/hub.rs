@@ -250,7 +250,11 @@ async fn who_is_not_under_relays_is_refused_and_told_so() {
     let three = Three::new(echo().await).await;
     let hokkaido = Node::start(&three.hokkaido_text(""), three.hokkaido_identities()).await;
     let osaka = three.osaka(Limits::default()).await;
-    unlinked(&osaka, "relays for sites under `relays` in its file only").await;
+    unlinked(
+        &osaka,
+        "relays only for sites under `relays` in its site file",
+    )
+    .await;
     let sentence = hokkaido.refusal("not_relayed").await;
     assert!(
         sentence.contains("osaka.example is not under `relays`"),
@@ -341,7 +345,11 @@ async fn withdrawn_relaying_ends_what_it_carried() {
     hokkaido.apply(&three.hokkaido_text("")).await.unwrap();
     assert_reset(&mut app).await;
     assert!(hokkaido.proxy.status().await.relays.is_empty());
-    unlinked(&osaka, "relays for sites under `relays` in its file only").await;
+    unlinked(
+        &osaka,
+        "relays only for sites under `relays` in its site file",
+    )
+    .await;
     hokkaido
         .apply(&three.hokkaido_text("osaka.example"))
         .await

@@ -33,9 +33,9 @@ pub enum FolderError {
     /// The system refuses.
     #[error("the log's file {} cannot be used: {source}", path.display())]
     Io {
-        /// Which.
+        /// The file or folder that failed.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// Another registry runs on it.
@@ -44,9 +44,9 @@ pub enum FolderError {
     /// The note in it is not this log's.
     #[error("the log's file {} is not of this federation: {source}", path.display())]
     Checkpoint {
-        /// Which.
+        /// The file or folder that failed.
         path: PathBuf,
-        /// Why not.
+        /// The fault of the checkpoint.
         source: CheckpointError,
     },
     /// The entries are not those that were signed.

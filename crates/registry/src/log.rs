@@ -37,15 +37,15 @@ pub enum SubmitError {
          {name} {genesis}"
     )]
     NotAdmitted {
-        /// The identity.
+        /// The identity that owns the name.
         genesis: Digest,
-        /// Whose.
+        /// The trust domain that it owns.
         name: renkei_federation::TrustDomain,
     },
-    /// Too much at once.
+    /// The queue of statements is full.
     #[error("{MAX_QUEUE} statements are waiting; try again in a minute")]
     Busy,
-    /// The disk.
+    /// The folder of the log cannot be read or written.
     #[error(transparent)]
     Folder(#[from] FolderError),
 }
@@ -67,7 +67,7 @@ pub enum CosignError {
     /// No new cosignature of a witness of the federation is on it.
     #[error("there is no new cosignature of a witness of this federation on it")]
     Nothing,
-    /// The disk.
+    /// The folder of the log cannot be read or written.
     #[error(transparent)]
     Folder(#[from] FolderError),
 }

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
 /// What the file makes of this site, for people to compare with what they meant.
 fn overview(site: &Site) -> String {
     let mut text = format!(
-        "{} is without fault: the site {} of the trust domain {}\n",
+        "{} has no faults: site {}, trust domain {}\n",
         site.file(),
         site.name,
         site.trust_domain
@@ -101,7 +101,7 @@ fn services(site: &Site) -> String {
 }
 
 fn workloads(site: &Site) -> String {
-    let mut table = output::table(&["WORKLOAD", "IS A PROCESS WITH", "REACHES", "AT"]);
+    let mut table = output::table(&["WORKLOAD", "SELECTORS", "SERVICE", "LISTENER"]);
     for workload in site.workloads.values() {
         let selectors = list(&workload.selectors);
         if workload.uses.is_empty() {

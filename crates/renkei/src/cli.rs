@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// Links the services of independent sites: every site keeps its own certificate authority, every
-/// workload gets a SPIFFE identity, every connection is mutually authenticated and allowed by
-/// policy. Applications do not change.
+/// workload gets a SPIFFE identity, every connection uses mutual TLS, and policy must allow it.
+/// Applications do not change.
 ///
 /// A site writes one short file and runs `renkei up site.yaml`.
 #[derive(Debug, Parser)]
@@ -29,7 +29,7 @@ const AFTER: &str = "\
 A first site:
   renkei check site.yaml        finds every fault of the file, with its place and a hint
   renkei up site.yaml           runs the site
-  renkei status site.yaml       who reaches what, what was refused and why
+  renkei status site.yaml       shows who reaches what, what was refused and why
   renkei explain A B            why A may or may not reach B
 
 Exit status: 0 done; 1 it failed, or the answer is no; 2 the command line or the site file is wrong.";
@@ -38,7 +38,7 @@ Exit status: 0 done; 1 it failed, or the answer is no; 2 the command line or the
 pub(crate) enum Command {
     /// Run a site: its authority, its agent and its proxy in one process.
     Up(Up),
-    /// Check a site file and print what follows from it. Starts nothing.
+    /// Check a site file and print what it configures. Starts nothing.
     Check(Check),
     /// Apply the changed site file to the running site. A faulty file changes nothing.
     Apply(SiteArgs),
@@ -46,16 +46,16 @@ pub(crate) enum Command {
     Status(SiteArgs),
     /// Say why A may or may not reach B.
     Explain(Explain),
-    /// X.509-SVIDs of this workload.
+    /// Show the X.509-SVIDs of this workload.
     #[command(subcommand)]
     Svid(Svid),
-    /// Trust bundles of this site.
+    /// Show trust bundles of this site.
     #[command(subcommand)]
     Bundle(Bundle),
-    /// Found a federation, join one, admit members, and look at who counts.
+    /// Start a federation, join one, admit members, and show the members.
     #[command(subcommand)]
     Federation(Federation),
-    /// Run the registry of a federation: its log, trusted with nothing.
+    /// Run the registry of a federation: its log. No site has to trust it.
     Registry(Registry),
     /// Run the four-site demo: a Kafka pipeline over the mesh, and intruders who are refused.
     Demo(Demo),
@@ -68,12 +68,12 @@ pub(crate) enum Command {
 
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-Signals: SIGHUP applies the changed site file; SIGTERM or SIGINT drains and ends, a second one \
-ends at once.
+Signals: SIGHUP applies the changed site file; SIGTERM or SIGINT drains and stops; a second one \
+stops at once.
 
 With --workload-api the site has no authority of its own: the identities of its workloads and \
 services, and the bundles of its peers, come from that socket (for example a SPIRE agent's), \
-whose entries must then name this process.")]
+whose entries must then match this process.")]
 pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) site: SiteArgs,
@@ -85,16 +85,16 @@ pub(crate) struct Up {
     #[arg(long, value_name = "SOCKET")]
     pub(crate) workload_api: Option<String>,
     /// Socket on which this site serves the SPIFFE Workload API. Default: workload.sock in
-    /// $RUNTIME_DIRECTORY under systemd, else in the folder STATE.public beside the state folder.
+    /// $RUNTIME_DIRECTORY under systemd, else in STATE.public, next to the state folder.
     #[arg(long, value_name = "PATH")]
     pub(crate) workload_socket: Option<PathBuf>,
-    /// How long connections may go on after SIGTERM.
+    /// How long open connections may continue after SIGTERM.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     pub(crate) drain: Duration,
     /// Form of the log lines on standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
-    /// What is logged, as in RUST_LOG.
+    /// Log filter, as in RUST_LOG.
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     pub(crate) log: String,
 }
@@ -216,10 +216,10 @@ pub(crate) struct Demo {
     /// Records per second of each source, at most.
     #[arg(long, default_value_t = 50)]
     pub(crate) rate: u32,
-    /// Life of the SVIDs: 5s to 5m.
+    /// Lifetime of the SVIDs: 5s to 5m.
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = svid_life)]
     pub(crate) svid_life: Duration,
-    /// Kill this site with SIGKILL in the middle of the run, and start it again.
+    /// Kill this site with SIGKILL during the run, and start it again.
     #[arg(long, value_name = "SITE", value_parser = ["hokkaido", "tokyo", "osaka", "kyushu"])]
     pub(crate) kill: Option<String>,
     /// Keep site files, state and logs in this folder, instead of a temporary one.

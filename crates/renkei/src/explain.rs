@@ -58,7 +58,7 @@ pub(crate) async fn run(args: &cli::Explain, form: Output) -> miette::Result<Exi
     if caller.trust_domain() != own && service.trust_domain() != own {
         return Err(miette!(
             help = "ask with the site file of either side",
-            "neither {} nor {} belongs to {own}, so this site decides nothing between them",
+            "neither {} nor {} belongs to {own}, so this site does not decide about them",
             caller.short(),
             service.short()
         ));
@@ -108,7 +108,7 @@ fn explain(
             format!("{} may reach {}", caller.short(), service.short())
         }
         None => format!(
-            "nothing at this site keeps {} from {}; {} has the last word",
+            "this site allows {} to reach {}. {} also decides; its rules are not visible here",
             caller.short(),
             service.short(),
             service.trust_domain()
@@ -185,13 +185,13 @@ impl Steps<'_> {
         let (holds, says) = match status.svid_end(id) {
             Ok(end) if end > OffsetDateTime::now_utc() => (
                 true,
-                format!("{who} has an SVID that ends {}", output::until(end)),
+                format!("{who} has an SVID that expires {}", output::until(end)),
             ),
             Ok(end) => {
                 let when = output::since(end);
                 (
                     false,
-                    format!("the last SVID of {} ended {when}", id.short()),
+                    format!("the last SVID of {} expired {when}", id.short()),
                 )
             }
             Err(Some(fault)) => (false, format!("{who} has no SVID: {fault}")),
@@ -320,7 +320,7 @@ impl Steps<'_> {
     fn of_member(&mut self, name: &TrustDomain) {
         let Some(seen) = self.federation() else {
             let says =
-                format!("whether {name} is a member of the federation, the running site knows");
+                format!("only the running site knows whether {name} is a member of the federation");
             return self.push(None, says);
         };
         let member = seen.members.iter().find(|m| m.trust_domain == *name);
@@ -330,10 +330,10 @@ impl Steps<'_> {
                 let why = member.reason.clone().unwrap_or_default();
                 (
                     false,
-                    format!("{name} does not count as a member of {}: {why}", seen.name),
+                    format!("{name} is not a valid member of {}: {why}", seen.name),
                 )
             }
-            None => (false, format!("{name} is no member of {}", seen.name)),
+            None => (false, format!("{name} is not a member of {}", seen.name)),
         };
         self.push(Some(holds), says);
     }
@@ -373,7 +373,7 @@ impl Steps<'_> {
         self.push(
             None,
             format!(
-                "whether {} allows {} is its own decision",
+                "{} decides whether it allows {}; its rules are not visible here",
                 service.trust_domain(),
                 caller.short()
             ),

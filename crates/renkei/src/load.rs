@@ -29,7 +29,7 @@ pub(crate) enum LoadError {
         hint: &'static str,
     },
     #[error("cannot read the federation file {file}: {error}")]
-    #[diagnostic(help("it is handed out by whoever founded the federation"))]
+    #[diagnostic(help("ask the founder of the federation for it"))]
     NoFederation { file: String, error: io::Error },
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -53,8 +53,8 @@ pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
                 return Err(LoadError::Faulty(inner));
             }
             Err(error) => {
-                let hint = "the federation file is handed out by whoever founded the federation; \
-                            the path is relative to the site file";
+                let hint = "ask the founder of the federation for the federation file; its path is \
+                            relative to the site file";
                 faults.push(place, error.to_string(), hint);
             }
         }
@@ -95,7 +95,7 @@ fn read(file: &Path) -> Result<String, LoadError> {
             io::ErrorKind::NotFound | io::ErrorKind::IsADirectory => {
                 "name the file on the command line, as in `renkei up site.yaml`"
             }
-            io::ErrorKind::PermissionDenied => "the user who runs Renkei must be able to read it",
+            io::ErrorKind::PermissionDenied => "the user that runs Renkei must be able to read it",
             _ => "a site file is a text of a few lines, in UTF-8",
         },
         error,

@@ -217,7 +217,7 @@ fn refused(error: &ApplyError) -> ControlError {
     };
     ControlError::new(status, error.to_string())
         .with_details(details)
-        .with_hint("nothing was changed; the site goes on with the file it had")
+        .with_hint("nothing was changed; the site keeps its configuration")
 }
 
 /// The path as the process may use it after the current folder has changed.

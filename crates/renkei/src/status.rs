@@ -160,7 +160,7 @@ impl Document {
         let value = ask(state, "/status").await?;
         serde_json::from_value(value)
             .into_diagnostic()
-            .wrap_err("the running site's status makes no sense to this version of Renkei")
+            .wrap_err("this version of Renkei cannot read the running site's status")
     }
 
     /// The own bundle of the site that runs with this state folder.
@@ -348,7 +348,7 @@ fn federation(status: &Document) -> String {
     let servers = status.server.iter();
     let mut text = String::new();
     for seen in servers.filter_map(|server| server.federation.as_ref()) {
-        let mut table = output::table(&["NOT A PEER", "WHY"]);
+        let mut table = output::table(&["NOT A MEMBER", "REASON"]);
         for member in seen.members.iter().filter(|member| !member.counts) {
             table.add_row([
                 member.trust_domain.to_string(),
@@ -364,7 +364,7 @@ fn federation(status: &Document) -> String {
 }
 
 fn listeners(status: &Document) -> String {
-    let mut table = output::table(&["LISTENER", "FOR", "LEADS TO", "BY THE GATEWAY"]);
+    let mut table = output::table(&["LISTENER", "WORKLOAD", "SERVICE", "VIA GATEWAY"]);
     for listener in &status.proxy.listeners {
         table.add_row([
             listener.listen.to_string(),

@@ -56,7 +56,7 @@ pub(crate) fn sections(proxy: &status::Proxy) -> String {
 }
 
 fn flows(totals: &[Total]) -> String {
-    let mut table = output::table(&["WAY", "FROM", "TO", "OPEN", "SENT", "RECEIVED"]);
+    let mut table = output::table(&["DIRECTION", "FROM", "TO", "OPEN", "SENT", "RECEIVED"]);
     for total in totals {
         table.add_row([
             way(&total.direction),
@@ -71,7 +71,7 @@ fn flows(totals: &[Total]) -> String {
 }
 
 fn trunks(all: &[Trunks]) -> String {
-    let mut table = output::table(&["WAY", "FROM", "TO", "TRUNKS", "LANES"]);
+    let mut table = output::table(&["DIRECTION", "FROM", "TO", "TRUNKS", "LANES"]);
     for pair in all {
         table.add_row([
             way(&pair.direction),

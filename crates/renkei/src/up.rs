@@ -159,7 +159,7 @@ fn raise_open_files() {
             maximum,
         },
     ) {
-        tracing::warn!(%error, "the limit of open files stays where it is");
+        tracing::warn!(%error, "the limit of open files could not be raised");
     }
 }
 
@@ -249,7 +249,7 @@ async fn plane(
     if let Some(socket) = &args.workload_api {
         if site.borrow().federation.is_some() {
             return Err(miette!(
-                help = "name the sites under `peers`, or leave --workload-api out",
+                help = "name the sites under `peers`, or remove --workload-api",
                 "{NO_AUTHORITY}"
             ));
         }
@@ -301,12 +301,12 @@ fn elsewhere(plane: &Plane) -> Elsewhere {
 async fn until_terminated(running: &Running, signals: &mut Signals, notifier: Option<&Notifier>) {
     let told = |sent: std::io::Result<()>| {
         if let Err(error) = sent {
-            tracing::warn!(%error, "systemd was not told");
+            tracing::warn!(%error, "systemd could not be notified");
         }
     };
     let ready = async {
         running.readiness.wait_ready().await;
-        tracing::info!("the site is ready: every listener is open and every identity is there");
+        tracing::info!("the site is ready: every listener is open and every identity is present");
         if let Some(notifier) = notifier {
             told(notifier.ready("serving"));
         }
@@ -348,7 +348,10 @@ async fn end(deadline: Duration, drain: Drain, signals: &mut Signals) {
         }
     };
     match drained.left {
-        0 => tracing::info!("every connection has ended; goodbye"),
-        left => tracing::warn!(left, "the deadline has passed; connections were cut"),
+        0 => tracing::info!("every connection is closed; the process stops"),
+        left => tracing::warn!(
+            left,
+            "the drain time has passed; the remaining connections were reset"
+        ),
     }
 }

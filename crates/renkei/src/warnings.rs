@@ -55,7 +55,7 @@ fn selectors(site: &Site) -> Vec<String> {
             if let Some(reason) = never_matches(selector) {
                 let name = &workload.name;
                 warnings.push(format!(
-                    "{selector} of the workload {name} matches nobody: {reason}"
+                    "{selector} of the workload {name} matches no process: {reason}"
                 ));
             }
         }

@@ -198,7 +198,7 @@ fn a_workload_sends_nothing_to_a_gateway_with_a_faulty_certificate() {
             let got = exchange(local, b"secret");
             assert!(got.as_ref().map_or(true, Vec::is_empty), "{got:?}");
         });
-        for words in ["foreign.example/echo", words] {
+        for words in ["foreign.example", "echo", words] {
             assert!(sentence.contains(words), "{reason}: {sentence}");
         }
     };
@@ -215,7 +215,7 @@ fn a_workload_sends_nothing_to_a_gateway_with_a_faulty_certificate() {
     let other = ("unexpected_peer", "foreign.example/other");
     refused(authority.issue("/other"), other.0, other.1);
     // The gateway's own identity is how a site says that it has no such service.
-    let server = ("no_such_service", "no service");
+    let server = ("no_such_service", "has no service `echo`");
     refused(authority.issue("/renkei/server"), server.0, server.1);
 
     fake.present(authority.issue("/echo"));

@@ -176,7 +176,7 @@ fn explain_ends_in_one_sentence() {
             "collector",
             "hokkaido.example/broker",
             0,
-            "hokkaido.example has the last word",
+            "hokkaido.example also decides; its rules are not visible here",
         ),
         (
             "collector",

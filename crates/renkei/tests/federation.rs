@@ -589,6 +589,33 @@ fn a_member_that_only_dials_out_is_reached_through_another_member() {
 }
 
 #[test]
+fn a_key_of_another_role_signs_no_admission_and_the_right_file_is_named() {
+    let osaka = Site::new("osaka");
+    let founded = Founded::by(&[&osaka]);
+    let identity = join(&osaka)["identity"]
+        .as_str()
+        .expect("identity")
+        .to_owned();
+    let admit = |key: &str| {
+        let mut command = renkei();
+        command.args(["federation", "admit"]).arg(founded.file());
+        command.args(["osaka.example", &identity, "--key"]);
+        run(command.arg(founded.path(key)))
+    };
+    let refused = admit("log.pem");
+    assert_eq!(refused.status.code(), Some(1));
+    let words: Vec<String> = said(&refused)
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    let words = words.join(" ");
+    for part in ["log.pem is not a registrar key of", "use registrar.pem"] {
+        assert!(words.contains(part), "{words}");
+    }
+    assert!(admit("registrar.pem").status.success());
+}
+
+#[test]
 fn a_site_without_an_authority_of_its_own_is_told_that_it_cannot_be_a_member() {
     let site = Site::new("osaka");
     let founded = Founded::by(&[&site]);

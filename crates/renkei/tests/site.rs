@@ -18,7 +18,8 @@ use std::{
 };
 
 use lab::{
-    SOON, Site, callee, caller, echo, exchange, exchange_soon, renkei, run, said, serve, two_sites,
+    SOON, Site, callee, caller, echo, exchange, exchange_soon, own_uid, renkei, run, said, serve,
+    two_sites,
 };
 use renkei_testkit::{Child, free_address, wait_for};
 
@@ -125,6 +126,32 @@ fn who_is_not_allowed_is_refused_and_the_callee_says_why() {
 }
 
 #[test]
+fn a_service_that_the_callee_does_not_have_is_named_with_the_place_to_check() {
+    let (hokkaido, osaka, local) = two_sites(echo());
+    exchange_soon(local, b"the sites know each other");
+    let wrong = free_address();
+    let more = format!(
+        "  second: {{selectors: [{}], uses: {{hokkaido.example/wbe: {wrong}}}}}\n",
+        own_uid()
+    );
+    osaka.write(&(caller(&osaka, &hokkaido, local) + &more));
+    let applied = osaka.apply();
+    assert!(applied.status.success(), "{}", said(&applied));
+    // Identities arrive a moment after the file is applied.
+    let sentence = wait_for("the refusal", SOON, || {
+        let _ = exchange(wrong, b"hello");
+        let refusals = osaka.status()["proxy"]["refusals"].clone();
+        let mut refusals = refusals.as_array()?.iter();
+        let refusal = refusals.find(|refusal| refusal["reason"] == "no_such_service")?;
+        refusal["sentence"].as_str().map(str::to_owned)
+    });
+    assert_eq!(
+        sentence,
+        "hokkaido.example has no service `wbe`; check the name under `uses`"
+    );
+}
+
+#[test]
 fn a_change_of_the_file_keeps_the_flows_it_does_not_touch() {
     let (hokkaido, osaka, local) = two_sites(echo());
     let mut open = TcpStream::connect(local).expect("connected");
@@ -197,7 +224,7 @@ fn a_hangup_applies_the_file_too() {
         "services:\n  echo: {{backends: [{}], allow: [collector]}}\nworkloads:\n  collector: \
          {{selectors: [{}], uses: {{echo: {local}}}}}\n",
         echo(),
-        lab::own_uid()
+        own_uid()
     );
     site.write(&text);
     site.process().signal("HUP");

@@ -127,7 +127,7 @@ fn an_entry_that_is_deleted_at_spire_stops_its_caller_and_its_service() {
     assert_eq!(all.svids().len(), 2);
     let (allowed, text) = all.explain("collector", "osaka.example/echo");
     assert!(
-        allowed && text.contains("has an SVID that ends in"),
+        allowed && text.contains("has an SVID that expires in"),
         "{text}"
     );
 

@@ -42,7 +42,7 @@ pub enum BindError {
     /// The system refuses the address.
     #[error("the admin address {address} cannot be opened: {source}")]
     Io {
-        /// The address.
+        /// The address that was to be bound.
         address: SocketAddr,
         /// What the system says.
         source: io::Error,
@@ -54,7 +54,8 @@ impl BindError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotLoopback(_) => {
-                "use 127.0.0.1 or [::1]: whoever reaches this port reads what the site does"
+                "use 127.0.0.1 or [::1]: every program that reaches this port can read the \
+                 site's metrics"
             }
             Self::Io { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 "another process listens there: choose another port, or stop it"

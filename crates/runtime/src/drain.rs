@@ -111,7 +111,7 @@ impl Drain {
         {
             tracing::warn!(
                 count = holders.len(),
-                "some connections did not close when told to"
+                "some connections did not close on request"
             );
         }
         Drained {

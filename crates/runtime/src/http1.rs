@@ -34,7 +34,7 @@ pub struct Client(pub SocketAddr);
 
 /// A listener of either kind.
 pub trait Listen: Send {
-    /// Its connections.
+    /// The type of an accepted connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// The next connection, and where it is from.
     fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<Client>)>> + Send;

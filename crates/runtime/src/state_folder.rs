@@ -35,7 +35,7 @@ pub enum StateFolderError {
     /// It is missing and cannot be made.
     #[error("the state folder {} cannot be made: {source}", path.display())]
     Create {
-        /// The folder.
+        /// The path of the folder.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
@@ -49,9 +49,9 @@ pub enum StateFolderError {
     /// Another user could change what is in it.
     #[error("the state folder {} belongs to user {owner}, not to user {user} who runs this", path.display())]
     NotOurs {
-        /// The folder.
+        /// The path of the folder.
         path: PathBuf,
-        /// Its owner.
+        /// The user ID of the folder's owner.
         owner: u32,
         /// The user of this process.
         user: u32,
@@ -59,7 +59,7 @@ pub enum StateFolderError {
     /// Other users may write in it.
     #[error("other users may write in the state folder {} (mode {mode:04o})", path.display())]
     Exposed {
-        /// The folder.
+        /// The path of the folder.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
@@ -67,7 +67,7 @@ pub enum StateFolderError {
     /// No file can be written in it.
     #[error("the state folder {} is not writable: {source}", path.display())]
     NotWritable {
-        /// The folder.
+        /// The path of the folder.
         path: PathBuf,
         /// What the system says.
         source: io::Error,

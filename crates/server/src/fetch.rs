@@ -52,7 +52,7 @@ pub enum FetchError {
         source: io::Error,
     },
     /// Not the whole document in time.
-    #[error("no whole answer within {} s", .0.as_secs())]
+    #[error("no complete answer within {} s", .0.as_secs())]
     Timeout(Duration),
     /// Not HTTP, or the connection broke.
     #[error("the HTTP exchange failed: {0}")]

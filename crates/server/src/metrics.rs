@@ -64,7 +64,7 @@ impl ServerMetrics {
         );
         server.register(
             "ca_end_timestamp_seconds",
-            "When the CA of each state ends",
+            "When the CA of each state expires",
             metrics.authority_end.clone(),
         );
         server.register(
@@ -153,17 +153,17 @@ impl FederationMetrics {
     fn register(&self, server: &mut Registry) {
         server.register(
             "federation_members",
-            "Members of the federation that count",
+            "Members of the federation that are valid",
             self.members.clone(),
         );
         server.register(
             "federation_excluded",
-            "Trust domains of the federation that do not count",
+            "Trust domains of the federation that are not valid members",
             self.excluded.clone(),
         );
         server.register(
             "federation_alarms",
-            "What somebody has to look at: renkei federation status",
+            "Alarms of the federation; renkei federation status shows them",
             self.alarms.clone(),
         );
         server.register(
@@ -173,12 +173,12 @@ impl FederationMetrics {
         );
         server.register(
             "federation_log_refused",
-            "Entries of the federation's log that did not count",
+            "Entries of the federation's log that were refused",
             self.refused.clone(),
         );
         server.register(
             "federation_witnessed_timestamp_seconds",
-            "The time that a quorum of witnesses vouches for",
+            "The latest time at which a quorum of witnesses had cosigned",
             self.witnessed.clone(),
         );
     }

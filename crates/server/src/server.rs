@@ -307,10 +307,10 @@ impl Inner {
         match tokio::time::timeout(RECORD_TIME, self.store.record_issued(&signed.record)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(%id, serial, %error, "an issued SVID is on no record")
+                tracing::error!(%id, serial, %error, "an issued SVID is not recorded")
             }
             Err(_) => {
-                tracing::error!(%id, serial, "an issued SVID may be on no record: the database gives no answer")
+                tracing::error!(%id, serial, "an issued SVID may not be recorded: the database does not answer")
             }
         }
         tracing::debug!(%id, serial = signed.record.serial, "issued an SVID");
@@ -366,7 +366,7 @@ impl Inner {
     async fn record_clock(&self) {
         let Some(system) = &self.system else { return };
         if let Err(error) = self.store.keep_clock(&system.record()).await {
-            tracing::warn!(%error, "the time is not on record");
+            tracing::warn!(%error, "the time could not be recorded");
         }
     }
 
@@ -385,7 +385,7 @@ impl Inner {
         loop {
             let wanted = entries(&site.borrow_and_update());
             if let Err(error) = self.store.replace_entries(&wanted, (self.clock)()).await {
-                tracing::error!(%error, "the entries are not on record");
+                tracing::error!(%error, "the entries could not be recorded");
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -402,7 +402,7 @@ impl Inner {
             if time.settled
                 && let Err(error) = self.store.prune_issued(time.now).await
             {
-                tracing::warn!(%error, "records of ended SVIDs are still there");
+                tracing::warn!(%error, "records of expired SVIDs could not be deleted");
             }
             tokio::select! {
                 () = stop.cancelled() => return,

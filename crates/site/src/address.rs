@@ -25,7 +25,7 @@ pub enum AddressError {
     #[error("the host is missing")]
     NoHost,
     /// An IPv6 address without brackets cannot be told from its port.
-    #[error("an IPv6 address stands in brackets")]
+    #[error("an IPv6 address needs brackets")]
     Brackets,
     /// Neither an IP address nor a DNS name.
     #[error("{0:?} is neither an IP address nor a DNS name")]
@@ -70,12 +70,12 @@ impl HostPort {
         })
     }
 
-    /// The host.
+    /// The host as it is written: a DNS name or an IP address.
     pub fn host(&self) -> &Host {
         &self.host
     }
 
-    /// The port.
+    /// The TCP port, never 0.
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -32,14 +32,14 @@ pub enum ChangeKind {
     Changed,
 }
 
-/// One change.
+/// A difference between two site files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// Where.
+    /// The section of the site file.
     pub section: Section,
-    /// What happened.
+    /// Whether the entry was added, removed or changed.
     pub kind: ChangeKind,
-    /// The entry.
+    /// The name of the entry in its section.
     pub name: String,
     /// For a changed entry, the keys whose values differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -78,7 +78,7 @@ impl Changes {
         self.changes.is_empty()
     }
 
-    /// The changes.
+    /// All differences, in the order of the sections.
     pub fn iter(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter()
     }

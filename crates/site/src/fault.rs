@@ -11,7 +11,7 @@ use crate::Place;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Fault {
-    /// Where.
+    /// The place of the fault in the file.
     pub place: Place,
     /// What is wrong, in one sentence.
     pub message: String,

@@ -9,14 +9,14 @@ use serde::{Serialize, Serializer};
 pub struct MethodRule {
     /// The method; any, if `None`.
     pub method: Option<String>,
-    /// The paths.
+    /// The paths that the rule allows.
     pub path: PathRule,
 }
 
 /// The paths of a rule, percent-encoded where they must be and nowhere else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathRule {
-    /// Every path.
+    /// The rule allows every path.
     Any,
     /// This path alone.
     Exact(String),
@@ -95,7 +95,7 @@ fn path_of(text: &str) -> Result<PathRule, MethodError> {
         return bad("it does not start with a slash", FORMS);
     }
     if path.contains('*') {
-        return bad("a `*` stands only at its end, after a slash", FORMS);
+        return bad("a `*` is allowed only at the end, after a slash", FORMS);
     }
     if path.contains(['?', '#']) {
         return bad(

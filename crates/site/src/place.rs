@@ -8,7 +8,7 @@ use serde_saphyr::Location;
 /// A stretch of the text. Lines and columns count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// First byte.
+    /// Offset of the first byte in the file.
     pub offset: usize,
     /// Number of bytes; 0 where a whole mapping or list is meant.
     pub length: usize,

@@ -60,7 +60,7 @@ mod written {
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields, title = "Renkei site file")]
     pub(super) struct SiteFile {
-        /// The name of the site, for people.
+        /// The name of the site, shown to operators.
         #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,63}$"), example = &"osaka")]
         site: String,
         /// The trust domain whose authority the site is: a DNS name.
@@ -73,20 +73,20 @@ mod written {
         bundle_endpoint: Option<BundleEndpoint>,
         /// The sites that this one is linked with, by trust domain.
         peers: Option<BTreeMap<String, Peer>>,
-        /// The peers that accept no connections and are reached through this site, their hub:
-        /// trust domains whose own files have this one as `gateway: {via: ...}`. Nobody unless
-        /// written.
+        /// The peers that accept no connections and are reached through this site, their hub. Their
+        /// own site files name this site as `gateway: {via: ...}`. Default: none.
         #[schemars(example = vec!("osaka.example"))]
         relays: Option<Vec<String>>,
-        /// The federation file. Its members are linked with this site like peers, without being
-        /// named here; each reaches nothing until a service allows it.
+        /// The federation file. Its members are linked with this site like peers, and need no entry
+        /// here. A member reaches nothing until a service allows it.
         #[schemars(example = &"intercloud.yaml")]
         federation: Option<String>,
-        /// With `federation`: trust domains that are never members for this site, whoever says so.
+        /// With `federation`: trust domains that are never members for this site, even if the
+        /// registrar admits them.
         #[schemars(example = vec!("kyushu.example"))]
         deny: Option<Vec<String>>,
-        /// With `federation`: the members and their identities (64 hexadecimal digits), decided
-        /// here; the registrar is then not asked.
+        /// With `federation`: the members and their identities (64 hexadecimal digits), decided by
+        /// this site. The registrar is then not asked.
         #[schemars(example = serde_json::json!({"tokyo.example": "6d0c..."}))]
         admit: Option<BTreeMap<String, String>>,
         /// What the site offers, by name. A name is a DNS label.
@@ -107,12 +107,12 @@ mod written {
         /// The IP address and port that the gateway binds. Required, unless there is `via`.
         #[schemars(example = &"0.0.0.0:8443")]
         listen: Option<String>,
-        /// The address that other sites dial; `listen` unless that is "any address". With `via`
-        /// it is the hub's, and not written.
+        /// The address that other sites dial. Default: `listen`, unless that is "any address". Not
+        /// allowed with `via`, where it is the hub's.
         #[schemars(example = &"gw.osaka.example:8443")]
         advertise: Option<String>,
-        /// The hub through which other sites reach this one, if they cannot dial it: a peer with
-        /// a `gateway`, whose own file names this site under `relays`.
+        /// The hub through which other sites reach this one, if they cannot dial it. The hub is a
+        /// peer with a `gateway`. Its own site file names this site under `relays`.
         #[schemars(example = &"hokkaido.example")]
         via: Option<String>,
     }
@@ -141,16 +141,16 @@ mod written {
         /// Where the peer's services are reached. A peer that only calls needs none.
         #[schemars(example = &"gw.osaka.example:8443")]
         gateway: Option<String>,
-        /// The file of the bundle to trust until the first fetch. With it the endpoint proves
-        /// itself with an SVID (profile https_spiffe), without it with a web certificate
-        /// (profile https_web).
+        /// The file of the bundle to trust until the first fetch. With it the endpoint
+        /// authenticates with an SVID (profile https_spiffe). Without it the endpoint uses a web
+        /// certificate (profile https_web).
         #[schemars(example = &"osaka.json")]
         bootstrap: Option<String>,
-        /// Who a bundle endpoint with `bootstrap` must be; `spiffe://PEER/renkei/server` unless
-        /// written.
+        /// The SPIFFE ID that a bundle endpoint with `bootstrap` must have. Default:
+        /// `spiffe://PEER/renkei/server`.
         endpoint_id: Option<String>,
-        /// PEM file of the authorities that a bundle endpoint without `bootstrap` may have its
-        /// web certificate from; the system's unless written.
+        /// PEM file of the authorities that may issue the web certificate of a bundle endpoint
+        /// without `bootstrap`. Default: the system's.
         web_roots: Option<String>,
     }
 
@@ -158,24 +158,24 @@ mod written {
     #[derive(JsonSchema)]
     #[schemars(rename_all = "snake_case")]
     pub(super) enum Protocol {
-        /// Bytes.
+        /// Bytes, carried without being read.
         Tcp,
         /// HTTP/1.1, decided request by request.
         Http,
-        /// Kafka's protocol.
+        /// Kafka's protocol, with broker addresses rewritten.
         Kafka,
     }
 
-    /// Something that the site offers.
+    /// A service that the site offers.
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     pub(super) struct Service {
-        /// The session that the proxy understands; tcp unless written.
+        /// The protocol that the proxy understands. Default: tcp.
         protocol: Option<Protocol>,
-        /// Where the service really runs, as HOST:PORT.
+        /// The addresses of the service itself, as HOST:PORT.
         #[schemars(length(min = 1), example = vec!("127.0.0.1:9092"))]
         backends: Vec<String>,
-        /// Who may call. Nobody else may, unless `policy` says so.
+        /// The callers that may connect. Others may not, unless `policy` allows them.
         #[schemars(example = vec!("osaka.example/collector"))]
         allow: Option<Vec<String>>,
         /// With protocol http: what each caller may do. A rule is a method (any path), a method
@@ -187,9 +187,9 @@ mod written {
         /// `topics`, a caller without an entry may do nothing with any topic.
         #[schemars(example = serde_json::json!({"osaka.example/collector": {"produce": ["weather"]}}))]
         topics: Option<BTreeMap<String, TopicRights>>,
-        /// With protocol http: how long a backend may take for its response to begin, from when
-        /// it has the whole request, and how long it may take nothing of the request. Then the
-        /// caller gets a 504. Default `5m`; at least `1s`, at most `1d`.
+        /// With protocol http: the timeout for the response to begin after the backend has the
+        /// whole request. It is also the timeout for the backend to read more of the request. After
+        /// it the caller gets a 504. Default: `5m`; at least `1s`, at most `1d`.
         #[schemars(example = &"30m")]
         response_timeout: Option<String>,
         /// A Rego file (package renkei.authz) with more rules.
@@ -197,20 +197,20 @@ mod written {
         policy: Option<String>,
     }
 
-    /// What a caller may do at a Kafka service. A name may end in `*`: all names that begin so.
+    /// What a caller may do at a Kafka service. A name that ends in `*` matches a prefix.
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     pub(super) struct TopicRights {
-        /// Topics it may write to, and so describe.
+        /// Topics it may write to and describe.
         #[schemars(example = vec!("weather"))]
         produce: Option<Vec<String>>,
-        /// Topics it may read, and so describe.
+        /// Topics it may read and describe.
         #[schemars(example = vec!("weather-*"))]
         consume: Option<Vec<String>>,
         /// Topics it may create, by request or by using one that does not exist.
         #[schemars(example = vec!("weather-*"))]
         create: Option<Vec<String>>,
-        /// Topics that it may see without writing or reading them.
+        /// Topics that it may describe, but not write or read.
         #[schemars(example = vec!("quakes"))]
         describe: Option<Vec<String>>,
         /// Consumer groups it may use.
@@ -218,11 +218,11 @@ mod written {
         group: Option<Vec<String>>,
     }
 
-    /// Something that runs at the site.
+    /// A workload that runs at the site.
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     pub(super) struct Workload {
-        /// What a process must be to have this identity; all must match.
+        /// Selectors that a process must match to have this identity; all must match.
         #[schemars(
             length(min = 1),
             inner(regex(pattern = r"^unix:(uid|user|gid|group|path|sha256):.+$")),
@@ -237,13 +237,13 @@ mod written {
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     pub(super) struct Lifetimes {
-        /// Of a certificate authority; 24h unless written.
+        /// Lifetime of a certificate authority. Default: 24h.
         #[schemars(regex(pattern = r"^[0-9]+[smhd]$"), example = &"24h")]
         ca: Option<String>,
-        /// Of an X.509-SVID; 1h unless written.
+        /// Lifetime of an X.509-SVID. Default: 1h.
         #[schemars(regex(pattern = r"^[0-9]+[smhd]$"), example = &"1h")]
         x509_svid: Option<String>,
-        /// How often peers should fetch this site's bundle; 5m unless written.
+        /// Interval at which peers should fetch this site's bundle. Default: 5m.
         #[schemars(regex(pattern = r"^[0-9]+[smhd]$"), example = &"5m")]
         bundle_refresh: Option<String>,
     }

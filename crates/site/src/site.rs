@@ -109,14 +109,14 @@ pub enum BundleSource {
     File(PathBuf),
     /// A bundle endpoint that proves itself with a web certificate (SPIFFE_Federation 5.2.1).
     HttpsWeb {
-        /// The endpoint.
+        /// The URL of the bundle endpoint.
         url: Url,
         /// PEM file of the authorities to trust in place of the system's.
         roots: Option<PathBuf>,
     },
     /// A bundle endpoint that proves itself with an SVID of the peer (SPIFFE_Federation 5.2.2).
     HttpsSpiffe {
-        /// The endpoint.
+        /// The URL of the bundle endpoint.
         url: Url,
         /// Who the endpoint must be.
         endpoint_id: SpiffeId,
@@ -131,12 +131,12 @@ pub enum BundleSource {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// Bytes.
+    /// The proxy carries bytes without reading them.
     #[default]
     Tcp,
-    /// HTTP/1.1.
+    /// The proxy decides on each HTTP/1.1 request.
     Http,
-    /// Kafka's protocol.
+    /// The proxy rewrites broker addresses and checks topic rights.
     Kafka,
 }
 
@@ -156,13 +156,13 @@ impl Protocol {
 pub struct Service {
     /// Its name; a DNS label.
     pub name: String,
-    /// Its identity.
+    /// The SPIFFE ID of the service.
     pub id: SpiffeId,
     /// The session its proxy understands.
     pub protocol: Protocol,
     /// Where it really runs; never empty.
     pub backends: Vec<HostPort>,
-    /// Who may call it. Nobody else may, unless `policy` says so.
+    /// The callers that may connect. Others may not, unless `policy` allows them.
     pub allow: Vec<SpiffeId>,
     /// What each caller may do, if the service speaks HTTP and says so; who is not in it may do
     /// nothing.
@@ -183,9 +183,9 @@ pub struct Service {
 /// What runs at this site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Workload {
-    /// Its name.
+    /// The name under `workloads`.
     pub name: String,
-    /// Its identity.
+    /// The SPIFFE ID of the workload.
     pub id: SpiffeId,
     /// What a process must be to have that identity; never empty, and all must match.
     pub selectors: Vec<Selector>,
@@ -196,7 +196,7 @@ pub struct Workload {
 /// A service that a workload calls through a local listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Use {
-    /// The service.
+    /// The identity of the service that is called.
     pub target: SpiffeId,
     /// The address that is opened for the workload; a loopback address.
     pub listen: SocketAddr,

@@ -1,5 +1,5 @@
 //! docs/site-file.md is generated from the schema, so that the page and the program agree.
-//! `RENKEI_UPDATE=1 cargo test -p renkei-site --test reference` writes it anew.
+//! `RENKEI_UPDATE=1 cargo test -p renkei-site --test reference` writes it again.
 
 #![allow(
     clippy::expect_used,
@@ -15,10 +15,11 @@ const HEAD: &str = "# The site file
 
 <!-- Generated from the schema by crates/site/tests/reference.rs; edit the types' comments instead. -->
 
-The one file that a site writes. `renkei check` finds every fault at once, `renkei apply` (or SIGHUP)
-applies a changed file to the running site, and `renkei check --schema` prints the JSON Schema for
-editors. Paths are relative to the file. `<trust domain>/<name>` is short for
-`spiffe://<trust domain>/<name>`; a name without a slash is one of the site's own.
+A site writes one file. `renkei check` finds every fault at once. `renkei apply` (or SIGHUP) applies
+a changed file to the running site. `renkei check --schema` prints the JSON Schema for editors.
+
+Paths are relative to the file. `<trust domain>/<name>` is short for
+`spiffe://<trust domain>/<name>`. A name without a slash is one of the site's own.
 ";
 
 const SECTIONS: [(&str, &str); 7] = [

@@ -34,21 +34,21 @@ pub enum DocumentError {
     /// Section 4.2.1: `x5c` has exactly one element for `x509-svid`.
     #[error("key {key} for x509-svid needs exactly one certificate in x5c, it has {count}")]
     CertificateCount {
-        /// Which key.
+        /// Index of the key in the document, from 0.
         key: usize,
-        /// Elements of `x5c`.
+        /// Number of certificates in `x5c`.
         count: usize,
     },
     /// The text in `x5c` is not base64.
     #[error("key {key}: x5c is not base64")]
     Base64 {
-        /// Which key.
+        /// Index of the key in the document, from 0.
         key: usize,
     },
     /// The certificate in `x5c` cannot be read.
     #[error("key {key}: {fault}")]
     Certificate {
-        /// Which key.
+        /// Index of the key in the document, from 0.
         key: usize,
         /// What is wrong with it.
         fault: CertificateFault,
@@ -56,13 +56,13 @@ pub enum DocumentError {
     /// X509-SVID 4.1: an authority is a CA certificate.
     #[error("key {key}: the certificate is not a CA certificate")]
     NotCa {
-        /// Which key.
+        /// Index of the key in the document, from 0.
         key: usize,
     },
     /// Section 4.2.2: a `jwt-svid` key has a `kid`.
     #[error("key {key} for jwt-svid has no kid")]
     NoKeyId {
-        /// Which key.
+        /// Index of the key in the document, from 0.
         key: usize,
     },
 }

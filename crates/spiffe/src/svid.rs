@@ -120,7 +120,7 @@ impl X509Svid {
         self.not_before
     }
 
-    /// End of validity.
+    /// The end of the SVID's validity.
     pub fn not_after(&self) -> OffsetDateTime {
         self.not_after
     }
@@ -140,9 +140,9 @@ pub enum NoSvid {
     /// Past its end of validity.
     #[error("the identity of {} ended at {not_after} and was not renewed", .id.short())]
     Ended {
-        /// Whose.
+        /// The identity whose SVID has expired.
         id: SpiffeId,
-        /// End of validity.
+        /// The end of the SVID's validity.
         not_after: OffsetDateTime,
     },
 }

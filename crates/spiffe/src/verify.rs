@@ -31,9 +31,9 @@ pub enum PeerError {
         .id.short(), seconds(*.not_after), lapse(*.now - *.not_after)
     )]
     Expired {
-        /// The peer.
+        /// The SPIFFE ID that the peer's certificate names.
         id: SpiffeId,
-        /// End of validity.
+        /// The end of the certificate's validity.
         not_after: OffsetDateTime,
         /// The time of the check.
         now: OffsetDateTime,
@@ -44,9 +44,9 @@ pub enum PeerError {
         .id.short(), seconds(*.not_before), lapse(*.not_before - *.now)
     )]
     NotYetValid {
-        /// The peer.
+        /// The SPIFFE ID that the peer's certificate names.
         id: SpiffeId,
-        /// Start of validity.
+        /// The start of the certificate's validity.
         not_before: OffsetDateTime,
         /// The time of the check.
         now: OffsetDateTime,
@@ -54,7 +54,7 @@ pub enum PeerError {
     /// Any other failure of path validation (RFC 5280 section 6).
     #[error("the certificate chain of {} does not verify: {reason}", .id.short())]
     Chain {
-        /// The peer.
+        /// The SPIFFE ID that the peer's certificate names.
         id: SpiffeId,
         /// What the chain check said.
         reason: String,

@@ -32,7 +32,7 @@ pub enum BlockError {
     /// A field ends beyond its block, or an integer is too long.
     #[error("a header block is cut short or has an oversized integer")]
     Truncated,
-    /// Not HPACK.
+    /// The header block is not valid HPACK.
     #[error("a header block cannot be decoded: {0}")]
     Hpack(String),
 }

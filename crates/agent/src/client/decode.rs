@@ -32,7 +32,7 @@ pub enum DecodeError {
     Id {
         /// What stood there.
         text: String,
-        /// Why not.
+        /// The fault that was found.
         error: IdError,
     },
     /// Bundles are keyed by the trust domain's own ID.
@@ -46,7 +46,7 @@ pub enum DecodeError {
     Svid {
         /// Whose it should be.
         id: SpiffeId,
-        /// Why not.
+        /// The fault that was found.
         error: SvidError,
     },
     /// The key cannot be used, or is not the certificate's.

@@ -8,7 +8,7 @@ pub enum EndpointError {
     /// A path that depends on the current folder.
     #[error("{0:?} is not an absolute path: write unix:///PATH or /PATH")]
     NotAbsolute(String),
-    /// Another scheme.
+    /// The scheme of the URI is not `unix`.
     #[error("{0:?} is not a unix socket: write unix:///PATH or /PATH")]
     Scheme(String),
     /// The URI names a host, or has a query or a fragment.

@@ -15,7 +15,7 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// What `status` says about one ID.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SvidStatus {
-    /// Whose.
+    /// The SPIFFE ID of the SVID.
     pub id: SpiffeId,
     /// Serial number in hexadecimal digits; none while there is no valid SVID.
     pub serial: Option<String>,

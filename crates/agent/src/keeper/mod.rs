@@ -55,7 +55,7 @@ pub struct KeeperInputs {
     pub site: watch::Receiver<Arc<Site>>,
     /// The bundles of the own trust domain and of the peers.
     pub bundles: watch::Receiver<Arc<BundleSet>>,
-    /// Signs.
+    /// Signs certificate requests.
     pub issuer: Arc<dyn Issuer>,
     /// Verifies what was signed.
     pub provider: Arc<CryptoProvider>,

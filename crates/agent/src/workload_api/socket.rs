@@ -35,7 +35,7 @@ pub enum SocketError {
     /// The system refuses.
     #[error("the Workload API socket {path} cannot be opened: {error}")]
     Io {
-        /// The socket.
+        /// The path of the Workload API's socket.
         path: PathBuf,
         /// What the system says. A path of more than 107 bytes is an invalid input.
         error: io::Error,

@@ -24,12 +24,12 @@ pub enum CheckpointError {
     /// A note that is no checkpoint.
     #[error("the note is not a checkpoint (C2SP tlog-checkpoint)")]
     Malformed,
-    /// Another log.
+    /// The checkpoint is of another log.
     #[error("the checkpoint is of the log {found:?}, not of {expected:?}")]
     Origin {
-        /// The first line.
+        /// The origin in the first line of the checkpoint.
         found: String,
-        /// The federation's.
+        /// The origin of the federation's log.
         expected: String,
     },
     /// Not signed by the log's key.

@@ -36,7 +36,7 @@ impl fmt::Debug for Root {
 pub struct File {
     /// For example `tile/entries/000.p/5`.
     pub path: String,
-    /// Its contents.
+    /// The contents of the file.
     pub bytes: Vec<u8>,
 }
 

@@ -33,7 +33,7 @@ pub struct Accepted {
 pub struct Chain {
     /// The current version.
     pub root: SiteRoot,
-    /// Its digest.
+    /// The digest of the newest site root.
     pub head: Digest,
     /// The newest bundle.
     pub bundle: Option<Accepted>,

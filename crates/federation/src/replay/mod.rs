@@ -29,7 +29,7 @@ pub struct Refused {
     pub kind: Option<&'static str>,
     /// Whom it claimed to be about.
     pub trust_domain: Option<TrustDomain>,
-    /// Why.
+    /// The reason for the refusal.
     pub reason: Refusal,
 }
 
@@ -187,7 +187,7 @@ impl State {
         });
     }
 
-    /// An identity.
+    /// The chain of site roots of an identity, if the log has it.
     pub fn chain(&self, genesis: &Digest) -> Option<&Chain> {
         self.chains.get(genesis)
     }

@@ -17,9 +17,9 @@ pub enum Refusal {
     /// The same identity, another name.
     #[error("the identity {} belongs to {name}", genesis.short())]
     Relabelled {
-        /// The identity.
+        /// The identity that is already known.
         genesis: Digest,
-        /// Whose it is.
+        /// The trust domain that has this identity.
         name: TrustDomain,
     },
     /// A statement of an identity that is not in the log.
@@ -34,9 +34,9 @@ pub enum Refusal {
     /// It was made under another version of the site root.
     #[error("it was made under version {said} of the site root; {current} is current")]
     RootVersion {
-        /// As stated.
+        /// The version that the statement names.
         said: u64,
-        /// As it is.
+        /// The current version of the site root.
         current: u64,
     },
     /// A number that does not rise, or rises too far.

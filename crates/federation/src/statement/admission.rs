@@ -13,22 +13,22 @@ const MAX_SCOPE: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdmissionStatus {
-    /// It is.
+    /// The site is a member.
     Admitted,
-    /// Not for now.
+    /// The site is not a member until it is admitted again.
     Suspended,
-    /// Not any longer.
+    /// The site is no longer a member.
     Removed,
 }
 
 /// An admission, or its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admission {
-    /// Who.
+    /// The trust domain that is admitted or excluded.
     pub trust_domain: TrustDomain,
     /// The identity that the name stands for.
     pub genesis: Digest,
-    /// The word.
+    /// The registrar's decision.
     pub status: AdmissionStatus,
     /// The DNS names within which the trust domain must lie; anywhere when empty.
     #[serde(default)]

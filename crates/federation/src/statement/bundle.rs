@@ -18,7 +18,7 @@ const MAX_SERVICES: usize = 256;
 /// A site's bundle at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BundleStatement {
-    /// Whose.
+    /// The trust domain of the site.
     pub trust_domain: TrustDomain,
     /// The site's identity.
     pub genesis: Digest,

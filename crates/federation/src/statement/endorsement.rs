@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::Digest;
 
-/// An endorsement.
+/// A member's statement that it knows a newcomer's operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endorsement {
     /// The identity of the member who says it.
     pub by: Digest,
-    /// The newcomer.
+    /// The trust domain of the newcomer.
     pub trust_domain: TrustDomain,
     /// The newcomer's identity.
     pub genesis: Digest,

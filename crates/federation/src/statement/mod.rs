@@ -31,7 +31,7 @@ pub enum StatementError {
     Value(String),
 }
 
-/// One statement.
+/// A statement of the log, by its kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Statement {

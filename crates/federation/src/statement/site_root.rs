@@ -12,7 +12,7 @@ const MAX_KEYS: usize = 16;
 /// One version of a site's root keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteRoot {
-    /// Whose.
+    /// The trust domain of the site.
     pub trust_domain: TrustDomain,
     /// 1 for the genesis.
     pub version: u64,

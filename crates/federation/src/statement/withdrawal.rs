@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::plain;
 use crate::Digest;
 
-/// A withdrawal.
+/// A statement that ends an identity permanently.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withdrawal {
-    /// Who.
+    /// The trust domain that withdraws.
     pub trust_domain: TrustDomain,
-    /// Which identity.
+    /// The identity that is withdrawn.
     pub genesis: Digest,
     /// Why, for people.
     pub reason: String,

@@ -63,10 +63,10 @@ impl Target {
         let hub = self.hub();
         match failure {
             Failure::Alert(AlertDescription::AccessDenied) => {
-                format!("{hub} relays for sites under `relays` in its file only")
+                format!("{hub} relays only for sites under `relays` in its site file")
             }
             Failure::Alert(AlertDescription::NoApplicationProtocol) => {
-                format!("{hub} is no hub: its gateway knows no links")
+                format!("{hub} is not a hub: its gateway does not accept links")
             }
             other => other.sentence(&self.own, &self.hub),
         }
@@ -264,7 +264,7 @@ impl Keeper {
             return way.refuse(id, Code::STOPPING, "the site is stopping");
         }
         let Ok(room) = self.room.clone().try_acquire_owned() else {
-            let reason = "the site carries as many connections as it may";
+            let reason = "the site is at its connection limit";
             return way.refuse(id, Code::UNREACHABLE, reason);
         };
         if let Some(fault) = way.fault(&self.shared) {

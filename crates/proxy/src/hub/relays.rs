@@ -129,7 +129,7 @@ impl Relayed {
         }
         let before = self.way.send_replace(Some(way.clone()));
         if let Some(before) = before.filter(|before| !before.is(way) && !before.is_ready()) {
-            before.close(Code::STOPPING, "the site has linked itself anew");
+            before.close(Code::STOPPING, "the site has made a new link");
         }
         self.board.linked();
         if self.cut.is_cancelled() {

@@ -206,7 +206,7 @@ impl Source {
         if let Some(fault) = fault {
             let _ = refuse(fault.label(), fault.to_string());
             return Err(
-                "it does not take this caller's certificate any more, or has none itself"
+                "it no longer accepts this caller's certificate, or has no valid one itself"
                     .to_owned(),
             );
         }

@@ -277,7 +277,7 @@ pub(super) fn explain(refusal: Option<Refusal>, error: &io::Error, stream: TcpSt
             Fault::of("peer_refused", "the peer does not trust this site's CA")
         }
         (None, Some(rustls::Error::AlertReceived(alert))) => {
-            let sentence = format!("the peer ended the handshake with the alert {alert:?}");
+            let sentence = format!("the peer closed the handshake with the TLS alert {alert:?}");
             Fault::of("peer_refused", sentence)
         }
         (None, Some(error)) => Fault::of("bad_handshake", format!("the handshake failed: {error}")),

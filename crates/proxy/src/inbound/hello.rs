@@ -41,7 +41,7 @@ pub(super) async fn read(mut stream: TcpStream, peer: SocketAddr) -> Result<Hell
             Ok(_) => {}
         }
         if bytes.first() != Some(&HANDSHAKE_RECORD) {
-            let sentence = "the peer speaks plaintext; the gateway speaks TLS only";
+            let sentence = "the peer sends plaintext; the gateway accepts only TLS";
             return Err(Fault::of("plaintext", sentence).unnamed());
         }
         let mut new = bytes.get(before..).unwrap_or_default();
@@ -60,7 +60,7 @@ pub(super) async fn read(mut stream: TcpStream, peer: SocketAddr) -> Result<Hell
                 });
             }
             Ok(None) if bytes.len() < MOST => {}
-            Ok(None) => return Err(bad("the greeting does not end", stream)),
+            Ok(None) => return Err(bad("the ClientHello is incomplete", stream)),
             Err((error, mut alert)) => {
                 let mut said = Vec::new();
                 // Neither can fail in a way that matters: the peer is being let go.

@@ -95,7 +95,7 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, stop: &Cancellatio
         let peer = shared.arrivals.origin(peer);
         let guard = shared.drain.guard();
         let Some(place) = shared.turns.enter(peer.ip()) else {
-            let sentence = "too many connections from that address are at their handshake";
+            let sentence = "too many connections from that address are in their handshake";
             let (way, reason) = (Direction::Inbound, "too_many_handshakes");
             let refusals = &shared.refusals;
             refusals.record(way, NO_SERVICE, peer.to_string(), reason, sentence);

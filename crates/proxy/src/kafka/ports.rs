@@ -45,7 +45,7 @@ impl PortFile {
     /// A file that cannot be read counts as empty: its loss costs a client one reconnection.
     pub(crate) fn open(path: PathBuf) -> Self {
         let entries = read(&path).unwrap_or_else(|error| {
-            tracing::warn!(%error, path = %path.display(), "broker ports are chosen anew");
+            tracing::warn!(%error, path = %path.display(), "new broker ports are chosen");
             Vec::new()
         });
         let kept = Kept {

@@ -34,7 +34,7 @@ pub enum CallerError {
         selector: String,
     },
     /// The user's number stands for other users as well.
-    #[error("the caller cannot be told apart from others: {reason}; so it is not {selector}")]
+    #[error("the caller's user cannot be known: {reason}; so it does not match {selector}")]
     Indistinct {
         /// The selector that would hold.
         selector: String,

@@ -59,7 +59,7 @@ pub(super) fn keeps_user() -> bool {
         });
         if !kept {
             tracing::info!(
-                "this kernel does not tell the user of a socket that was closed: callers that \
+                "this kernel does not report the user of a closed socket: callers that \
                  write and exit at once are refused"
             );
         }

@@ -102,7 +102,9 @@ impl Failure {
             Self::Unreachable(_, error) => error.label(),
             Self::SlowHandshake(_) => "handshake_timeout",
             Self::Peer(refusal) => refusal.label(),
-            Self::NoSuchService => "no_such_service",
+            Self::NoSuchService | Self::Alert(AlertDescription::NoApplicationProtocol) => {
+                "no_such_service"
+            }
             Self::Alert(AlertDescription::AccessDenied) | Self::Refused(_) => "peer_denied",
             Self::Alert(AlertDescription::UnrecognisedName) => "not_linked",
             Self::Alert(_) => "peer_refused",
@@ -127,10 +129,14 @@ impl Failure {
                 format!("the gateway of {site} at {gateway} does not answer in TLS")
             }
             Self::Peer(refusal) => format!("{to} did not prove its identity: {refusal}"),
-            Self::NoSuchService => format!("{site} offers no service {to}"),
+            // A server name of no service leads to the bundle endpoint, which knows no trunks.
+            Self::NoSuchService | Self::Alert(AlertDescription::NoApplicationProtocol) => {
+                let name = callee.path().trim_start_matches('/');
+                format!("{site} has no service `{name}`; check the name under `uses`")
+            }
             Self::Alert(AlertDescription::UnrecognisedName) => format!(
-                "the gateway that leads to {site} has no way to {to}: a hub answers so while \
-                 {site} is not linked to it"
+                "the gateway for {site} cannot reach {to}: a hub answers so while {site} is not \
+                 linked to it"
             ),
             Self::Alert(alert) => format!("{to} refused {from}: {}", meaning(*alert, caller)),
             Self::Refused(reason) => format!("{to} refused {from}: {reason}"),
@@ -154,9 +160,10 @@ fn meaning(alert: AlertDescription, caller: &SpiffeId) -> String {
         AlertDescription::AccessDenied => "its policy does not allow this caller".to_owned(),
         AlertDescription::UnknownCA => format!("it does not trust the CA of {own}"),
         AlertDescription::CertificateExpired => {
-            "it takes this site's certificate for expired or not yet valid; compare the clocks"
+            "its clock says that this site's certificate is expired or not yet valid; compare \
+             the clocks"
                 .to_owned()
         }
-        other => format!("it ended the session with the alert {other:?}"),
+        other => format!("it closed the handshake with the TLS alert {other:?}; its log says why"),
     }
 }

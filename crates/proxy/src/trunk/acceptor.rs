@@ -283,7 +283,7 @@ async fn opened(
         _ => {
             return refuse(
                 Code::UNREACHABLE,
-                "it does not understand where the stream goes",
+                "it does not understand the target of the stream",
             );
         }
     };
@@ -291,13 +291,10 @@ async fn opened(
         return refuse(Code::STOPPING, "its site is stopping");
     }
     let Ok(room) = shared.inbound_room.clone().try_acquire_owned() else {
-        return refuse(
-            Code::UNREACHABLE,
-            "its gateway carries as many connections as it may",
-        );
+        return refuse(Code::UNREACHABLE, "its gateway is at its connection limit");
     };
     if !driver.admits() {
-        return refuse(Code::BUSY, "its gateway holds as much as it may");
+        return refuse(Code::BUSY, "its gateway is at its memory limit");
     }
     let check = driver.check(&shared.identities(), clock::now());
     let decided = (caller.decide)(check.as_ref().err());

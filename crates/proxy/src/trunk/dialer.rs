@@ -125,7 +125,7 @@ pub(crate) async fn establish(
     let lane = add_lane(&driver, &ends, (stream, credentials)).map_err(Failure::Tls)?;
     let ready = timeout(shared.limits.handshake_time, greeted(lane, &mut events))
         .await
-        .map_err(|_| Failure::Tls("the other end does not greet".into()))??;
+        .map_err(|_| Failure::Tls("the other end sends no HELLO".into()))??;
     if let Some(watch) = &keeping.watch {
         watch(&Way::of(&driver), &ready);
     }

@@ -181,10 +181,10 @@ impl Driver {
         } else if core.trunk.closed().is_none() {
             tracing::warn!(
                 held,
-                "a trunk is ended: this process holds as much as it may"
+                "a trunk is closed: this process is at its memory limit"
             );
             core.trunk
-                .close(Code::BUSY, "the proxy holds as much as it may");
+                .close(Code::BUSY, "the proxy is at its memory limit");
         }
     }
 

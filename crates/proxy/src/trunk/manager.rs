@@ -377,7 +377,7 @@ impl Manager {
         };
         let _ = timeout(Duration::from_secs(1), gone).await;
         self.driver
-            .with(|core, _| core.trunk.close(Code::STOPPING, "not needed any more"));
+            .with(|core, _| core.trunk.close(Code::STOPPING, "no longer needed"));
     }
 }
 

@@ -64,7 +64,7 @@ const OTHER_USER: Intruder = Intruder {
 };
 const EXPIRED: Intruder = Intruder {
     name: "expired",
-    title: "a certificate after its end",
+    title: "an expired certificate",
     site: "hokkaido",
     reason: "expired",
 };

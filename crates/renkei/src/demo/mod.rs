@@ -56,7 +56,7 @@ pub(crate) async fn run(args: &cli::Demo, form: Output) -> miette::Result<ExitCo
     let mut world = World::default();
     let result = tokio::select! {
         result = world.play(args, form, &folder) => result,
-        () = interrupted() => Err(miette!("interrupted; everything that was started has been ended")),
+        () = interrupted() => Err(miette!("interrupted; every started process has been stopped")),
     };
     world.end().await;
     let report = result?;
@@ -371,7 +371,7 @@ impl World {
         sites: &Sites,
         attempts: &[Attempt],
     ) -> miette::Result<Progress> {
-        self.say("the sources have ended; waiting for the last records");
+        self.say("the sources have finished; waiting for the last records");
         let Some(pipeline) = &mut self.pipeline else {
             return Ok(Progress::default());
         };

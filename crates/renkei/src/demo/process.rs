@@ -58,7 +58,7 @@ impl Process {
         let ended = format!("{} ended: {status}", self.name);
         Some(match last_lines(&self.log) {
             lines if lines.is_empty() => ended,
-            lines => format!("{ended}; the end of its log:\n{lines}"),
+            lines => format!("{ended}; the last lines of its log:\n{lines}"),
         })
     }
 

@@ -103,7 +103,10 @@ impl Report {
         );
         unless(
             self.attempts.len() == INTRUDERS,
-            format!("{} of {INTRUDERS} intruders tried", self.attempts.len()),
+            format!(
+                "only {} of {INTRUDERS} intruders tried",
+                self.attempts.len()
+            ),
         );
         for attempt in &self.attempts {
             unless(
@@ -142,10 +145,10 @@ impl Report {
             self.config_lines,
         );
         match self.faults().as_slice() {
-            [] => text.push_str("\nEverything held.\n"),
+            [] => text.push_str("\nPASS: all records arrived, all intruders were refused.\n"),
             faults => {
                 for fault in faults {
-                    text.push_str(&format!("\nNot held: {fault}."));
+                    text.push_str(&format!("\nFAIL: {fault}."));
                 }
                 text.push('\n');
             }

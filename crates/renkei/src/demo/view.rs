@@ -210,7 +210,7 @@ fn flow_table(sites: &[(&'static str, Option<Document>)], progress: Progress) ->
 
 /// A line per intruder. The sites' own sentences are long and follow in the summary.
 fn attempt_table(attempts: &[Attempt]) -> Table {
-    let mut table = output::table(&["INTRUDER", "AT", "REFUSED AS"]);
+    let mut table = output::table(&["INTRUDER", "SITE", "REFUSED AS"]);
     for attempt in attempts {
         let (word, colour) = match attempt.verdict() {
             Verdict::Refused => (attempt.reason, Color::Green),

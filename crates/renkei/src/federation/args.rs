@@ -17,43 +17,43 @@ A federation of four, from nothing:
                       --origin federation.example/intercloud \\
                       --mirror https://federation.example/intercloud/ \\
                       --witness osaka.example=KEY --witness kyushu.example=KEY ...
-                      makes the federation file, which every site is handed, and two keys
+                      makes two keys and the federation file; give that file to every site
   the registry:   renkei registry intercloud.yaml --key log.pem --folder log --listen 0.0.0.0:8480
   the registrar:  renkei federation admit intercloud.yaml osaka.example IDENTITY --key registrar.pem
   each site:      federation: intercloud.yaml     (a line of site.yaml)
                   renkei up site.yaml
 
-One more site costs one `admit`, and the others nothing. It reaches nothing until they allow it.";
+One more site needs one `admit`; the others change nothing. It reaches nothing until they allow it.";
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = FOUND)]
 pub(crate) enum Federation {
     /// Make a federation file, and the keys of its registry and its registrar.
     Init(Init),
-    /// Make a site's keys and its identity; or show them again.
+    /// Make a site's keys and its identity, or show them again.
     Join(Join),
-    /// A site's root keys.
+    /// Renew a site's root: its root keys and its online key.
     #[command(subcommand)]
     Root(Root),
     /// Registrar: make a site a member.
     Admit(Admit),
-    /// Registrar: take a member out for now.
+    /// Registrar: suspend a member. `admit` ends the suspension.
     Suspend(TakeOut),
-    /// Registrar: take a member out.
+    /// Registrar: remove a member.
     Remove(TakeOut),
-    /// Say that this site knows who holds a newcomer's identity. It informs people and decides
-    /// nothing.
+    /// State that this site knows the operator of a newcomer. It is information only: no decision
+    /// uses it.
     Endorse(Endorse),
-    /// End a site's membership for ever, by its root or recovery keys.
+    /// End a site's membership permanently, with its root or recovery keys.
     Withdraw(Withdraw),
-    /// Hand signed statements in at the registry.
+    /// Submit signed statements to the registry.
     Submit(Submit),
-    /// Import a withdrawal, suspension or removal that reached this site beside the log, for example
-    /// because the registry hides it.
+    /// Import a withdrawal, suspension or removal that did not come through the log, for
+    /// example because the registry hides it.
     ImportRemoval(ImportRemoval),
-    /// Show the federation as the running site sees it: who counts, and why the others do not.
+    /// Show the federation as the running site sees it: the members, and why others are not members.
     Status(SiteArgs),
-    /// Replay a log without a running site, from a mirror, a registry or a stick.
+    /// Replay a log without a running site, from a mirror, a registry or a folder.
     Verify(Verify),
 }
 
@@ -93,11 +93,11 @@ fn witness(text: &str) -> Result<(TrustDomain, PublicKey), String> {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The root keys and the recovery key are for keeping offline, apart from one another: move them off \
-this host. The root keys make the next version of the site root once a year (`renkei federation \
-root renew`); the recovery key ends the membership if all else is lost (`renkei federation \
-withdraw`). What stays in the state folder is the online key, which signs the daily statement, and \
-the witness key.")]
+Move the root keys and the recovery key off this host. Keep them offline, and not in the same \
+place. The root keys make the next version of the site root once a year (`renkei federation root \
+renew`). The recovery key ends the membership if all other keys are lost (`renkei federation \
+withdraw`). The online key, which signs the daily statement, and the witness key stay in the state \
+folder.")]
 pub(crate) struct Join {
     #[command(flatten)]
     pub(crate) site: SiteArgs,
@@ -105,13 +105,13 @@ pub(crate) struct Join {
     /// the current folder.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) root_keys: Option<PathBuf>,
-    /// How many root keys.
+    /// Number of root keys.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) count: u8,
     /// How many of them must sign the next version.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub(crate) threshold: u8,
-    /// How long the site root counts.
+    /// How long the site root is valid.
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub(crate) days: u16,
 }
@@ -119,7 +119,7 @@ pub(crate) struct Join {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Root {
     /// Make the next version of the site root: a later end, a new online key, or new root keys.
-    /// The running site hands it in.
+    /// The running site submits it.
     Renew(Renew),
 }
 
@@ -130,13 +130,13 @@ pub(crate) struct Renew {
     /// The folder with the present root keys (root-*.pem).
     #[arg(long, value_name = "FOLDER")]
     pub(crate) root_keys: PathBuf,
-    /// Make new root keys in this folder, as many as there are; they take over.
+    /// Make new root keys in this folder, as many as there are now. They replace the old ones.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) new_root_keys: Option<PathBuf>,
-    /// Make a new online key; what the old one signs does not count any more.
+    /// Make a new online key. Statements of the old one are then no longer accepted.
     #[arg(long)]
     pub(crate) new_online_key: bool,
-    /// How long the site root counts.
+    /// How long the site root is valid.
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub(crate) days: u16,
 }
@@ -147,7 +147,7 @@ pub(crate) struct Sign {
     /// The federation file.
     #[arg(value_name = "FEDERATION.yaml")]
     pub(crate) file: PathBuf,
-    /// Whom it is about.
+    /// The trust domain that the statement is about.
     pub(crate) trust_domain: TrustDomain,
 }
 
@@ -157,7 +157,7 @@ pub(crate) struct Registrar {
     /// The registrar's key; as many as the federation file's threshold.
     #[arg(long, value_name = "FILE", required = true)]
     pub(crate) key: Vec<PathBuf>,
-    /// Write the statement to this file instead of handing it in: for a host without a network,
+    /// Write the statement to this file instead of submitting it: for a host without a network,
     /// and `renkei federation submit` elsewhere.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
@@ -171,7 +171,7 @@ pub(crate) struct Admit {
     /// channel that you trust: from now on the name belongs to it.
     #[arg(value_parser = Digest::parse)]
     pub(crate) identity: Digest,
-    /// How long the admission counts.
+    /// How long the admission is valid.
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=4_000))]
     pub(crate) days: u16,
     #[command(flatten)]
@@ -182,7 +182,7 @@ pub(crate) struct Admit {
 pub(crate) struct TakeOut {
     #[command(flatten)]
     pub(crate) sign: Sign,
-    /// The site's identity; looked up in the log unless given.
+    /// The site's identity. Default: the one in the log.
     #[arg(value_parser = Digest::parse)]
     pub(crate) identity: Option<Digest>,
     #[command(flatten)]
@@ -191,9 +191,9 @@ pub(crate) struct TakeOut {
 
 #[derive(Debug, Args)]
 pub(crate) struct Endorse {
-    /// The newcomer.
+    /// The newcomer's trust domain.
     pub(crate) trust_domain: TrustDomain,
-    /// The newcomer's identity, as its operator has told you.
+    /// The newcomer's identity, as you have it from its operator.
     #[arg(value_parser = Digest::parse)]
     pub(crate) identity: Digest,
     /// The site file.
@@ -210,13 +210,13 @@ pub(crate) struct Withdraw {
     /// The site's identity.
     #[arg(value_parser = Digest::parse)]
     pub(crate) identity: Digest,
-    /// Why, for the others to read.
+    /// The reason, for the operators of other sites.
     #[arg(long)]
     pub(crate) reason: String,
     /// The recovery key, or as many root keys as their threshold.
     #[arg(long, value_name = "FILE", required = true)]
     pub(crate) key: Vec<PathBuf>,
-    /// Write the statement to this file instead of handing it in.
+    /// Write the statement to this file instead of submitting it.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 }
@@ -233,8 +233,8 @@ pub(crate) struct Submit {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It acts within a minute, at this site alone, if it is signed by whom it has to be. A statement that \
-would add trust is refused: such statements count through the log.")]
+It takes effect within a minute, at this site only, if the right keys have signed it. A statement \
+that would add trust is refused: only the log can make it valid.")]
 pub(crate) struct ImportRemoval {
     /// A file with the signed statement, as `--out` writes it.
     pub(crate) statement: PathBuf,
@@ -252,25 +252,25 @@ pub(crate) struct Verify {
     /// The federation file.
     #[arg(value_name = "FEDERATION.yaml")]
     pub(crate) file: PathBuf,
-    /// The mirror to replay; the first of the federation file unless given.
+    /// The mirror to replay. Default: the first in the federation file.
     #[arg(value_name = "URL|FOLDER", value_parser = Mirror::parse)]
     pub(crate) from: Option<Mirror>,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What it serves are files: /checkpoint, /pending and /tile/. A copy of the folder on any HTTP \
-server, or on a stick, is a mirror; name it in the federation file. What it takes: POST \
-/statements and POST /cosignatures. It is trusted with nothing: it can refuse service, and nothing \
-else. Put it behind a web server for https.")]
+It serves files: /checkpoint, /pending and /tile/. A copy of the folder, on any HTTP server or on a \
+disk, is a mirror; name it in the federation file. It accepts POST /statements and POST \
+/cosignatures. No site has to trust it: it can refuse service, and nothing more. Put it behind a web \
+server for https.")]
 pub(crate) struct Registry {
     /// The federation file.
     #[arg(value_name = "FEDERATION.yaml")]
     pub(crate) file: PathBuf,
-    /// The log's key, as `renkei federation init` has made it.
+    /// The log's key, which `renkei federation init` wrote.
     #[arg(long, value_name = "FILE", default_value = "log.pem")]
     pub(crate) key: PathBuf,
-    /// Where the log is kept.
+    /// The folder of the log.
     #[arg(long, value_name = "FOLDER", default_value = "log")]
     pub(crate) folder: PathBuf,
     /// The address to serve on.
@@ -279,7 +279,7 @@ pub(crate) struct Registry {
     /// How long a checkpoint waits for its witnesses before the next one is cut.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) interval: std::time::Duration,
-    /// What is logged, as in RUST_LOG.
+    /// Log filter, as in RUST_LOG.
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     pub(crate) log: String,
 }

@@ -54,7 +54,7 @@ pub(super) fn init(args: &Init, form: Output) -> miette::Result<ExitCode> {
         .find(|path| files::exists(path))
     {
         return Err(miette!(
-            "{} exists already and is left alone",
+            "{} exists already and is not changed",
             there.display()
         ));
     }
@@ -81,8 +81,8 @@ pub(super) fn init(args: &Init, form: Output) -> miette::Result<ExitCode> {
             "witnesses": count, "quorum": quorum,
         }))?,
         Output::Text => output::print(&format!(
-            "{name}: the federation file. Hand it to every member over a channel that they trust.\n\
-             {}: for whoever runs the registry.\n{}: for the registrar; keep it offline.\n\
+            "{name}: the federation file. Give it to every member over a channel that they trust.\n\
+             {}: for the operator of the registry.\n{}: for the registrar; keep it offline.\n\
              {quorum} of {count} witnesses make a quorum.\n",
             log_file.display(),
             registrar_file.display(),

@@ -62,7 +62,7 @@ fn print(federation: Value, form: Output) -> miette::Result<()> {
     }
     let seen: show::Seen = serde_json::from_value(federation)
         .into_diagnostic()
-        .wrap_err("the running site's status makes no sense to this version of Renkei")?;
+        .wrap_err("this version of Renkei cannot read the running site's status")?;
     output::print(&seen.text());
     Ok(())
 }

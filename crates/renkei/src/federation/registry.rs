@@ -19,7 +19,7 @@ pub(crate) async fn run(args: &args::Registry) -> miette::Result<ExitCode> {
     let key = read_key(&args.key).into_diagnostic()?;
     if key.public() != PublicKey::from_bytes(file.log_key) {
         return Err(miette!(
-            help = "`renkei federation init` has made log.pem beside the federation file",
+            help = "`renkei federation init` wrote log.pem in the folder of the federation file",
             "{} is not the key of {}'s log",
             args.key.display(),
             file.name

@@ -90,7 +90,7 @@ impl Seen {
         }
         if let Some(said) = &self.publishing {
             let state = match (said.sequence, said.witnessed, &said.fault) {
-                (_, _, Some(fault)) => format!("is not handed in: {fault}"),
+                (_, _, Some(fault)) => format!("is not submitted: {fault}"),
                 (Some(sequence), true, _) => format!("has the sequence {sequence}"),
                 (Some(sequence), false, _) => {
                     format!("has the sequence {sequence} and waits for witnesses")
@@ -110,7 +110,7 @@ impl Seen {
 
     fn members(&self) -> String {
         let mut table = output::table(&[
-            "MEMBER", "COUNTS", "SEQUENCE", "ENDS", "GATEWAY", "IDENTITY", "WHY NOT",
+            "MEMBER", "VALID", "SEQUENCE", "EXPIRES", "GATEWAY", "IDENTITY", "REASON",
         ]);
         for member in &self.members {
             let short: String = member.identity.chars().take(12).collect();
@@ -158,7 +158,7 @@ impl Seen {
     }
 
     fn refused(&self) -> String {
-        let mut table = output::table(&["ENTRY", "CLAIMS TO BE", "ABOUT", "WHY IT DOES NOT COUNT"]);
+        let mut table = output::table(&["ENTRY", "CLAIMS TO BE", "ABOUT", "REASON"]);
         for refused in self.refused.iter().rev().take(10) {
             table.add_row([
                 refused.entry.to_string(),

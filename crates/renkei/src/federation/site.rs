@@ -147,7 +147,7 @@ pub(super) fn renew(args: &Renew, form: Output) -> miette::Result<ExitCode> {
             "digest": envelope.digest(),
         }))?,
         Output::Text => output::print(&format!(
-            "{}: version {} of the site root; the running site hands it in within a minute.\n",
+            "{}: version {} of the site root; the running site submits it within a minute.\n",
             site.trust_domain, next.version
         )),
     }

@@ -1,6 +1,10 @@
 //! Statements that people make by hand: the registrar's, a member's word on another, a withdrawal.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
 use renkei_federation::{
@@ -79,16 +83,7 @@ async fn admission(
         issued: now,
         expires: now + Duration::days(days),
     };
-    let keys = read_keys(&registrar.key)?;
-    let known = keys
-        .iter()
-        .filter(|key| file.registrar.contains(key.public().as_bytes()));
-    if known.count() < file.registrar_threshold {
-        return Err(miette!(
-            "the federation file asks for {} of its registrar's keys, and these are not they",
-            file.registrar_threshold
-        ));
-    }
+    let keys = registrar_keys(file, &sign.file, &registrar.key)?;
     let envelope = sign_with(Statement::Admission(admission), &keys)?;
     deliver(file, &envelope, registrar.out.as_deref(), form, says).await
 }
@@ -103,7 +98,10 @@ pub(super) async fn withdraw(args: &Withdraw, form: Output) -> miette::Result<Ex
     };
     let keys = read_keys(&args.key)?;
     let envelope = sign_with(Statement::Withdrawal(withdrawal), &keys)?;
-    let says = format!("{name} withdraws the identity {} for ever.", args.identity);
+    let says = format!(
+        "{name} withdraws the identity {} permanently.",
+        args.identity
+    );
     deliver(&file, &envelope, args.out.as_deref(), form, &says).await
 }
 
@@ -150,6 +148,35 @@ pub(super) async fn submit(args: &Submit, form: Output) -> miette::Result<ExitCo
         Output::Text => output::print(&format!("The registry has {count} of {count}.\n")),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the registrar's keys. No key of another role signs, and as many must as the file says.
+fn registrar_keys(
+    file: &FederationFile,
+    name: &Path,
+    paths: &[PathBuf],
+) -> miette::Result<Vec<SigningKey>> {
+    let keys = read_keys(paths)?;
+    let is_known = |key: &SigningKey| file.registrar.contains(key.public().as_bytes());
+    if let Some((_, path)) = keys.iter().zip(paths).find(|(key, _)| !is_known(key)) {
+        return Err(miette!(
+            help = "use registrar.pem, which `renkei federation init` wrote",
+            "{} is not a registrar key of {}",
+            path.display(),
+            name.display()
+        ));
+    }
+    let different: BTreeSet<_> = keys.iter().map(|key| *key.public().as_bytes()).collect();
+    if different.len() < file.registrar_threshold {
+        return Err(miette!(
+            help = "repeat --key for each of them",
+            "{} needs {} different registrar keys; {} given",
+            name.display(),
+            file.registrar_threshold,
+            different.len()
+        ));
+    }
+    Ok(keys)
 }
 
 fn read_keys(paths: &[PathBuf]) -> miette::Result<Vec<SigningKey>> {

@@ -44,11 +44,11 @@ pub(super) async fn deliver(
         }))?,
         Output::Text => match out {
             Some(path) => output::print(&format!(
-                "{says}\nThe statement is in {}; hand it in with: renkei federation submit\n",
+                "{says}\nThe statement is in {}; submit it with: renkei federation submit\n",
                 path.display()
             )),
             None => output::print(&format!(
-                "{says}\nThe registry has it; it counts once witnesses have seen it.\n"
+                "{says}\nThe registry has it; it is valid once witnesses have cosigned it.\n"
             )),
         },
     }
@@ -61,7 +61,7 @@ pub(super) async fn hand_in(file: &FederationFile, envelope: &Envelope) -> miett
         let kind = envelope.statement().kind();
         miette!(
             help = "is the registry up, and is its URL under `mirrors` in the federation file?",
-            "the {kind} statement was not taken: {error}"
+            "the {kind} statement was not accepted: {error}"
         )
     })
 }

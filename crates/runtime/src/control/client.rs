@@ -29,15 +29,15 @@ pub struct Client {
 #[derive(Debug, Error)]
 pub enum CallError {
     /// No process holds the socket.
-    #[error("no Renkei is running with this state folder: nobody listens on {}", path.display())]
+    #[error("no Renkei is running with this state folder: no process listens on {}", path.display())]
     NotRunning {
-        /// The socket.
+        /// The path of the control socket.
         path: PathBuf,
     },
     /// The socket belongs to another user.
     #[error("the control socket {} belongs to another user", path.display())]
     NotPermitted {
-        /// The socket.
+        /// The path of the control socket.
         path: PathBuf,
     },
     /// The process refused the command.
@@ -55,21 +55,21 @@ pub enum CallError {
     /// The connection failed or ended early.
     #[error("the connection to {} failed: {source}", path.display())]
     Io {
-        /// The socket.
+        /// The path of the control socket.
         path: PathBuf,
-        /// What happened.
+        /// The error of the connection.
         source: io::Error,
     },
     /// The process did not answer in time.
     #[error("the process at {} did not answer in {} s", path.display(), CALL_TIME.as_secs())]
     Timeout {
-        /// The socket.
+        /// The path of the control socket.
         path: PathBuf,
     },
     /// The answer is not what a Renkei sends.
     #[error("the process at {} sent an answer that makes no sense: {reason}", path.display())]
     BadAnswer {
-        /// The socket.
+        /// The path of the control socket.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -98,7 +98,7 @@ impl Client {
         Self { path: path.into() }
     }
 
-    /// The socket.
+    /// The path of the control socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -111,7 +111,7 @@ impl Client {
         self.call(Method::GET, path, Bytes::new()).await
     }
 
-    /// Commands something.
+    /// Sends a command with a JSON body, and returns the answer.
     ///
     /// # Errors
     /// When no process listens, or it refuses, or the connection fails.

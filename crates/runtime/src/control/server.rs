@@ -128,13 +128,13 @@ pub enum BindError {
     /// Another living process holds it.
     #[error("Renkei is already running with the control socket {}", path.display())]
     AlreadyRunning {
-        /// The socket.
+        /// The path of the control socket.
         path: PathBuf,
     },
     /// Something else has its name.
     #[error("{} is not a socket, so it is left alone", path.display())]
     NotASocket {
-        /// The path.
+        /// The path that is not a socket.
         path: PathBuf,
     },
     /// The folder it lies in is not private.
@@ -151,7 +151,7 @@ pub enum BindError {
     /// The system refuses.
     #[error("the control socket {} cannot be opened: {source}", path.display())]
     Io {
-        /// The socket.
+        /// The path of the control socket.
         path: PathBuf,
         /// What the system says.
         source: io::Error,

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 /// Facts about a process, read while it was alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessFacts {
-    /// Process ID.
+    /// Process ID in the PID namespace of Renkei.
     pub pid: i32,
-    /// User ID.
+    /// Effective user ID of the process.
     pub uid: u32,
-    /// Group ID.
+    /// Effective group ID of the process.
     pub gid: u32,
     /// Supplementary group IDs.
     pub groups: Vec<u32>,

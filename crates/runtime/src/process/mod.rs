@@ -54,7 +54,7 @@ pub enum AttestError {
     /// The user or group is no longer that of the time of connecting.
     #[error("process {pid} connected as user {then} and is now user {now}")]
     UserChanged {
-        /// The process.
+        /// The ID of the process.
         pid: i32,
         /// User ID at the time of connecting.
         then: u32,
@@ -64,7 +64,7 @@ pub enum AttestError {
     /// `/proc` cannot be read.
     #[error("process {pid} cannot be examined: {reason}")]
     Unreadable {
-        /// The process.
+        /// The ID of the process.
         pid: i32,
         /// What the system says.
         reason: String,
@@ -142,7 +142,7 @@ impl Process {
         Ok(process)
     }
 
-    /// Process ID.
+    /// The ID of the process that made the connection.
     pub fn pid(&self) -> i32 {
         self.pid
     }

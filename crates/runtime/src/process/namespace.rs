@@ -22,9 +22,9 @@ const IDS: u64 = u32::MAX as u64;
 /// What an ID is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdKind {
-    /// A user.
+    /// A user ID.
     User,
-    /// A group.
+    /// A group ID.
     Group,
 }
 
@@ -60,7 +60,7 @@ pub fn indistinct(kind: IdKind, id: u32) -> Option<String> {
         return None;
     }
     Some(format!(
-        "{} ID {id} stands for all that this user namespace does not map, root included",
+        "{} ID {id} is shown for every ID that this user namespace does not map, root included",
         kind.word()
     ))
 }

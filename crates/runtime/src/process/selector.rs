@@ -26,9 +26,9 @@ pub enum Mismatch {
 /// What selectors ask about the executable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Asked {
-    /// Its path.
+    /// A selector asks for the path of the program.
     pub path: bool,
-    /// Its digest.
+    /// A selector asks for the SHA-256 of the program.
     pub sha256: bool,
 }
 

@@ -87,7 +87,7 @@ pub(super) async fn delete_key(store: &Store, ca: &CaRow) {
         Err(error) => Err(error.into()),
     };
     if let Err(error) = deleted {
-        tracing::error!(%error, "the key of a CA that has ended is still there");
+        tracing::error!(%error, "the key of an expired CA could not be deleted");
     }
 }
 

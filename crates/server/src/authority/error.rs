@@ -51,7 +51,7 @@ pub enum SignError {
     #[error(transparent)]
     Request(#[from] RequestError),
     /// The CA ended and could not be replaced.
-    #[error("the CA ended at {not_after}; the log says why no new one could be made")]
+    #[error("the CA expired at {not_after}; the log says why no new one could be made")]
     AuthorityEnded {
         /// Its end.
         not_after: OffsetDateTime,

@@ -154,13 +154,13 @@ impl Authority {
         let (to_come, not_before) = (&before.active.ca.id, before.active.ca.not_before);
         match before.valid_old(now) {
             Some(old) => {
-                tracing::warn!(%to_come, %not_before, ca = old.id, "the CA's time has not come: the one before signs again");
+                tracing::warn!(%to_come, %not_before, ca = old.id, "the CA is not yet valid: the previous one signs again");
                 self.store.reinstate(&old.id).await?;
             }
             None => {
                 let state = CaState::Active;
                 let next = new_ca(&self.trust_domain, state, self.random, lifetime, now)?;
-                tracing::warn!(%to_come, %not_before, ca = next.ca.id, "the CA's time has not come: a new one signs");
+                tracing::warn!(%to_come, %not_before, ca = next.ca.id, "the CA is not yet valid: a new one signs");
                 self.store.set_active_aside().await?;
                 keep(&self.store, &next).await?;
             }

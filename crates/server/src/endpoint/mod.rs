@@ -43,7 +43,7 @@ pub enum HandshakeError {
     #[error("no certificate for the bundle endpoint: {0}")]
     NoIdentity(#[from] NoSvid),
     /// Too many connections at once.
-    #[error("all {MAX_CONNECTIONS} places of the bundle endpoint are taken")]
+    #[error("the bundle endpoint has reached its limit of {MAX_CONNECTIONS} connections")]
     Busy,
     /// The client was too slow.
     #[error("the TLS handshake took too long")]

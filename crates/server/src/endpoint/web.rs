@@ -97,7 +97,7 @@ impl WebEndpoint {
         let Some(place) = self.places.take() else {
             let left_out = lock(&self.lines).take(Instant::now());
             if let Some(left_out) = left_out {
-                tracing::warn!(%client, left_out, "all places of the bundle endpoint are taken");
+                tracing::warn!(%client, left_out, "the bundle endpoint has reached its connection limit");
             }
             return;
         };

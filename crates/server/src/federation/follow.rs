@@ -46,13 +46,13 @@ impl Following {
                 tracing::info!(
                     federation = file.name,
                     entries = view.size(),
-                    "took up the last good state of the federation"
+                    "loaded the last good state of the federation"
                 );
                 view
             }
             Err(MirrorError::NoCheckpoint) => empty,
             Err(error) => {
-                tracing::error!(%error, folder = %cache.path().display(), "the copy of the log is damaged and is read anew from the mirrors");
+                tracing::error!(%error, folder = %cache.path().display(), "the copy of the log is damaged; it is read again from the mirrors");
                 empty
             }
         };
@@ -77,7 +77,7 @@ impl Following {
         for (path, envelope) in super::revocation::kept(&self.state) {
             // One that the log has by now, or that is overtaken, says nothing new.
             if let Err(reason) = self.view.heed(&envelope) {
-                tracing::debug!(file = %path.display(), %reason, "an imported statement is not taken");
+                tracing::debug!(file = %path.display(), %reason, "an imported statement is not used");
             }
         }
     }
@@ -208,7 +208,7 @@ impl Following {
             federation = self.file.name,
             ours = fork.ours,
             theirs = fork.theirs,
-            "the federation's log has shown two histories; no update is taken any more, traffic goes on"
+            "the federation's log has shown two histories; no update is accepted any more; traffic continues"
         );
     }
 

@@ -154,7 +154,7 @@ async fn ask_one(
     };
     let answer = fetch::exchange(ask).await;
     let answer = answer
-        .inspect_err(|error| tracing::debug!(member = %name, %error, "a member does not tell what it has seen"))
+        .inspect_err(|error| tracing::debug!(member = %name, %error, "a member does not answer with its newest checkpoint"))
         .ok()?;
     (answer.status == http::StatusCode::OK).then_some(answer.body)
 }

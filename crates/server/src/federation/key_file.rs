@@ -27,7 +27,7 @@ pub enum KeyFileError {
     },
     /// Others than the owner may read or write it.
     #[error(
-        "the key file {path} has mode {mode:04o}, so others may read it; if nobody did: chmod 600 {path}", path = path.display()
+        "the key file {path} has mode {mode:04o}, so other users can read it; if no one has, run: chmod 600 {path}", path = path.display()
     )]
     Exposed {
         /// The file.
@@ -42,7 +42,7 @@ pub enum KeyFileError {
         path: PathBuf,
     },
     /// It would be overwritten.
-    #[error("the key file {} exists already and is left alone", path.display())]
+    #[error("the key file {} exists already and is not changed", path.display())]
     Exists {
         /// The file.
         path: PathBuf,

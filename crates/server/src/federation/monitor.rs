@@ -98,7 +98,10 @@ impl Monitor {
         let said = last.as_ref().map(|(_, statement)| statement);
         let newest = match publisher::due(site, document, identity, said, sequence, now) {
             Some(statement) => {
-                tracing::info!(sequence = statement.sequence, "says anew what this site is");
+                tracing::info!(
+                    sequence = statement.sequence,
+                    "publishes this site's statement again"
+                );
                 Some((own.say(statement.clone())?, statement))
             }
             None => last,
@@ -133,10 +136,10 @@ impl Monitor {
         let head = chain.map(|chain| chain.head);
         let text = match head {
             Some(head) if !roots.contains(&head) => Some(
-                "the log has a site root of this site that was not made here: its root keys are in other hands, or this state folder is old".to_owned(),
+                "the log has a site root of this site that was not made here: another party has its root keys, or this state folder is an old copy".to_owned(),
             ),
             _ if !strange.is_empty() => Some(format!(
-                "the log has bundle statements of this site that were not made here (entries {}): its online key is in other hands, or this state folder was replaced; `renkei federation root renew --new-online-key` ends them",
+                "the log has bundle statements of this site that were not made here (entries {}): another party has its online key, or this state folder was replaced; `renkei federation root renew --new-online-key` makes them invalid",
                 strange.join(", ")
             )),
             _ => None,
@@ -197,7 +200,7 @@ impl Monitor {
                     Ok(true) => return,
                     Ok(false) => {}
                     // The log went on in the meantime, or is away; the next round comes.
-                    Err(error) => tracing::debug!(%error, "a cosignature was not taken"),
+                    Err(error) => tracing::debug!(%error, "a cosignature was not accepted"),
                 }
             }
         }
@@ -217,7 +220,7 @@ impl Monitor {
     /// The same fault again and again is one line in the log.
     fn fault(&mut self, text: String) {
         if self.publishing.fault.as_ref() != Some(&text) {
-            tracing::warn!(error = %text, "this site's statement is not handed in");
+            tracing::warn!(error = %text, "this site's statement could not be submitted");
         }
         self.publishing.fault = Some(text);
     }

@@ -19,7 +19,7 @@ pub enum RemovalError {
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
     /// It would add trust, which only the log can.
-    #[error("a {0} statement does not reduce trust, so it counts through the log alone")]
+    #[error("a {0} statement does not reduce trust, so only the log can make it valid")]
     Kind(&'static str),
     /// The folder.
     #[error(transparent)]

@@ -51,7 +51,7 @@ pub enum MirrorError {
     },
     /// Nothing that takes statements.
     #[error(
-        "no mirror of the federation file takes statements: hand them in with `renkei federation submit` where the registry is reached"
+        "no mirror of the federation file accepts statements: submit them with `renkei federation submit` where the registry can be reached"
     )]
     NoRegistry,
     /// There is no log.

@@ -31,7 +31,7 @@ pub(super) enum WitnessError {
     #[error(transparent)]
     Own(#[from] OwnError),
     #[error(
-        "the witness's memory {} is gone, so it must not sign under its key again: remove {KEY} beside it, run `renkei federation join` again, and give the new key to whoever keeps the federation file", .0.display()
+        "the witness's record {} is missing, so it must not sign with its key again: remove {KEY} in the same folder, run `renkei federation join` again, and put the new key into the federation file", .0.display()
     )]
     NoMemory(PathBuf),
     #[error(

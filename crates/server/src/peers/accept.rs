@@ -11,7 +11,7 @@ pub enum BundleRefusal {
     Empty,
     /// Older than what is known.
     #[error(
-        "the bundle's sequence fell from {known} to {offered}; if the peer began anew, take it out of the site file, apply, and put it in again"
+        "the bundle's sequence fell from {known} to {offered}; if the peer has a new CA, remove it from the site file, apply, and add it again"
     )]
     SequenceFell {
         /// Of the last good bundle.

@@ -123,7 +123,7 @@ impl PeerLoop {
                 peer = %bundle.trust_domain,
                 sequence = bundle.sequence,
                 authorities = bundle.x509_authorities.len(),
-                "took over a peer's bundle"
+                "accepted a peer's bundle"
             );
         }
         let bootstrap = self.known.as_ref().and_then(|known| known.bootstrap);

@@ -51,11 +51,11 @@ pub enum PeerFetchError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// The endpoint's certificate proves the wrong identity or none.
-    #[error("the bundle endpoint is not who it should be: {0}")]
+    #[error("the bundle endpoint has another identity than expected: {0}")]
     Refused(Refusal),
     /// The endpoint's CA is not in the last known bundle.
     #[error(
-        "the bundle endpoint is not who it should be: {0}; if the peer has a new CA, put its present bundle into the bootstrap file"
+        "the bundle endpoint has another identity than expected: {0}; if the peer has a new CA, put its present bundle into the bootstrap file"
     )]
     UnknownCa(Refusal),
     /// The system's or the configured web roots.

@@ -77,7 +77,7 @@ pub enum StoreError {
     },
     /// Any other failure of the database, such as a full disk.
     #[error(
-        "the database {path} failed: {reason}; is there room, and may this user write? `df -h {path}` tells of the room"
+        "the database {path} failed: {reason}; check the free space (`df -h {path}`), and that this user may write"
     )]
     Database {
         /// The database.
@@ -100,7 +100,7 @@ pub enum KeyFileError {
     },
     /// Others than the owner may read or write it.
     #[error(
-        "the CA's key file {path} has mode {mode:04o}, so others may read it; if nobody did: chmod 600 {path}"
+        "the CA's key file {path} has mode {mode:04o}, so other users can read it; if no one has, run: chmod 600 {path}"
     )]
     Exposed {
         /// The file.

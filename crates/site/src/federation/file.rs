@@ -43,7 +43,7 @@ pub struct FederationFile {
 pub enum Mirror {
     /// An HTTP server.
     Url(Url),
-    /// A folder.
+    /// A folder with a copy of the log.
     Folder(PathBuf),
 }
 

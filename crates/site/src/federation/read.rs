@@ -124,7 +124,7 @@ fn registrar(reader: &mut Reader, fields: &Fields<'_>) -> Option<(Vec<Key>, usiz
             continue;
         };
         if keys.contains(&key) {
-            reader.fault(node.place, "this key stands here twice", "remove one");
+            reader.fault(node.place, "this key is written twice", "remove one");
         }
         keys.push(key);
     }

@@ -20,7 +20,7 @@ pub(super) fn read(
     let admit = admit(reader, fields, own);
     let Some(entry) = fields.get("federation") else {
         for entry in ["deny", "admit"].iter().filter_map(|key| fields.get(key)) {
-            let message = format!("`{}` goes with `federation`", entry.key);
+            let message = format!("`{}` needs `federation`", entry.key);
             let hint = format!("remove `{}`, or add `federation: FILE`", entry.key);
             reader.fault(entry.place, message, hint);
         }

@@ -115,7 +115,7 @@ impl Reader {
                 continue;
             };
             if let Some(line) = lines.get(text.as_str()) {
-                let message = format!("`{text}` stands here twice, first in line {line}");
+                let message = format!("`{text}` is written twice, first in line {line}");
                 self.fault(key.place, message, "remove one of the two");
                 continue;
             }

@@ -109,7 +109,7 @@ fn gateway_via(
     if let Some(entry) = fields.get("advertise") {
         reader.fault(
             entry.place,
-            "`advertise` does not go with `via`: other sites dial the hub's gateway",
+            "`advertise` cannot be used with `via`: other sites dial the hub's gateway",
             "remove `advertise`, or `via` if other sites can dial this one",
         );
     }

@@ -40,7 +40,7 @@ pub(super) fn relays(
             .entry(Item::Relay(name.clone()))
             .or_insert(item.place);
         if !relays.insert(name.clone()) {
-            let message = format!("{name} stands here twice");
+            let message = format!("{name} is written twice");
             reader.fault(item.place, message, "remove one of the two");
         }
     }
@@ -53,7 +53,7 @@ fn can_relay(reader: &mut Reader, place: Place, frame: &Frame) {
     if gateway.is_some_and(|written| written.via.is_some()) {
         reader.fault(
             place,
-            "a site that is reached via a hub relays for nobody",
+            "a site that is reached via a hub cannot relay for others",
             "remove `relays`, or `via` under `gateway`",
         );
     } else if !frame.has_gateway {
@@ -87,7 +87,7 @@ fn relayed(
         return None;
     }
     if peers.get(&name).is_some_and(|peer| peer.gateway.is_some()) {
-        let message = format!("{name} has a `gateway` under `peers`, so nothing is to be relayed");
+        let message = format!("{name} has a `gateway` under `peers`, so it needs no relay");
         let hint = "remove that `gateway`: a relayed site is reached through this site's own";
         reader.fault(item.place, message, hint);
     }

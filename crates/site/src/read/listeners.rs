@@ -93,7 +93,7 @@ fn report(reader: &mut Reader, group: &[Listener]) {
             .find(|other| collide(other.address.ip(), listener.address.ip()));
         if let Some(other) = taken {
             let message = format!(
-                "{} is taken by {} in line {}",
+                "{} is already used by {} in line {}",
                 listener.address, other.what, other.place.line
             );
             reader.fault(listener.place, message, "give each listener its own port");

@@ -42,7 +42,7 @@ pub(super) fn read(
         let hint = format!("write `methods: {EXAMPLE}`, or remove it to allow everything");
         reader.fault(
             of.place,
-            "`methods` is empty, so nobody may do anything",
+            "`methods` is empty, so no caller may do anything",
             hint,
         );
     }
@@ -53,7 +53,7 @@ pub(super) fn read(
         let rules = rules(reader, entry);
         let Some(caller) = caller else { continue };
         if methods.contains_key(&caller) {
-            let message = format!("{} stands here twice", caller.short());
+            let message = format!("{} is written twice", caller.short());
             reader.fault(entry.place, message, "write all of its rules in one list");
         } else if !may_connect(&caller) {
             let message = format!("{} has rules, but may not connect", caller.short());
@@ -91,7 +91,7 @@ fn rules(reader: &mut Reader, entry: Entry<'_>) -> Vec<MethodRule> {
     }
     if rules.is_empty() && reader.faults.len() == before {
         let message = format!("`{}` has no rule", entry.key);
-        let hint = format!("write {RULES}; who may do nothing needs no entry");
+        let hint = format!("write {RULES}; a caller without rights needs no entry");
         reader.fault(entry.place, message, hint);
     }
     rules

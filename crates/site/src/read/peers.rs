@@ -122,7 +122,7 @@ fn bundle_source(
     }
     match required(reader, fields, "bundle", "URL or FILE", bundle)? {
         Written::File(path) => {
-            let reason = "goes with a bundle that is a URL";
+            let reason = "needs a `bundle` that is a URL";
             refuse(
                 reader,
                 fields,
@@ -132,7 +132,7 @@ fn bundle_source(
             Some(BundleSource::File(path))
         }
         Written::Endpoint(url) if fields.get("bootstrap").is_some() => {
-            let reason = "does not go with `bootstrap`: the endpoint proves itself with an SVID";
+            let reason = "cannot be used with `bootstrap`: the endpoint authenticates with an SVID";
             refuse(reader, fields, &["web_roots"], reason);
             let (endpoint_id, bootstrap) = (endpoint_id?, bootstrap?);
             Some(BundleSource::HttpsSpiffe {
@@ -142,7 +142,7 @@ fn bundle_source(
             })
         }
         Written::Endpoint(url) => {
-            let reason = "needs `bootstrap` beside it, the bundle to trust until the first fetch";
+            let reason = "needs `bootstrap` too: the bundle to trust until the first fetch";
             refuse(reader, fields, &["endpoint_id"], reason);
             Some(BundleSource::HttpsWeb { url, roots })
         }

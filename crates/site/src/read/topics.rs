@@ -46,7 +46,7 @@ pub(super) fn read(
         let hint = format!("write `topics: {EXAMPLE}`, or remove it to allow everything");
         reader.fault(
             of.place,
-            "`topics` is empty, so nobody may do anything",
+            "`topics` is empty, so no caller may do anything",
             hint,
         );
     }
@@ -57,7 +57,7 @@ pub(super) fn read(
         let rights = rights(reader, entry);
         let Some(caller) = caller else { continue };
         if topics.contains_key(&caller) {
-            let message = format!("{} stands here twice", caller.short());
+            let message = format!("{} is written twice", caller.short());
             reader.fault(entry.place, message, "write all of its rights in one entry");
         } else if !may_connect(&caller) {
             let message = format!("{} has rights, but may not connect", caller.short());
@@ -90,7 +90,7 @@ fn rights(reader: &mut Reader, entry: Entry<'_>) -> TopicRights {
     };
     if rights == TopicRights::default() && reader.faults.len() == before {
         let message = format!("`{}` has no right", entry.key);
-        let hint = format!("write {RIGHTS}; who may do nothing needs no entry");
+        let hint = format!("write {RIGHTS}; a caller without rights needs no entry");
         reader.fault(entry.place, message, hint);
     }
     rights

@@ -87,7 +87,9 @@ fn selectors(reader: &mut Reader, fields: &Fields<'_>) -> Vec<Selector> {
         selectors.push(selector);
     }
     if selectors.is_empty() && reader.faults.len() == before {
-        let hint = format!("write `selectors: [{SELECTOR}]`; without one nobody is this workload");
+        let hint = format!(
+            "write `selectors: [{SELECTOR}]`; without one no process matches this workload"
+        );
         reader.fault(entry.place, "a workload needs at least one selector", hint);
     }
     selectors
@@ -150,7 +152,7 @@ fn uses(
         let Some(target) = target else { continue };
         let item = Item::Use(workload.to_owned(), target.clone());
         if reader.places.contains_key(&item) {
-            let message = format!("{} stands here twice", target.short());
+            let message = format!("{} is written twice", target.short());
             reader.fault(entry.place, message, "remove one of the two");
             continue;
         }
@@ -183,7 +185,7 @@ fn target(reader: &mut Reader, entry: Entry<'_>, context: &Context<'_>) -> Optio
         }
     } else if context.peers.lacks_gateway(trust_domain) {
         let message = format!(
-            "{trust_domain} has no gateway here, so {} is out of reach",
+            "{trust_domain} has no gateway here, so {} cannot be reached",
             id.short()
         );
         let hint = format!("add `gateway: HOST:PORT` to `{trust_domain}` in `peers`");

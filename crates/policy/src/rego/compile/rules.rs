@@ -336,7 +336,7 @@ fn constant(term: &Term) -> Result<Value, Fault> {
                 .map(|(key, value)| Ok((constant(key)?, constant(value)?)));
             match crate::rego::value::Object::new(fields.collect::<Result<Vec<_>, Fault>>()?) {
                 Some(object) => Value::Object(object),
-                None => return refuse(term.place, "a key is here twice"),
+                None => return refuse(term.place, "a key is written twice"),
             }
         }
         _ => {

@@ -152,7 +152,7 @@ impl Compiler<'_> {
             match key.constant() {
                 Some(key) => {
                     if types.insert(key.clone(), of.clone()).is_some() {
-                        return refuse(key_term.place, "this key is here twice");
+                        return refuse(key_term.place, "this key is written twice");
                     }
                     if let Some(value) = value.constant() {
                         constants.push((key.clone(), value.clone()));
@@ -344,7 +344,7 @@ impl Compiler<'_> {
             match &key.kind {
                 TermKind::Scalar(value) => {
                     if keys.insert(value.clone(), Type::Any).is_some() {
-                        return refuse(key.place, "this key is here twice");
+                        return refuse(key.place, "this key is written twice");
                     }
                 }
                 _ => return refuse(key.place, "the keys of a pattern are constants here"),

@@ -255,7 +255,7 @@ impl Session {
 
     fn unasked(&self) -> Refusal {
         let callee = self.flow.pair.callee.short();
-        let sentence = format!("a backend of {callee} changed the protocol unasked");
+        let sentence = format!("a backend of {callee} changed the protocol without a request to");
         Refusal {
             status: StatusCode::BAD_GATEWAY,
             label: "backend_failed",
