@@ -135,6 +135,45 @@ async fn a_request_that_may_have_had_its_effect_does_not() {
     }
 }
 
+/// A backend that reads a request and closes on every second connection, beginning with the first.
+async fn every_second() -> (SocketAddr, Arc<Mutex<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(Mutex::new(0));
+    let seen = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            head(&mut stream).await;
+            let count = {
+                let mut seen = seen.lock().unwrap();
+                *seen += 1;
+                *seen
+            };
+            if count % 2 == 0 {
+                let _ = stream.write_all(OK.as_bytes()).await;
+            }
+        }
+    });
+    (address, asked)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_does_no_harm_goes_out_again_when_a_new_connection_closes() {
+    let (backend, asked) = every_second().await;
+    let lab = Lab::new(&[backend]);
+    let (hokkaido, _osaka) = sites(&lab, ANY).await;
+    for method in ["GET", "PUT"] {
+        let mut client = client(&lab).await;
+        let (status, told) = ask_with(&mut client, method, body_of(false, b"")).await;
+        assert_eq!(status, 200, "{method}: {told}");
+    }
+    assert_eq!(*asked.lock().unwrap(), 4);
+    assert!(hokkaido.reasons().is_empty(), "{:?}", hokkaido.reasons());
+    let mut client = client(&lab).await;
+    let (status, _) = ask_with(&mut client, "POST", body_of(false, b"")).await;
+    assert_eq!((status, *asked.lock().unwrap()), (502, 5));
+}
+
 /// What the system knows, the request need not find out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_goes_to_a_connection_that_has_been_closed() {

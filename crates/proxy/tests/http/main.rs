@@ -435,7 +435,11 @@ async fn a_backend_that_closes_is_dialled_again_and_one_that_breaks_off_is_told_
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let asking = ask(&mut client, request("GET", "/v1/a", ""));
-    let ((status, _, told), ()) = tokio::join!(asking, serve_one(""));
+    let break_off_twice = async {
+        serve_one("").await;
+        serve_one("").await;
+    };
+    let ((status, _, told), ()) = tokio::join!(asking, break_off_twice);
     assert_eq!(status, 502);
     assert_eq!(
         told,

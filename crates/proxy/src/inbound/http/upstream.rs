@@ -184,9 +184,10 @@ impl Drop for Upstream {
     }
 }
 
-/// Sends a request over `kept`, or over a new connection where that is closed. A kept connection
-/// may close in the moment in which the request goes out: then the request goes out once more, if
-/// that does no harm. What comes back with an error is the rest of the request's body.
+/// Sends a request over `kept`, or over a new connection where that is closed. A backend may close
+/// a connection, kept or new, in the moment in which the request goes out: then it goes out once
+/// more over a new one, if that does no harm. What comes back with an error is the rest of the
+/// request's body.
 pub(super) async fn send(
     request: Request<Passing>,
     kept: &mut Option<Upstream>,
@@ -198,40 +199,36 @@ pub(super) async fn send(
         .unwrap_or(shared.limits.backend_response);
     let (head, body) = request.into_parts();
     let upload = Upload::new(body);
-    if let Some(mut upstream) = kept.take()
-        && upstream.is_ready().await
-    {
-        let (body, all_taken) = upload.attempt(true);
+    let mut is_first = true;
+    loop {
+        let mut upstream = match ready(kept.take()).await {
+            Some(upstream) => upstream,
+            None => match Upstream::dial(service, shared, limit).await {
+                Ok(upstream) => upstream,
+                Err(error) => return Err((error, upload.into_rest())),
+            },
+        };
+        let (body, all_taken) = upload.attempt(is_first);
         let request = Request::from_parts(head.clone(), body);
-        match upstream.ask(request, all_taken, limit).await {
+        let failure = match upstream.ask(request, all_taken, limit).await {
             Ok(response) => {
                 *kept = Some(upstream);
                 return Ok(response);
             }
-            Err(failure) if failure.allows_another(&head.method) && upload.can_repeat() => {
-                let error = failure.error.map(|error| error.to_string());
-                tracing::debug!(service = service.name, error, "a request goes out again");
-            }
-            Err(failure) => {
-                let error = failure.explain(service, limit, &upload);
-                return Err((error, upload.into_rest()));
-            }
-        }
-    }
-    let mut upstream = match Upstream::dial(service, shared, limit).await {
-        Ok(upstream) => upstream,
-        Err(error) => return Err((error, upload.into_rest())),
-    };
-    let (body, all_taken) = upload.attempt(false);
-    let request = Request::from_parts(head, body);
-    match upstream.ask(request, all_taken, limit).await {
-        Ok(response) => {
-            *kept = Some(upstream);
-            Ok(response)
-        }
-        Err(failure) => {
+            Err(failure) => failure,
+        };
+        if !(is_first && failure.allows_another(&head.method) && upload.can_repeat()) {
             let error = failure.explain(service, limit, &upload);
-            Err((error, upload.into_rest()))
+            return Err((error, upload.into_rest()));
         }
+        is_first = false;
+        let error = failure.error.map(|error| error.to_string());
+        tracing::debug!(service = service.name, error, "a request goes out again");
     }
+}
+
+/// A kept connection, if it still takes a request.
+async fn ready(kept: Option<Upstream>) -> Option<Upstream> {
+    let mut upstream = kept?;
+    upstream.is_ready().await.then_some(upstream)
 }
