@@ -79,6 +79,7 @@ pub struct RegoModule {
     program: Program,
     deny: Option<RuleId>,
     allow: Option<RuleId>,
+    clock: fn() -> i64,
 }
 
 impl RegoModule {
@@ -109,7 +110,14 @@ impl RegoModule {
             program,
             deny,
             allow,
+            clock: system_clock,
         })
+    }
+
+    /// The same rules with another clock for `time.now_ns`: nanoseconds since 1970.
+    #[must_use]
+    pub fn with_clock(self, clock: fn() -> i64) -> Self {
+        Self { clock, ..self }
     }
 
     /// The name given at compilation.
@@ -125,7 +133,7 @@ impl RegoModule {
         effort: Effort,
     ) -> Result<Verdict, Stop> {
         let document = input::document(request);
-        let (now, budget) = (now(), Budget::new(effort));
+        let (now, budget) = ((self.clock)(), Budget::new(effort));
         if self.program.height <= ANY_STACK {
             return self.verdict(
                 Machine::new(&self.program, document, now, budget),
@@ -178,8 +186,7 @@ fn no_thread() -> RegoError {
     RegoError::new(1, 1, "the system has no thread left to read this with")
 }
 
-/// Nanoseconds since 1970, which rules may ask for.
-fn now() -> i64 {
+fn system_clock() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(i64::MAX))
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
 use renkei_policy::{MethodRule, MethodRules, PathRule, RegoModule, ServicePolicy};
-use renkei_runtime::files;
+use renkei_runtime::{clock, files};
 use renkei_site::{Faults, FederationFile, Item, Service, Site};
 use renkei_spiffe::SpiffeId;
 
@@ -148,13 +148,16 @@ fn read_rego(file: &Path) -> Result<RegoModule, (String, String)> {
         )
     };
     let text = files::read_text(file, MAX_POLICY_BYTES).map_err(unreadable)?;
-    RegoModule::compile(&name, &text).map_err(|error| {
+    let module = RegoModule::compile(&name, &text).map_err(|error| {
         (
             format!("the policy does not compile: {error}"),
             "package renkei.authz with `allow` and `deny` rules; docs/policy.md has an example"
                 .to_owned(),
         )
-    })
+    })?;
+    // Rules act by the same time as the rest of the site.
+    let nanoseconds = || i64::try_from(clock::now().unix_timestamp_nanos()).unwrap_or(i64::MAX);
+    Ok(module.with_clock(nanoseconds))
 }
 
 #[cfg(test)]

@@ -14,7 +14,9 @@
 //! ```
 //!
 //! A jump that lasts is a correction, and is followed after [`CONFIRM`]. The first days after it
-//! are *unsettled*: nothing is deleted for its age (docs/decisions/0016).
+//! are *unsettled*: nothing is deleted for its age. After a restart of the system there is little to
+//! compare with: a clock that is ahead is believed, and what ended lately is kept for the case that
+//! it is wrong (docs/decisions/0016).
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -33,7 +35,10 @@ const DRIFT: i32 = 1_000;
 pub const CONFIRM: Duration = Duration::minutes(5);
 /// A clock further ahead of the last record than this is doubted at the start.
 const PLAUSIBLE: Duration = Duration::days(7);
-/// How long nothing is deleted for its age after a jump was followed.
+/// A restart of the system takes less; a clock that is further ahead may be a wrong one.
+const RESTART: Duration = Duration::HOUR;
+/// How long nothing is deleted for its age after a jump was followed, and not all after a clock
+/// that was ahead was believed.
 const UNSETTLED: Duration = Duration::days(30);
 
 /// Both clocks, read together.
@@ -54,6 +59,8 @@ pub struct Record {
     pub boot_id: String,
     /// When a jump was followed last.
     pub followed: Option<OffsetDateTime>,
+    /// When a clock was believed last that was ahead of the record before.
+    pub believed: Option<OffsetDateTime>,
 }
 
 /// What a reading meant.
@@ -84,6 +91,7 @@ struct Judge {
     remembered: bool,
     doubt: Option<Doubt>,
     followed: Option<OffsetDateTime>,
+    believed: Option<OffsetDateTime>,
 }
 
 fn agree(one: Moment, other: Moment) -> bool {
@@ -103,6 +111,7 @@ impl Judge {
         let Some(record) = record else { return };
         let same = !boot_id.is_empty() && record.boot_id == boot_id;
         self.followed = record.followed;
+        self.believed = record.believed;
         self.doubt = None;
         self.remembered = !(same && record.moment.boot <= now.boot);
         self.agreed = Some(match self.remembered {
@@ -124,6 +133,9 @@ impl Judge {
         let ahead = now.wall - expected;
         let could_be = self.remembered && ahead > Duration::ZERO && ahead <= PLAUSIBLE;
         if could_be || agree(agreed, now) {
+            if self.remembered && ahead > RESTART {
+                self.believed = Some(now.wall);
+            }
             self.agreed = Some(now);
             self.remembered = false;
             return (now.wall, self.doubt.take().map(|_| Event::Back));
@@ -151,10 +163,17 @@ impl Judge {
         }
     }
 
-    /// Whether what has ended by this time may be deleted.
-    fn is_settled(&self, now: OffsetDateTime) -> bool {
-        let followed = self.followed;
-        self.doubt.is_none() && followed.is_none_or(|at| (now - at).abs() >= UNSETTLED)
+    /// What has ended by the returned time may be deleted: no CA that could still be valid.
+    fn surely_ended(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        let recent = |at: Option<OffsetDateTime>| at.is_some_and(|at| (now - at).abs() < UNSETTLED);
+        if self.doubt.is_some() || recent(self.followed) {
+            return None;
+        }
+        match recent(self.believed) {
+            // It is wrong by no more than that, if it is.
+            true => now.checked_sub(PLAUSIBLE),
+            false => Some(now),
+        }
     }
 }
 
@@ -229,11 +248,11 @@ impl Clock {
         now
     }
 
-    /// Whether what has ended may be deleted: not while the clock is in doubt, nor for a month
-    /// after a jump was followed.
-    pub fn is_settled(&self) -> bool {
+    /// What has ended by the returned time may be deleted. Nothing while the clock is in doubt, nor
+    /// for a month after a jump was followed.
+    pub fn surely_ended(&self) -> Option<OffsetDateTime> {
         let now = self.now();
-        self.judge().is_settled(now)
+        self.judge().surely_ended(now)
     }
 
     /// What is to be kept over a restart.
@@ -248,6 +267,7 @@ impl Clock {
             moment,
             boot_id: boot_id(),
             followed: judge.followed,
+            believed: judge.believed,
         }
     }
 }
@@ -305,6 +325,7 @@ mod tests {
             moment: right(Duration::ZERO),
             boot_id: boot_id.to_owned(),
             followed: None,
+            believed: None,
         }
     }
 
@@ -317,11 +338,11 @@ mod tests {
             for second in 2..12 {
                 let after = second * SECOND;
                 assert_eq!(judge.read(moment(after, by)), (START + after, None));
-                assert!(!judge.is_settled(START + after));
+                assert_eq!(judge.surely_ended(START + after), None);
             }
             let after = 12 * SECOND;
             assert_eq!(judge.read(right(after)), (START + after, Some(Event::Back)));
-            assert!(judge.is_settled(START + after));
+            assert_eq!(judge.surely_ended(START + after), Some(START + after));
         }
     }
 
@@ -340,8 +361,9 @@ mod tests {
             (now, event),
             (START + after + by, Some(Event::Followed(by)))
         );
-        assert!(!judge.is_settled(now + 29 * DAY));
-        assert!(judge.is_settled(now + 31 * DAY));
+        assert_eq!(judge.surely_ended(now + 29 * DAY), None);
+        let later = now + 31 * DAY;
+        assert_eq!(judge.surely_ended(later), Some(later));
         // The way back is a jump as well.
         let (back, event) = judge.read(right(after + SECOND));
         assert_eq!(back, now + SECOND);
@@ -416,6 +438,75 @@ mod tests {
         }
     }
 
+    /// A start of the system with this record; the clock is so far after it.
+    fn restart(record: &Record, away: Duration) -> (Judge, Moment) {
+        let now = Moment {
+            wall: record.moment.wall + away,
+            boot: 30 * SECOND,
+        };
+        let mut judge = Judge::default();
+        judge.begin(Some(record), now, "another");
+        judge.read(now);
+        (judge, now)
+    }
+
+    #[test]
+    fn what_is_valid_survives_a_restart_of_the_system_with_a_clock_that_is_ahead() {
+        for (boot_id, away) in [("before", 2 * DAY), ("", 2 * DAY), ("before", 7 * DAY)] {
+            let (judge, now) = restart(&record(boot_id), away);
+            assert_eq!(judge.agreed, Some(now), "the clock is believed");
+            // A CA that is valid ends after the record.
+            let ended = judge.surely_ended(now.wall).unwrap();
+            assert!(ended <= START, "{away}: {ended}");
+            let later = now.wall + 31 * DAY;
+            assert_eq!(judge.surely_ended(later), Some(later));
+
+            // A process that starts later in that run of the system is as careful.
+            let kept = Record {
+                moment: now,
+                boot_id: "another".to_owned(),
+                followed: judge.followed,
+                believed: judge.believed,
+            };
+            let mut next = Judge::default();
+            next.begin(Some(&kept), now, "another");
+            next.read(now);
+            assert!(next.surely_ended(now.wall).unwrap() <= START);
+
+            // The next start has the right clock, and acts by it after the documented time.
+            let (mut judge, mut now) = restart(&kept, -away);
+            assert_eq!(judge.surely_ended(now.wall + away), None);
+            let end = now.boot + CONFIRM + 20 * SECOND;
+            while now.boot < end {
+                judge.read(now);
+                now.boot += 10 * SECOND;
+                now.wall += 10 * SECOND;
+            }
+            assert_eq!(judge.read(now), (now.wall, None));
+            assert_eq!(judge.surely_ended(now.wall), None);
+        }
+    }
+
+    #[test]
+    fn a_usual_restart_of_the_system_changes_nothing() {
+        let (judge, now) = restart(&record("before"), 10 * Duration::MINUTE);
+        assert_eq!(judge.surely_ended(now.wall), Some(now.wall));
+    }
+
+    #[test]
+    fn a_site_that_is_off_every_night_deletes_what_ended_a_week_ago() {
+        let mut record = record("before");
+        for _ in 0..100 {
+            let (judge, now) = restart(&record, 12 * Duration::HOUR);
+            assert_eq!(judge.surely_ended(now.wall), Some(now.wall - 7 * DAY));
+            record = Record {
+                moment: now,
+                believed: judge.believed,
+                ..record
+            };
+        }
+    }
+
     #[test]
     fn a_site_that_was_off_for_months_comes_up_by_itself() {
         let mut now = Moment {
@@ -447,6 +538,6 @@ mod tests {
         let record = clock.record();
         assert!((record.moment.wall - OffsetDateTime::now_utc()).abs() < Duration::MINUTE);
         assert_eq!(record.boot_id.len(), 36, "{record:?}");
-        assert!(clock.is_settled());
+        assert!(clock.surely_ended().is_some());
     }
 }

@@ -8,6 +8,7 @@ use renkei_site::Site;
 use renkei_spiffe::{BundleSet, SpiffeId, TrustDomain};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -113,7 +114,7 @@ impl Server {
         let (lifetimes, now) = (ca_lifetimes(&now_site), clock());
         let time = Reading {
             now,
-            settled: system.as_ref().is_none_or(clock::Clock::is_settled),
+            ended: surely_ended(system.as_ref(), now),
         };
         let authority = Authority::open(
             store.clone(),
@@ -356,10 +357,9 @@ impl Inner {
     }
 
     fn reading(&self) -> Reading {
-        Reading {
-            now: (self.clock)(),
-            settled: self.system.as_ref().is_none_or(clock::Clock::is_settled),
-        }
+        let now = (self.clock)();
+        let ended = surely_ended(self.system.as_ref(), now);
+        Reading { now, ended }
     }
 
     /// For the next start, which compares its clock with it.
@@ -399,8 +399,8 @@ impl Inner {
     async fn keep_records(&self, stop: CancellationToken) {
         loop {
             let time = self.reading();
-            if time.settled
-                && let Err(error) = self.store.prune_issued(time.now).await
+            if let Some(ended) = time.ended
+                && let Err(error) = self.store.prune_issued(ended).await
             {
                 tracing::warn!(%error, "records of expired SVIDs could not be deleted");
             }
@@ -450,6 +450,11 @@ impl Inner {
             bundle_endpoint: self.web.status(),
         })
     }
+}
+
+/// What has ended by the returned time may be deleted.
+fn surely_ended(system: Option<&clock::Clock>, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    system.map_or(Some(now), clock::Clock::surely_ended)
 }
 
 fn ca_lifetimes(site: &Site) -> CaLifetimes {

@@ -125,6 +125,13 @@ fn a_machine_that_is_used_again_remembers_nothing() {
 }
 
 #[test]
+fn rules_read_the_clock_that_was_given() {
+    let module = compile("deny contains sprintf(\"%d\", [time.now_ns()])");
+    let module = module.with_clock(|| 1_796_040_000_000_000_000);
+    assert_eq!(ask(&module, "x.example/a"), denied("1796040000000000000"));
+}
+
+#[test]
 fn deny_of_any_other_shape_denies_unless_it_plainly_does_not() {
     let module = compile("deny if input.peer.path == \"/a\"");
     assert_eq!(

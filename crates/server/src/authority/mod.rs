@@ -105,7 +105,7 @@ impl Authority {
             match step {
                 Step::Prepare => self.prepare(lifetimes.ca, now).await?,
                 Step::Activate => self.activate().await?,
-                Step::RemoveEnded => self.remove_ended(now).await?,
+                Step::RemoveEnded => self.remove_ended(time.ended.unwrap_or(now)).await?,
                 Step::Replace => self.replace_active(lifetimes.ca, now).await?,
                 Step::SetAside => {
                     self.store.set_prepared_aside().await?;
@@ -169,14 +169,14 @@ impl Authority {
         Ok(())
     }
 
-    async fn remove_ended(&self, now: OffsetDateTime) -> Result<(), AuthorityError> {
-        for ca in self.snapshot().old.iter().filter(|ca| ca.not_after <= now) {
+    async fn remove_ended(&self, by: OffsetDateTime) -> Result<(), AuthorityError> {
+        for ca in self.snapshot().old.iter().filter(|ca| ca.not_after <= by) {
             delete_key(&self.store, ca).await;
         }
-        self.store.remove_ended(now).await?;
+        self.store.remove_ended(by).await?;
         let (sequence, _) = self.store.bundle_state().await?;
         let mut ring = self.snapshot();
-        ring.old.retain(|ca| ca.not_after > now);
+        ring.old.retain(|ca| ca.not_after > by);
         self.replace(Ring { sequence, ..ring });
         Ok(())
     }

@@ -47,13 +47,14 @@ const SKEW: time::Duration = time::Duration::minutes(1);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
     pub(crate) now: OffsetDateTime,
-    /// What has ended by it may be deleted: the clock has not jumped lately.
-    pub(crate) settled: bool,
+    /// What has ended by this time may be deleted; nothing where the clock has jumped lately.
+    pub(crate) ended: Option<OffsetDateTime>,
 }
 
 impl From<OffsetDateTime> for Reading {
     fn from(now: OffsetDateTime) -> Self {
-        Self { now, settled: true }
+        let ended = Some(now);
+        Self { now, ended }
     }
 }
 
@@ -77,7 +78,8 @@ impl Ring {
     pub(super) fn due(&self, time: Reading) -> Option<Step> {
         let now = time.now;
         let to_come = |ca: &CaRow| ca.not_before - now > SKEW;
-        if time.settled && self.old.iter().any(|ca| ca.not_after <= now) {
+        let is_ended = |ca: &CaRow| time.ended.is_some_and(|by| ca.not_after <= by);
+        if self.old.iter().any(is_ended) {
             return Some(Step::RemoveEnded);
         }
         if to_come(&self.active.ca) {

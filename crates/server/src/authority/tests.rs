@@ -315,7 +315,7 @@ async fn nothing_that_ended_is_deleted_while_the_clock_is_not_settled() {
     let first = authority.authorities()[0].id.clone();
     let far = Reading {
         now: START + Span::days(4_000),
-        settled: false,
+        ended: None,
     };
     authority.rotate(LIFETIMES, far).await.unwrap();
     assert_eq!(states(&authority), ["old", "active"]);
@@ -341,6 +341,46 @@ async fn nothing_that_ended_is_deleted_while_the_clock_is_not_settled() {
     drop(authority);
     let again = open(folder.path(), back).await.unwrap();
     assert_eq!(states(&again), ["active", "old"]);
+}
+
+/// After a restart of the machine with a clock that is 2 days ahead.
+#[tokio::test]
+async fn a_ca_that_could_still_be_valid_is_kept_and_signs_again() {
+    let (folder, authority) = fresh().await;
+    let first = authority.authorities()[0].id.clone();
+    let now = START + Span::days(2);
+    let ahead = Reading {
+        now,
+        ended: Some(now - Span::days(7)),
+    };
+    authority.rotate(LIFETIMES, ahead).await.unwrap();
+    assert_eq!(states(&authority), ["old", "active"]);
+    assert!(!authority.is_due(ahead), "it does not turn for ever");
+    let key = folder.path().join("keys").join(format!("{first}.pem"));
+    assert!(key.exists());
+    let back = Reading {
+        now: START + Span::minutes(6),
+        ended: None,
+    };
+    authority.rotate(LIFETIMES, back).await.unwrap();
+    assert_eq!(states(&authority), ["active", "old"]);
+    assert_eq!(authority.authorities()[0].id, first);
+
+    // If it was the right time, the old CA goes a week after its end.
+    authority.rotate(LIFETIMES, ahead).await.unwrap();
+    let now = START + Span::days(9);
+    let later = Reading {
+        now,
+        ended: Some(now - Span::days(7)),
+    };
+    authority.rotate(LIFETIMES, later).await.unwrap();
+    let ids: Vec<_> = authority
+        .authorities()
+        .into_iter()
+        .map(|ca| ca.id)
+        .collect();
+    assert!(!ids.contains(&first), "{ids:?}");
+    assert!(!key.exists());
 }
 
 #[tokio::test]

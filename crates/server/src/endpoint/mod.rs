@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use renkei_runtime::clock;
 use renkei_spiffe::{Identities, NoSvid, SpiffeId, X509Svid};
 use rustls::{
     ServerConfig,
@@ -20,7 +21,6 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use time::OffsetDateTime;
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::server::StartHandshake;
 
@@ -99,7 +99,7 @@ impl SpiffeEndpoint {
         identities: &watch::Receiver<Arc<Identities>>,
     ) -> Result<(), HandshakeError> {
         let _place = self.0.places.take().ok_or(HandshakeError::Busy)?;
-        let now = OffsetDateTime::now_utc();
+        let now = clock::now();
         let svid = identities.borrow().valid_svid(&self.0.id, now).cloned()?;
         let config = self.0.config(&svid)?;
         let stream = timeout(HANDSHAKE_TIME, start.into_stream(config))

@@ -5,17 +5,17 @@ use time::{Duration, OffsetDateTime};
 
 use super::{Store, StoreError};
 
-type Columns = (i64, i64, String, Option<i64>);
+type Columns = (i64, i64, String, Option<i64>, Option<i64>);
 
 impl Store {
     /// What the last server left; else the newest time on record, if there is one.
     pub(crate) async fn clock_record(&self) -> Result<Option<Record>, StoreError> {
         let row: Option<Columns> =
-            sqlx::query_as("SELECT wall_ms, boot_ms, boot_id, followed FROM clock")
+            sqlx::query_as("SELECT wall_ms, boot_ms, boot_id, followed, believed FROM clock")
                 .fetch_optional(&self.database)
                 .await
                 .map_err(|error| self.error(error))?;
-        let Some((wall_ms, boot_ms, boot_id, followed)) = row else {
+        let Some((wall_ms, boot_ms, boot_id, followed, believed)) = row else {
             return self.newest_time().await;
         };
         let wall = self.time(wall_ms.div_euclid(1_000))?;
@@ -27,6 +27,7 @@ impl Store {
             },
             boot_id,
             followed: followed.map(|at| self.time(at)).transpose()?,
+            believed: believed.map(|at| self.time(at)).transpose()?,
         }))
     }
 
@@ -47,6 +48,7 @@ impl Store {
             },
             boot_id: String::new(),
             followed: None,
+            believed: None,
         };
         Ok(newest.map(|at| self.time(at)).transpose()?.map(record))
     }
@@ -56,15 +58,17 @@ impl Store {
         let wall_ms = record.moment.wall.unix_timestamp_nanos() / 1_000_000;
         let boot_ms = record.moment.boot.whole_milliseconds();
         sqlx::query(
-            "INSERT INTO clock (one, wall_ms, boot_ms, boot_id, followed) VALUES (1, ?, ?, ?, ?)
+            "INSERT INTO clock (one, wall_ms, boot_ms, boot_id, followed, believed)
+             VALUES (1, ?, ?, ?, ?, ?)
              ON CONFLICT (one) DO UPDATE SET wall_ms = excluded.wall_ms,
                  boot_ms = excluded.boot_ms, boot_id = excluded.boot_id,
-                 followed = excluded.followed",
+                 followed = excluded.followed, believed = excluded.believed",
         )
         .bind(i64::try_from(wall_ms).unwrap_or(i64::MAX))
         .bind(i64::try_from(boot_ms).unwrap_or(i64::MAX))
         .bind(&record.boot_id)
         .bind(record.followed.map(OffsetDateTime::unix_timestamp))
+        .bind(record.believed.map(OffsetDateTime::unix_timestamp))
         .execute(&self.database)
         .await
         .map(|_| ())
@@ -103,6 +107,7 @@ mod tests {
             },
             boot_id: "a run".to_owned(),
             followed: Some(datetime!(2026-11-01 0:00 UTC)),
+            believed: Some(datetime!(2026-11-02 0:00 UTC)),
         };
         for _ in 0..2 {
             store.keep_clock(&record).await.unwrap();

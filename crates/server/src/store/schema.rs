@@ -65,6 +65,8 @@ CREATE TABLE clock (
 ) STRICT;
 ";
 
+const BELIEVED: &str = "ALTER TABLE clock ADD COLUMN believed INTEGER;";
+
 pub(super) fn migrator() -> Migrator {
     let migration = |number, name: &'static str, text: &'static str| {
         let kind = MigrationType::Simple;
@@ -73,5 +75,6 @@ pub(super) fn migrator() -> Migrator {
     Migrator::with_migrations(vec![
         migration(1, "first", FIRST),
         migration(2, "clock", CLOCK),
+        migration(3, "believed", BELIEVED),
     ])
 }
