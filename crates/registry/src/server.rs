@@ -22,7 +22,7 @@ use renkei_federation::{
     log::{MAX_BUNDLE_BYTES, MAX_NOTE_BYTES},
 };
 use renkei_runtime::{
-    files,
+    files::{self, Budget},
     http1::{self, Client, Limits},
 };
 use time::OffsetDateTime;
@@ -199,7 +199,9 @@ impl Registry {
             );
         }
         let file = self.0.folder.join(&path);
-        let read = tokio::task::spawn_blocking(move || files::read(&file, MAX_BUNDLE_BYTES));
+        let read = tokio::task::spawn_blocking(move || {
+            files::read_for(Budget::Caller, &file, MAX_BUNDLE_BYTES)
+        });
         let Ok(Ok(bytes)) = read.await else {
             return said(StatusCode::NOT_FOUND, "there is no such file");
         };

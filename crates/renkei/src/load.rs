@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
 use renkei_policy::{MethodRule, MethodRules, PathRule, RegoModule, ServicePolicy};
-use renkei_runtime::{clock, files};
+use renkei_runtime::{
+    clock,
+    files::{self, Budget},
+};
 use renkei_site::{Faults, FederationFile, Item, Service, Site};
 use renkei_spiffe::SpiffeId;
 
@@ -89,17 +92,22 @@ fn load_site_of(file: &Path, text: &str) -> Result<Site, LoadError> {
 }
 
 fn read(file: &Path) -> Result<String, LoadError> {
-    files::read_text(file, renkei_site::MAX_TEXT).map_err(|error| LoadError::Unreadable {
-        file: file.display().to_string(),
-        hint: match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::IsADirectory => {
-                "name the file on the command line, as in `renkei up site.yaml`"
-            }
-            io::ErrorKind::PermissionDenied => "the user that runs Renkei must be able to read it",
-            _ => "a site file is a text of a few lines, in UTF-8",
-        },
-        error,
-    })
+    let bytes = files::read_for(Budget::SiteFile, file, renkei_site::MAX_TEXT);
+    bytes
+        .and_then(files::text)
+        .map_err(|error| LoadError::Unreadable {
+            file: file.display().to_string(),
+            hint: match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::IsADirectory => {
+                    "name the file on the command line, as in `renkei up site.yaml`"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "the user that runs Renkei must be able to read it"
+                }
+                _ => "a site file is a text of a few lines, in UTF-8",
+            },
+            error,
+        })
 }
 
 /// Reads and checks a federation file.

@@ -7,7 +7,8 @@
 //! does something.
 //!
 //! A thread that does not come back cannot be ended. The file that it waits for is refused at once
-//! until it does, and there are at most [`MOST_STUCK`] of them.
+//! until it does. The number of such threads is limited for each [`Budget`] by itself: files of one
+//! folder that give no answer leave those of other folders readable.
 //!
 //! The functions here may be called on a worker thread of a runtime: its other tasks move to
 //! another thread meanwhile.
@@ -36,15 +37,40 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// How long a use of a file may take.
 pub const LIMIT: Duration = Duration::from_secs(5);
-/// Threads that wait for files beyond their time.
+/// Threads of one budget that wait for files beyond their time.
 const MOST_STUCK: usize = 16;
 
-/// Uses of files that are under way beyond their time.
-static STUCK: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
+/// What a use of a file is for, which says with which others it shares the limit of stuck threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Budget {
+    /// With the files in the same folder.
+    Folder,
+    /// With site files alone, whatever else gives no answer in their folders.
+    SiteFile,
+    /// With all files that others cause the process to read.
+    Caller,
+}
+
+/// Uses of files that are under way beyond their time: of each budget the paths, and how many of
+/// each.
+type Stuck = BTreeMap<(Budget, PathBuf), BTreeMap<PathBuf, usize>>;
+
+static STUCK: Mutex<Stuck> = Mutex::new(BTreeMap::new());
+
+impl Budget {
+    fn key(self, path: &Path) -> (Self, PathBuf) {
+        let folder = match self {
+            Self::Folder => path.parent().unwrap_or(path).to_owned(),
+            Self::SiteFile | Self::Caller => PathBuf::new(),
+        };
+        (self, folder)
+    }
+}
 
 /// One use of a file, as its thread and whoever waits for it know it.
 #[derive(Debug)]
 struct Use {
+    budget: (Budget, PathBuf),
     path: PathBuf,
     state: Mutex<State>,
 }
@@ -67,7 +93,9 @@ impl Use {
         let mut state = lock(&self.state);
         if *state == State::Running {
             *state = State::Stuck;
-            *lock(&STUCK).entry(self.path.clone()).or_default() += 1;
+            let mut stuck = lock(&STUCK);
+            let paths = stuck.entry(self.budget.clone()).or_default();
+            *paths.entry(self.path.clone()).or_default() += 1;
         }
     }
 }
@@ -80,11 +108,15 @@ impl Drop for Ending {
         let mut state = lock(&self.0.state);
         if std::mem::replace(&mut *state, State::Ended) == State::Stuck {
             let mut stuck = lock(&STUCK);
-            if let Some(count) = stuck.get_mut(&self.0.path) {
+            let Some(paths) = stuck.get_mut(&self.0.budget) else {
+                return;
+            };
+            if let Some(count) = paths.get_mut(&self.0.path) {
                 *count -= 1;
-                if *count == 0 {
-                    stuck.remove(&self.0.path);
-                }
+            }
+            paths.retain(|_, count| *count > 0);
+            if paths.is_empty() {
+                stuck.remove(&self.0.budget);
             }
         }
     }
@@ -94,21 +126,39 @@ impl Drop for Ending {
 /// most for [`LIMIT`].
 ///
 /// # Errors
-/// When the work fails or takes too long, or when an earlier use of the same path is still stuck.
+/// When the work fails or takes too long, when an earlier use of the same path is still stuck, or
+/// when too many other files of its folder are.
 pub fn run<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    run_within(LIMIT, path, work)
+    run_for(Budget::Folder, path, work)
 }
 
-fn run_within<T: Send + 'static>(
+/// The same, with the budget that the use is for.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_for<T: Send + 'static>(
+    budget: Budget,
+    path: &Path,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    run_within(LIMIT, budget, path, work)
+}
+
+/// The same, with a limit of its own for work that reads much.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_within<T: Send + 'static>(
     limit: Duration,
+    budget: Budget,
     path: &Path,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let (done, answer) = mpsc::sync_channel(1);
-    let begun = begin(path, move || {
+    let begun = begin(budget, path, move || {
         // Whoever waited may be gone.
         let _ = done.send(work());
     })?;
@@ -124,18 +174,23 @@ fn run_within<T: Send + 'static>(
     }
 }
 
-fn begin(path: &Path, work: impl FnOnce() + Send + 'static) -> io::Result<Arc<Use>> {
-    {
-        let stuck = lock(&STUCK);
+fn begin(
+    budget: Budget,
+    path: &Path,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<Arc<Use>> {
+    let budget = budget.key(path);
+    if let Some(paths) = lock(&STUCK).get(&budget) {
         let busy = |message| Err(io::Error::new(io::ErrorKind::TimedOut, message));
-        if stuck.contains_key(path) {
+        if paths.contains_key(path) {
             return busy("an earlier use of it still gets no answer");
         }
-        if stuck.values().sum::<usize>() >= MOST_STUCK {
+        if paths.values().sum::<usize>() >= MOST_STUCK {
             return busy("too many other files give no answer");
         }
     }
     let begun = Arc::new(Use {
+        budget,
         path: path.to_owned(),
         state: Mutex::new(State::Running),
     });
@@ -163,8 +218,16 @@ fn without_holding_up<T>(wait: impl FnOnce() -> T) -> T {
 /// # Errors
 /// When it is no regular file, is longer, cannot be read, or gives no answer within [`LIMIT`].
 pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    read_for(Budget::Folder, path, most)
+}
+
+/// The same, with the budget that the use is for.
+///
+/// # Errors
+/// As for [`read`].
+pub fn read_for(budget: Budget, path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let owned = path.to_owned();
-    run(path, move || read_file(open(&owned)?, most))
+    run_for(budget, path, move || read_file(open(&owned)?, most))
 }
 
 /// The same for a text in UTF-8.
@@ -172,7 +235,14 @@ pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As for [`read`], and when it is not UTF-8.
 pub fn read_text(path: &Path, most: usize) -> io::Result<String> {
-    let bytes = read(path, most)?;
+    text(read(path, most)?)
+}
+
+/// The text that a file holds.
+///
+/// # Errors
+/// When it is not UTF-8.
+pub fn text(bytes: Vec<u8>) -> io::Result<String> {
     let invalid = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not a text in UTF-8");
     String::from_utf8(bytes).map_err(invalid)
 }
@@ -335,10 +405,10 @@ mod tests {
             let _ = answers.recv();
             Ok(())
         };
-        let error = run_within(short, path, hang).unwrap_err();
+        let error = run_within(short, Budget::Folder, path, hang).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         for _ in 0..100 {
-            let again = run_within(short, path, || Ok(())).unwrap_err();
+            let again = run_within(short, Budget::Folder, path, || Ok(())).unwrap_err();
             assert!(again.to_string().contains("earlier use"), "{again}");
         }
         run(Path::new("/another"), || Ok(())).unwrap();
@@ -346,6 +416,43 @@ mod tests {
         while run(path, || Ok(())).is_err() {
             thread::yield_now();
         }
+    }
+
+    /// Uses that give no answer until the sender is dropped.
+    fn hang(budget: Budget, paths: impl Iterator<Item = PathBuf>) -> Vec<mpsc::Sender<()>> {
+        let hang = |path: PathBuf| {
+            let (answer, answers) = mpsc::channel::<()>();
+            let work = move || {
+                let _ = answers.recv();
+                Ok(())
+            };
+            let limit = Duration::from_millis(1);
+            run_within(limit, budget, &path, work).unwrap_err();
+            answer
+        };
+        paths.map(hang).collect()
+    }
+
+    #[test]
+    fn files_that_give_no_answer_leave_those_of_other_uses_readable() {
+        let folder = |name| move |at: usize| PathBuf::from(format!("/hung/{name}/{at}"));
+        let _bundles = hang(Budget::Folder, (0..MOST_STUCK).map(folder("bundles")));
+        let _callers = hang(Budget::Caller, (0..MOST_STUCK).map(folder("callers")));
+        let refused = |budget, path| {
+            let error = run_for(budget, Path::new(path), || Ok(())).unwrap_err();
+            assert!(error.to_string().contains("too many"), "{error}");
+        };
+        refused(Budget::Folder, "/hung/bundles/next");
+        refused(Budget::Caller, "/usr/bin/next");
+        for path in ["/state/keys/ca.pem", "/hung/bundle", "/hung/callers/0"] {
+            run(Path::new(path), || Ok(())).unwrap();
+        }
+        run_for(
+            Budget::SiteFile,
+            Path::new("/hung/bundles/site.yaml"),
+            || Ok(()),
+        )
+        .unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

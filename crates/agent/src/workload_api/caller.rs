@@ -34,7 +34,7 @@ impl Caller {
             .values()
             .flat_map(|workload| &workload.selectors);
         let facts = process
-            .facts(digests, Asked::by(selectors))
+            .facts(digests, &Asked::by(selectors))
             .map_err(|error| Refusal::not_attested(&error))?;
         let mut reasons = Vec::new();
         let mut entitlements = Vec::new();

@@ -41,7 +41,7 @@ fn check_process(
 ) -> Result<(), String> {
     let process = Process::open(pid).map_err(|error| error.to_string())?;
     let facts = process
-        .facts(digests, Asked::by(selectors))
+        .facts(digests, &Asked::by(selectors))
         .map_err(|error| error.to_string())?;
     // The ID was found before the handle was opened: is it still the holder?
     let still_holds = ProcDirectory::new(pid).is_ok_and(|directory| {

@@ -5,7 +5,7 @@ use super::{Asked, AttestError, Digests, Process, ProcessFacts, executable, unre
 pub(super) fn read(
     process: &Process,
     digests: &Digests,
-    asked: Asked,
+    asked: &Asked,
 ) -> Result<ProcessFacts, AttestError> {
     let status = process
         .directory

@@ -5,8 +5,9 @@ use std::{
     fs::{self, File, Metadata},
     io::Read,
     os::unix::fs::MetadataExt,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use procfs::process::Process as ProcDirectory;
@@ -14,10 +15,12 @@ use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
 use super::{Asked, Executable};
-use crate::files;
+use crate::files::{self, Budget};
 
 /// The largest file that is hashed.
 const MAX_BYTES: u64 = 1 << 30;
+/// How long a program may take to be hashed.
+const HASH_LIMIT: Duration = Duration::from_secs(60);
 /// How many digests are remembered.
 const MAX_REMEMBERED: usize = 1_000;
 
@@ -47,8 +50,8 @@ impl FileVersion {
 }
 
 /// SHA-256 digests of executables, so that each version of a file is read once.
-#[derive(Debug, Default)]
-pub struct Digests(Mutex<HashMap<FileVersion, [u8; 32]>>);
+#[derive(Debug, Clone, Default)]
+pub struct Digests(Arc<Mutex<HashMap<FileVersion, [u8; 32]>>>);
 
 impl Digests {
     fn of(&self, mut file: File) -> Result<[u8; 32], String> {
@@ -92,46 +95,66 @@ fn hash(file: &mut File) -> std::io::Result<[u8; 32]> {
     }
 }
 
-/// Reads through the process's own `/proc/PID/exe`, never by path.
+/// Reads through the process's own `/proc/PID/exe`, never by path. The file may be anywhere, for
+/// any user starts programs: one that no selector can match is left alone, and the others are read
+/// on a thread that may wait.
 pub(super) fn read(
-    process: &ProcDirectory,
+    process: &Arc<ProcDirectory>,
     digests: &Digests,
-    asked: Asked,
+    asked: &Asked,
 ) -> Result<Executable, String> {
-    if asked == Asked::default() {
+    if !asked.path && !asked.sha256 {
         return Err(NOT_ASKED.into());
     }
     let path = process.exe().map_err(|error| error.to_string())?;
+    let wanted = asked.paths.is_empty() || asked.paths.contains(&path);
+    if asked.path && !wanted && !asked.sha256 {
+        return Ok(Executable {
+            path: Err(not_named(&path)),
+            sha256: Err(NOT_ASKED.into()),
+        });
+    }
+    let (process, digests, program) = (process.clone(), digests.clone(), path.clone());
+    let (path_asked, sha256_asked) = (asked.path, asked.sha256);
+    let limit = match sha256_asked {
+        true => HASH_LIMIT,
+        false => files::LIMIT,
+    };
+    let read = files::run_within(limit, Budget::Caller, &path, move || {
+        let path = match (path_asked, wanted) {
+            (true, true) => same_file(program, &process),
+            (true, false) => Err(not_named(&program)),
+            (false, _) => Err(NOT_ASKED.into()),
+        };
+        let sha256 = match sha256_asked {
+            true => process
+                .open_relative("exe")
+                .map_err(|error| error.to_string())
+                .and_then(|file| digests.of(file)),
+            false => Err(NOT_ASKED.into()),
+        };
+        Ok(Executable { path, sha256 })
+    });
+    read.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn not_named(path: &Path) -> String {
+    format!("the process runs {}", path.display())
+}
+
+/// A process in another mount namespace may run any file under any path, and a file may have been
+/// replaced since: the path counts only if the file there is the one that runs.
+fn same_file(path: PathBuf, process: &ProcDirectory) -> Result<PathBuf, String> {
     // O_PATH needs no permission to read the file itself.
     let running = process
         .open_relative_flags("exe", OFlags::PATH | OFlags::CLOEXEC)
         .and_then(|file| Ok(file.metadata()?))
         .map_err(|error| error.to_string())?;
-    let sha256 = if asked.sha256 {
-        process
-            .open_relative("exe")
-            .map_err(|error| error.to_string())
-            .and_then(|file| digests.of(file))
-    } else {
-        Err(NOT_ASKED.into())
-    };
-    let path = if asked.path {
-        same_file(path, &running)
-    } else {
-        Err(NOT_ASKED.into())
-    };
-    Ok(Executable { path, sha256 })
-}
-
-/// A process in another mount namespace may run any file under any path, and a file may have been
-/// replaced since: the path counts only if the file there is the one that runs.
-fn same_file(path: PathBuf, running: &Metadata) -> Result<PathBuf, String> {
-    let owned = path.clone();
     #[cfg_attr(
         not(test),
         expect(clippy::disallowed_methods, reason = "on a thread that may wait")
     )]
-    let there = files::run(&path, move || fs::metadata(owned));
+    let there = fs::metadata(&path);
     match there {
         Ok(there) if (there.dev(), there.ino()) == (running.dev(), running.ino()) => Ok(path),
         Ok(_) => Err(format!(

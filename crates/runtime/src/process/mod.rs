@@ -24,6 +24,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
+    sync::Arc,
     time::Duration,
 };
 
@@ -80,7 +81,7 @@ pub struct Process {
     /// In clock ticks since boot: field 22 of `/proc/PID/stat`.
     start_time: u64,
     pidfd: Option<OwnedFd>,
-    directory: ProcDirectory,
+    directory: Arc<ProcDirectory>,
 }
 
 impl Process {
@@ -136,7 +137,7 @@ impl Process {
             gid,
             start_time,
             pidfd,
-            directory,
+            directory: directory.into(),
         };
         process.check_alive()?;
         Ok(process)
@@ -169,7 +170,7 @@ impl Process {
 
     /// Reads what there is to know. The executable is looked at only as far as it is asked for:
     /// it lies where a stranger chose, on a file system that may be slow, and may be large.
-    pub fn facts(&self, digests: &Digests, asked: Asked) -> Result<ProcessFacts, AttestError> {
+    pub fn facts(&self, digests: &Digests, asked: &Asked) -> Result<ProcessFacts, AttestError> {
         let facts = examine::read(self, digests, asked)?;
         self.check_alive()?;
         Ok(facts)
@@ -178,7 +179,7 @@ impl Process {
 
 /// All facts about the process at the other end of an accepted unix socket.
 pub fn peer_of(socket: &UnixStream) -> Result<ProcessFacts, AttestError> {
-    Process::peer_of(socket)?.facts(&Digests::default(), Asked::ALL)
+    Process::peer_of(socket)?.facts(&Digests::default(), &Asked::ALL)
 }
 
 /// A pidfd becomes readable when its process ends (pidfd_open(2)).

@@ -1,6 +1,6 @@
 //! Comparing facts with the selectors of a workload.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use nix::unistd::{Group, User};
 use renkei_site::{Selector, UnixSelector};
@@ -24,10 +24,12 @@ pub enum Mismatch {
 }
 
 /// What selectors ask about the executable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Asked {
     /// A selector asks for the path of the program.
     pub path: bool,
+    /// The paths that can match; if there are none, any.
+    pub paths: Vec<PathBuf>,
     /// A selector asks for the SHA-256 of the program.
     pub sha256: bool,
 }
@@ -36,6 +38,7 @@ impl Asked {
     /// All there is.
     pub const ALL: Self = Self {
         path: true,
+        paths: Vec::new(),
         sha256: true,
     };
 
@@ -43,7 +46,10 @@ impl Asked {
     pub fn by<'a>(selectors: impl IntoIterator<Item = &'a Selector>) -> Self {
         let mut asked = Self::default();
         for Selector::Unix(selector) in selectors {
-            asked.path |= matches!(selector, UnixSelector::Path(_));
+            if let UnixSelector::Path(path) = selector {
+                asked.path = true;
+                asked.paths.push(path.clone());
+            }
             asked.sha256 |= matches!(selector, UnixSelector::Sha256(_));
         }
         asked

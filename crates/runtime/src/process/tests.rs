@@ -120,6 +120,21 @@ fn the_facts_of_this_very_process() {
 }
 
 #[test]
+fn a_program_that_no_selector_can_match_is_not_touched() {
+    let me = std::env::current_exe().unwrap();
+    let process = Process::open(std::process::id() as i32).unwrap();
+    let path = |path: &Path| {
+        let asked = Asked::by(&selectors(&[&format!("unix:path:{}", path.display())]));
+        let facts = process.facts(&Digests::default(), &asked).unwrap();
+        facts.executable.unwrap().path
+    };
+    assert_eq!(path(&me), Ok(me.clone()));
+    // An answer about the file itself would say that it is, or is not, the one that runs.
+    let untouched = format!("the process runs {}", me.display());
+    assert_eq!(path(Path::new("/bin/sh")), Err(untouched));
+}
+
+#[test]
 fn a_workload_without_selectors_matches_nobody() {
     let (here, _there) = UnixStream::pair().unwrap();
     assert_eq!(
@@ -207,7 +222,7 @@ fn a_handle_outlives_its_process_without_meaning_another() {
     visitor.0.kill().unwrap();
     // A zombie is no workload either.
     let error = loop {
-        match process.facts(&Digests::default(), Asked::default()) {
+        match process.facts(&Digests::default(), &Asked::default()) {
             Ok(_) => std::thread::yield_now(),
             Err(error) => break error,
         }
@@ -225,7 +240,7 @@ fn a_replaced_program_no_longer_matches_by_path() {
     let visitor = Visitor(Command::new(&program).arg("60").spawn().unwrap());
     let facts = || {
         let process = Process::open(visitor.0.id() as i32).unwrap();
-        process.facts(&Digests::default(), Asked::ALL).unwrap()
+        process.facts(&Digests::default(), &Asked::ALL).unwrap()
     };
     let path = format!("unix:path:{}", program.display());
     while matches(&selectors(&[&path]), &facts()).is_err() {
@@ -260,7 +275,13 @@ fn a_digest_is_computed_only_when_asked_for_and_anew_when_the_file_changes() {
         let process = Process::open(visitor.0.id() as i32).unwrap();
         loop {
             let facts = process
-                .facts(&digests, Asked { path: true, sha256 })
+                .facts(
+                    &digests,
+                    &Asked {
+                        sha256,
+                        ..Asked::ALL
+                    },
+                )
                 .unwrap()
                 .executable
                 .unwrap();
