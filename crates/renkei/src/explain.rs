@@ -20,7 +20,7 @@ use crate::{
     links,
     load::{Loaded, load},
     output, place,
-    status::Document,
+    status::{Document, TRUSTS_NOTHING},
 };
 
 /// One thing that must hold.
@@ -301,6 +301,9 @@ impl Steps<'_> {
             .clone()
             .map_or(String::new(), |error| format!(" (last fetch: {error})"));
         match known.authorities {
+            0 if known.trusts_nothing() => {
+                self.push(Some(false), format!("{TRUSTS_NOTHING}{fault}"))
+            }
             0 => self.push(Some(false), format!("its bundle is not known yet{fault}")),
             1 => self.push(Some(true), format!("its bundle has one authority{fault}")),
             count => self.push(

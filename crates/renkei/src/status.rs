@@ -80,6 +80,23 @@ pub(crate) struct Peer {
     pub(crate) last_error: Option<String>,
 }
 
+/// Of a peer whose bundle has come and is empty.
+pub(crate) const TRUSTS_NOTHING: &str =
+    "its bundle has no X.509 authorities, so nothing of it is trusted";
+
+impl Peer {
+    /// Whether the peer's bundle has come and has no authority.
+    pub(crate) fn trusts_nothing(&self) -> bool {
+        self.authorities == 0 && (self.last_success.is_some() || self.sequence.is_some())
+    }
+
+    fn fault(&self) -> String {
+        let empty = self.trusts_nothing().then(|| TRUSTS_NOTHING.to_owned());
+        let parts: Vec<String> = empty.into_iter().chain(self.last_error.clone()).collect();
+        parts.join("; ")
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Authority {
     pub(crate) id: String,
@@ -337,7 +354,7 @@ fn peers(status: &Document) -> String {
             peer.sequence
                 .map_or("none".into(), |sequence| sequence.to_string()),
             peer.last_success.map_or("never".into(), output::since),
-            peer.last_error.clone().unwrap_or_default(),
+            peer.fault(),
         ]);
     }
     output::section("Peers", &table)

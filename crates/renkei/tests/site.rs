@@ -210,6 +210,43 @@ fn a_change_of_the_file_keeps_the_flows_it_does_not_touch() {
     });
 }
 
+/// A bundle file, so that the person who runs the callee says what it trusts.
+#[test]
+fn an_empty_bundle_cuts_what_is_open_and_refuses_what_is_new() {
+    let (mut hokkaido, mut osaka) = (Site::new("hokkaido"), Site::new("osaka"));
+    let (local, backend) = (free_address(), echo());
+    let text = callee(&hokkaido, &osaka, backend);
+    let by_endpoint = format!("https://{}/, bootstrap: osaka.json", osaka.gateway);
+    assert!(text.contains(&by_endpoint), "{text}");
+    hokkaido.write(&text.replace(&by_endpoint, "osaka.json"));
+    osaka.write(&caller(&osaka, &hokkaido, local));
+    hokkaido.start();
+    osaka.start();
+    hokkaido.wait_linked();
+    osaka.wait_linked();
+    exchange_soon(local, b"the sites know each other");
+    let mut open = TcpStream::connect(local).expect("connected");
+    open.set_read_timeout(Some(Duration::from_secs(20)))
+        .expect("timeout");
+    open.write_all(b"x").expect("written");
+    open.read_exact(&mut [0]).expect("read");
+
+    let file = hokkaido.path("osaka.json");
+    let good = std::fs::read(&file).expect("bundle");
+    std::fs::write(&file, r#"{"keys":[]}"#).expect("written");
+    wait_for("the flow is cut", SOON, || {
+        open_is_reset(&mut open).then_some(())
+    });
+    let got = exchange(local, b"hello");
+    assert!(got.as_ref().map_or(true, Vec::is_empty), "{got:?}");
+    let told = said(&run(hokkaido.command(&["status"])));
+    assert!(told.contains("no X.509 authorities"), "{told}");
+
+    std::fs::write(&file, good).expect("written");
+    exchange_soon(local, b"back again");
+    assert!(hokkaido.process().is_running());
+}
+
 fn open_is_reset(stream: &mut TcpStream) -> bool {
     // The reset shows once, at whichever call comes first.
     stream.write_all(b"x").is_err() || stream.read(&mut [0]).is_err()

@@ -124,9 +124,6 @@ impl Chain {
     /// Within one version of the site root the bundle's own sequence never falls, and one number
     /// is one content. A new version, signed by root keys, may begin anew.
     fn judge_bundle(&self, statement: &BundleStatement, offered: &Bundle) -> Result<(), Refusal> {
-        if offered.x509_authorities.is_empty() {
-            return Err(Refusal::EmptyBundle);
-        }
         let before = self.bundle.as_ref();
         let Some(before) = before.filter(|b| b.statement.root_version == statement.root_version)
         else {

@@ -60,9 +60,6 @@ pub enum Refusal {
     /// The SPIFFE bundle inside cannot be read.
     #[error(transparent)]
     Document(#[from] DocumentError),
-    /// The SPIFFE bundle inside trusts nothing.
-    #[error("its bundle has no X.509 authorities")]
-    EmptyBundle,
     /// The site has withdrawn.
     #[error("the site has withdrawn for ever")]
     Withdrawn,

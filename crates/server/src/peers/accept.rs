@@ -6,9 +6,6 @@ use renkei_spiffe::Bundle;
 /// Why an offered bundle was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BundleRefusal {
-    /// A bundle without X.509 authorities would cut the peer off.
-    #[error("the bundle has no X.509 authorities")]
-    Empty,
     /// Older than what is known.
     #[error(
         "the bundle's sequence fell from {known} to {offered}; if the peer has a new CA, remove it from the site file, apply, and add it again"
@@ -42,22 +39,23 @@ pub(super) enum Acceptance {
     NewKeys,
 }
 
-/// Judges `offered` against the last good bundle.
+/// Judges `offered` against the last good bundle. One without keys says that nothing of the peer is
+/// to be trusted from now on. It brings back no CA, so it needs no sequence.
 pub(super) fn judge(known: Option<&Bundle>, offered: &Bundle) -> Result<Acceptance, BundleRefusal> {
-    if offered.x509_authorities.is_empty() {
-        return Err(BundleRefusal::Empty);
-    }
     let Some(known) = known else {
         return Ok(Acceptance::NewKeys);
     };
     let same = known.x509_authorities == offered.x509_authorities
         && known.jwt_authorities == offered.jwt_authorities;
+    let was_empty = empty(known);
     match (known.sequence, offered.sequence) {
-        (Some(known), None) => return Err(BundleRefusal::SequenceMissing { known }),
+        (Some(known), None) if !empty(offered) => {
+            return Err(BundleRefusal::SequenceMissing { known });
+        }
         (Some(known), Some(offered)) if offered < known => {
             return Err(BundleRefusal::SequenceFell { known, offered });
         }
-        (Some(known), Some(offered)) if offered == known && !same => {
+        (Some(known), Some(offered)) if offered == known && !same && !was_empty => {
             return Err(BundleRefusal::SameSequence { sequence: offered });
         }
         _ => {}
@@ -67,6 +65,10 @@ pub(super) fn judge(known: Option<&Bundle>, offered: &Bundle) -> Result<Acceptan
     } else {
         Acceptance::NewKeys
     })
+}
+
+fn empty(bundle: &Bundle) -> bool {
+    bundle.x509_authorities.is_empty() && bundle.jwt_authorities.is_empty()
 }
 
 #[cfg(test)]
@@ -124,15 +126,28 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_bundle_never_replaces_anything() {
-        assert_eq!(
-            judge(None, &bundle(Some(9), &[])),
-            Err(BundleRefusal::Empty)
-        );
+    fn an_empty_bundle_is_judged_by_its_sequence_like_any_other() {
         let known = bundle(Some(5), &[1]);
+        let judge_known = |offered| judge(Some(&known), &bundle(offered, &[]));
+        assert_eq!(judge_known(Some(6)), Ok(Acceptance::NewKeys));
+        let fell = BundleRefusal::SequenceFell {
+            known: 5,
+            offered: 4,
+        };
+        assert_eq!(judge_known(Some(4)), Err(fell));
+        let same = BundleRefusal::SameSequence { sequence: 5 };
+        assert_eq!(judge_known(Some(5)), Err(same));
+        assert_eq!(judge_known(None), Ok(Acceptance::NewKeys));
+        let unnumbered = bundle(None, &[1]);
         assert_eq!(
-            judge(Some(&known), &bundle(Some(6), &[])),
-            Err(BundleRefusal::Empty)
+            judge(Some(&unnumbered), &bundle(None, &[])),
+            Ok(Acceptance::NewKeys)
         );
+        assert_eq!(judge(None, &bundle(None, &[])), Ok(Acceptance::NewKeys));
+        // Afterwards the last numbered document may come back, an older one may not.
+        let cut = bundle(Some(5), &[]);
+        let back = judge(Some(&cut), &bundle(Some(5), &[1]));
+        assert_eq!(back, Ok(Acceptance::NewKeys));
+        assert!(judge(Some(&cut), &bundle(Some(4), &[1])).is_err());
     }
 }

@@ -7,7 +7,7 @@ use renkei_site::{BundleSource, BundleWay, Peer};
 use renkei_spiffe::{Bundle, BundleSet, TrustDomain};
 
 use super::{
-    BundleRefusal, Context,
+    Context,
     accept::{self, Acceptance},
     schedule,
     source::{PeerFetchError, read_file},
@@ -115,9 +115,14 @@ impl PeerLoop {
         Arc::new(trusted)
     }
 
-    async fn accept(&mut self, bundle: Bundle) -> Result<(), PeerFetchError> {
+    async fn accept(&mut self, mut bundle: Bundle) -> Result<(), PeerFetchError> {
         let known = self.known.as_ref().map(|known| &known.bundle);
         let acceptance = accept::judge(known, &bundle)?;
+        if let Some(known) = known.filter(|_| bundle.x509_authorities.is_empty()) {
+            // What it does not say stays: the floor of later sequences, and when to look again.
+            bundle.sequence = bundle.sequence.or(known.sequence);
+            bundle.refresh_hint = bundle.refresh_hint.or(known.refresh_hint);
+        }
         if acceptance == Acceptance::NewKeys {
             tracing::info!(
                 peer = %bundle.trust_domain,
@@ -146,17 +151,20 @@ impl PeerLoop {
         };
         let keys = &file.bundle.x509_authorities;
         match &mut self.known {
-            Some(known) if known.bootstrap == Some(file.hash) || keys.is_empty() => Ok(()),
+            Some(known) if known.bootstrap == Some(file.hash) => Ok(()),
+            None if keys.is_empty() => Err(PeerFetchError::EmptyBootstrap {
+                path: path.to_owned(),
+            }),
             // Nothing in it is new: a later copy of what is known already.
             Some(known)
-                if keys
-                    .iter()
-                    .all(|key| known.bundle.x509_authorities.contains(key)) =>
+                if !keys.is_empty()
+                    && keys
+                        .iter()
+                        .all(|key| known.bundle.x509_authorities.contains(key)) =>
             {
                 let bundle = known.bundle.clone();
                 self.keep(bundle, Some(file.hash)).await
             }
-            None if keys.is_empty() => Err(BundleRefusal::Empty.into()),
             _ => {
                 tracing::info!(peer = %self.trust_domain(), file = %path.display(), "trust starts from the bootstrap file");
                 self.keep(file.bundle, Some(file.hash)).await
@@ -169,6 +177,10 @@ impl PeerLoop {
         bundle: Bundle,
         bootstrap: Option<[u8; 32]>,
     ) -> Result<(), PeerFetchError> {
+        let trusted = |bundle: &Bundle| !bundle.x509_authorities.is_empty();
+        if !trusted(&bundle) && self.known.as_ref().is_none_or(|row| trusted(&row.bundle)) {
+            tracing::warn!(peer = %bundle.trust_domain, "the peer's bundle has no X.509 authorities: its connections are refused until a bundle with one comes");
+        }
         let fetched_at = (self.context.clock)();
         let row = PeerRow {
             bundle,
@@ -199,7 +211,7 @@ impl PeerLoop {
     fn failed(&mut self, error: &PeerFetchError) {
         // A file that is still to come is looked for at short intervals: it costs nobody anything.
         self.failures = match error {
-            PeerFetchError::NoBootstrap { .. } => 1,
+            PeerFetchError::NoBootstrap { .. } | PeerFetchError::EmptyBootstrap { .. } => 1,
             _ => self.failures.saturating_add(1),
         };
         self.context

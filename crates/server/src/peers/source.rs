@@ -47,6 +47,14 @@ pub enum PeerFetchError {
         /// The file.
         path: PathBuf,
     },
+    /// The first bundle verifies nothing.
+    #[error(
+        "the bootstrap file {path} has no X.509 authorities, so the bundle endpoint cannot be verified; put the peer's bundle there (the peer prints it with: renkei bundle show --output json)"
+    )]
+    EmptyBootstrap {
+        /// The file.
+        path: PathBuf,
+    },
     /// The endpoint could not be read.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -81,6 +89,7 @@ impl PeerFetchError {
         match self {
             Self::File { .. } => "file",
             Self::NoBootstrap { .. } => "no_bootstrap",
+            Self::EmptyBootstrap { .. } => "empty_bootstrap",
             Self::Fetch(FetchError::Timeout(_)) => "timeout",
             Self::Fetch(FetchError::Connect { .. } | FetchError::NoHost(_)) => "connect",
             Self::Fetch(FetchError::Handshake { .. }) => "handshake",
@@ -89,7 +98,6 @@ impl PeerFetchError {
             Self::Refused(refusal) | Self::UnknownCa(refusal) => refusal.label(),
             Self::Roots(_) | Self::Tls(_) => "tls",
             Self::Document(_) => "document",
-            Self::Bundle(BundleRefusal::Empty) => "empty",
             Self::Bundle(_) => "sequence",
             Self::Store(_) => "store",
         }

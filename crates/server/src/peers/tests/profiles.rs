@@ -177,3 +177,28 @@ async fn unchanged_bundles_wake_nobody() {
     peer.refresh().await.unwrap();
     assert!(!follower.has_changed().unwrap());
 }
+
+#[tokio::test]
+async fn an_empty_bootstrap_file_is_told_at_first_and_ends_trust_later() {
+    let lab = Lab::new().await;
+    let ca = TestAuthority::new("tokyo.example");
+    let endpoint = WebServer::with_svid(&ca, PATH, ok_document(&bundle_of(&ca, 4))).await;
+    let path = lab.write("bootstrap.json", r#"{"keys":[]}"#);
+    let mut peer = lab.peer(spiffe_source(&endpoint, path));
+    let error = peer.refresh().await.unwrap_err();
+    assert_eq!(error.label(), "empty_bootstrap");
+    let text = error.to_string();
+    assert!(text.contains("bootstrap.json has no X.509"), "{text}");
+    assert_eq!(lab.published(), None);
+
+    lab.write("bootstrap.json", &bundle_of(&ca, 4).to_document());
+    peer.refresh().await.unwrap();
+    assert_eq!(lab.published(), Some(bundle_of(&ca, 4)));
+
+    lab.write("bootstrap.json", r#"{"keys":[]}"#);
+    assert_eq!(peer.refresh().await.unwrap_err().label(), "untrusted_ca");
+    assert!(lab.published().unwrap().x509_authorities.is_empty());
+    lab.write("bootstrap.json", &bundle_of(&ca, 4).to_document());
+    peer.refresh().await.unwrap();
+    assert_eq!(lab.published(), Some(bundle_of(&ca, 4)));
+}

@@ -197,3 +197,33 @@ async fn members_of_a_federation_are_published_once_the_site_is_linked_with_them
     assert!(loops.peers.status().is_empty());
     loops.stop().await;
 }
+
+#[tokio::test]
+async fn an_empty_bundle_is_trust_in_nothing_and_outlives_a_restart() {
+    let lab = Lab::new().await;
+    let good = tokyo_bundle(5);
+    let path = lab.write("tokyo.json", &good.to_document());
+    let site = peers_site(&[format!("tokyo.example: {{bundle: {}}}", path.display())]);
+    let mut loops = Loops::start(&lab, site.clone()).await;
+    let has = |all: &BundleSet| {
+        let bundle = all.get(&tokyo());
+        bundle.map(|bundle| bundle.x509_authorities.len())
+    };
+    loops.until(|all| has(all) == Some(1)).await;
+    for empty in [
+        r#"{"keys":[]}"#,
+        r#"{"keys":[],"spiffe_sequence":7}"#,
+        r#"{"keys":[{"use":"later","kty":"EC"}],"spiffe_sequence":9}"#,
+    ] {
+        lab.write("tokyo.json", empty);
+        loops.until(|all| has(all) == Some(0)).await;
+        let sequence = lab.known().await.unwrap().bundle.sequence.unwrap();
+        loops.stop().await;
+        lab.context.bundles.remove(&tokyo());
+        loops = Loops::start(&lab, site.clone()).await;
+        assert_eq!(has(&loops.bundles.borrow()), Some(0), "{empty}");
+        lab.write("tokyo.json", &tokyo_bundle(sequence + 1).to_document());
+        loops.until(|all| has(all) == Some(1)).await;
+    }
+    loops.stop().await;
+}
