@@ -1,6 +1,12 @@
 //! Reading a site file together with the files it names, into everything a site runs by.
 
-use std::{collections::BTreeMap, io, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use renkei_policy::{MethodRule, MethodRules, PathRule, RegoModule, ServicePolicy};
 use renkei_runtime::{
@@ -12,6 +18,30 @@ use renkei_spiffe::SpiffeId;
 
 /// A Rego file of more bytes than this is refused unread.
 const MAX_POLICY_BYTES: usize = 1024 * 1024;
+
+/// How long all the files of a site may take to be read, together.
+const READ_LIMIT: Duration = Duration::from_secs(15);
+
+/// What is left of the time for reading files.
+struct ReadTime(Duration);
+
+impl ReadTime {
+    fn read(&mut self, budget: Budget, file: &Path, most: usize) -> io::Result<String> {
+        if self.0.is_zero() {
+            let message = format!(
+                "other files of the site took the {} s that all of them may take",
+                READ_LIMIT.as_secs()
+            );
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+        }
+        let (begun, owned) = (Instant::now(), file.to_owned());
+        let read = files::run_within(self.0.min(files::LIMIT), budget, file, move || {
+            files::read_file(files::open(&owned)?, most)
+        });
+        self.0 = self.0.saturating_sub(begun.elapsed());
+        read.and_then(files::text)
+    }
+}
 
 /// A site file without fault.
 #[derive(Debug, Clone)]
@@ -41,7 +71,8 @@ pub(crate) enum LoadError {
 
 /// Reads and checks the site file and every policy it names. All faults come at once.
 pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
-    let text = read(file)?;
+    let mut time = ReadTime(READ_LIMIT);
+    let text = read(file, &mut time)?;
     let mut site = load_site_of(file, &text)?;
     // The same paths whether the file was named from here or, later, by its full path.
     let whole = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
@@ -49,7 +80,7 @@ pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
     let mut faults = site.faults();
     let place = site.place(&Item::Federation);
     if let Some(federation) = &mut site.federation {
-        match load_federation(&federation.path) {
+        match read_federation(&federation.path, &mut time) {
             Ok(file) => federation.file = Some(Arc::new(file)),
             // Its own faults, in its own text.
             Err(LoadError::Faulty(inner)) if faults.is_empty() => {
@@ -64,7 +95,7 @@ pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
     }
     let mut policies = BTreeMap::new();
     for (name, service) in &site.services {
-        match policy_of(service) {
+        match policy_of(service, &mut time) {
             Ok(policy) => {
                 policies.insert(name.clone(), Arc::new(policy));
             }
@@ -84,17 +115,15 @@ pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
 
 /// Reads and checks the site file alone, without the files that it names.
 pub(crate) fn load_site(file: &Path) -> Result<Site, LoadError> {
-    load_site_of(file, &read(file)?)
+    load_site_of(file, &read(file, &mut ReadTime(READ_LIMIT))?)
 }
 
 fn load_site_of(file: &Path, text: &str) -> Result<Site, LoadError> {
     renkei_site::parse(&file.display().to_string(), text).map_err(LoadError::Faulty)
 }
 
-fn read(file: &Path) -> Result<String, LoadError> {
-    let bytes = files::read_for(Budget::SiteFile, file, renkei_site::MAX_TEXT);
-    bytes
-        .and_then(files::text)
+fn read(file: &Path, time: &mut ReadTime) -> Result<String, LoadError> {
+    time.read(Budget::SiteFile, file, renkei_site::MAX_TEXT)
         .map_err(|error| LoadError::Unreadable {
             file: file.display().to_string(),
             hint: match error.kind() {
@@ -112,8 +141,12 @@ fn read(file: &Path) -> Result<String, LoadError> {
 
 /// Reads and checks a federation file.
 pub(crate) fn load_federation(file: &Path) -> Result<FederationFile, LoadError> {
+    read_federation(file, &mut ReadTime(READ_LIMIT))
+}
+
+fn read_federation(file: &Path, time: &mut ReadTime) -> Result<FederationFile, LoadError> {
     let name = file.display().to_string();
-    let text = files::read_text(file, renkei_site::MAX_TEXT);
+    let text = time.read(Budget::Folder, file, renkei_site::MAX_TEXT);
     let text = text.map_err(|error| LoadError::NoFederation {
         file: name.clone(),
         error,
@@ -124,8 +157,9 @@ pub(crate) fn load_federation(file: &Path) -> Result<FederationFile, LoadError> 
 }
 
 /// The decision maker of a service, or a message with its hint.
-fn policy_of(service: &Service) -> Result<ServicePolicy, (String, String)> {
-    let rego = service.policy.as_deref().map(read_rego).transpose()?;
+fn policy_of(service: &Service, time: &mut ReadTime) -> Result<ServicePolicy, (String, String)> {
+    let rego = service.policy.as_deref();
+    let rego = rego.map(|file| read_rego(file, time)).transpose()?;
     Ok(
         ServicePolicy::new(service.id.clone(), service.allow.clone(), rego)
             .with_methods(service.methods.as_ref().map(method_rules)),
@@ -147,7 +181,7 @@ fn method_rules(methods: &BTreeMap<SpiffeId, Vec<renkei_site::MethodRule>>) -> M
     methods.iter().map(of_caller).collect()
 }
 
-fn read_rego(file: &Path) -> Result<RegoModule, (String, String)> {
+fn read_rego(file: &Path, time: &mut ReadTime) -> Result<RegoModule, (String, String)> {
     let name = file.display().to_string();
     let unreadable = |error: io::Error| {
         (
@@ -155,7 +189,9 @@ fn read_rego(file: &Path) -> Result<RegoModule, (String, String)> {
             "the path is relative to the site file".to_owned(),
         )
     };
-    let text = files::read_text(file, MAX_POLICY_BYTES).map_err(unreadable)?;
+    let text = time
+        .read(Budget::Folder, file, MAX_POLICY_BYTES)
+        .map_err(unreadable)?;
     let module = RegoModule::compile(&name, &text).map_err(|error| {
         (
             format!("the policy does not compile: {error}"),
@@ -171,6 +207,19 @@ fn read_rego(file: &Path) -> Result<RegoModule, (String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_named_that_had_no_time_left_to_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = folder.path().join("echo.rego");
+        std::fs::write(&policy, "package renkei.authz").unwrap();
+        let (message, _) = read_rego(&policy, &mut ReadTime(Duration::ZERO)).unwrap_err();
+        assert!(message.contains("echo.rego"), "{message}");
+        assert!(message.contains("other files"), "{message}");
+        let mut time = ReadTime(READ_LIMIT);
+        time.read(Budget::Folder, &policy, 100).unwrap();
+        assert!(time.0 < READ_LIMIT);
+    }
 
     fn site_with_policy(rego: Option<&str>) -> Result<Loaded, LoadError> {
         let folder = tempfile::tempdir().expect("folder");

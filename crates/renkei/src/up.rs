@@ -19,7 +19,10 @@ use renkei_site::Site;
 use renkei_spiffe::{Identities, SpiffeId};
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{Mutex, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -298,7 +301,22 @@ fn elsewhere(plane: &Plane) -> Elsewhere {
     })
 }
 
-async fn until_terminated(running: &Running, signals: &mut Signals, notifier: Option<&Notifier>) {
+fn begin_reload(reload: &mut JoinSet<()>, running: &Arc<Running>, notifier: Option<&Notifier>) {
+    if let Some(Err(error)) = notifier.map(Notifier::reloading) {
+        tracing::warn!(%error, "systemd could not be notified");
+    }
+    let running = running.clone();
+    reload.spawn(async move {
+        // The answer goes to the log, as `renkei apply` would print it.
+        let _ = running.answer(http::Method::POST, "/apply".into()).await;
+    });
+}
+
+async fn until_terminated(
+    running: &Arc<Running>,
+    signals: &mut Signals,
+    notifier: Option<&Notifier>,
+) {
     let told = |sent: std::io::Result<()>| {
         if let Err(error) = sent {
             tracing::warn!(%error, "systemd could not be notified");
@@ -313,24 +331,30 @@ async fn until_terminated(running: &Running, signals: &mut Signals, notifier: Op
         std::future::pending::<()>().await
     };
     tokio::pin!(ready);
+    // A reload has a task of its own: files that give no answer must not delay a signal.
+    let mut reload = JoinSet::new();
+    let mut again = false;
     loop {
         tokio::select! {
             () = &mut ready => {}
+            Some(_) = reload.join_next() => {
+                if let Some(notifier) = notifier {
+                    told(notifier.ready("serving"));
+                }
+                if std::mem::take(&mut again) {
+                    begin_reload(&mut reload, running, notifier);
+                }
+            }
             request = signals.next() => match request {
                 Request::Terminate | Request::Force => break,
-                Request::Reload => {
-                    if let Some(notifier) = notifier {
-                        told(notifier.reloading());
-                    }
-                    // The answer goes to the log, as `renkei apply` would print it.
-                    let _ = running.answer(http::Method::POST, "/apply".into()).await;
-                    if let Some(notifier) = notifier {
-                        told(notifier.ready("serving"));
-                    }
-                }
+                // What one under way has read already may have changed since.
+                Request::Reload if !reload.is_empty() => again = true,
+                Request::Reload => begin_reload(&mut reload, running, notifier),
             }
         }
     }
+    // What a file still holds up is not waited for.
+    drop(reload);
     if let Some(notifier) = notifier {
         told(notifier.stopping("draining"));
     }
