@@ -49,6 +49,8 @@ pub enum Budget {
     SiteFile,
     /// With all files that others cause the process to read.
     Caller,
+    /// With look-ups in the user database alone.
+    UserDatabase,
 }
 
 /// Uses of files that are under way beyond their time: of each budget the paths, and how many of
@@ -61,7 +63,7 @@ impl Budget {
     fn key(self, path: &Path) -> (Self, PathBuf) {
         let folder = match self {
             Self::Folder => path.parent().unwrap_or(path).to_owned(),
-            Self::SiteFile | Self::Caller => PathBuf::new(),
+            Self::SiteFile | Self::Caller | Self::UserDatabase => PathBuf::new(),
         };
         (self, folder)
     }

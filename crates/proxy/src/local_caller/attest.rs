@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use nix::unistd::User;
 use renkei_site::{Selector, UnixSelector};
 
-use renkei_runtime::process::{Digests, IdKind, indistinct};
+use renkei_runtime::process::{self, Digests, IdKind, indistinct};
 
 use super::{Caller, OwnerError, SocketOwner, holder, socket_owner};
 
@@ -25,6 +25,14 @@ pub enum CallerError {
     /// Nobody, or nobody here.
     #[error(transparent)]
     Owner(#[from] OwnerError),
+    /// The user that a selector names cannot be looked up.
+    #[error("{selector} cannot be looked up: {reason}")]
+    NoAnswer {
+        /// The selector.
+        selector: String,
+        /// What the user database says, if anything.
+        reason: String,
+    },
     /// A process of another user.
     #[error("the caller is a process of user {found}, and the listener is for {selector}")]
     OtherUser {
@@ -57,7 +65,7 @@ impl CallerError {
         match self {
             Self::Owner(OwnerError::Foreign(_)) => "not_local",
             Self::Owner(OwnerError::Closed(_)) => "caller_closed",
-            Self::Owner(OwnerError::Tables(_)) => "not_attested",
+            Self::Owner(OwnerError::Tables(_)) | Self::NoAnswer { .. } => "not_attested",
             Self::OtherUser { .. } => "other_user",
             Self::Indistinct { .. } => "indistinct_user",
             Self::OtherProcess { .. } => "other_process",
@@ -139,8 +147,15 @@ fn check_user(selectors: &[Selector], owner: &SocketOwner) -> Result<bool, Calle
         let Selector::Unix(unix) = selector;
         match unix {
             UnixSelector::Uid(uid) if *uid == owner.uid => {}
-            UnixSelector::User(name) if uid_of(name) == Some(owner.uid) => {}
-            UnixSelector::Uid(_) | UnixSelector::User(_) => return Err(other_user(selector)),
+            UnixSelector::Uid(_) => return Err(other_user(selector)),
+            UnixSelector::User(name) => match uid_of(name) {
+                Ok(uid) if uid == Some(owner.uid) => {}
+                Ok(_) => return Err(other_user(selector)),
+                Err(error) => {
+                    let (selector, reason) = (selector.to_string(), error.to_string());
+                    return Err(CallerError::NoAnswer { selector, reason });
+                }
+            },
             _ => {
                 needs_process = true;
                 continue;
@@ -154,17 +169,16 @@ fn check_user(selectors: &[Selector], owner: &SocketOwner) -> Result<bool, Calle
     Ok(needs_process)
 }
 
-fn uid_of(name: &str) -> Option<u32> {
-    let user = User::from_name(name).ok().flatten()?;
-    let uid = user.uid.as_raw();
-    let mut known = UIDS.lock().unwrap_or_else(PoisonError::into_inner);
-    known.insert(name.to_owned(), (uid, Instant::now()));
-    Some(uid)
+fn uid_of(name: &str) -> io::Result<Option<u32>> {
+    let found = process::user_id(name)?;
+    if let Some(uid) = found {
+        let mut known = UIDS.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(name.to_owned(), (uid, Instant::now()));
+    }
+    Ok(found)
 }
 
 fn user_name(uid: u32) -> String {
-    match User::from_uid(uid.into()) {
-        Ok(Some(user)) => user.name,
-        _ => uid.to_string(),
-    }
+    let name = process::user_name(uid).ok().flatten();
+    name.unwrap_or_else(|| uid.to_string())
 }

@@ -18,6 +18,7 @@ mod executable;
 mod facts;
 mod namespace;
 mod selector;
+mod users;
 
 use std::{
     os::{
@@ -42,6 +43,7 @@ pub use executable::Digests;
 pub use facts::{Executable, ProcessFacts};
 pub use namespace::{IdKind, indistinct, never_matches};
 pub use selector::{Asked, Mismatch, matches};
+pub use users::{group_id, user_id, user_name};
 
 /// Why nothing can be said about a process.
 #[derive(Debug, thiserror::Error)]

@@ -11,8 +11,9 @@
 
 use std::{fs, io, path::Path, sync::OnceLock};
 
-use nix::unistd::{Group, User};
 use renkei_site::{Selector, UnixSelector};
+
+use super::{group_id, user_id};
 
 /// The kernel's number for what is not mapped, unless it says otherwise.
 const OVERFLOW: u32 = 65_534;
@@ -68,22 +69,24 @@ pub fn indistinct(kind: IdKind, id: u32) -> Option<String> {
 /// Why this selector matches no process here, as far as the user namespace is the reason.
 pub fn never_matches(selector: &Selector) -> Option<String> {
     let Selector::Unix(unix) = selector;
-    let (kind, id) = match unix {
-        UnixSelector::Uid(uid) => (IdKind::User, *uid),
-        UnixSelector::Gid(gid) => (IdKind::Group, *gid),
-        UnixSelector::User(name) => {
-            let user = User::from_name(name).ok().flatten()?;
-            (IdKind::User, user.uid.as_raw())
-        }
-        UnixSelector::Group(name) => {
-            let group = Group::from_name(name).ok().flatten()?;
-            (IdKind::Group, group.gid.as_raw())
-        }
+    let kind = match unix {
+        UnixSelector::Uid(_) | UnixSelector::User(_) => IdKind::User,
+        UnixSelector::Gid(_) | UnixSelector::Group(_) => IdKind::Group,
         UnixSelector::Path(_) | UnixSelector::Sha256(_) => return None,
     };
     if maps_all(kind) {
         return None;
     }
+    let found = match unix {
+        UnixSelector::Uid(id) | UnixSelector::Gid(id) => Ok(Some(*id)),
+        UnixSelector::User(name) => user_id(name),
+        UnixSelector::Group(name) => group_id(name),
+        UnixSelector::Path(_) | UnixSelector::Sha256(_) => Ok(None),
+    };
+    let id = match found {
+        Ok(id) => id?,
+        Err(error) => return Some(format!("the user database: {error}")),
+    };
     indistinct(kind, id).or_else(|| {
         let ranges = read_ranges(kind).ok()?;
         let id = u64::from(id);

@@ -2,10 +2,9 @@
 
 use std::{fmt, path::PathBuf};
 
-use nix::unistd::{Group, User};
 use renkei_site::{Selector, UnixSelector};
 
-use super::{IdKind, ProcessFacts, indistinct};
+use super::{IdKind, ProcessFacts, group_id, indistinct, user_id};
 
 /// The first selector that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,8 +75,8 @@ fn holds(selector: &Selector, facts: &ProcessFacts) -> Result<(), String> {
         UnixSelector::Uid(uid) => is_user(*uid, facts),
         UnixSelector::User(name) => user_holds(name, facts),
         UnixSelector::Gid(gid) => in_group(*gid, facts),
-        UnixSelector::Group(name) => match Group::from_name(name) {
-            Ok(Some(group)) => in_group(group.gid.as_raw(), facts),
+        UnixSelector::Group(name) => match group_id(name) {
+            Ok(Some(gid)) => in_group(gid, facts),
             Ok(None) => Err(format!("there is no group {name} on this node")),
             Err(error) => Err(format!("group {name} cannot be looked up: {error}")),
         },
@@ -93,8 +92,8 @@ fn holds(selector: &Selector, facts: &ProcessFacts) -> Result<(), String> {
 }
 
 fn user_holds(name: &str, facts: &ProcessFacts) -> Result<(), String> {
-    match User::from_name(name) {
-        Ok(Some(user)) => is_user(user.uid.as_raw(), facts),
+    match user_id(name) {
+        Ok(Some(uid)) => is_user(uid, facts),
         Ok(None) => Err(format!("there is no user {name} on this node")),
         Err(error) => Err(format!("user {name} cannot be looked up: {error}")),
     }
