@@ -52,7 +52,7 @@ fn check_names_the_selectors_that_match_nobody_in_a_user_namespace() {
         ("unix:gid:65534", "c"),
         ("unix:uid:4242", "d"),
     ] {
-        let sentence = format!("warning: {selector} of the workload {workload} matches nobody");
+        let sentence = format!("warning: {selector} of the workload {workload} matches no process");
         assert!(warned.contains(&sentence), "{warned}");
     }
     assert!(!warned.contains("/bin/true"), "{warned}");
