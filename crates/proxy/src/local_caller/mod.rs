@@ -7,7 +7,7 @@
 //!
 //! A socket is asked for by its addresses, and another process can use the same addresses a moment
 //! later. What was found is the other end of our own connection, because
-//! - our connection is still open after the look-up ([`crate::tcp_info`]). While it is, the kernel
+//! - our connection is still open after the look-up (`tcp_info.rs`). While it is, the kernel
 //!   hands every segment with these addresses to it, and none to the listener: no other socket
 //!   gets through a handshake with us.
 //! - what was found is through with its handshake. A socket that tries to connect from the same
