@@ -373,6 +373,31 @@ async fn withdrawn_relaying_ends_what_it_carried() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_no_identity_says_so_to_the_site_and_through_the_hub() {
+    let three = Three::new(echo().await).await;
+    let (hokkaido, osaka, kyushu) = three.sites(impatient()).await;
+    // A service behind the hub.
+    osaka.identities.send_modify(|all| {
+        Arc::make_mut(all).svids.remove(&id("osaka.example/store"));
+    });
+    assert_reset(&mut three.connect().await).await;
+    let sentence = kyushu.refusal("peer_no_identity").await;
+    assert!(
+        sentence.starts_with("osaka.example/store has no valid identity at this time"),
+        "{sentence}"
+    );
+    // The hub itself.
+    hokkaido
+        .identities
+        .send_modify(|all| Arc::make_mut(all).svids.clear());
+    unlinked(
+        &osaka,
+        "hokkaido.example/renkei/server has no valid identity at this time",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renewed_svid_takes_over_the_link_under_an_open_connection() {
     let three = Three::new(echo().await).await;
     let (hokkaido, osaka, _kyushu) = three.sites(Limits::default()).await;

@@ -323,3 +323,31 @@ async fn an_identity_that_was_not_renewed_is_not_used() {
     let sentence = osaka.refusal("own_svid_expired").await;
     assert!(sentence.contains("was not renewed"), "{sentence}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callee_without_an_identity_says_so_in_the_handshake() {
+    let lab = Lab::new(&[echo().await]);
+    let mut without = lab.hokkaido_identities();
+    without.svids.clear();
+    let text = lab.hokkaido_text("osaka.example/collector");
+    let hokkaido = Node::start(&text, without).await;
+    let osaka = lab.osaka().await;
+    lab.assert_refused().await;
+    let sentence = osaka.refusal("peer_no_identity").await;
+    assert_eq!(
+        sentence,
+        "hokkaido.example/broker has no valid identity at this time; the log of \
+         hokkaido.example says why"
+    );
+    hokkaido.refusal("no_identity").await;
+    let caller = svid(lab.osaka_ca.issue("/collector"));
+    let name = "broker.hokkaido.example";
+    let error = call(&lab, with_svid(&lab, &caller), name)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("InternalError"), "{error}");
+    hokkaido
+        .identities
+        .send_replace(Arc::new(lab.hokkaido_identities()));
+    lab::ping(&mut lab.connect().await, b"with one").await;
+}

@@ -131,6 +131,12 @@ async fn a_callee_whose_renewals_fail_is_stopped_at_home_and_by_its_callers() {
     lab.assert_refused().await;
     assert_reset(&mut app).await;
     hokkaido.refusal("own_svid_expired").await;
+    let sentence = osaka.refusal("peer_no_identity").await;
+    assert_eq!(
+        sentence,
+        "hokkaido.example/broker has no valid identity at this time; the log of \
+         hokkaido.example says why"
+    );
     eventually("no flow", || {
         (osaka.open() + hokkaido.open() == 0).then_some(())
     })

@@ -75,7 +75,7 @@ impl FetchError {
     }
 }
 
-/// What a hub says when it has no way to the site.
+/// What the peer's alert means, or that of a hub that has no way to it.
 fn name_hint(error: &io::Error) -> &'static str {
     let tls = error
         .get_ref()
@@ -83,6 +83,9 @@ fn name_hint(error: &io::Error) -> &'static str {
     match tls {
         Some(rustls::Error::AlertReceived(AlertDescription::UnrecognisedName)) => {
             "; a hub answers so while the peer is not linked to it"
+        }
+        Some(rustls::Error::AlertReceived(AlertDescription::InternalError)) => {
+            "; the peer has no valid identity at this time, and its log says why"
         }
         _ => "",
     }

@@ -23,7 +23,7 @@ pub use id::{IdError, SpiffeId, TrustDomain};
 pub use peer_chain::PeerChain;
 pub use svid::{Identities, NoSvid, PrivateKey, SvidError, X509Svid};
 pub use tls::{
-    ClientSide, Outcome, Refusal, ServerSide, anonymous_client_side, client_side, server_side,
-    tell_time,
+    ClientSide, Outcome, Refusal, ServerSide, alert_in_clear, anonymous_client_side, client_side,
+    server_side, tell_time,
 };
 pub use verify::{PeerError, verify_peer};

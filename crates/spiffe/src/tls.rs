@@ -9,8 +9,8 @@
 use std::sync::{Arc, OnceLock};
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig,
-    SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName,
+    ServerConfig, SignatureScheme,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -260,6 +260,12 @@ impl PeerVerifier {
             Err(denied) => Err(Refusal::Denied { peer, denied }),
         }
     }
+}
+
+/// A fatal alert (RFC 8446 6.2) as a record in the clear, from a server that does not begin its
+/// handshake: after a ClientHello the peer has no keys yet.
+pub fn alert_in_clear(description: AlertDescription) -> [u8; 7] {
+    [0x15, 3, 3, 0, 2, 2, description.into()]
 }
 
 /// What the peer may see of a refusal: the alert of RFC 8446 section 6.2 that fits.

@@ -4,7 +4,8 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use renkei_spiffe::TrustDomain;
+use renkei_spiffe::{TrustDomain, alert_in_clear};
+use rustls::AlertDescription;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -23,9 +24,8 @@ use crate::{
 
 /// The first bytes of the site's answer.
 const FIRST: usize = 16 * 1024;
-/// A fatal alert `unrecognized_name` (RFC 8446 6.2, RFC 6066 3), as a record in the clear: the
-/// name has no way from here. The caller has no keys yet.
-const NO_WAY: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 112];
+/// The name has no way from here (RFC 6066 3).
+const NO_WAY: AlertDescription = AlertDescription::UnrecognisedName;
 /// While the process stops, connections of a site that carry nothing for so long are not waited
 /// for: lanes of trunks among them, which their ends resume elsewhere.
 const QUIET: Duration = Duration::from_secs(2);
@@ -63,7 +63,11 @@ pub(crate) async fn pass(
                 sentence,
             );
             // An error means that the caller has gone.
-            return tcp.write_all(&NO_WAY).await.ok().map(|()| tcp);
+            return tcp
+                .write_all(&alert_in_clear(NO_WAY))
+                .await
+                .ok()
+                .map(|()| tcp);
         }
     };
     let counted = relayed.board.count();

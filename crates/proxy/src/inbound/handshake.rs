@@ -4,7 +4,10 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use renkei_site::{Protocol, Service, Site};
-use renkei_spiffe::{Authorizer, Denied, Refusal, SpiffeId, TrustDomain, server_side};
+use renkei_spiffe::{
+    Authorizer, Denied, Identities, Refusal, ServerSide, SpiffeId, TrustDomain, X509Svid,
+    alert_in_clear, server_side,
+};
 use rustls::AlertDescription;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -188,6 +191,65 @@ async fn admit(
     }
 }
 
+/// What this side goes into a handshake with.
+pub(super) struct Ready {
+    pub(super) svid: Arc<X509Svid>,
+    pub(super) identities: Arc<Identities>,
+    pub(super) side: ServerSide,
+}
+
+impl Ready {
+    /// As `own`, for those whom `judge` lets in.
+    pub(super) fn new(
+        own: &SpiffeId,
+        judge: impl Authorizer + 'static,
+        alpn: &[&[u8]],
+        shared: &Shared,
+    ) -> Result<Self, Fault> {
+        let svid = shared
+            .svid(own)
+            .map_err(|fault| Fault::of(fault.label(), fault.to_string()))?;
+        let identities = shared.identities();
+        let bundles = identities.bundles.clone();
+        let side = server_side(&shared.provider, &svid, bundles, Arc::new(judge), alpn)
+            .map_err(|error| Fault::of("tls", format!("TLS cannot be set up: {error}")))?;
+        Ok(Self {
+            svid,
+            identities,
+            side,
+        })
+    }
+}
+
+fn prepare(
+    start: &StartHandshake<TcpStream>,
+    meant: &Meant,
+    (peer, flow): (SocketAddr, u64),
+    shared: &Shared,
+) -> Result<Ready, Fault> {
+    let (desired, service) = (&meant.desired, &meant.service);
+    let policy = desired
+        .policies
+        .get(&service.name)
+        .cloned()
+        .ok_or_else(|| Fault::of("no_policy", format!("{} has no policy", service.name)))?;
+    let judge = Neighbours {
+        site: desired.site.clone(),
+        judge: Judge::new(policy, service.id.clone(), peer.ip().to_canonical(), flow),
+    };
+    let alpn = protocol_of(start, service);
+    Ready::new(&service.id, judge, alpn.as_slice(), shared)
+}
+
+/// This side cannot begin its handshake. The alert says that the peer is not the reason.
+pub(super) async fn give_up(start: StartHandshake<TcpStream>, mut fault: Fault) -> Fault {
+    let mut stream = start.io;
+    let alert = alert_in_clear(AlertDescription::InternalError);
+    // An error means that the peer has gone.
+    fault.stream = stream.write_all(&alert).await.ok().map(|()| stream);
+    fault
+}
+
 async fn finish(
     start: StartHandshake<TcpStream>,
     meant: Meant,
@@ -195,35 +257,19 @@ async fn finish(
     flow: u64,
     shared: &Arc<Shared>,
 ) -> Result<Admitted, Fault> {
+    let Ready {
+        svid,
+        identities,
+        side,
+    } = match prepare(&start, &meant, (peer, flow), shared) {
+        Ok(ready) => ready,
+        Err(fault) => return Err(give_up(start, fault).await),
+    };
     let Meant {
         desired,
         service,
         node,
     } = meant;
-    let policy = desired
-        .policies
-        .get(&service.name)
-        .cloned()
-        .ok_or_else(|| Fault::of("no_policy", format!("{} has no policy", service.name)))?;
-    let svid = shared
-        .svid(&service.id)
-        .map_err(|fault| Fault::of(fault.label(), fault.to_string()))?;
-    let judge = Judge::new(policy, service.id.clone(), peer.ip().to_canonical(), flow);
-    let judge = Neighbours {
-        site: desired.site.clone(),
-        judge,
-    };
-    let identities = shared.identities();
-    let bundles = identities.bundles.clone();
-    let alpn = protocol_of(&start, &service);
-    let side = server_side(
-        &shared.provider,
-        &svid,
-        bundles,
-        Arc::new(judge),
-        alpn.as_slice(),
-    )
-    .map_err(|error| Fault::of("tls", format!("TLS cannot be set up: {error}")))?;
     let handshake = start.into_stream(side.config).into_fallible();
     let stream = timeout(shared.limits.handshake_time, handshake)
         .await

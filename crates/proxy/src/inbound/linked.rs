@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use renkei_spiffe::{SpiffeId, server_side};
+use renkei_spiffe::SpiffeId;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsStream, server::StartHandshake};
 
-use super::handshake::{Fault, UNFINISHED, explain};
+use super::handshake::{Fault, Ready, UNFINISHED, explain, give_up};
 use crate::{
     credentials::Credentials,
     hub::{ALPN_RELAY, Judge},
@@ -33,14 +33,14 @@ pub(super) async fn finish(
     shared: &Arc<Shared>,
 ) -> Result<Linked, Fault> {
     let own = desired.site.server_id.clone();
-    let svid = shared
-        .svid(&own)
-        .map_err(|fault| Fault::of(fault.label(), fault.to_string()))?;
-    let identities = shared.identities();
-    let bundles = identities.bundles.clone();
-    let judge = Arc::new(Judge(desired));
-    let side = server_side(&shared.provider, &svid, bundles, judge, &[ALPN_RELAY])
-        .map_err(|error| Fault::of("tls", format!("TLS cannot be set up: {error}")))?;
+    let Ready {
+        svid,
+        identities,
+        side,
+    } = match Ready::new(&own, Judge(desired), &[ALPN_RELAY], shared) {
+        Ok(ready) => ready,
+        Err(fault) => return Err(give_up(start, fault).await),
+    };
     let handshake = start.into_stream(side.config).into_fallible();
     let stream = timeout(shared.limits.handshake_time, handshake)
         .await

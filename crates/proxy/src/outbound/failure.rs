@@ -107,6 +107,7 @@ impl Failure {
             }
             Self::Alert(AlertDescription::AccessDenied) | Self::Refused(_) => "peer_denied",
             Self::Alert(AlertDescription::UnrecognisedName) => "not_linked",
+            Self::Alert(AlertDescription::InternalError) => "peer_no_identity",
             Self::Alert(_) => "peer_refused",
             Self::Session(error) => error.label(),
             Self::Tls(_) => "tls",
@@ -138,6 +139,10 @@ impl Failure {
                 "the gateway for {site} cannot reach {to}: a hub answers so while {site} is not \
                  linked to it"
             ),
+            // Renkei and go-spiffe answer so without an SVID.
+            Self::Alert(AlertDescription::InternalError) => {
+                format!("{to} has no valid identity at this time; the log of {site} says why")
+            }
             Self::Alert(alert) => format!("{to} refused {from}: {}", meaning(*alert, caller)),
             Self::Refused(reason) => format!("{to} refused {from}: {reason}"),
             Self::Session(error) => format!("Kafka between {from} and {to}: {error}"),

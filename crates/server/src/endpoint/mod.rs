@@ -14,14 +14,19 @@ use std::{
 
 use bytes::Bytes;
 use renkei_runtime::clock;
-use renkei_spiffe::{Identities, NoSvid, SpiffeId, X509Svid};
+use renkei_spiffe::{Identities, NoSvid, SpiffeId, X509Svid, alert_in_clear};
 use rustls::{
-    ServerConfig,
+    AlertDescription, ServerConfig,
     crypto::CryptoProvider,
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, watch},
+    time::timeout,
+};
 use tokio_rustls::server::StartHandshake;
 
 pub(crate) use self::http::CHECKPOINT_PATH;
@@ -98,10 +103,16 @@ impl SpiffeEndpoint {
         start: StartHandshake<TcpStream>,
         identities: &watch::Receiver<Arc<Identities>>,
     ) -> Result<(), HandshakeError> {
-        let _place = self.0.places.take().ok_or(HandshakeError::Busy)?;
-        let now = clock::now();
-        let svid = identities.borrow().valid_svid(&self.0.id, now).cloned()?;
-        let config = self.0.config(&svid)?;
+        let (_place, config) = match self.0.prepare(identities) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let alert = alert_in_clear(AlertDescription::InternalError);
+                let mut client = start.io;
+                // An error means that the client has gone.
+                let _ = client.write_all(&alert).await;
+                return Err(error);
+            }
+        };
         let stream = timeout(HANDSHAKE_TIME, start.into_stream(config))
             .await
             .map_err(|_| HandshakeError::Timeout)?
@@ -113,6 +124,17 @@ impl SpiffeEndpoint {
 }
 
 impl Inner {
+    /// What a handshake needs here.
+    fn prepare(
+        &self,
+        identities: &watch::Receiver<Arc<Identities>>,
+    ) -> Result<(OwnedSemaphorePermit, Arc<ServerConfig>), HandshakeError> {
+        let place = self.places.take().ok_or(HandshakeError::Busy)?;
+        let now = clock::now();
+        let svid = identities.borrow().valid_svid(&self.id, now).cloned()?;
+        Ok((place, self.config(&svid)?))
+    }
+
     fn config(&self, svid: &Arc<X509Svid>) -> Result<Arc<ServerConfig>, rustls::Error> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((made_from, config)) = current.as_ref()

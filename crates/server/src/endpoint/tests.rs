@@ -288,7 +288,21 @@ async fn the_spiffe_endpoint_serves_with_the_svid_of_the_moment() {
         let endpoint = SpiffeEndpoint::new(server_id(), provider(), receiver, nothing());
         SpiffeServer::start(endpoint).await
     };
-    assert_eq!(server.fetch(&ca).await, None);
+    let url = url::Url::parse(&format!("https://{}/", server.address)).unwrap();
+    let (_, roots) = web_files(tempfile::tempdir().unwrap().path());
+    let reader = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let error = crate::fetch::get(&url, None, Arc::new(reader), HANDSHAKE_TIME)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.ends_with("the peer has no valid identity at this time, and its log says why"),
+        "{error}"
+    );
     let told = server.outcomes.recv().await.unwrap().unwrap();
     assert!(told.contains("osaka.example/renkei/server"), "{told}");
 
