@@ -10,228 +10,20 @@
 
 mod lab;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::PathBuf;
 
-use lab::{SOON, Site, echo, exchange, exchange_soon, own_uid, renkei, run, said};
-use renkei_federation::{
-    Envelope, SignedCheckpoint, Statement,
-    log::{Tree, bundle_path, read_bundle},
+use lab::{
+    SOON, Site, echo, exchange, exchange_soon,
+    federation::{
+        Founded, ROUNDS, THREE, caller, federation, join, member, three_sites, three_sites_with,
+        wait_counts,
+    },
+    renkei, run, said,
 };
+use renkei_federation::{Envelope, Statement};
 use renkei_server::federation::{new_key, read_key};
-use renkei_testkit::{Child, free_address, wait_for};
+use renkei_testkit::{free_address, wait_for};
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// What crosses from statement to statement takes a few rounds of a few seconds.
-const ROUNDS: Duration = Duration::from_secs(90);
-
-/// A registry, its registrar, and the file that every member has.
-struct Founded {
-    folder: TempDir,
-    address: SocketAddr,
-    registry: Option<Child>,
-}
-
-impl Founded {
-    /// Founds a federation whose witnesses are these sites, and admits them.
-    fn by(sites: &[&Site]) -> Self {
-        let founded = Self {
-            folder: TempDir::with_prefix("renkei-test-").expect("folder"),
-            address: free_address(),
-            registry: None,
-        };
-        let joined: Vec<Value> = sites.iter().map(|site| join(site)).collect();
-        let mut init = renkei();
-        init.args(["federation", "init"]).arg(founded.file());
-        init.args([
-            "--name",
-            "intercloud",
-            "--origin",
-            "federation.example/intercloud",
-        ]);
-        init.arg("--mirror")
-            .arg(format!("http://{}", founded.address));
-        init.arg("--keys").arg(founded.folder.path());
-        for (site, joined) in sites.iter().zip(&joined) {
-            let key = joined["witness_key"].as_str().expect("key");
-            init.arg("--witness")
-                .arg(format!("{}.example={key}", site.name));
-        }
-        let done = run(&mut init);
-        assert!(done.status.success(), "{}", said(&done));
-        let mut founded = founded;
-        founded.serve("log");
-        for (site, joined) in sites.iter().zip(&joined) {
-            founded.admit(site, joined);
-        }
-        founded
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.path("intercloud.yaml")
-    }
-
-    /// Runs the registry on one of its folders.
-    fn serve(&mut self, folder: &str) {
-        self.registry = None;
-        let mut registry = renkei();
-        registry.arg("registry").arg(self.file());
-        registry.arg("--key").arg(self.path("log.pem"));
-        registry.arg("--folder").arg(self.path(folder));
-        registry.args(["--listen", &self.address.to_string(), "--interval", "2s"]);
-        let child = Child::start("registry", &mut registry);
-        wait_for("the registry listens", SOON, || {
-            std::net::TcpStream::connect(self.address).ok()
-        });
-        self.registry = Some(child);
-    }
-
-    fn registrar(&self, verb: &str, site: &Site, more: &[&str]) {
-        let mut command = renkei();
-        command.args(["federation", verb]).arg(self.file());
-        command.arg(format!("{}.example", site.name)).args(more);
-        command.arg("--key").arg(self.path("registrar.pem"));
-        let done = run(&mut command);
-        assert!(done.status.success(), "{}", said(&done));
-    }
-
-    fn admit(&self, site: &Site, joined: &Value) {
-        self.registrar(
-            "admit",
-            site,
-            &[joined["identity"].as_str().expect("identity")],
-        );
-    }
-
-    /// A site file's line.
-    fn line(&self) -> String {
-        format!("federation: {}\n", self.file().display())
-    }
-
-    /// A copy of the registry's folder as it is now.
-    fn copy(&self, to: &str) {
-        copy_tree(&self.path("log"), &self.path(to));
-    }
-
-    /// In a copy of the log, what the registry's operator adds or changes.
-    fn tamper(&self, folder: &str, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
-        let folder = self.path(folder);
-        let note = std::fs::read_to_string(folder.join("pending")).expect("pending");
-        let size: u64 = note.lines().nth(1).expect("size").parse().expect("size");
-        let bundle = std::fs::read(folder.join(bundle_path(0, size))).expect("entries");
-        let entries = read_bundle(&bundle).expect("entries");
-        let mut entries: Vec<Vec<u8>> = entries.into_iter().map(<[u8]>::to_vec).collect();
-        change(&mut entries);
-        let mut tree = Tree::default();
-        assert!(entries.iter().all(|entry| tree.append(entry)));
-        for file in tree.take_files() {
-            let path = folder.join(&file.path);
-            std::fs::create_dir_all(path.parent().expect("folder")).expect("folder");
-            std::fs::write(path, file.bytes).expect("file");
-        }
-        let key = read_key(&self.path("log.pem")).expect("key");
-        let origin = "federation.example/intercloud";
-        let checkpoint = SignedCheckpoint::sign(origin, tree.root(), &key);
-        std::fs::write(folder.join("pending"), checkpoint.to_text()).expect("pending");
-        let _ = std::fs::remove_file(folder.join("checkpoint"));
-    }
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("folder");
-    for entry in std::fs::read_dir(from).expect("folder") {
-        let entry = entry.expect("entry");
-        let to = to.join(entry.file_name());
-        match entry.file_type().expect("type").is_dir() {
-            true => copy_tree(&entry.path(), &to),
-            false => drop(std::fs::copy(entry.path(), to).expect("copied")),
-        }
-    }
-}
-
-fn join(site: &Site) -> Value {
-    let keys = site.path("root");
-    let keys = keys.to_str().expect("UTF-8");
-    let words = [
-        "federation",
-        "join",
-        "--root-keys",
-        keys,
-        "--output",
-        "json",
-    ];
-    let done = run(site.command(&words));
-    assert!(done.status.success(), "{}", said(&done));
-    serde_json::from_slice(&done.stdout).expect("JSON")
-}
-
-fn federation(site: &Site) -> Value {
-    site.status()["server"]["federation"].clone()
-}
-
-fn member(site: &Site, name: &str) -> Option<Value> {
-    let members = federation(site)["members"].as_array().cloned()?;
-    members
-        .into_iter()
-        .find(|member| member["trust_domain"] == name)
-}
-
-/// Waits until `site` counts each of these as members.
-fn wait_counts(site: &Site, names: &[&str]) {
-    wait_for(&format!("{} counts {names:?}", site.name), ROUNDS, || {
-        let counts = |name: &&str| member(site, name).is_some_and(|m| m["counts"] == true);
-        names.iter().all(counts).then_some(())
-    });
-}
-
-fn callee(founded: &Founded, backend: SocketAddr) -> String {
-    format!(
-        "{}services:\n  echo: {{backends: [{backend}], allow: [osaka.example/collector]}}\n",
-        founded.line()
-    )
-}
-
-fn caller(founded: &Founded, local: SocketAddr) -> String {
-    format!(
-        "{}workloads:\n  collector: {{selectors: [{}], uses: {{hokkaido.example/echo: {local}}}}}\n",
-        founded.line(),
-        own_uid()
-    )
-}
-
-const THREE: [&str; 3] = ["hokkaido.example", "osaka.example", "kyushu.example"];
-
-/// Three sites that know nothing of one another but the federation file. Osaka's collector calls
-/// Hokkaido's echo at the address returned.
-fn three_sites() -> (Founded, [Site; 3], SocketAddr) {
-    three_sites_with("{x509_svid: 10s")
-}
-
-/// The same with other lifetimes at Hokkaido.
-fn three_sites_with(lifetimes: &str) -> (Founded, [Site; 3], SocketAddr) {
-    let mut sites = ["hokkaido", "osaka", "kyushu"].map(Site::new);
-    let founded = Founded::by(&sites.each_ref());
-    let local = free_address();
-    sites[0].write(&callee(&founded, echo()));
-    let text = std::fs::read_to_string(sites[0].file()).expect("site file");
-    let text = text.replace("{x509_svid: 10s", lifetimes);
-    std::fs::write(sites[0].file(), text).expect("site file");
-    sites[1].write(&caller(&founded, local));
-    sites[2].write(&founded.line());
-    sites.iter_mut().for_each(Site::start);
-    for site in &sites {
-        wait_counts(site, &THREE);
-    }
-    (founded, sites, local)
-}
 
 #[test]
 fn sites_that_know_only_the_federation_file_link_and_a_newcomer_costs_the_others_nothing() {
@@ -564,7 +356,7 @@ fn a_history_for_one_site_alone_is_found_by_asking_the_others() {
 #[test]
 fn a_member_that_only_dials_out_is_reached_through_another_member() {
     let mut sites = ["hokkaido", "osaka", "kyushu"].map(Site::new);
-    let founded = Founded::by(&sites.each_ref());
+    let founded = Founded::by(&sites.each_ref(), &sites[0].program);
     let local = free_address();
     sites[0].write(&format!("{}relays: [osaka.example]\n", founded.line()));
     let behind = format!(
@@ -591,7 +383,7 @@ fn a_member_that_only_dials_out_is_reached_through_another_member() {
 #[test]
 fn a_key_of_another_role_signs_no_admission_and_the_right_file_is_named() {
     let osaka = Site::new("osaka");
-    let founded = Founded::by(&[&osaka]);
+    let founded = Founded::by(&[&osaka], &osaka.program);
     let identity = join(&osaka)["identity"]
         .as_str()
         .expect("identity")
@@ -618,7 +410,7 @@ fn a_key_of_another_role_signs_no_admission_and_the_right_file_is_named() {
 #[test]
 fn a_site_without_an_authority_of_its_own_is_told_that_it_cannot_be_a_member() {
     let site = Site::new("osaka");
-    let founded = Founded::by(&[&site]);
+    let founded = Founded::by(&[&site], &site.program);
     site.write(&founded.line());
     let mut up = renkei();
     up.arg("up")

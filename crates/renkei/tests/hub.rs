@@ -1,4 +1,4 @@
-//! Three sites as processes: Osaka listens nowhere, Hokkaido is its hub, Kyushu calls it.
+//! A site that accepts no connections, behind its hub.
 
 #![allow(
     clippy::expect_used,
@@ -9,10 +9,10 @@
 
 mod lab;
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 
-use lab::{SOON, Site, echo, exchange, exchange_soon, own_uid, run, said};
-use renkei_testkit::{free_address, wait_for};
+use lab::{SOON, Site, exchange, exchange_soon, hub::Three, run, said};
+use renkei_testkit::wait_for;
 use serde_json::Value;
 
 const EXPLAIN: [&str; 4] = [
@@ -21,96 +21,6 @@ const EXPLAIN: [&str; 4] = [
     "osaka.example/store",
     "--site",
 ];
-
-struct Three {
-    hokkaido: Site,
-    osaka: Site,
-    kyushu: Site,
-    local: SocketAddr,
-}
-
-impl Three {
-    fn start() -> Self {
-        let mut three = Self {
-            hokkaido: Site::new("hokkaido"),
-            osaka: Site::new("osaka"),
-            kyushu: Site::new("kyushu"),
-            local: free_address(),
-        };
-        three.write(true);
-        for site in [&mut three.hokkaido, &mut three.osaka, &mut three.kyushu] {
-            site.start();
-        }
-        three.wait_linked();
-        three
-    }
-
-    fn write(&self, relays: bool) {
-        let Self {
-            hokkaido,
-            osaka,
-            kyushu,
-            local,
-        } = self;
-        let hub = hokkaido.gateway;
-        for site in [hokkaido, osaka, kyushu] {
-            for of in [hokkaido, osaka, kyushu] {
-                let file = site.path(&format!("{}.json", of.name));
-                std::fs::write(file, of.own_bundle()).expect("bundle file");
-            }
-        }
-        let peer = |name: &str, url: SocketAddr, gateway: &str| {
-            format!(
-                "  {name}.example: {{bundle: https://{url}/, bootstrap: {name}.json{gateway}}}\n"
-            )
-        };
-        let at_hub = format!(", gateway: {hub}");
-        let relays = match relays {
-            true => format!("{}relays: [osaka.example]\n", peer("osaka", hub, "")),
-            false => peer("osaka", hub, &at_hub),
-        };
-        hokkaido.write(&format!(
-            "peers:\n{}{relays}",
-            peer("kyushu", kyushu.gateway, "")
-        ));
-        kyushu.write(&format!(
-            "peers:\n{}workloads:\n  collector: {{selectors: [{}], uses: {{osaka.example/store: \
-             {local}}}}}\n",
-            peer("osaka", hub, &at_hub),
-            own_uid(),
-        ));
-        let osaka_text = format!(
-            "site: osaka\ntrust_domain: osaka.example\ngateway: {{via: hokkaido.example}}\n\
-             lifetimes: {{x509_svid: 10s, bundle_refresh: 1s}}\npeers:\n{}{}services:\n  \
-             store: {{backends: [{}], allow: [kyushu.example/collector]}}\n",
-            peer("hokkaido", hub, &at_hub),
-            peer("kyushu", kyushu.gateway, ""),
-            echo(),
-        );
-        std::fs::write(osaka.file(), osaka_text).expect("site file");
-    }
-
-    fn wait_linked(&self) {
-        wait_for("Osaka is linked", SOON, || {
-            let hub = self.osaka.status()["proxy"]["hub"].clone();
-            let relayed = self.relayed();
-            (hub["linked"] == true && relayed["linked"] == true).then_some(())
-        });
-    }
-
-    fn relayed(&self) -> Value {
-        self.hokkaido.status()["proxy"]["relays"][0].clone()
-    }
-}
-
-fn peer_of(site: &Site, name: &str) -> Value {
-    let peers = site.status()["server"]["peers"].clone();
-    let peers = peers.as_array().cloned().unwrap_or_default();
-    let mut peers = peers.into_iter();
-    peers
-        .find(|peer| peer["trust_domain"] == name)
-        .expect("a peer")
-}
 
 #[test]
 fn a_site_that_accepts_nobody_is_reached_through_its_hub() {
@@ -140,10 +50,10 @@ fn a_site_that_accepts_nobody_is_reached_through_its_hub() {
     // Osaka's bundle is fetched through the hub, by the hub as well as by Kyushu.
     for site in [hokkaido, kyushu] {
         wait_for("Osaka's bundle is fetched", SOON, || {
-            let fetched = |_| peer_of(site, "osaka.example")["last_success"].clone();
+            let fetched = |_| site.peer("osaka.example")["last_success"].clone();
             let first = fetched(());
             std::thread::sleep(std::time::Duration::from_millis(1_500));
-            (peer_of(site, "osaka.example")["last_error"].is_null() && fetched(()) != first)
+            (site.peer("osaka.example")["last_error"].is_null() && fetched(()) != first)
                 .then_some(())
         });
     }

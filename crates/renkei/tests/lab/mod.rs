@@ -27,7 +27,12 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// The program under test.
 pub(crate) fn renkei() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_renkei"));
+    program(Path::new(env!("CARGO_BIN_EXE_renkei")))
+}
+
+/// Another release of it.
+fn program(path: &Path) -> Command {
+    let mut command = Command::new(path);
     command
         .env_remove("RUST_LOG")
         .env_remove("RENKEI_STATE")
@@ -54,16 +59,24 @@ pub(crate) struct Site {
     pub(crate) folder: TempDir,
     pub(crate) gateway: SocketAddr,
     pub(crate) process: Option<Child>,
+    /// Which release runs it from its next start.
+    pub(crate) program: PathBuf,
 }
 
 impl Site {
     /// A site of the trust domain `NAME.example` whose file holds nothing but its frame.
     pub(crate) fn new(name: &str) -> Self {
+        Self::of_release(name, Path::new(env!("CARGO_BIN_EXE_renkei")))
+    }
+
+    /// The same, run by a certain release.
+    pub(crate) fn of_release(name: &str, program: &Path) -> Self {
         let site = Self {
             name: name.to_owned(),
             folder: TempDir::with_prefix("renkei-test-").expect("folder"),
             gateway: free_address(),
             process: None,
+            program: program.to_owned(),
         };
         site.write("");
         site
@@ -122,7 +135,7 @@ impl Site {
 
     /// A `renkei` command with this site's file and state.
     pub(crate) fn command(&self, words: &[&str]) -> &mut Command {
-        let command = Box::leak(Box::new(renkei()));
+        let command = Box::leak(Box::new(program(&self.program)));
         command
             .args(words)
             .arg(self.file())
@@ -136,14 +149,9 @@ impl Site {
 
     /// Starts the site and waits until it serves.
     pub(crate) fn start_with(&mut self, options: &[&str]) {
-        let mut up = renkei();
-        up.arg("up")
-            .arg(self.file())
-            .arg("--state")
-            .arg(self.state());
-        up.args(["--admin", "127.0.0.1:0", "--drain", "3s"])
-            .args(options);
-        let mut process = Child::start(&self.name, &mut up);
+        let up = self.command(&["up", "--admin", "127.0.0.1:0", "--drain", "3s"]);
+        up.args(options);
+        let mut process = Child::start(&self.name, up);
         wait_for(&format!("{} serves", self.name), SOON, || {
             assert!(
                 process.is_running(),
@@ -217,6 +225,25 @@ impl Site {
         });
     }
 
+    /// How often each SVID has been renewed at least.
+    pub(crate) fn renewals(&self) -> u64 {
+        let status = self.status();
+        let svids = status["agent"]["svids"].as_array().cloned();
+        let renewals = svids.unwrap_or_default().into_iter();
+        let renewals = renewals.filter_map(|svid| svid["renewals"].as_u64());
+        renewals.min().unwrap_or(0)
+    }
+
+    /// What the site knows of one peer.
+    pub(crate) fn peer(&self, name: &str) -> Value {
+        let status = self.status();
+        let peers = status["server"]["peers"].as_array().cloned();
+        let mut peers = peers.unwrap_or_default().into_iter();
+        peers
+            .find(|peer| peer["trust_domain"] == name)
+            .expect("a peer")
+    }
+
     pub(crate) fn apply(&self) -> Output {
         run(self.command(&["apply"]))
     }
@@ -256,14 +283,20 @@ pub(crate) fn serve(handle: impl Fn(TcpStream) + Send + Clone + 'static) -> Sock
 /// address returned.
 pub(crate) fn two_sites(backend: SocketAddr) -> (Site, Site, SocketAddr) {
     let (mut hokkaido, mut osaka) = (Site::new("hokkaido"), Site::new("osaka"));
-    let local = free_address();
-    hokkaido.write(&callee(&hokkaido, &osaka, backend));
-    osaka.write(&caller(&osaka, &hokkaido, local));
-    hokkaido.start();
-    osaka.start();
-    hokkaido.wait_linked();
-    osaka.wait_linked();
+    let local = link(&mut hokkaido, &mut osaka, backend);
     (hokkaido, osaka, local)
+}
+
+/// Starts `to`, which offers `echo`, and `from`, which calls it at the address returned.
+pub(crate) fn link(to: &mut Site, from: &mut Site, backend: SocketAddr) -> SocketAddr {
+    let local = free_address();
+    to.write(&callee(to, from, backend));
+    from.write(&caller(from, to, local));
+    to.start();
+    from.start();
+    to.wait_linked();
+    from.wait_linked();
+    local
 }
 
 /// The rest of a site file that offers `echo` to `collector` of another site.
@@ -313,7 +346,10 @@ pub(crate) fn mode(path: &Path) -> u32 {
         & 0o777
 }
 
+pub(crate) mod connection;
 pub(crate) mod envoy;
+pub(crate) mod federation;
 pub(crate) mod foreign;
+pub(crate) mod hub;
 pub(crate) mod pipeline;
 pub(crate) mod spire;
