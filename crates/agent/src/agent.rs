@@ -1,20 +1,19 @@
 //! The agent as one piece: a keeper, and the Workload API over what it keeps.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use renkei_site::{Selector, Site};
-use renkei_spiffe::{Identities, SpiffeId};
-use serde::Serialize;
+use renkei_api::status::{AgentStatus, WorkloadStatus};
+use renkei_site::Site;
+use renkei_spiffe::Identities;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     AgentMetrics,
-    keeper::{KeeperInputs, Kept, SvidStatus, keep},
+    keeper::{KeeperInputs, Kept, keep},
     workload_api::{Limits, SocketError, Sources, serve},
 };
 
@@ -26,34 +25,6 @@ pub struct Agent {
     kept: Kept,
     metrics: AgentMetrics,
     server: JoinHandle<()>,
-}
-
-/// What an agent says about itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct AgentStatus {
-    /// Where the Workload API is served.
-    pub socket: PathBuf,
-    /// Every ID that the site asks for.
-    pub svids: Vec<SvidStatus>,
-    /// Who may fetch which of them.
-    pub workloads: Vec<WorkloadStatus>,
-    /// Open Workload API streams.
-    pub subscribers: u64,
-    /// Renewals of all IDs since the start, removed ones included.
-    pub renewals: u64,
-    /// Callers that got nothing, by reason.
-    pub denials: BTreeMap<&'static str, u64>,
-}
-
-/// A workload as the agent sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct WorkloadStatus {
-    /// The name under `workloads` or `services`.
-    pub name: String,
-    /// The SPIFFE ID that is issued.
-    pub id: SpiffeId,
-    /// What a process must be.
-    pub selectors: Vec<Selector>,
 }
 
 impl Agent {
@@ -107,7 +78,7 @@ impl Agent {
         let workloads = site.workloads.values().map(|workload| WorkloadStatus {
             name: workload.name.clone(),
             id: workload.id.clone(),
-            selectors: workload.selectors.clone(),
+            selectors: workload.selectors.iter().map(ToString::to_string).collect(),
         });
         AgentStatus {
             socket: self.socket.clone(),
@@ -161,7 +132,7 @@ mod tests {
 
         let status = agent.status();
         assert_eq!(status.subscribers, 1);
-        assert_eq!(status.workloads[0].selectors[0].to_string(), me());
+        assert_eq!(status.workloads[0].selectors[0], me());
         let svid = status
             .svids
             .iter()

@@ -15,7 +15,7 @@ mod metrics;
 pub use renkei_runtime::process;
 pub mod workload_api;
 
-pub use agent::{Agent, AgentStatus, WorkloadStatus};
+pub use agent::Agent;
 pub use metrics::{AgentMetrics, Denial, SvidEnds};
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the agent counts.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
@@ -131,13 +131,13 @@ impl AgentMetrics {
     }
 
     /// Denials by the label of their reason; those that never happened are left out.
-    pub fn denials(&self) -> BTreeMap<&'static str, u64> {
+    pub fn denials(&self) -> BTreeMap<Cow<'static, str>, u64> {
         let count = |denial: Denial| {
             let labels = DenialLabels {
                 reason: denial.label(),
             };
             (
-                denial.label(),
+                denial.label().into(),
                 self.denials.get(&labels).map_or(0, |counter| counter.get()),
             )
         };

@@ -1,11 +1,18 @@
-//! Contracts between processes, and nothing but the code generated from them.
+//! Contracts between processes and between roles: what they say to each other, and nothing else.
 //!
-//! Roles never depend on one another; where they meet outside one process, they meet here.
+//! Roles never depend on one another. Where they meet, they meet here: in code generated from
+//! protobuf ([`workload`]), in the control protocol between the command line and a running site
+//! ([`control`]), and in what the roles report of themselves ([`status`]).
+
+pub mod control;
+pub mod status;
 
 /// The SPIFFE Workload API (SPIFFE_Workload_API). Its proto has no package.
 #[allow(
     clippy::all,
     missing_docs,
+    clippy::allow_attributes_without_reason,
+    unused_qualifications,
     reason = "generated from proto/workload.proto"
 )]
 pub mod workload {

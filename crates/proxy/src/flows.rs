@@ -9,67 +9,12 @@ use std::{
     },
 };
 
+pub(crate) use renkei_api::status::{Direction, Pair, Totals};
 use renkei_runtime::{clock, drain::DrainGuard};
-use renkei_spiffe::SpiffeId;
-use serde::Serialize;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::{credentials::Credentials, relay::Traffic};
-
-/// Which way a connection was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// By a workload of this site.
-    Outbound,
-    /// By a workload of another site, or through the gateway of this one.
-    Inbound,
-}
-
-impl Direction {
-    /// As metrics and logs have it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Outbound => "outbound",
-            Self::Inbound => "inbound",
-        }
-    }
-}
-
-/// Who talks to whom.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Pair {
-    /// Which way.
-    pub direction: Direction,
-    /// Who called.
-    pub caller: SpiffeId,
-    /// Who was called.
-    pub callee: SpiffeId,
-}
-
-impl Pair {
-    /// The end that is at the other side of the network.
-    pub fn remote(&self) -> &SpiffeId {
-        match self.direction {
-            Direction::Outbound => &self.callee,
-            Direction::Inbound => &self.caller,
-        }
-    }
-
-    /// The end that is at this side of the network.
-    pub fn own(&self) -> &SpiffeId {
-        match self.direction {
-            Direction::Outbound => &self.caller,
-            Direction::Inbound => &self.callee,
-        }
-    }
-
-    /// Caller and callee, as a trunk knows them.
-    pub(crate) fn ends(&self) -> String {
-        format!("{} {}", self.caller, self.callee)
-    }
-}
 
 /// What carries a connection to the other side of the network.
 #[derive(Debug)]
@@ -139,24 +84,9 @@ impl Flow {
     }
 }
 
-/// What all connections of a pair have carried, open ones included.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Totals {
-    /// Connections ever opened.
-    pub connections: u64,
-    /// Connections open now.
-    pub open: u64,
-    /// Bytes to the other site.
-    pub bytes_sent: u64,
-    /// Bytes from the other site.
-    pub bytes_received: u64,
-}
-
-impl Totals {
-    fn add(&mut self, traffic: &Traffic) {
-        self.bytes_sent += traffic.to_wan();
-        self.bytes_received += traffic.to_app();
-    }
+fn add(totals: &mut Totals, traffic: &Traffic) {
+    totals.bytes_sent += traffic.to_wan();
+    totals.bytes_received += traffic.to_app();
 }
 
 #[derive(Debug, Default)]
@@ -224,10 +154,7 @@ impl Flows {
         let register = self.register();
         let mut totals = register.totals.clone();
         for flow in register.open.values() {
-            totals
-                .entry(flow.pair.clone())
-                .or_default()
-                .add(&flow.traffic);
+            add(totals.entry(flow.pair.clone()).or_default(), &flow.traffic);
         }
         totals
     }
@@ -260,7 +187,7 @@ impl Drop for Ticket {
         let mut register = self.flows.register();
         register.open.remove(&self.flow.id);
         let totals = register.totals.entry(self.flow.pair.clone()).or_default();
-        totals.add(&self.flow.traffic);
+        add(totals, &self.flow.traffic);
         totals.open = totals.open.saturating_sub(1);
     }
 }

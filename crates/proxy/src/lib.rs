@@ -45,12 +45,9 @@ mod trunk;
 mod wan;
 
 pub use decision::TARGET as DECISION_TARGET;
-pub use flows::{Direction, Flow, Flows, Pair, Totals};
-pub use hub::{HubStatus, LinkStatus, RelayStatus};
+pub use flows::{Flow, Flows};
 pub use limits::Limits;
 pub use listener::ListenFault;
 pub use proxy::{Applied, ApplyError, Proxy, Setup};
-pub use refusals::{RefusalCount, RefusalRecord, Refusals};
+pub use refusals::Refusals;
 pub use shared::{Desired, Elsewhere};
-pub use status::{FlowStatus, ListenerStatus, ProxyStatus, TotalStatus, TrunkStatus};
-pub use trunk::TrunkCount;

@@ -9,9 +9,11 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
+use renkei_api::status::TrunkCount;
+
 use crate::{
     flows::{Flows, Pair, Totals},
-    trunk::{Census, TrunkCount},
+    trunk::Census,
 };
 
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use renkei_api::status::ProxyStatus;
 use renkei_runtime::{
     clock, drain::DrainWatch, process::Digests, readiness::Condition, supervise::Supervisor,
 };
@@ -12,9 +13,9 @@ use time::OffsetDateTime;
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::{
-    Desired, Elsewhere, HubStatus, Limits, ProxyStatus,
+    Desired, Elsewhere, Limits,
     flows::Flows,
-    hub::{Arrivals, HubMetrics, Relays},
+    hub::{self, Arrivals, HubMetrics, Relays},
     inbound::{Backends, Turns},
     kafka::{BrokerTables, Denials, PortFile},
     listener::ListenFault,
@@ -175,7 +176,7 @@ impl Proxy {
     pub async fn status(&self) -> ProxyStatus {
         let listeners = self.listeners.lock().await;
         let routes = listeners.outbound.values().map(Outbound::route);
-        let hub = listeners.link.as_ref().map(HubStatus::from);
+        let hub = listeners.link.as_ref().map(hub::hub);
         status::collect((listeners.gateway(), hub), routes, &self.shared)
     }
 

@@ -3,60 +3,36 @@
 
 use std::{
     collections::VecDeque,
+    fmt::{self, Write},
     sync::{Mutex, PoisonError},
     time::Instant,
 };
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
+use renkei_api::status::{Direction, RefusalCount, RefusalRecord};
 use renkei_runtime::{clock, telemetry::LineBudget};
-use serde::Serialize;
-use time::OffsetDateTime;
-
-use crate::flows::Direction;
 
 /// How many are kept.
 const KEPT: usize = 64;
 
-/// A refused connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RefusalRecord {
-    /// When.
-    #[serde(with = "time::serde::rfc3339")]
-    pub time: OffsetDateTime,
-    /// Which way.
-    pub direction: Direction,
-    /// The service that was asked for, as far as it is one.
-    pub service: String,
-    /// The peer's ID (proven or merely claimed), else its address.
-    pub peer: String,
-    /// A short, stable name.
-    pub reason: &'static str,
-    /// The reason for people.
-    pub sentence: String,
-}
-
-/// How often something was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RefusalCount {
-    /// Which way.
-    pub direction: &'static str,
-    /// The service.
-    pub service: String,
-    /// The reason.
-    pub reason: &'static str,
-    /// How often.
-    pub count: u64,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
 struct Labels {
-    direction: &'static str,
+    direction: Label,
     service: String,
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Label(Direction);
+
+impl EncodeLabelValue for Label {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        encoder.write_str(self.0.label())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -112,7 +88,7 @@ impl Refusals {
             direction,
             service,
             peer,
-            reason,
+            reason: reason.into(),
             sentence,
         });
     }
@@ -130,7 +106,7 @@ impl Refusals {
         then: impl FnOnce(&mut LineBudget) -> T,
     ) -> T {
         let labels = Labels {
-            direction: direction.label(),
+            direction: Label(direction),
             service: service.to_owned(),
             reason,
         };
@@ -155,9 +131,9 @@ impl Refusals {
     pub fn counts(&self) -> Vec<RefusalCount> {
         let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let count = |(labels, counted): (&Labels, &Counted)| RefusalCount {
-            direction: labels.direction,
+            direction: labels.direction.0,
             service: labels.service.clone(),
-            reason: labels.reason,
+            reason: labels.reason.into(),
             count: counted.count,
         };
         counted.iter().map(count).collect()
@@ -185,7 +161,7 @@ mod tests {
         assert_eq!(last[0].peer, "peer 99");
         let counts = refusals.counts();
         assert_eq!(
-            (counts.len(), counts[0].count, counts[0].reason),
+            (counts.len(), counts[0].count, &*counts[0].reason),
             (1, 100, "expired")
         );
     }

@@ -20,7 +20,8 @@ use lab::{
     three::{Three, linked},
     within,
 };
-use renkei_proxy::{HubStatus, Limits};
+use renkei_api::status::HubStatus;
+use renkei_proxy::Limits;
 use renkei_spiffe::{BundleSet, client_side, server_side};
 use renkei_testkit::{TestAuthority, free_address};
 use sha2::{Digest, Sha256};

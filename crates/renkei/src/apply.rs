@@ -2,13 +2,11 @@
 
 use std::process::ExitCode;
 
-use renkei_runtime::control::Client;
-use serde_json::Value;
-
 use crate::{
     arguments::{Output, SiteArgs},
     load::load,
-    output, place, status,
+    output, place,
+    site_client::{SiteClient, explain},
 };
 
 /// Exit status 2 with every fault when the file is faulty; nothing has changed then.
@@ -16,23 +14,14 @@ pub(crate) async fn run(args: &SiteArgs, form: Output) -> miette::Result<ExitCod
     // Read here first: faults are shown with the text around them, and the running site is left
     // in peace.
     load(&args.file)?;
-    let state = status::state_of(args)?;
-    let answer = Client::new(place::control_socket(&state))
-        .post("/apply", &Value::Null)
-        .await
-        .map_err(status::explain)?;
+    let site = SiteClient::new(&place::state_of(args)?);
+    let applied = site.apply().await.map_err(explain)?;
     match form {
-        Output::Json => output::print_json(&answer)?,
-        Output::Text => {
-            let text = answer
-                .get("text")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            output::print(match text.trim_end() {
-                "" => "Nothing has changed.\n",
-                _ => text,
-            });
-        }
+        Output::Json => output::print_json(&applied)?,
+        Output::Text => output::print(match applied.text.trim_end() {
+            "" => "Nothing has changed.\n",
+            _ => &applied.text,
+        }),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,36 +2,30 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use miette::{IntoDiagnostic, WrapErr, miette};
+use miette::{IntoDiagnostic, WrapErr};
 use renkei_runtime::{clock, control::CallError, files, supervise::Supervisor};
 use renkei_server::{Server, ServerMetrics, ServerSettings};
 use renkei_spiffe::{Bundle, TrustDomain};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use crate::{arguments::Output, cli::BundleShow, load::load, output, place, provider, status};
+use crate::{
+    arguments::Output,
+    cli::BundleShow,
+    load::load,
+    output, place, provider,
+    site_client::{SiteClient, explain},
+};
 
 /// Prints the bundle: as a table, or as the document itself.
 pub(crate) async fn show(args: &BundleShow, form: Output) -> miette::Result<ExitCode> {
-    let state = status::state_of(&args.site)?;
-    let path = match &args.peer {
-        None => "/bundles".to_owned(),
-        Some(peer) => format!("/bundles/{peer}"),
-    };
-    let asked = renkei_runtime::control::Client::new(place::control_socket(&state))
-        .get(&path)
-        .await;
-    let document = match asked {
-        Ok(answer) => answer
-            .get("document")
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-            .ok_or_else(|| miette!("the site gave no bundle"))?,
+    let state = place::state_of(&args.site)?;
+    let document = match SiteClient::new(&state).bundle(args.peer.clone()).await {
+        Ok(document) => document,
         Err(CallError::NotRunning { .. }) if args.peer.is_none() => {
             own_at_rest(args, &state).await?
         }
-        Err(error) => return Err(status::explain(error)),
+        Err(error) => return Err(explain(error)),
     };
     match form {
         Output::Json => output::print(&format!("{}\n", document.trim_end())),

@@ -7,6 +7,7 @@
 use std::{net::IpAddr, process::ExitCode};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
+use renkei_api::status::{Direction, FederationStatus, SiteStatus};
 use renkei_policy::{Operation, Request};
 use renkei_site::{Service, Workload};
 use renkei_spiffe::{SpiffeId, TrustDomain};
@@ -15,12 +16,11 @@ use time::OffsetDateTime;
 
 use crate::{
     arguments::Output,
-    cli,
-    federation::Seen,
-    links,
+    cli, links,
     load::{Loaded, load},
     output, place,
-    status::{Document, TRUSTS_NOTHING},
+    site_client::SiteClient,
+    status::TRUSTS_NOTHING,
 };
 
 /// One thing that must hold.
@@ -45,7 +45,7 @@ struct Explanation {
 pub(crate) async fn run(args: &cli::Explain, form: Output) -> miette::Result<ExitCode> {
     let loaded = load(&args.file)?;
     let state = place::state_folder(args.state.folder.as_deref(), &loaded.site.name);
-    let status = Document::read(&state).await.ok();
+    let status = SiteClient::new(&state).status().await.ok();
     let own = &loaded.site.trust_domain;
     let parse = |text: &str| {
         SpiffeId::parse_short(text, own)
@@ -77,7 +77,7 @@ pub(crate) async fn run(args: &cli::Explain, form: Output) -> miette::Result<Exi
 
 fn explain(
     loaded: &Loaded,
-    status: Option<&Document>,
+    status: Option<&SiteStatus>,
     caller: SpiffeId,
     service: SpiffeId,
 ) -> Explanation {
@@ -125,7 +125,7 @@ fn explain(
 
 struct Steps<'a> {
     loaded: &'a Loaded,
-    status: Option<&'a Document>,
+    status: Option<&'a SiteStatus>,
     found: Vec<Step>,
 }
 
@@ -290,7 +290,7 @@ impl Steps<'_> {
         }
         let peers = self
             .status
-            .and_then(|status| status.server.as_ref())
+            .and_then(SiteStatus::authority)
             .map(|server| &server.peers);
         let Some(known) = peers.and_then(|peers| peers.iter().find(|p| p.trust_domain == *name))
         else {
@@ -313,9 +313,8 @@ impl Steps<'_> {
         }
     }
 
-    fn federation(&self) -> Option<&Seen> {
-        let server = self.status?.server.as_ref()?;
-        server.federation.as_ref()
+    fn federation(&self) -> Option<&FederationStatus> {
+        self.status?.authority()?.federation.as_ref()
     }
 
     /// The caller's trust domain is linked through the federation, which only the running site
@@ -367,7 +366,9 @@ impl Steps<'_> {
         }
         let seen = self.status.and_then(|status| {
             let mut refusals = status.proxy.refusals.iter();
-            refusals.find(|r| r.direction == "outbound" && r.sentence.contains(&service.short()))
+            refusals.find(|r| {
+                r.direction == Direction::Outbound && r.sentence.contains(&service.short())
+            })
         });
         if let Some(refusal) = seen {
             let when = output::since(refusal.time);

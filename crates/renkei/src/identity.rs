@@ -17,13 +17,12 @@ use renkei_agent::{
     keeper::{IssueError, IssueFuture, Issuer, KeeperInputs},
     workload_api::Limits,
 };
+use renkei_api::status::{AgentStatus, ServerReport, SvidStatus, WorkloadApiStatus};
 use renkei_runtime::{clock, files, supervise::Supervisor, telemetry::Metrics};
 use renkei_server::{Server, ServerMetrics, ServerSettings, SignError, federation::Members};
 use renkei_site::Site;
 use renkei_spiffe::{Identities, SpiffeId, X509Svid};
 use rustls_pki_types::CertificateDer;
-use serde_json::{Value, json};
-use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -123,24 +122,38 @@ impl Plane {
     }
 
     /// For `renkei status`.
-    pub(crate) async fn status(&self) -> Value {
+    pub(crate) async fn status(&self) -> PlaneStatus {
         match self {
             Self::Own { server, agent } => {
-                let server = match server.status().await {
-                    Ok(status) => json!(status),
-                    Err(error) => json!({"error": error.to_string()}),
+                let report = match server.status().await {
+                    Ok(status) => ServerReport::Status(Box::new(status)),
+                    Err(error) => ServerReport::Failed {
+                        error: error.to_string(),
+                    },
                 };
-                json!({"server": server, "agent": agent.status()})
+                PlaneStatus {
+                    server: Some(report),
+                    agent: Some(agent.status()),
+                    workload_api: None,
+                }
             }
             Self::Foreign { socket, source } => {
-                let status = source.status.borrow().clone();
                 let identities = source.identities.borrow().clone();
-                json!({"workload_api": {
-                    "socket": socket,
-                    "status": status,
-                    "svids": identities.svids.values().map(svid).collect::<Vec<_>>(),
-                    "trust_domains": identities.bundles.iter().map(|b| &b.trust_domain).collect::<Vec<_>>(),
-                }})
+                let bundles = identities.bundles.iter();
+                let status = WorkloadApiStatus {
+                    socket: socket.clone(),
+                    status: source.status.borrow().clone(),
+                    svids: identities
+                        .svids
+                        .values()
+                        .map(|svid| foreign(svid))
+                        .collect(),
+                    trust_domains: bundles.map(|bundle| bundle.trust_domain.clone()).collect(),
+                };
+                PlaneStatus {
+                    workload_api: Some(status),
+                    ..PlaneStatus::default()
+                }
             }
         }
     }
@@ -154,9 +167,24 @@ impl Plane {
     }
 }
 
-fn svid(svid: &Arc<X509Svid>) -> Value {
-    let not_after = svid.not_after().format(&Rfc3339).unwrap_or_default();
-    json!({"id": svid.id(), "serial": svid.serial(), "not_after": not_after})
+/// The parts of a site's status that are about identities.
+#[derive(Default)]
+pub(crate) struct PlaneStatus {
+    pub(crate) server: Option<ServerReport>,
+    pub(crate) agent: Option<AgentStatus>,
+    pub(crate) workload_api: Option<WorkloadApiStatus>,
+}
+
+/// An SVID that another agent renews.
+fn foreign(svid: &X509Svid) -> SvidStatus {
+    SvidStatus {
+        id: svid.id().clone(),
+        serial: Some(svid.serial().to_owned()),
+        not_after: Some(svid.not_after()),
+        renewals: 0,
+        next_renewal: None,
+        last_error: None,
+    }
 }
 
 /// The agent asks the server of the same process.

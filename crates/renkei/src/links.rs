@@ -1,54 +1,21 @@
 //! Hubs and the sites behind them, in `renkei status` and `renkei explain`.
 
+use renkei_api::status::{LinkStatus, ProxyStatus};
 use renkei_site::Site;
 use renkei_spiffe::TrustDomain;
-use serde::Deserialize;
-use time::OffsetDateTime;
 
-use crate::{output, status};
+use crate::output;
 
-/// A link, as either end tells of it.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Link {
-    linked: bool,
-    #[serde(with = "time::serde::rfc3339")]
-    since: OffsetDateTime,
-    reason: Option<String>,
-    open: usize,
-    connections: u64,
-    bytes_sent: u64,
-    bytes_received: u64,
-}
-
-/// The hub of this site.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Hub {
-    hub: TrustDomain,
-    gateway: Option<String>,
-    #[serde(flatten)]
-    link: Link,
-}
-
-/// A site behind this one.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Relayed {
-    site: TrustDomain,
-    #[serde(flatten)]
-    link: Link,
-}
-
-impl Link {
-    fn state(&self) -> String {
-        match (self.linked, &self.reason) {
-            (true, _) => format!("linked {}", output::since(self.since)),
-            (false, Some(reason)) => format!("not linked: {reason}"),
-            (false, None) => "not linked".to_owned(),
-        }
+fn state(link: &LinkStatus) -> String {
+    match (link.linked, &link.reason) {
+        (true, _) => format!("linked {}", output::since(link.since)),
+        (false, Some(reason)) => format!("not linked: {reason}"),
+        (false, None) => "not linked".to_owned(),
     }
 }
 
 /// The section of `renkei status`.
-pub(crate) fn section(status: &status::Proxy) -> String {
+pub(crate) fn section(status: &ProxyStatus) -> String {
     let head = [
         "LINK",
         "BY",
@@ -71,7 +38,7 @@ pub(crate) fn section(status: &status::Proxy) -> String {
         table.add_row([
             name,
             by,
-            link.state(),
+            state(link),
             link.open.to_string(),
             link.connections.to_string(),
             output::bytes(link.bytes_sent),
@@ -85,12 +52,12 @@ pub(crate) fn section(status: &status::Proxy) -> String {
 /// it holds, and a sentence.
 pub(crate) fn to_this_site(
     site: &Site,
-    status: Option<&status::Proxy>,
+    status: Option<&ProxyStatus>,
 ) -> Option<(Option<bool>, String)> {
     let hub = site.gateway.as_ref()?.via.as_ref()?;
     let says = format!("callers of other sites come through the hub {hub}");
     let known = status.and_then(|status| status.hub.as_ref());
-    Some(match known.filter(|known| known.hub == *hub) {
+    Some(match known.filter(|known| known.hub == hub.as_str()) {
         Some(known) => (Some(known.link.linked), with_state(says, &known.link)),
         None => (None, says),
     })
@@ -99,7 +66,7 @@ pub(crate) fn to_this_site(
 /// The same for a service of a site that this one relays for.
 pub(crate) fn to_relayed(
     site: &Site,
-    status: Option<&status::Proxy>,
+    status: Option<&ProxyStatus>,
     name: &TrustDomain,
 ) -> Option<(Option<bool>, String)> {
     if !site.relays.contains(name) {
@@ -113,6 +80,6 @@ pub(crate) fn to_relayed(
     })
 }
 
-fn with_state(says: String, link: &Link) -> String {
-    format!("{says} ({})", link.state())
+fn with_state(says: String, link: &LinkStatus) -> String {
+    format!("{says} ({})", state(link))
 }

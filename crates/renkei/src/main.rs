@@ -21,6 +21,7 @@ mod load;
 mod output;
 mod place;
 mod running;
+mod site_client;
 mod status;
 mod svid;
 mod traffic;

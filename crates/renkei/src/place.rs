@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::{arguments::SiteArgs, load::load};
+
 /// The state folder of the site `name`: as told, or systemd's, or the place customary for the user.
 pub(crate) fn state_folder(told: Option<&Path>, name: &str) -> PathBuf {
     let from = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
@@ -19,6 +21,15 @@ pub(crate) fn state_folder(told: Option<&Path>, name: &str) -> PathBuf {
         .unwrap_or_else(std::env::temp_dir)
         .join("renkei")
         .join(name)
+}
+
+/// The state folder of a command's site: as told, or by the name in the site file.
+pub(crate) fn state_of(args: &SiteArgs) -> miette::Result<PathBuf> {
+    if let Some(folder) = &args.state.folder {
+        return Ok(folder.clone());
+    }
+    let loaded = load(&args.file)?;
+    Ok(state_folder(None, &loaded.site.name))
 }
 
 /// The socket of `renkei status`, `apply` and `explain`; only the site's own user may use it.

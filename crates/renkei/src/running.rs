@@ -8,13 +8,18 @@ use std::{
 };
 
 use http::{Method, StatusCode};
+use renkei_api::{
+    control::{Applied as Answer, BundleDocument, Request, RequestError},
+    status::SiteStatus,
+};
 use renkei_policy::ServicePolicy;
 use renkei_proxy::{Desired, Proxy};
 use renkei_runtime::{control::ControlError, readiness::Readiness, telemetry::ConfigMetrics};
 use renkei_server::federation::Members;
 use renkei_site::{Changes, Site, diff};
 use renkei_spiffe::TrustDomain;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 
 use crate::{
@@ -140,38 +145,33 @@ impl Running {
     }
 
     /// Answers one request of the control socket.
-    pub(crate) async fn answer(&self, method: Method, path: String) -> Result<Value, ControlError> {
-        match (&method, path.as_str()) {
-            (&Method::GET, "/status") => Ok(self.status().await),
-            (&Method::POST, "/apply") => self.apply().await.map_or_else(
-                |error| {
+    pub(crate) async fn answer(&self, request: Request) -> Result<Value, ControlError> {
+        match request {
+            Request::Status => json(&self.status().await),
+            Request::Apply => match self.apply().await {
+                Ok(changes) => {
+                    self.config.applied();
+                    tracing::info!(changes = %changes.to_string().trim_end().replace('\n', "; "), "applied the site file");
+                    json(&Answer::from(changes))
+                }
+                Err(error) => {
                     self.config.refused();
                     tracing::warn!(error = error.in_full(), "the site file was not applied");
                     Err(refused(&error))
-                },
-                |changes| {
-                    self.config.applied();
-                    tracing::info!(changes = %changes.to_string().trim_end().replace('\n', "; "), "applied the site file");
-                    Ok(json!({"changes": changes, "text": changes.to_string()}))
-                },
-            ),
-            (&Method::GET, path) if path.starts_with("/bundles") => self.bundle(path),
-            _ => Err(ControlError::not_found(&method, &path)),
+                }
+            },
+            Request::Bundle(of) => json(&self.bundle(of)?),
         }
     }
 
-    /// `/bundles` is the own bundle, `/bundles/NAME` that of a peer.
-    fn bundle(&self, path: &str) -> Result<Value, ControlError> {
-        let name = path.trim_start_matches("/bundles").trim_start_matches('/');
-        let trust_domain = match name {
-            "" => self.site.borrow().trust_domain.clone(),
-            name => TrustDomain::parse(name)
-                .map_err(|error| ControlError::bad_request(format!("{name}: {error}")))?,
-        };
+    fn bundle(&self, of: Option<TrustDomain>) -> Result<BundleDocument, ControlError> {
+        let trust_domain = of.unwrap_or_else(|| self.site.borrow().trust_domain.clone());
         let identities = self.plane.identities();
         let bundle = identities.borrow().bundles.get(&trust_domain).cloned();
         match bundle {
-            Some(bundle) => Ok(json!({"document": bundle.to_document()})),
+            Some(bundle) => Ok(BundleDocument {
+                document: bundle.to_document(),
+            }),
             None => Err(ControlError::new(
                 StatusCode::NOT_FOUND,
                 format!("no bundle of {trust_domain} is known here"),
@@ -180,23 +180,38 @@ impl Running {
         }
     }
 
-    async fn status(&self) -> Value {
+    async fn status(&self) -> SiteStatus {
         let site = self.site.borrow().clone();
         let snapshot = self.readiness.snapshot();
-        let mut status = json!({
-            "site": site.name,
-            "trust_domain": site.trust_domain,
-            "version": env!("CARGO_PKG_VERSION"),
-            "ready": snapshot.ready,
-            "conditions": snapshot.conditions,
-            "proxy": self.proxy.status().await,
-        });
-        if let (Value::Object(all), Value::Object(plane)) = (&mut status, self.plane.status().await)
-        {
-            all.extend(plane);
+        let identities = self.plane.status().await;
+        SiteStatus {
+            site: site.name.clone(),
+            trust_domain: site.trust_domain.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: snapshot.ready,
+            conditions: snapshot.conditions,
+            proxy: self.proxy.status().await,
+            server: identities.server,
+            agent: identities.agent,
+            workload_api: identities.workload_api,
         }
-        status
     }
+}
+
+/// A request that came as method and path.
+pub(crate) fn request(method: &Method, path: &str) -> Result<Request, ControlError> {
+    Request::parse(method, path).map_err(|error| {
+        let status = match &error {
+            RequestError::Unknown(..) => StatusCode::NOT_FOUND,
+            RequestError::TrustDomain { .. } => StatusCode::BAD_REQUEST,
+        };
+        ControlError::new(status, error.to_string())
+    })
+}
+
+fn json(answer: &impl Serialize) -> Result<Value, ControlError> {
+    serde_json::to_value(answer)
+        .map_err(|error| ControlError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
 /// Each address that cannot be listened on, after its place in the site file.
@@ -210,9 +225,10 @@ pub(crate) fn with_places(site: &Site, error: &renkei_proxy::ApplyError) -> Stri
 
 fn refused(error: &ApplyError) -> ControlError {
     let (status, details) = match error {
-        ApplyError::Load(LoadError::Faulty(faults)) => {
-            (StatusCode::UNPROCESSABLE_ENTITY, json!({"faults": faults}))
-        }
+        ApplyError::Load(LoadError::Faulty(faults)) => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            serde_json::json!({"faults": faults}),
+        ),
         _ => (StatusCode::CONFLICT, Value::Null),
     };
     ControlError::new(status, error.to_string())

@@ -1,109 +1,65 @@
 //! What passes between sites, in what, and what is refused, in `renkei status`.
 
-use renkei_spiffe::SpiffeId;
-use serde::Deserialize;
-use time::OffsetDateTime;
+use renkei_api::status::{Direction, Pair, ProxyStatus, RefusalRecord, TotalStatus, TrunkStatus};
 
-use crate::{output, status};
+use crate::output;
 
-/// What a pair of identities has exchanged.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Total {
-    pub(crate) direction: String,
-    pub(crate) caller: SpiffeId,
-    pub(crate) callee: SpiffeId,
-    pub(crate) open: u64,
-    pub(crate) connections: u64,
-    pub(crate) bytes_sent: u64,
-    pub(crate) bytes_received: u64,
-}
-
-/// The trunks that a pair has now.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Trunks {
-    direction: String,
-    caller: SpiffeId,
-    callee: SpiffeId,
-    trunks: usize,
-    lanes: usize,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Refusal {
-    #[serde(with = "time::serde::rfc3339")]
-    pub(crate) time: OffsetDateTime,
-    pub(crate) direction: String,
-    pub(crate) service: String,
-    pub(crate) peer: String,
-    pub(crate) reason: String,
-    pub(crate) sentence: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct RefusalCount {
-    pub(crate) reason: String,
-    pub(crate) count: u64,
-}
-
-/// `in` or `out`.
-fn way(direction: &str) -> String {
-    direction.trim_end_matches("bound").to_owned()
+fn direction(pair: &Pair) -> &'static str {
+    match pair.direction {
+        Direction::Outbound => "out",
+        Direction::Inbound => "in",
+    }
 }
 
 /// The sections of `renkei status`.
-pub(crate) fn sections(proxy: &status::Proxy) -> String {
+pub(crate) fn sections(proxy: &ProxyStatus) -> String {
     flows(&proxy.totals) + &trunks(&proxy.trunks) + &refusals(proxy)
 }
 
-fn flows(totals: &[Total]) -> String {
+fn flows(all: &[TotalStatus]) -> String {
     let mut table = output::table(&["DIRECTION", "FROM", "TO", "OPEN", "SENT", "RECEIVED"]);
-    for total in totals {
+    for TotalStatus { pair, totals } in all {
         table.add_row([
-            way(&total.direction),
-            total.caller.short(),
-            total.callee.short(),
-            format!("{} of {}", total.open, total.connections),
-            output::bytes(total.bytes_sent),
-            output::bytes(total.bytes_received),
+            direction(pair).to_owned(),
+            pair.caller.short(),
+            pair.callee.short(),
+            format!("{} of {}", totals.open, totals.connections),
+            output::bytes(totals.bytes_sent),
+            output::bytes(totals.bytes_received),
         ]);
     }
     output::section("Flows", &table)
 }
 
-fn trunks(all: &[Trunks]) -> String {
+fn trunks(all: &[TrunkStatus]) -> String {
     let mut table = output::table(&["DIRECTION", "FROM", "TO", "TRUNKS", "LANES"]);
-    for pair in all {
+    for TrunkStatus { pair, count } in all {
         table.add_row([
-            way(&pair.direction),
+            direction(pair).to_owned(),
             pair.caller.short(),
             pair.callee.short(),
-            pair.trunks.to_string(),
-            pair.lanes.to_string(),
+            count.trunks.to_string(),
+            count.lanes.to_string(),
         ]);
     }
     output::section("Trunks", &table)
 }
 
-/// All refusals.
-pub(crate) fn in_all(counts: &[RefusalCount]) -> u64 {
-    counts.iter().map(|count| count.count).sum()
-}
-
-fn refusals(proxy: &status::Proxy) -> String {
+fn refusals(proxy: &ProxyStatus) -> String {
     if proxy.refusals.is_empty() {
         return String::new();
     }
-    let line = |refusal: &Refusal| {
+    let line = |refusal: &RefusalRecord| {
         output::paragraph(&format!(
             " {}, {}, {} to {}: {}",
             output::since(refusal.time),
-            refusal.direction,
+            refusal.direction.label(),
             refusal.peer,
             refusal.service,
             refusal.sentence
         ))
     };
     let lines: String = proxy.refusals.iter().take(10).map(line).collect();
-    let in_all = in_all(&proxy.refused);
+    let in_all = proxy.refused_in_all();
     format!("\nRefusals ({in_all} in all, the last ones)\n{lines}")
 }

@@ -4,12 +4,13 @@
 use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
+use renkei_api::control::Request;
 use renkei_proxy::{Elsewhere, Proxy, Setup};
 use renkei_runtime::{
     admin, clock, control,
     drain::Drain,
     readiness::{Condition, Readiness},
-    signals::{Request, Signals},
+    signals::{self, Signals},
     state_folder::StateFolder,
     supervise::Supervisor,
     systemd::Notifier,
@@ -30,7 +31,7 @@ use crate::{
     identity::{Inputs, Plane},
     load::{Loaded, load},
     place, provider,
-    running::{Applied, NO_AUTHORITY, Running, absolute, with_places},
+    running::{Applied, NO_AUTHORITY, Running, absolute, request, with_places},
     warnings,
 };
 
@@ -89,7 +90,7 @@ pub(crate) async fn run(args: &Up) -> miette::Result<ExitCode> {
         let running = running.clone();
         move |method, path, _body| {
             let running = running.clone();
-            async move { running.answer(method, path).await }
+            async move { running.answer(request(&method, &path)?).await }
         }
     });
     let control = Arc::new(control);
@@ -308,7 +309,7 @@ fn begin_reload(reload: &mut JoinSet<()>, running: &Arc<Running>, notifier: Opti
     let running = running.clone();
     reload.spawn(async move {
         // The answer goes to the log, as `renkei apply` would print it.
-        let _ = running.answer(http::Method::POST, "/apply".into()).await;
+        let _ = running.answer(Request::Apply).await;
     });
 }
 
@@ -346,10 +347,10 @@ async fn until_terminated(
                 }
             }
             request = signals.next() => match request {
-                Request::Terminate | Request::Force => break,
+                signals::Request::Terminate | signals::Request::Force => break,
                 // What one under way has read already may have changed since.
-                Request::Reload if !reload.is_empty() => again = true,
-                Request::Reload => begin_reload(&mut reload, running, notifier),
+                signals::Request::Reload if !reload.is_empty() => again = true,
+                signals::Request::Reload => begin_reload(&mut reload, running, notifier),
             }
         }
     }
@@ -368,7 +369,7 @@ async fn end(deadline: Duration, drain: Drain, signals: &mut Signals) {
     let drained = loop {
         tokio::select! {
             drained = &mut wait => break drained,
-            request = signals.next() => if request != Request::Reload { drain.force() },
+            request = signals.next() => if request != signals::Request::Reload { drain.force() },
         }
     };
     match drained.left {

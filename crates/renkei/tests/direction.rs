@@ -23,9 +23,9 @@ const ROLES: [&str; 4] = [
 /// What a crate's product code may name among this workspace's crates.
 fn allowed(package: &str) -> &'static [&'static str] {
     match package {
-        "renkei-spiffe" | "renkei-kafka" | "renkei-trunk" | "renkei-api" | "renkei-testkit" => &[],
+        "renkei-spiffe" | "renkei-kafka" | "renkei-trunk" | "renkei-testkit" => &[],
         "renkei-site" | "renkei-policy" | "renkei-federation" => &["renkei-spiffe"],
-        "renkei-runtime" => &["renkei-spiffe", "renkei-site"],
+        "renkei-runtime" | "renkei-api" => &["renkei-spiffe", "renkei-site"],
         "renkei-server" => &[
             "renkei-runtime",
             "renkei-federation",
@@ -41,6 +41,7 @@ fn allowed(package: &str) -> &'static [&'static str] {
             "renkei-api",
         ],
         "renkei-proxy" => &[
+            "renkei-api",
             "renkei-runtime",
             "renkei-site",
             "renkei-spiffe",
@@ -53,6 +54,7 @@ fn allowed(package: &str) -> &'static [&'static str] {
             "renkei-agent",
             "renkei-proxy",
             "renkei-registry",
+            "renkei-api",
             "renkei-federation",
             "renkei-runtime",
             "renkei-policy",

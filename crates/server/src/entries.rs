@@ -3,32 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use renkei_api::status::EntryKind;
 use renkei_site::Site;
 use renkei_spiffe::SpiffeId;
-use serde::Serialize;
-
-/// What an entry stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EntryKind {
-    /// A local program, found by its selectors.
-    Workload,
-    /// A service that the gateway speaks for.
-    Service,
-    /// This site's own bundle endpoint.
-    Server,
-}
-
-impl EntryKind {
-    /// The word used in the database and in output.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Workload => "workload",
-            Self::Service => "service",
-            Self::Server => "server",
-        }
-    }
-}
 
 /// One registration entry.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,10 +7,9 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+use renkei_api::status::FederationStatus;
 use renkei_spiffe::TrustDomain;
 use time::OffsetDateTime;
-
-use crate::federation::FederationStatus;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PeerLabel {

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use renkei_api::status::{AuthorityStatus, EntryStatus, ServerStatus};
 use renkei_runtime::{clock, supervise::Supervisor};
 use renkei_site::Site;
 use renkei_spiffe::{BundleSet, SpiffeId, TrustDomain};
@@ -13,8 +14,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AuthorityError, AuthorityStatus, EndpointError, EntryStatus, ServerMetrics, ServerStatus,
-    SignError, SpiffeEndpoint, StoreError,
+    AuthorityError, EndpointError, ServerMetrics, SignError, SpiffeEndpoint, StoreError,
     authority::{Authority, CaLifetimes, Reading},
     bundles::Bundles,
     endpoint::WebEndpoints,

@@ -1,13 +1,13 @@
 //! What a new site file changes.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Peer, Service, Site, Workload};
 
 /// The part of a site file that a change is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Section {
     /// A key of the site itself, such as `gateway`.
@@ -21,7 +21,7 @@ pub enum Section {
 }
 
 /// What happened to an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
     /// It is only in the new file.
@@ -33,7 +33,7 @@ pub enum ChangeKind {
 }
 
 /// A difference between two site files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The section of the site file.
     pub section: Section,
@@ -42,12 +42,12 @@ pub struct Change {
     /// The name of the entry in its section.
     pub name: String,
     /// For a changed entry, the keys whose values differ.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub keys: Vec<&'static str>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Cow<'static, str>>,
 }
 
 /// All that differs between two site files, in a fixed order. As text, one line per change.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Changes {
     changes: Vec<Change>,
@@ -174,7 +174,7 @@ fn entries<K: Ord + ToString, V: PartialEq>(
     section: Section,
     old: &BTreeMap<K, V>,
     new: &BTreeMap<K, V>,
-    keys: impl Fn(&V, &V) -> Vec<&'static str>,
+    keys: impl Fn(&V, &V) -> Vec<Cow<'static, str>>,
 ) -> Vec<Change> {
     let change = |kind, name: &K, keys| Change {
         section,
@@ -196,21 +196,21 @@ fn entries<K: Ord + ToString, V: PartialEq>(
     changes
 }
 
-fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
+fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<Cow<'static, str>> {
     keys.into_iter()
         .filter(|(_, same)| !same)
-        .map(|(key, _)| key)
+        .map(|(key, _)| Cow::Borrowed(key))
         .collect()
 }
 
-fn peer_keys(old: &Peer, new: &Peer) -> Vec<&'static str> {
+fn peer_keys(old: &Peer, new: &Peer) -> Vec<Cow<'static, str>> {
     differing([
         ("bundle", old.bundle == new.bundle),
         ("gateway", old.gateway == new.gateway),
     ])
 }
 
-fn service_keys(old: &Service, new: &Service) -> Vec<&'static str> {
+fn service_keys(old: &Service, new: &Service) -> Vec<Cow<'static, str>> {
     differing([
         ("protocol", old.protocol == new.protocol),
         ("backends", old.backends == new.backends),
@@ -225,7 +225,7 @@ fn service_keys(old: &Service, new: &Service) -> Vec<&'static str> {
     ])
 }
 
-fn workload_keys(old: &Workload, new: &Workload) -> Vec<&'static str> {
+fn workload_keys(old: &Workload, new: &Workload) -> Vec<Cow<'static, str>> {
     differing([
         ("selectors", old.selectors == new.selectors),
         ("uses", old.uses == new.uses),

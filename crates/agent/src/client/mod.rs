@@ -13,13 +13,15 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use hyper_util::rt::TokioIo;
-use renkei_api::workload::{
-    X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
+use renkei_api::{
+    status::SourceStatus,
+    workload::{
+        X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
+    },
 };
 use renkei_runtime::supervise::Supervisor;
 use renkei_spiffe::{BundleSet, Identities, X509Svid};
 use rustls::crypto::CryptoProvider;
-use serde::Serialize;
 use tokio::{net::UnixStream, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status, Streaming, metadata::MetadataValue, transport::Endpoint};
@@ -120,17 +122,6 @@ impl Update {
             bundles: Arc::clone(&self.bundles),
         }
     }
-}
-
-/// How a [`Source`] is doing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct SourceStatus {
-    /// Whether a stream is open that has brought a good message.
-    pub connected: bool,
-    /// Good messages so far.
-    pub updates: u64,
-    /// The latest failure, until a good message comes.
-    pub last_error: Option<String>,
 }
 
 /// Identities that follow an agent.

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use renkei_api::status::SvidStatus;
 use renkei_spiffe::{BundleSet, SpiffeId, X509Svid};
-use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::IssueError;
@@ -11,25 +11,6 @@ use crate::backoff::{Backoff, jitter};
 
 /// No wait after a failure is longer.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
-
-/// What `status` says about one ID.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SvidStatus {
-    /// The SPIFFE ID of the SVID.
-    pub id: SpiffeId,
-    /// Serial number in hexadecimal digits; none while there is no valid SVID.
-    pub serial: Option<String>,
-    /// End of validity.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub not_after: Option<OffsetDateTime>,
-    /// How many SVIDs of this ID came after the first.
-    pub renewals: u64,
-    /// When the next one is asked for.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub next_renewal: Option<OffsetDateTime>,
-    /// Why the latest request failed, until one succeeds.
-    pub last_error: Option<String>,
-}
 
 #[derive(Debug, Default)]
 pub(super) struct Held {

@@ -24,6 +24,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use renkei_api::status::SvidStatus;
 use renkei_runtime::{clock, supervise::Supervisor};
 use renkei_site::Site;
 use renkei_spiffe::{
@@ -37,7 +38,6 @@ use tokio_util::sync::CancellationToken;
 use crate::AgentMetrics;
 
 use held::Held;
-pub use held::SvidStatus;
 pub use request::{IssueError, IssueFuture, Issuer};
 
 /// How many SVIDs are asked for at the same time.

@@ -24,7 +24,7 @@ pub(crate) use link::{Link, Target};
 pub(crate) use pass::pass;
 pub(crate) use relays::{Judge, Relays, serve_link};
 pub(crate) use status::HubMetrics;
-pub use status::{HubStatus, LinkStatus, RelayStatus};
+pub(crate) use status::{hub, relays};
 
 /// The link between a hub and a site that only dials out.
 pub(crate) const ALPN_RELAY: &[u8] = b"renkei-relay/1";

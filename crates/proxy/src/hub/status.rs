@@ -7,91 +7,43 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
-use renkei_spiffe::TrustDomain;
-use serde::Serialize;
-use time::OffsetDateTime;
+use renkei_api::status::{HubStatus, LinkStatus, RelayStatus};
 
 use super::{Board, Link};
 use crate::shared::Shared;
 
 type Labels = [(&'static str, String); 2];
 
-/// A link, seen from either end.
-#[derive(Debug, Clone, Serialize)]
-pub struct LinkStatus {
-    /// Whether it carries bytes.
-    pub linked: bool,
-    /// Since when.
-    #[serde(with = "time::serde::rfc3339")]
-    pub since: OffsetDateTime,
-    /// Why not.
-    pub reason: Option<String>,
-    /// Connections that it carries now.
-    pub open: usize,
-    /// Connections that it has carried.
-    pub connections: u64,
-    /// Bytes from here to the other end.
-    pub bytes_sent: u64,
-    /// Bytes from the other end.
-    pub bytes_received: u64,
-}
-
-/// The hub through which this site is reached.
-#[derive(Debug, Clone, Serialize)]
-pub struct HubStatus {
-    /// Its trust domain.
-    pub hub: String,
-    /// The address that is dialled, once it is known.
-    pub gateway: Option<String>,
-    /// The link to it.
-    #[serde(flatten)]
-    pub link: LinkStatus,
-}
-
-/// A site that is reached through this one.
-#[derive(Debug, Clone, Serialize)]
-pub struct RelayStatus {
-    /// Its trust domain.
-    pub site: TrustDomain,
-    /// The link that it has dialled.
-    #[serde(flatten)]
-    pub link: LinkStatus,
-}
-
-impl From<&Board> for LinkStatus {
-    fn from(board: &Board) -> Self {
-        let state = board.state();
-        Self {
-            linked: state.linked,
-            since: state.since,
-            reason: state.reason,
-            open: board.open(),
-            connections: board.connections(),
-            bytes_sent: board.traffic.to_wan(),
-            bytes_received: board.traffic.to_app(),
-        }
+fn link(board: &Board) -> LinkStatus {
+    let state = board.state();
+    LinkStatus {
+        linked: state.linked,
+        since: state.since,
+        reason: state.reason,
+        open: board.open(),
+        connections: board.connections(),
+        bytes_sent: board.traffic.to_wan(),
+        bytes_received: board.traffic.to_app(),
     }
 }
 
-impl From<&Link> for HubStatus {
-    fn from(link: &Link) -> Self {
-        Self {
-            hub: link.target.hub().to_owned(),
-            gateway: link.target.gateway().map(ToString::to_string),
-            link: LinkStatus::from(&*link.board),
-        }
+/// The link to this site's hub.
+pub(crate) fn hub(to: &Link) -> HubStatus {
+    HubStatus {
+        hub: to.target.hub().to_owned(),
+        gateway: to.target.gateway().map(ToString::to_string),
+        link: link(&to.board),
     }
 }
 
-impl RelayStatus {
-    pub(crate) fn all(shared: &Shared) -> Vec<Self> {
-        let all = shared.relays.all();
-        let status = all.iter().map(|relayed| Self {
-            site: relayed.name.clone(),
-            link: LinkStatus::from(&*relayed.board),
-        });
-        status.collect()
-    }
+/// The links of the sites that are reached through this one.
+pub(crate) fn relays(shared: &Shared) -> Vec<RelayStatus> {
+    let all = shared.relays.all();
+    let status = all.iter().map(|relayed| RelayStatus {
+        site: relayed.name.clone(),
+        link: link(&relayed.board),
+    });
+    status.collect()
 }
 
 /// What a process tells Prometheus about its links.

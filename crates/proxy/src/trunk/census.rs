@@ -6,19 +6,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use serde::Serialize;
+use renkei_api::status::TrunkCount;
 
 use super::driver::Driver;
 use crate::flows::Pair;
-
-/// The trunks between a pair, at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct TrunkCount {
-    /// Trunks that have a lane, or streams that wait for one.
-    pub trunks: usize,
-    /// Their lanes that take new bytes.
-    pub lanes: usize,
-}
 
 /// All trunks of a proxy.
 #[derive(Debug, Default)]

@@ -36,8 +36,6 @@ use renkei_trunk::Config;
 
 use crate::Limits;
 
-pub use census::TrunkCount;
-
 pub(crate) use acceptor::{Accepted, Caller, Taken, serve_lane};
 pub(crate) use census::Census;
 pub(crate) use dialer::{Dial, Dialed, Keeping, Raw, Slot, Trunks, establish};

@@ -21,7 +21,10 @@ use super::{
     process::command,
     sites::{DemoSite, Sites},
 };
-use crate::{provider, status::Document};
+use crate::{
+    provider,
+    site_client::{SiteClient, explain},
+};
 
 /// One who tries: by which name the report knows it, where it must be refused, and as what.
 #[derive(Debug, Clone, Copy)]
@@ -224,7 +227,9 @@ pub(super) async fn try_all(
 /// Counts the refusals at the site before and after.
 async fn play(intruder: Intruder, at: &DemoSite, trick: Trick<'_>) -> miette::Result<Attempt> {
     let mut attempt = Attempt::of(intruder);
-    let before = Document::read(&at.state).await?.refused(attempt.reason);
+    let site = SiteClient::new(&at.state);
+    let before = site.status().await.map_err(explain)?;
+    let before = before.proxy.refused_for(attempt.reason);
     attempt.leaked = match trick {
         Trick::Local(address) => speak_plain(address, b"\0\0\0\x08\0\x12\0\0\0\0\0\x01").await,
         Trick::Plaintext(address) => speak_plain(address, b"GET / HTTP/1.0\r\n\r\n").await,
@@ -237,8 +242,8 @@ async fn play(intruder: Intruder, at: &DemoSite, trick: Trick<'_>) -> miette::Re
     };
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let status = Document::read(&at.state).await?;
-        attempt.refused = status.refused(attempt.reason) - before;
+        let status = site.status().await.map_err(explain)?.proxy;
+        attempt.refused = status.refused_for(attempt.reason) - before;
         if attempt.refused > 0 || Instant::now() > deadline {
             attempt.sentence = status
                 .last_refusal(attempt.reason)

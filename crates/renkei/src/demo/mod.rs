@@ -36,7 +36,11 @@ use self::{
     sites::{DemoSite, Sites, Surroundings},
     view::View,
 };
-use crate::{arguments::Output, cli, output, status::Document};
+use crate::{
+    arguments::Output,
+    cli, output,
+    site_client::{SiteClient, explain},
+};
 
 /// How long the last records may take to arrive once the sources have ended.
 const TAIL: Duration = Duration::from_secs(30);
@@ -157,7 +161,12 @@ impl World {
         let attempts = self.watch(args, &sites, folder, &mut tally).await?;
         let progress = self.collect_tail(&sites, &attempts).await?;
         for site in sites.members() {
-            tally.add(&Document::read(&site.state).await?);
+            tally.add(
+                &SiteClient::new(&site.state)
+                    .status()
+                    .await
+                    .map_err(explain)?,
+            );
         }
         Ok(Report::new(
             progress,
@@ -240,10 +249,12 @@ impl World {
         let deadline = Instant::now() + Duration::from_secs(30);
         for site in sites.members() {
             let document = loop {
-                match Document::read_bundle(&site.state).await {
+                match SiteClient::new(&site.state).bundle(None).await {
                     Ok(document) => break document,
                     Err(error) if Instant::now() > deadline => {
-                        return Err(error.wrap_err(format!("{} does not come up", site.name)));
+                        return Err(
+                            explain(error).wrap_err(format!("{} does not come up", site.name))
+                        );
                     }
                     Err(_) => {
                         self.nothing_ended()?;
@@ -263,7 +274,7 @@ impl World {
             self.nothing_ended()?;
             let mut missing = None;
             for site in sites.members() {
-                let status = Document::read(&site.state).await.ok();
+                let status = SiteClient::new(&site.state).status().await.ok();
                 if !status.is_some_and(|status| status.is_linked()) {
                     missing = Some(site.name);
                 }
@@ -357,7 +368,12 @@ impl World {
             "killing {} with SIGKILL, and starting it again",
             site.name
         ));
-        tally.add(&Document::read(&site.state).await?);
+        tally.add(
+            &SiteClient::new(&site.state)
+                .status()
+                .await
+                .map_err(explain)?,
+        );
         if let Some(process) = self.sites.get_mut(site.name) {
             process.kill().await;
         }
@@ -398,7 +414,7 @@ impl World {
             .unwrap_or_default();
         let mut documents = Vec::new();
         for site in sites.members() {
-            documents.push((site.name, Document::read(&site.state).await.ok()));
+            documents.push((site.name, SiteClient::new(&site.state).status().await.ok()));
         }
         if let Some(view) = &mut self.view {
             view.show(&documents, progress, passed, attempts);

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
+use renkei_api::status::{Direction, SiteStatus};
 use renkei_spiffe::SpiffeId;
 use serde::Serialize;
 
@@ -9,7 +10,7 @@ use super::{
     intruders::{Attempt, INTRUDERS, Verdict},
     pipeline::Progress,
 };
-use crate::{output, status::Document};
+use crate::output;
 
 /// Lines of configuration of the 2021 study, Table 3, all four sites.
 const PAPER_LINES: usize = 998;
@@ -166,7 +167,7 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Adds what one site has counted since it started.
-    pub(super) fn add(&mut self, status: &Document) {
+    pub(super) fn add(&mut self, status: &SiteStatus) {
         for identity in status.identities() {
             *self.renewals.entry(identity.id.clone()).or_default() += identity.renewals;
         }
@@ -174,7 +175,9 @@ impl Tally {
             .proxy
             .totals
             .iter()
-            .filter(|total| total.direction == "inbound");
-        self.carried += inbound.map(|total| total.bytes_received).sum::<u64>();
+            .filter(|total| total.pair.direction == Direction::Inbound);
+        self.carried += inbound
+            .map(|total| total.totals.bytes_received)
+            .sum::<u64>();
     }
 }

@@ -13,12 +13,13 @@ use crossterm::{
     style::Stylize,
     terminal::{Clear, ClearType},
 };
+use renkei_api::status::{Direction, SiteStatus, TotalStatus};
 
 use super::{
     intruders::{Attempt, Verdict},
     pipeline::Progress,
 };
-use crate::{arguments::Output, output, status::Document};
+use crate::{arguments::Output, output};
 
 const BAR: usize = 30;
 
@@ -65,7 +66,7 @@ impl View {
     /// The state of everything.
     pub(super) fn show(
         &mut self,
-        sites: &[(&'static str, Option<Document>)],
+        sites: &[(&'static str, Option<SiteStatus>)],
         progress: Progress,
         passed: Duration,
         attempts: &[Attempt],
@@ -162,14 +163,14 @@ fn fit(line: &str, width: usize) -> String {
 }
 
 /// A line per identity; what the site as a whole refused stands in its first.
-fn site_table(sites: &[(&'static str, Option<Document>)]) -> Table {
+fn site_table(sites: &[(&'static str, Option<SiteStatus>)]) -> Table {
     let mut table = output::table(&["SITE", "IDENTITY", "EXPIRES", "RENEWED", "REFUSED"]);
     for (name, document) in sites {
         let Some(document) = document else {
             table.add_row([name, "not running", "", "", ""]);
             continue;
         };
-        let mut of_site = Some((*name, document.refused_in_all().to_string()));
+        let mut of_site = Some((*name, document.proxy.refused_in_all().to_string()));
         for identity in document.identities() {
             let (name, refused) = of_site.take().unwrap_or_default();
             table.add_row(vec![
@@ -185,7 +186,7 @@ fn site_table(sites: &[(&'static str, Option<Document>)]) -> Table {
 }
 
 /// A line per flow, as its caller's site counts it; the other end counts the same.
-fn flow_table(sites: &[(&'static str, Option<Document>)], progress: Progress) -> Table {
+fn flow_table(sites: &[(&'static str, Option<SiteStatus>)], progress: Progress) -> Table {
     let mut table = output::table(&["FROM", "TO", "OPEN", "BYTES", "RECORDS"]);
     for (name, document) in sites {
         let Some(document) = document else { continue };
@@ -195,12 +196,13 @@ fn flow_table(sites: &[(&'static str, Option<Document>)], progress: Progress) ->
             _ => progress.forwarded,
         };
         let totals = document.proxy.totals.iter();
-        for total in totals.filter(|total| total.direction == "outbound") {
+        let outbound = totals.filter(|total| total.pair.direction == Direction::Outbound);
+        for TotalStatus { pair, totals } in outbound {
             table.add_row(vec![
-                Cell::new(total.caller.short()),
-                Cell::new(total.callee.short()),
-                Cell::new(total.open),
-                Cell::new(output::bytes(total.bytes_sent + total.bytes_received)),
+                Cell::new(pair.caller.short()),
+                Cell::new(pair.callee.short()),
+                Cell::new(totals.open),
+                Cell::new(output::bytes(totals.bytes_sent + totals.bytes_received)),
                 Cell::new(records),
             ]);
         }
@@ -231,13 +233,13 @@ mod tests {
     use super::*;
 
     /// What the status of a site says, as far as the view shows it.
-    fn document(name: &str, ids: &[&str], flow: Option<(&str, &str)>) -> Document {
+    fn document(name: &str, ids: &[&str], flow: Option<(&str, &str)>) -> SiteStatus {
         let end = time::OffsetDateTime::now_utc() + time::Duration::seconds(14);
         let format = &time::format_description::well_known::Rfc3339;
         let end = end.format(format).expect("time");
         let svid = |id: &&str| {
             let id = format!("spiffe://{name}.example/{id}");
-            serde_json::json!({"id": id, "not_after": end, "renewals": 12, "last_error": null})
+            serde_json::json!({"id": id, "serial": null, "not_after": end, "renewals": 12, "last_error": null})
         };
         let total = |(from, to): (&str, &str)| {
             serde_json::json!({
@@ -250,9 +252,9 @@ mod tests {
             "site": name, "trust_domain": format!("{name}.example"), "version": "0",
             "ready": true, "conditions": {},
             "proxy": {
-                "listeners": [], "refusals": [], "gateway": null, "relays": [],
+                "listeners": [], "refusals": [], "gateway": null, "hub": null, "relays": [],
                 "totals": flow.map(total).into_iter().collect::<Vec<_>>(),
-                "refused": [{"reason": "not_allowed", "count": 3}],
+                "refused": [{"direction": "inbound", "service": "broker", "reason": "not_allowed", "count": 3}],
             },
             "agent": {"socket": "/s", "svids": ids.iter().map(svid).collect::<Vec<_>>()},
         }))

@@ -3,31 +3,37 @@
 use std::process::ExitCode;
 
 use miette::{IntoDiagnostic, WrapErr, miette};
+use renkei_api::status::FederationStatus;
 use renkei_federation::{Local, members};
-use renkei_server::federation::{LogStatus, MemberStatus};
-use serde_json::{Value, json};
+use renkei_server::federation::{log_status, member_status};
 use time::OffsetDateTime;
 
 use super::{args::Verify, log::replay, show};
 use crate::{
     arguments::{Output, SiteArgs},
     load::load_federation,
-    output, status,
+    output, place,
+    site_client::{SiteClient, explain},
 };
 
 pub(super) async fn status(args: &SiteArgs, form: Output) -> miette::Result<ExitCode> {
-    let state = status::state_of(args)?;
-    let all = status::ask(&state, "/status").await?;
-    let federation = all
-        .get("server")
-        .and_then(|server| server.get("federation"));
-    let Some(federation) = federation.cloned() else {
-        return Err(miette!(
+    let site = SiteClient::new(&place::state_of(args)?);
+    let no_federation = || {
+        miette!(
             help = "add `federation: FILE` to the site file, and apply it",
             "the running site is in no federation"
-        ));
+        )
     };
-    print(federation, form)?;
+    if form == Output::Json {
+        let all = site.status_document().await.map_err(explain)?;
+        let federation = all.pointer("/server/federation");
+        output::print_json(federation.ok_or_else(no_federation)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let all = site.status().await.map_err(explain)?;
+    let server = all.authority();
+    let federation = server.and_then(|server| server.federation.as_ref());
+    output::print(&show::text(federation.ok_or_else(no_federation)?));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -40,29 +46,23 @@ pub(super) async fn verify(args: &Verify, form: Output) -> miette::Result<ExitCo
         .into_diagnostic()
         .wrap_err_with(|| format!("{mirror} does not verify"))?;
     let now = OffsetDateTime::now_utc();
-    let log = LogStatus::of(&view, now);
+    let log = log_status(&view, now);
     let good = log.witnessed_at.is_some() && !log.stale;
     let members = members(view.state(), &Local::default(), now);
-    let members: Vec<MemberStatus> = members.values().map(MemberStatus::from).collect();
-    let mut found = json!({"name": file.name, "origin": file.origin, "members": members});
-    if let (Value::Object(found), Value::Object(log)) = (&mut found, json!(log)) {
-        found.extend(log);
+    let found = FederationStatus {
+        name: file.name.clone(),
+        origin: file.origin.clone(),
+        log,
+        members: members.values().map(member_status).collect(),
+        ..FederationStatus::default()
+    };
+    match form {
+        Output::Json => output::print_json(&found)?,
+        Output::Text => output::print(&show::text(&found)),
     }
-    print(found, form)?;
     Ok(if good {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
-}
-
-fn print(federation: Value, form: Output) -> miette::Result<()> {
-    if form == Output::Json {
-        return output::print_json(&federation);
-    }
-    let seen: show::Seen = serde_json::from_value(federation)
-        .into_diagnostic()
-        .wrap_err("this version of Renkei cannot read the running site's status")?;
-    output::print(&seen.text());
-    Ok(())
 }

@@ -14,7 +14,6 @@ use std::process::ExitCode;
 
 pub(crate) use args::{Federation, Registry};
 pub(crate) use registry::run as run_registry;
-pub(crate) use show::Seen;
 
 use crate::arguments::Output;
 

@@ -120,7 +120,11 @@ impl Client {
             .await
     }
 
-    async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Value, CallError> {
+    /// Sends a request, and returns the answer.
+    ///
+    /// # Errors
+    /// When no process listens, or it refuses, or the connection fails.
+    pub async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Value, CallError> {
         let answer = tokio::time::timeout(CALL_TIME, self.exchange(method, path, body)).await;
         let (status, body) = answer.map_err(|_| CallError::Timeout {
             path: self.path.clone(),

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rcgen::{Issuer, KeyPair, PublicKeyData};
+use renkei_api::status::CaState;
 use renkei_spiffe::TrustDomain;
 use rustls::crypto::SecureRandom;
 use time::OffsetDateTime;
@@ -13,7 +14,7 @@ use super::{
     certificate::{self, Validity},
     ring::{Ring, Signer},
 };
-use crate::store::{CaRow, CaState, Store};
+use crate::store::{CaRow, Store};
 
 /// A CA with a fresh key.
 pub(super) fn new_ca(

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use renkei_api::status::CaState;
 use renkei_spiffe::{Bundle, SpiffeId, TrustDomain};
 use rustls::crypto::{CryptoProvider, SecureRandom};
 use rustls_pki_types::CertificateDer;
@@ -22,7 +23,7 @@ use self::{
     custody::{delete_key, hexadecimal, keep, new_ca, read_ring, serial},
     ring::{Ring, Step},
 };
-use crate::store::{CaRow, CaState, IssuedRow, Store, StoreError};
+use crate::store::{CaRow, IssuedRow, Store, StoreError};
 pub(crate) use ring::Reading;
 
 pub use error::{AuthorityError, SignError};

@@ -15,9 +15,10 @@
 use std::{sync::Arc, time::Duration};
 
 use rcgen::{Issuer, KeyPair};
+use renkei_api::status::CaState;
 use time::OffsetDateTime;
 
-use crate::store::{CaRow, CaState};
+use crate::store::CaRow;
 
 /// The next CA is published for at least so many refresh intervals before it signs, unless the
 /// active one would end first.

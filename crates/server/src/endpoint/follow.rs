@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use renkei_api::status::EndpointStatus;
 use renkei_runtime::supervise::Supervisor;
 use renkei_site::{BundleEndpoint, Site};
 use rustls::crypto::CryptoProvider;
@@ -14,7 +15,6 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{EndpointError, WebEndpoint};
-use crate::status::EndpointStatus;
 
 /// Between attempts to open an endpoint that could not be opened.
 const RETRY: Duration = Duration::from_secs(5);

@@ -3,15 +3,19 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
+use renkei_api::status::{FederationStatus, MirrorStatus};
 use renkei_federation::{Fork, Local, Member, TrustDomain, UpdateError, View, members};
 use renkei_runtime::files;
 use renkei_site::{FederationFile, Mirror, Site};
 use time::OffsetDateTime;
 
 use super::{
-    FederationStatus, Inputs, LogStatus, MemberStatus, Members, MirrorError, MirrorStatus,
-    SiteKeys, Source, anchors, gossip::Gossip, log_cache::LogCache, monitor::Monitor,
+    Inputs, Members, MirrorError, SiteKeys, Source, anchors,
+    gossip::Gossip,
+    log_cache::LogCache,
+    monitor::Monitor,
     site_folder::place,
+    status::{log_status, member_status},
 };
 
 /// A federation that is followed.
@@ -242,13 +246,13 @@ impl Following {
         FederationStatus {
             name: self.file.name.clone(),
             origin: self.file.origin.clone(),
-            identity: own.map(|own| own.genesis()),
-            log: LogStatus::of(&self.view, now),
+            identity: own.map(|own| own.genesis().to_string()),
+            log: log_status(&self.view, now),
             mirrors: mirrors
                 .filter_map(|mirror| self.mirrors.get(mirror).cloned())
                 .collect(),
-            members: members.values().map(MemberStatus::from).collect(),
-            publishing: self.monitor.publishing(),
+            members: members.values().map(member_status).collect(),
+            publishing: Some(self.monitor.publishing()),
             witnessing: self.monitor.witnessing(),
             alarms: alarms.collect(),
         }

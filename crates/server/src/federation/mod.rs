@@ -28,6 +28,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use renkei_api::status::FederationStatus;
 use renkei_federation::{Digest, Federation, KeySet, Local, PublicKey, TrustDomain, Witnesses};
 use renkei_site::{Federated, FederationFile, HostPort, Site};
 use renkei_spiffe::Bundle;
@@ -40,9 +41,7 @@ pub use revocation::{RemovalError, import_removal};
 pub use site_folder::OwnError;
 pub use site_keys::SiteKeys;
 pub use source::{MirrorError, Source};
-pub use status::{
-    FederationStatus, LogStatus, MemberStatus, MirrorStatus, Publishing, RefusedStatus,
-};
+pub use status::{log_status, member_status};
 pub use witness::witness_key;
 
 use self::follow::Following;

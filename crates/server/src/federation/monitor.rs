@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use renkei_api::status::Publishing;
 use renkei_federation::{Envelope, View};
 use renkei_site::Site;
 use time::{Duration, OffsetDateTime};
 
 use super::{
-    Inputs, MirrorError, OwnError, Publishing, SiteKeys, Source, publisher, site_folder::place,
+    Inputs, MirrorError, OwnError, SiteKeys, Source, publisher, site_folder::place,
     witness::Witness,
 };
 

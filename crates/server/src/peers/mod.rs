@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use renkei_api::status::PeerStatus;
 use renkei_runtime::supervise::Supervisor;
 use renkei_site::{BundleSource, BundleWay, Peer, Site};
 use renkei_spiffe::TrustDomain;
@@ -23,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 pub use accept::BundleRefusal;
 pub use source::PeerFetchError;
 pub(crate) use source::web_client;
-pub use state::PeerStatus;
 
 use self::{peer::PeerLoop, source::Fetcher, state::PeerStates};
 use crate::{

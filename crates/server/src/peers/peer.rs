@@ -3,6 +3,7 @@
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
+use renkei_api::status::PeerStatus;
 use renkei_site::{BundleSource, BundleWay, Peer};
 use renkei_spiffe::{Bundle, BundleSet, TrustDomain};
 
@@ -234,7 +235,7 @@ impl PeerLoop {
         });
     }
 
-    fn show(&self, change: impl FnOnce(&mut super::PeerStatus)) {
+    fn show(&self, change: impl FnOnce(&mut PeerStatus)) {
         self.context.states.update(self.trust_domain(), change);
     }
 }

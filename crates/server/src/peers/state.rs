@@ -5,52 +5,26 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use renkei_api::status::PeerStatus;
 use renkei_site::BundleSource;
 use renkei_spiffe::TrustDomain;
-use serde::Serialize;
-use time::OffsetDateTime;
 
-/// A peer's bundle and how fetching it goes.
-#[derive(Debug, Clone, Serialize)]
-pub struct PeerStatus {
-    /// Whose bundle.
-    pub trust_domain: TrustDomain,
-    /// `file`, `https_web`, `https_spiffe` or `federation`.
-    pub profile: &'static str,
-    /// The file or URL.
-    pub source: String,
-    /// `spiffe_sequence` of the bundle in use.
-    pub sequence: Option<u64>,
-    /// How many X.509 authorities the bundle in use has; none when there is no bundle yet.
-    pub authorities: usize,
-    /// The last fetch that brought a good bundle, also before a restart.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub last_success: Option<OffsetDateTime>,
-    /// Why the latest fetch failed, if it did.
-    pub last_error: Option<String>,
-    /// When the next fetch is due.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub next_fetch: Option<OffsetDateTime>,
-}
-
-impl PeerStatus {
-    fn new(trust_domain: &TrustDomain, source: &BundleSource) -> Self {
-        let (profile, source) = match source {
-            BundleSource::File(path) => ("file", path.display().to_string()),
-            BundleSource::HttpsWeb { url, .. } => ("https_web", url.to_string()),
-            BundleSource::HttpsSpiffe { url, .. } => ("https_spiffe", url.to_string()),
-            BundleSource::Federation => ("federation", "the federation's log".to_owned()),
-        };
-        Self {
-            trust_domain: trust_domain.clone(),
-            profile,
-            source,
-            sequence: None,
-            authorities: 0,
-            last_success: None,
-            last_error: None,
-            next_fetch: None,
-        }
+fn unfetched(trust_domain: &TrustDomain, source: &BundleSource) -> PeerStatus {
+    let (profile, source) = match source {
+        BundleSource::File(path) => ("file", path.display().to_string()),
+        BundleSource::HttpsWeb { url, .. } => ("https_web", url.to_string()),
+        BundleSource::HttpsSpiffe { url, .. } => ("https_spiffe", url.to_string()),
+        BundleSource::Federation => ("federation", "the federation's log".to_owned()),
+    };
+    PeerStatus {
+        trust_domain: trust_domain.clone(),
+        profile: profile.into(),
+        source,
+        sequence: None,
+        authorities: 0,
+        last_success: None,
+        last_error: None,
+        next_fetch: None,
     }
 }
 
@@ -65,7 +39,7 @@ impl PeerStates {
 
     pub(super) fn start(&self, trust_domain: &TrustDomain, source: &BundleSource) {
         self.lock()
-            .insert(trust_domain.clone(), PeerStatus::new(trust_domain, source));
+            .insert(trust_domain.clone(), unfetched(trust_domain, source));
     }
 
     pub(super) fn update(&self, trust_domain: &TrustDomain, change: impl FnOnce(&mut PeerStatus)) {

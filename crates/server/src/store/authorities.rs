@@ -3,41 +3,12 @@
 
 use std::time::Duration;
 
+use renkei_api::status::CaState;
 use rustls_pki_types::CertificateDer;
-use serde::Serialize;
 use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
 use super::{Store, StoreError};
-
-/// Where a CA stands in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CaState {
-    /// Published, so that every peer knows it before it signs.
-    Prepared,
-    /// The one that signs.
-    Active,
-    /// Signs no more; trusted until it ends.
-    Old,
-}
-
-impl CaState {
-    /// The word used in the database and in output.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Prepared => "prepared",
-            Self::Active => "active",
-            Self::Old => "old",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Prepared, Self::Active, Self::Old]
-            .into_iter()
-            .find(|s| s.as_str() == text)
-    }
-}
 
 /// A CA certificate as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

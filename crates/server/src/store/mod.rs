@@ -26,7 +26,6 @@ use sqlx::{
 };
 use time::OffsetDateTime;
 
-pub use authorities::CaState;
 pub use error::{KeyFileError, StoreError};
 pub(crate) use {authorities::CaRow, issued::IssuedRow, keys::KeyFolder, peers::PeerRow};
 

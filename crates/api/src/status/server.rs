@@ -1,0 +1,175 @@
+//! The authority of a trust domain.
+
+use std::{borrow::Cow, net::SocketAddr};
+
+use renkei_spiffe::{SpiffeId, TrustDomain};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::FederationStatus;
+
+/// What the authority says, or why it cannot say it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ServerReport {
+    /// Its state.
+    Status(Box<ServerStatus>),
+    /// The state could not be read.
+    Failed {
+        /// Why not.
+        error: String,
+    },
+}
+
+/// The state of the authority at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// The own trust domain.
+    pub trust_domain: TrustDomain,
+    /// `spiffe_sequence` of the own bundle.
+    pub bundle_sequence: u64,
+    /// How often peers are told to ask for it, in seconds.
+    pub bundle_refresh_seconds: u64,
+    /// The CAs, the oldest first.
+    pub authorities: Vec<AuthorityStatus>,
+    /// Who may be issued an identity.
+    pub entries: Vec<EntryStatus>,
+    /// Issued SVIDs that have not ended.
+    pub valid_svids: u64,
+    /// The bundles of the peers.
+    pub peers: Vec<PeerStatus>,
+    /// The federation, where the site file names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub federation: Option<FederationStatus>,
+    /// The https_web endpoint, where the site file asks for one.
+    pub bundle_endpoint: Option<EndpointStatus>,
+}
+
+/// A CA certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityStatus {
+    /// Its serial number in hexadecimal digits.
+    pub id: String,
+    /// Where it is in its life.
+    pub state: CaState,
+    /// Start of validity.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_before: OffsetDateTime,
+    /// End of validity.
+    #[serde(with = "time::serde::rfc3339")]
+    pub not_after: OffsetDateTime,
+}
+
+/// Where a CA is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CaState {
+    /// Published, so that every peer knows it before it signs.
+    Prepared,
+    /// The one that signs.
+    Active,
+    /// Signs no more; trusted until it ends.
+    Old,
+}
+
+impl CaState {
+    /// The word used in the database and in output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Active => "active",
+            Self::Old => "old",
+        }
+    }
+
+    /// From that word.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Prepared, Self::Active, Self::Old]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+    }
+}
+
+/// A registration entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryStatus {
+    /// The identity.
+    pub id: SpiffeId,
+    /// What it is for.
+    pub kind: EntryKind,
+    /// What a process must be to get it.
+    pub selectors: Vec<String>,
+    /// Since when there has been such an entry.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub since: Option<OffsetDateTime>,
+}
+
+/// What an entry is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryKind {
+    /// A local program, found by its selectors.
+    Workload,
+    /// A service that the gateway speaks for.
+    Service,
+    /// This site's own bundle endpoint.
+    Server,
+}
+
+impl EntryKind {
+    /// The word used in the database and in output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Workload => "workload",
+            Self::Service => "service",
+            Self::Server => "server",
+        }
+    }
+
+    /// From that word.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Workload, Self::Service, Self::Server]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+    }
+}
+
+/// A peer's bundle and how fetching it goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Whose bundle.
+    pub trust_domain: TrustDomain,
+    /// `file`, `https_web`, `https_spiffe` or `federation`.
+    pub profile: Cow<'static, str>,
+    /// The file or URL.
+    #[serde(default)]
+    pub source: String,
+    /// `spiffe_sequence` of the bundle in use.
+    pub sequence: Option<u64>,
+    /// How many X.509 authorities the bundle in use has; none when there is no bundle yet.
+    pub authorities: usize,
+    /// The last fetch that brought a good bundle, also before a restart.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub last_success: Option<OffsetDateTime>,
+    /// Why the latest fetch failed, if it did.
+    pub last_error: Option<String>,
+    /// When the next fetch is due.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub next_fetch: Option<OffsetDateTime>,
+}
+
+impl PeerStatus {
+    /// Whether the peer's bundle has come and has no authority.
+    pub fn trusts_nothing(&self) -> bool {
+        self.authorities == 0 && (self.last_success.is_some() || self.sequence.is_some())
+    }
+}
+
+/// The https_web bundle endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointStatus {
+    /// Where it listens, when it does.
+    pub listen: Option<SocketAddr>,
+    /// Why it does not serve as the site file says.
+    pub error: Option<String>,
+}
