@@ -39,9 +39,9 @@ async fn bytes_go_both_ways_and_are_counted_while_the_connection_is_open() {
     .await;
     let flows = osaka.proxy.status().await.flows;
     assert_eq!((flows[0].bytes_sent, flows[0].bytes_received), (5, 5));
-    assert_eq!(flows[0].callee, lab::id("hokkaido.example/broker"));
+    assert_eq!(flows[0].pair.callee, lab::id("hokkaido.example/broker"));
     let flows = hokkaido.proxy.status().await.flows;
-    assert_eq!(flows[0].caller, lab::id("osaka.example/collector"));
+    assert_eq!(flows[0].pair.caller, lab::id("osaka.example/collector"));
     let mut registry = prometheus_client::registry::Registry::default();
     osaka.proxy.register(&mut registry);
     let mut metrics = String::new();

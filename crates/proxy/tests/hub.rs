@@ -104,7 +104,7 @@ async fn a_site_that_listens_nowhere_is_reached_through_its_hub() {
     );
     // The site has the caller's identity, and no address of its own for its place.
     let flow = osaka.proxy.status().await.flows.remove(0);
-    assert_eq!(flow.caller, id("kyushu.example/collector"));
+    assert_eq!(flow.pair.caller, id("kyushu.example/collector"));
     assert_eq!(flow.remote, three.link.address);
     let mut registry = prometheus_client::registry::Registry::default();
     hokkaido.proxy.register(&mut registry);

@@ -113,8 +113,12 @@ impl Node {
         self.proxy
             .refusals()
             .last()
-            .iter()
-            .map(|refusal| refusal.reason)
+            .into_iter()
+            .filter_map(|refusal| match refusal.reason {
+                std::borrow::Cow::Borrowed(reason) => Some(reason),
+                // A proxy makes none.
+                std::borrow::Cow::Owned(_) => None,
+            })
             .collect()
     }
 
