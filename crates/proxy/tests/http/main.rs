@@ -73,7 +73,7 @@ async fn impatient(lab: &Lab) -> Node {
     Node::start_with(&text(lab, RULES), lab.hokkaido_identities(), limits, None).await
 }
 
-/// A backend that sends bodies of `/v1/echo` back, and otherwise tells what it was asked.
+/// A backend that sends bodies of `/v1/echo` back, with `?whole` once it has all of one, and otherwise tells what it was asked.
 async fn records() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -84,7 +84,7 @@ async fn records() -> (SocketAddr, Arc<AtomicUsize>) {
             let counter = counter.clone();
             let answer = service_fn(move |request| {
                 counter.fetch_add(1, Ordering::SeqCst);
-                async { Ok::<_, Infallible>(respond(request)) }
+                async { Ok::<_, Infallible>(respond(request).await) }
             });
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
         }
@@ -92,7 +92,12 @@ async fn records() -> (SocketAddr, Arc<AtomicUsize>) {
     (address, asked)
 }
 
-fn respond(request: Request<Incoming>) -> Response<BoxBody<Bytes, hyper::Error>> {
+async fn respond(request: Request<Incoming>) -> Response<BoxBody<Bytes, hyper::Error>> {
+    if request.uri().query() == Some("whole") {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let body = Full::new(body).map_err(|never| match never {});
+        return Response::new(body.boxed());
+    }
     if request.uri().path() == "/v1/echo" {
         let trailer = request.headers().get("trailer").cloned();
         let mut response = Response::new(request.into_body().boxed());
@@ -376,7 +381,7 @@ async fn heads_alone_and_bodies_on_demand() {
     );
     let demand = "expect: 100-continue\r\ncontent-length: 4\r\n";
     stream
-        .write_all(plain("PUT", "/v1/echo", demand).as_bytes())
+        .write_all(plain("PUT", "/v1/echo?whole", demand).as_bytes())
         .await
         .unwrap();
     assert_eq!(head(&mut stream).await, "HTTP/1.1 100 Continue\r\n\r\n");
