@@ -23,7 +23,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{relay::Link, tcp_info::TcpInfo};
+use crate::{
+    relay::{Hangup, Link},
+    tcp_info::TcpInfo,
+};
 
 /// What the kernel does with a connection that is closed, by this process or by its death.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +51,17 @@ pub(crate) struct PlainStream {
     /// A failed write has taken the word that there will be no FIN: to the reader, the kernel
     /// would call that an end.
     broken: bool,
+    hangup: Hangup,
 }
 
 impl PlainStream {
     /// One that was accepted or dialled with [`OnClose::Reset`].
     pub(crate) fn new(stream: TcpStream) -> Self {
-        let broken = false;
-        Self { stream, broken }
+        Self {
+            stream,
+            broken: false,
+            hangup: Hangup::default(),
+        }
     }
 
     /// One that was to end with a FIN so far.
@@ -81,6 +88,10 @@ impl Link for PlainStream {
 
     fn undelivered(&self) -> u64 {
         TcpInfo::undelivered(&self.stream)
+    }
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.hangup.poll(cx, &self.stream)
     }
 }
 

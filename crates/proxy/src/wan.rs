@@ -15,13 +15,18 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use crate::{plain::OnClose, relay::Link, tcp_info::TcpInfo, trunk::TrunkStream};
+use crate::{
+    plain::OnClose,
+    relay::{Hangup, Link},
+    tcp_info::TcpInfo,
+    trunk::TrunkStream,
+};
 
 /// A verified stream to one peer.
 #[derive(Debug)]
 pub(crate) enum WanStream {
     /// A TLS session of its own: what peers get that know no trunks.
-    Session(Box<TlsStream<TcpStream>>),
+    Session(Box<TlsStream<TcpStream>>, Hangup),
     /// A stream of a trunk.
     Trunk(TrunkStream),
 }
@@ -32,7 +37,7 @@ impl WanStream {
     pub(crate) fn session(stream: TlsStream<TcpStream>) -> Self {
         // On an error the socket is gone already.
         let _ = OnClose::Reset.set(&SockRef::from(stream.get_ref().0));
-        Self::Session(Box::new(stream))
+        Self::Session(Box::new(stream), Hangup::default())
     }
 }
 
@@ -50,29 +55,36 @@ impl Link for TlsStream<TcpStream> {
 impl Link for WanStream {
     fn release(&self) {
         match self {
-            Self::Session(stream) => stream.release(),
+            Self::Session(stream, _) => stream.release(),
             Self::Trunk(stream) => stream.release(),
         }
     }
 
     fn cut(&self) {
         match self {
-            Self::Session(stream) => stream.cut(),
+            Self::Session(stream, _) => stream.cut(),
             Self::Trunk(stream) => stream.cut(),
         }
     }
 
     fn undelivered(&self) -> u64 {
         match self {
-            Self::Session(stream) => stream.undelivered(),
+            Self::Session(stream, _) => stream.undelivered(),
             // Dropping it sees to that.
             Self::Trunk(_) => 0,
         }
     }
 
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        match self {
+            Self::Session(stream, hangup) => hangup.poll(cx, stream.get_ref().0),
+            Self::Trunk(stream) => stream.poll_broken(cx),
+        }
+    }
+
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Session(stream) => stream.poll_discard(cx),
+            Self::Session(stream, _) => stream.poll_discard(cx),
             Self::Trunk(stream) => {
                 stream.stop();
                 Poll::Ready(Ok(()))
@@ -87,7 +99,7 @@ impl Link for WanStream {
         chunks: &mut VecDeque<Bytes>,
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Session(stream) => stream.poll_read_chunks(cx, size, chunks),
+            Self::Session(stream, _) => stream.poll_read_chunks(cx, size, chunks),
             Self::Trunk(stream) => stream.poll_read_chunks(cx, size, chunks),
         }
     }
@@ -98,7 +110,7 @@ impl Link for WanStream {
         chunks: &mut VecDeque<Bytes>,
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Session(stream) => stream.poll_write_chunks(cx, chunks),
+            Self::Session(stream, _) => stream.poll_write_chunks(cx, chunks),
             Self::Trunk(stream) => stream.poll_write_chunks(cx, chunks),
         }
     }
@@ -111,7 +123,7 @@ impl AsyncRead for WanStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Session(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Session(stream, _) => Pin::new(stream).poll_read(cx, buf),
             Self::Trunk(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -124,21 +136,21 @@ impl AsyncWrite for WanStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Session(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Session(stream, _) => Pin::new(stream).poll_write(cx, buf),
             Self::Trunk(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Session(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Session(stream, _) => Pin::new(stream).poll_flush(cx),
             Self::Trunk(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Session(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Session(stream, _) => Pin::new(stream).poll_shutdown(cx),
             Self::Trunk(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

@@ -130,6 +130,73 @@ async fn a_reset_of_either_side_reaches_the_other_as_a_reset() {
     .await;
 }
 
+/// One end closes its direction, the other has read that, and then the first is reset.
+async fn end_then_reset(mut first: TcpStream, mut second: TcpStream) {
+    first.write_all(b"the last").await.unwrap();
+    first.shutdown().await.unwrap();
+    let mut all = Vec::new();
+    within(second.read_to_end(&mut all)).await.unwrap();
+    assert_eq!(all, b"the last");
+    reset(first);
+    // Nothing is written, and reads have said all that they can.
+    eventually("the reset", || second.take_error().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_behind_an_end_of_file_reaches_the_other_side_while_it_is_idle() {
+    let (address, mut connections) = backend().await;
+    let lab = Lab::new(&[address]);
+    let (hokkaido, osaka) = (lab.hokkaido().await, lab.osaka().await);
+    for caller_first in [true, false] {
+        let app = lab.connect().await;
+        let service = within(connections.recv()).await.unwrap();
+        match caller_first {
+            true => end_then_reset(app, service).await,
+            false => end_then_reset(service, app).await,
+        }
+        eventually("both closed", || {
+            (osaka.open() + hokkaido.open() == 0).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_holds_for_peers_that_know_no_trunks() {
+    let lab = Lab::new(&[]);
+    let mut sessions = lab::lane::gateway(&lab, &[]).await;
+    let osaka = lab.osaka().await;
+    let mut app = lab.connect().await;
+    app.write_all(b"hello").await.unwrap();
+    let mut session = within(sessions.recv()).await.unwrap();
+    session.read_exact(&mut [0; 5]).await.unwrap();
+    session.shutdown().await.unwrap();
+    assert_eq!(within(app.read(&mut [0])).await.unwrap(), 0);
+    reset(session.into_inner().0);
+    eventually("the reset", || app.take_error().unwrap()).await;
+    eventually("closed", || (osaka.open() == 0).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_half_open_connection_lives_on_while_it_is_idle() {
+    let (address, mut connections) = backend().await;
+    let lab = Lab::new(&[address]);
+    let (hokkaido, osaka) = (lab.hokkaido().await, lab.osaka().await);
+    let mut app = lab.connect().await;
+    let mut service = within(connections.recv()).await.unwrap();
+    app.write_all(b"question").await.unwrap();
+    app.shutdown().await.unwrap();
+    within(service.read_to_end(&mut Vec::new())).await.unwrap();
+    // Long enough for the sockets to be watched.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!((osaka.open(), hokkaido.open()), (1, 1));
+    service.write_all(b"answer").await.unwrap();
+    drop(service);
+    let mut all = Vec::new();
+    within(app.read_to_end(&mut all)).await.unwrap();
+    assert_eq!(all, b"answer");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_does_not_read_stops_the_sender() {
     let (address, mut connections) = backend().await;

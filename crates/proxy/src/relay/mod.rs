@@ -5,12 +5,14 @@
 //!   nothing else: half-open connections are legal, for hours.
 //! - Anything else (a reset, a TLS session cut short, a cancellation) resets both sides. It is
 //!   never passed on as a clean end, so that nobody takes half a file for a whole one.
+//! - A reset is passed on behind a clean end too, also while the other direction is idle.
 //! - A side that takes no more bytes may have said something: a backend that answers 413 and
 //!   closes. That is read to its end, and its reader gets all of it before it is reset.
 //! - A direction reads only what it can write: the back-pressure of the receiver reaches the
 //!   sender. Memory is held only while bytes are under way.
 
 mod deliver;
+mod hangup;
 mod pump;
 
 use std::{
@@ -32,6 +34,7 @@ use pump::{LARGE, Pump, Stop};
 use crate::memory::Pool;
 
 pub(crate) use deliver::Patience;
+pub(crate) use hangup::Hangup;
 
 /// Pieces of one vectored write.
 const SLICES: usize = 16;
@@ -55,6 +58,12 @@ pub trait Link: AsyncRead + AsyncWrite + Unpin {
     /// closing the connection waits for that.
     fn undelivered(&self) -> u64 {
         0
+    }
+
+    /// Ready when the connection has broken. Once its receiving direction has ended, reads do not
+    /// tell. The default waits for the next write to fail.
+    fn poll_broken(&mut self, _cx: &mut Context<'_>) -> Poll<io::Error> {
+        Poll::Pending
     }
 
     /// Takes and drops what comes, up to the end, or tells the sender to stop.
@@ -265,6 +274,19 @@ fn poll_both<A: Link, W: Link>(
 ) -> Poll<Result<(), Stop>> {
     let out = outward.poll(cx, app, wan, session, &traffic.to_wan)?;
     let back = inward.poll(cx, wan, app, session, &traffic.to_app)?;
+    // A side that sends no more can still break while the other rests.
+    if back.is_pending()
+        && outward.has_read_all()
+        && let Poll::Ready(error) = app.poll_broken(cx)
+    {
+        return Poll::Ready(Err(Stop::Broken(Side::App, error)));
+    }
+    if out.is_pending()
+        && inward.has_read_all()
+        && let Poll::Ready(error) = wan.poll_broken(cx)
+    {
+        return Poll::Ready(Err(Stop::Broken(Side::Wan, error)));
+    }
     if out.is_pending() || back.is_pending() {
         return Poll::Pending;
     }

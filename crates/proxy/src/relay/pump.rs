@@ -132,6 +132,11 @@ impl Pump {
         Ok(())
     }
 
+    /// The reader has ended, and the writer has all of it or takes no more.
+    pub(super) fn has_read_all(&self) -> bool {
+        self.drained && !matches!(self.state, State::Carrying | State::Ending)
+    }
+
     /// Why the writer took no more, if it did not.
     pub(super) fn take_refusal(&mut self) -> Option<Stop> {
         match std::mem::replace(&mut self.state, State::Ended) {

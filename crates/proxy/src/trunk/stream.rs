@@ -156,6 +156,20 @@ impl TrunkStream {
         Poll::Ready(Ok(count))
     }
 
+    /// Ready when the stream has broken, or its other end, which has sent its last byte, takes no
+    /// more. Only once the end has been read.
+    pub(crate) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let id = self.id;
+        self.driver.with(|core, _| match core.streams.get_mut(&id) {
+            Some(waiting) if waiting.fate.is_none() && !waiting.stopped => {
+                waiting.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(waiting) => Poll::Ready(unwritable(waiting)),
+            None => Poll::Ready(io::ErrorKind::ConnectionReset.into()),
+        })
+    }
+
     /// Hands the first of `chunks` to the trunk, without a copy; says how much that was.
     pub(crate) fn poll_write_chunks(
         &mut self,

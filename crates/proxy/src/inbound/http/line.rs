@@ -140,6 +140,10 @@ impl Link for Line {
     fn undelivered(&self) -> u64 {
         self.stream.undelivered()
     }
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.stream.poll_broken(cx)
+    }
 }
 
 impl Drop for Line {
