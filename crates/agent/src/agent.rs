@@ -5,8 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use renkei_api::status::{AgentStatus, WorkloadStatus};
-use renkei_site::Site;
+use renkei_api::{
+    node::AgentPart,
+    status::{AgentStatus, WorkloadStatus},
+};
 use renkei_spiffe::Identities;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Agent {
     socket: PathBuf,
-    site: watch::Receiver<Arc<Site>>,
+    part: watch::Receiver<Arc<AgentPart>>,
     kept: Kept,
     metrics: AgentMetrics,
     server: JoinHandle<()>,
@@ -36,13 +38,13 @@ impl Agent {
         inputs: KeeperInputs,
         stop: CancellationToken,
     ) -> Result<Self, SocketError> {
-        let (site, metrics) = (inputs.site.clone(), inputs.metrics.clone());
+        let (part, metrics) = (inputs.part.clone(), inputs.metrics.clone());
         let tasks = inputs.tasks.clone();
         // Cancelled when this function fails, taken over by the server otherwise.
         let until_served = stop.child_token().drop_guard();
         let kept = keep(inputs, until_served.token().clone());
         let sources = Sources {
-            site: site.clone(),
+            part: part.clone(),
             identities: kept.identities.clone(),
         };
         let server = serve(
@@ -55,7 +57,7 @@ impl Agent {
         until_served.disarm();
         Ok(Self {
             socket,
-            site,
+            part,
             kept,
             metrics,
             server,
@@ -74,11 +76,11 @@ impl Agent {
 
     /// What is going on now.
     pub fn status(&self) -> AgentStatus {
-        let site = self.site.borrow().clone();
-        let workloads = site.workloads.values().map(|workload| WorkloadStatus {
-            name: workload.name.clone(),
-            id: workload.id.clone(),
-            selectors: workload.selectors.iter().map(ToString::to_string).collect(),
+        let part = self.part.borrow().clone();
+        let workloads = part.workloads().map(|entry| WorkloadStatus {
+            name: entry.hint.clone(),
+            id: entry.spiffe_id.clone(),
+            selectors: entry.selectors.iter().map(ToString::to_string).collect(),
         });
         AgentStatus {
             socket: self.socket.clone(),
@@ -107,13 +109,13 @@ mod tests {
     use super::*;
     use crate::{
         client,
-        testing::{Running, id, me, provider, site_of},
+        testing::{Running, id, me, part_of, provider},
     };
 
     #[tokio::test]
     async fn status_tells_svids_workloads_and_subscribers() {
         // Only for its watches and its signer.
-        let around = Running::keeper(site_of(&[("one", &me())]), Duration::from_secs(3600));
+        let around = Running::keeper(part_of(&[("one", &me())]), Duration::from_secs(3600));
         let stop = CancellationToken::new();
         let (socket, limits) = (around.socket(), Limits::default());
         let agent = Agent::start(socket, limits, around.inputs(), stop.clone()).unwrap();
@@ -156,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_agent_at_the_same_socket_does_not_start() {
-        let running = Running::serving(site_of(&[]), Limits::default());
+        let running = Running::serving(part_of(&[]), Limits::default());
         let stop = CancellationToken::new();
         let started = Agent::start(running.socket(), Limits::default(), running.inputs(), stop);
         let error = started.unwrap_err();

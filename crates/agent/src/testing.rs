@@ -13,8 +13,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
+use renkei_api::{
+    issue::{CertificateIssuer, IssueError, IssueFuture, SvidRequest},
+    node::{AgentPart, Entry, EntryId},
+};
 use renkei_runtime::supervise::Supervisor;
-use renkei_site::Site;
+use renkei_site::Selector;
 use renkei_spiffe::{Bundle, BundleSet, SpiffeId, TrustDomain};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
@@ -24,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     AgentMetrics,
-    keeper::{IssueError, IssueFuture, Issuer, KeeperInputs, Kept, keep},
+    keeper::{KeeperInputs, Kept, keep},
     workload_api::{Limits, Sources, serve},
 };
 
@@ -32,20 +36,28 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-pub(crate) fn site(text: &str) -> Arc<Site> {
-    Arc::new(renkei_site::parse("site.yaml", text).unwrap_or_else(|faults| panic!("{faults:?}")))
-}
-
-/// A site whose workloads are those given, each with its one selector.
-pub(crate) fn site_of(workloads: &[(&str, &str)]) -> Arc<Site> {
-    let mut text = "site: osaka\ntrust_domain: osaka.example\nworkloads:".to_owned();
-    if workloads.is_empty() {
-        text += " {}";
-    }
-    for (name, selector) in workloads {
-        text += &format!("\n  {name}: {{selectors: [\"{selector}\"]}}");
-    }
-    site(&text)
+/// The site's server, and the entries given: each with its one selector, or for the proxy alone
+/// where that is empty.
+pub(crate) fn part_of(entries: &[(&str, &str)]) -> Arc<AgentPart> {
+    let entry = |(name, selector): &(&str, &str)| Entry {
+        id: EntryId::parse(name.replace('/', ".")).unwrap(),
+        revision: 0,
+        spiffe_id: id(name),
+        hint: (*name).to_owned(),
+        selectors: Some(selector)
+            .filter(|text| !text.is_empty())
+            .map(|text| Selector::parse(text).unwrap())
+            .into_iter()
+            .collect(),
+    };
+    let mut entries: Vec<Entry> = entries.iter().map(entry).collect();
+    entries.push(entry(&("renkei/server", "")));
+    entries.sort_by(|one, other| one.id.cmp(&other.id));
+    Arc::new(AgentPart {
+        version: 1,
+        trust_domain: TrustDomain::parse("osaka.example").unwrap(),
+        entries,
+    })
 }
 
 /// The selector of this very process's user.
@@ -95,10 +107,11 @@ impl Signer {
         *self.lifetime.lock().unwrap() = lifetime;
     }
 
-    fn sign(&self, id: &SpiffeId, csr: Vec<u8>) -> Vec<CertificateDer<'static>> {
-        let csr = CertificateSigningRequestDer::from(csr);
+    fn sign(&self, request: SvidRequest) -> Vec<CertificateDer<'static>> {
+        let csr = CertificateSigningRequestDer::from(request.csr);
         let mut csr = CertificateSigningRequestParams::from_der(&csr).unwrap();
-        let uri = SanType::URI(id.to_string().try_into().unwrap());
+        let named = id(&request.entry.as_str().replace("renkei.", "renkei/"));
+        let uri = SanType::URI(named.to_string().try_into().unwrap());
         assert_eq!(
             csr.params.subject_alt_names,
             [uri],
@@ -122,16 +135,12 @@ impl Signer {
     }
 }
 
-impl Issuer for Signer {
-    fn issue(
-        &self,
-        id: &SpiffeId,
-        csr_der: Vec<u8>,
-    ) -> IssueFuture<'_, Result<Vec<CertificateDer<'static>>, IssueError>> {
+impl CertificateIssuer for Signer {
+    fn issue(&self, request: SvidRequest) -> IssueFuture<'_> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let result = match self.fails.load(Ordering::SeqCst) {
             true => Err(IssueError::Unavailable("it is down".into())),
-            false => Ok(self.sign(id, csr_der)),
+            false => Ok(self.sign(request)),
         };
         Box::pin(async move { result })
     }
@@ -148,7 +157,7 @@ pub(crate) fn bundle(trust_domain: &str, authorities: Vec<CertificateDer<'static
 /// An agent over a signer, with the watches that drive it.
 pub(crate) struct Running {
     pub(crate) signer: Arc<Signer>,
-    pub(crate) site: watch::Sender<Arc<Site>>,
+    pub(crate) part: watch::Sender<Arc<AgentPart>>,
     pub(crate) bundles: watch::Sender<Arc<BundleSet>>,
     pub(crate) kept: Kept,
     pub(crate) metrics: AgentMetrics,
@@ -159,14 +168,14 @@ pub(crate) struct Running {
 
 impl Running {
     /// A keeper alone.
-    pub(crate) fn keeper(site: Arc<Site>, lifetime: Duration) -> Self {
+    pub(crate) fn keeper(part: Arc<AgentPart>, lifetime: Duration) -> Self {
         let signer = Signer::new(lifetime);
         let own = bundle("osaka.example", vec![signer.certificate()]);
-        let (site, site_seen) = watch::channel(site);
+        let (part, part_seen) = watch::channel(part);
         let (bundles, bundles_seen) = watch::channel(Arc::new(BundleSet::from_iter([own])));
         let (metrics, stop) = (AgentMetrics::default(), CancellationToken::new());
         let inputs = KeeperInputs {
-            site: site_seen,
+            part: part_seen,
             bundles: bundles_seen,
             issuer: signer.clone(),
             provider: provider(),
@@ -177,7 +186,7 @@ impl Running {
         let folder = tempfile::tempdir().unwrap();
         Self {
             signer,
-            site,
+            part,
             bundles,
             kept,
             metrics,
@@ -188,15 +197,15 @@ impl Running {
     }
 
     /// With the Workload API.
-    pub(crate) fn serving(site: Arc<Site>, limits: Limits) -> Self {
-        let mut running = Self::keeper(site, Duration::from_secs(3600));
+    pub(crate) fn serving(part: Arc<AgentPart>, limits: Limits) -> Self {
+        let mut running = Self::keeper(part, Duration::from_secs(3600));
         running.serve(limits);
         running
     }
 
     fn serve(&mut self, limits: Limits) {
         let sources = Sources {
-            site: self.site.subscribe(),
+            part: self.part.subscribe(),
             identities: self.kept.identities.clone(),
         };
         let (metrics, tasks) = (self.metrics.clone(), Supervisor::default());
@@ -222,7 +231,7 @@ impl Running {
 
     pub(crate) fn inputs(&self) -> KeeperInputs {
         KeeperInputs {
-            site: self.site.subscribe(),
+            part: self.part.subscribe(),
             bundles: self.bundles.subscribe(),
             issuer: self.signer.clone(),
             provider: provider(),

@@ -14,15 +14,14 @@ use miette::{IntoDiagnostic, WrapErr, miette};
 use renkei_agent::{
     Agent, AgentMetrics,
     client::{self, Source},
-    keeper::{IssueError, IssueFuture, Issuer, KeeperInputs},
+    keeper::KeeperInputs,
     workload_api::Limits,
 };
 use renkei_api::status::{AgentStatus, ServerReport, SvidStatus, WorkloadApiStatus};
 use renkei_runtime::{clock, files, supervise::Supervisor, telemetry::Metrics};
-use renkei_server::{Server, ServerMetrics, ServerSettings, SignError, federation::Members};
+use renkei_server::{Server, ServerMetrics, ServerSettings, federation::Members};
 use renkei_site::Site;
-use renkei_spiffe::{Identities, SpiffeId, X509Svid};
-use rustls_pki_types::CertificateDer;
+use renkei_spiffe::{Identities, X509Svid};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +58,7 @@ impl Plane {
         } = inputs;
         let server = Server::open(ServerSettings {
             state,
-            site: site.clone(),
+            site,
             provider: provider(),
             metrics: metrics.register(ServerMetrics::register),
             clock: Arc::new(clock::now),
@@ -73,9 +72,9 @@ impl Plane {
         let agent_metrics = AgentMetrics::default();
         metrics.register(|registry| agent_metrics.register(registry));
         let keeper = KeeperInputs {
-            site,
+            part: server.agent_part(),
             bundles: server.bundles(),
-            issuer: Arc::new(InProcess(server.clone())),
+            issuer: Arc::new(server.clone()),
             provider: provider(),
             metrics: agent_metrics,
             tasks,
@@ -184,25 +183,6 @@ fn foreign(svid: &X509Svid) -> SvidStatus {
         renewals: 0,
         next_renewal: None,
         last_error: None,
-    }
-}
-
-/// The agent asks the server of the same process.
-struct InProcess(Server);
-
-impl Issuer for InProcess {
-    fn issue(
-        &self,
-        id: &SpiffeId,
-        csr_der: Vec<u8>,
-    ) -> IssueFuture<'_, Result<Vec<CertificateDer<'static>>, IssueError>> {
-        let id = id.clone();
-        Box::pin(async move {
-            self.0
-                .sign(&id, &csr_der)
-                .await
-                .map_err(|error: SignError| IssueError::Refused(error.to_string()))
-        })
     }
 }
 

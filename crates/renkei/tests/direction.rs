@@ -34,12 +34,7 @@ fn allowed(package: &str) -> &'static [&'static str] {
             "renkei-api",
         ],
         "renkei-registry" => &["renkei-runtime", "renkei-federation", "renkei-spiffe"],
-        "renkei-agent" => &[
-            "renkei-runtime",
-            "renkei-site",
-            "renkei-spiffe",
-            "renkei-api",
-        ],
+        "renkei-agent" => &["renkei-runtime", "renkei-spiffe", "renkei-api"],
         "renkei-proxy" => &[
             "renkei-api",
             "renkei-runtime",

@@ -1,41 +1,198 @@
-//! Registration entries: who may be issued an identity. They follow from the site file and from
-//! nothing else.
+//! Registration entries: the only truth of what may be issued.
+//!
+//! The store has them, each with the source that it comes from. A source replaces its own entries
+//! in one transaction and cannot touch those of another. Beside the database there is an image of
+//! all entries in memory, which changes only after the database has. Certificates are issued by
+//! the image, so a database that gives no answer delays new entries and never a renewal.
 
-use std::collections::BTreeSet;
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
 
-use renkei_api::status::EntryKind;
-use renkei_site::Site;
-use renkei_spiffe::SpiffeId;
+use renkei_api::{
+    node::{AgentPart, Entry, EntryId},
+    status::{EntryKind, EntryStatus},
+};
+use renkei_site::Selector;
+use renkei_spiffe::{SpiffeId, TrustDomain};
+use time::OffsetDateTime;
+use tokio::sync::{Mutex, watch};
 
-/// One registration entry.
+use crate::store::{Store, StoreError};
+
+/// Where entries come from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Source(Cow<'static, str>);
+
+impl Source {
+    /// The site file.
+    pub(crate) const FILE: Self = Self(Cow::Borrowed("file"));
+
+    pub(crate) fn new(name: impl Into<Cow<'static, str>>) -> Self {
+        Self(name.into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An entry as its source wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) id: SpiffeId,
+pub(crate) struct Registration {
+    pub(crate) id: EntryId,
+    pub(crate) spiffe_id: SpiffeId,
     pub(crate) kind: EntryKind,
+    pub(crate) hint: String,
     /// As written: `unix:user:kafka`.
     pub(crate) selectors: Vec<String>,
 }
 
-/// Every entry of a site. A name that is both a service and a workload is one entry, with the
-/// workload's selectors.
-pub(crate) fn entries(site: &Site) -> Vec<Entry> {
-    let ids: BTreeSet<SpiffeId> = site.entries().collect();
-    ids.into_iter()
-        .map(|id| {
-            let workload = site.workloads.values().find(|workload| workload.id == id);
-            let kind = match workload {
-                Some(_) => EntryKind::Workload,
-                None if id == site.server_id => EntryKind::Server,
-                None => EntryKind::Service,
-            };
-            let selectors = workload
-                .map(|workload| workload.selectors.iter().map(ToString::to_string).collect())
-                .unwrap_or_default();
-            Entry {
-                id,
-                kind,
-                selectors,
-            }
-        })
-        .collect()
+/// An entry as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registered {
+    pub(crate) entry: Registration,
+    pub(crate) source: Source,
+    /// Rises with each change of the entry.
+    pub(crate) revision: u64,
+    /// When the entry was made.
+    pub(crate) since: OffsetDateTime,
 }
+
+/// All entries at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct EntrySet {
+    /// Rises with each change of any entry.
+    pub(crate) version: u64,
+    pub(crate) entries: BTreeMap<EntryId, Registered>,
+}
+
+/// The entries of a trust domain.
+pub(crate) struct Entries {
+    trust_domain: TrustDomain,
+    store: Arc<Store>,
+    /// What the database has.
+    image: RwLock<Arc<EntrySet>>,
+    agent_part: watch::Sender<Arc<AgentPart>>,
+    /// One change at a time.
+    changing: Mutex<()>,
+}
+
+impl Entries {
+    /// Reads the entries back.
+    pub(crate) async fn open(
+        store: Arc<Store>,
+        trust_domain: TrustDomain,
+    ) -> Result<Self, StoreError> {
+        let image = Arc::new(store.entries().await?);
+        let agent_part = Arc::new(agent_part(&image, &trust_domain));
+        Ok(Self {
+            trust_domain,
+            store,
+            image: RwLock::new(image),
+            agent_part: watch::Sender::new(agent_part),
+            changing: Mutex::default(),
+        })
+    }
+
+    /// Makes the entries of a source equal to `wanted`, in one transaction. What stays as it is
+    /// keeps its revision and is not written.
+    pub(crate) async fn replace(
+        &self,
+        source: &Source,
+        wanted: &[Registration],
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let _turn = self.changing.lock().await;
+        if self.has_exactly(source, wanted) {
+            return Ok(());
+        }
+        let set = self.store.replace_entries(source, wanted, now).await?;
+        let part = agent_part(&set, &self.trust_domain);
+        tracing::info!(%source, entries = wanted.len(), version = set.version, "entries changed");
+        *self.image.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
+        self.agent_part.send_replace(Arc::new(part));
+        Ok(())
+    }
+
+    fn has_exactly(&self, source: &Source, wanted: &[Registration]) -> bool {
+        let image = self.image();
+        let present = image.entries.values().filter(|one| one.source == *source);
+        let is_same = |entry: &Registration| {
+            let known = image.entries.get(&entry.id);
+            known.is_some_and(|known| known.source == *source && known.entry == *entry)
+        };
+        present.count() == wanted.len() && wanted.iter().all(is_same)
+    }
+
+    /// The identity that an entry allows to be issued.
+    pub(crate) fn identity(&self, id: &EntryId) -> Option<SpiffeId> {
+        let image = self.image();
+        let spiffe_id = &image.entries.get(id)?.entry.spiffe_id;
+        // A trust domain's authority speaks for no other.
+        let is_own = *spiffe_id.trust_domain() == self.trust_domain;
+        is_own.then(|| spiffe_id.clone())
+    }
+
+    /// What the site's agent holds, as it changes.
+    pub(crate) fn agent_part(&self) -> watch::Receiver<Arc<AgentPart>> {
+        self.agent_part.subscribe()
+    }
+
+    pub(crate) fn status(&self) -> Vec<EntryStatus> {
+        let status = |known: &Registered| EntryStatus {
+            entry: known.entry.id.to_string(),
+            source: known.source.to_string(),
+            id: known.entry.spiffe_id.clone(),
+            kind: known.entry.kind,
+            selectors: known.entry.selectors.clone(),
+            since: Some(known.since),
+        };
+        self.image().entries.values().map(status).collect()
+    }
+
+    fn image(&self) -> Arc<EntrySet> {
+        let image = self.image.read().unwrap_or_else(PoisonError::into_inner);
+        image.clone()
+    }
+}
+
+/// The entries as an agent takes them. One with a selector that this version cannot attest is
+/// left out: without that selector more processes would match.
+fn agent_part(set: &EntrySet, trust_domain: &TrustDomain) -> AgentPart {
+    let entry = |known: &Registered| {
+        let selectors = known.entry.selectors.iter();
+        let selectors: Result<Vec<Selector>, _> =
+            selectors.map(|text| Selector::parse(text)).collect();
+        match selectors {
+            Ok(selectors) => Some(Entry {
+                id: known.entry.id.clone(),
+                revision: known.revision,
+                spiffe_id: known.entry.spiffe_id.clone(),
+                hint: known.entry.hint.clone(),
+                selectors,
+            }),
+            Err(error) => {
+                tracing::warn!(entry = %known.entry.id, %error, "the entry is not given to agents");
+                None
+            }
+        }
+    };
+    AgentPart {
+        version: set.version,
+        trust_domain: trust_domain.clone(),
+        entries: set.entries.values().filter_map(entry).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,9 +3,13 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use renkei_api::status::{AuthorityStatus, EntryStatus, ServerStatus};
+use renkei_api::{
+    issue::{CertificateIssuer, IssueError, IssueFuture, SvidRequest},
+    node::{AgentPart, EntryId},
+    status::{AuthorityStatus, EntryKind, ServerStatus},
+};
 use renkei_runtime::{clock, supervise::Supervisor};
-use renkei_site::Site;
+use renkei_site::{Selector, Site};
 use renkei_spiffe::{BundleSet, SpiffeId, TrustDomain};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
@@ -18,7 +22,7 @@ use crate::{
     authority::{Authority, CaLifetimes, Reading},
     bundles::Bundles,
     endpoint::WebEndpoints,
-    entries::entries,
+    entries::{Entries, Registration, Source},
     federation::{self, Federator, Members},
     peers::Peers,
     store::Store,
@@ -77,6 +81,7 @@ struct Inner {
     trust_domain: TrustDomain,
     store: Arc<Store>,
     authority: Authority,
+    entries: Entries,
     /// Rotation is one at a time.
     rotation: Mutex<()>,
     bundles: Arc<Bundles>,
@@ -124,7 +129,9 @@ impl Server {
             time,
         )
         .await?;
-        store.replace_entries(&entries(&now_site), now).await?;
+        let entries = Entries::open(store.clone(), trust_domain.clone()).await?;
+        let wanted = of_file(&now_site);
+        entries.replace(&Source::FILE, &wanted, now).await?;
         let bundles = Arc::new(Bundles::new());
         let document = watch::Sender::new(Bytes::new());
         let checkpoint = watch::Sender::new(Bytes::new());
@@ -164,6 +171,7 @@ impl Server {
             trust_domain,
             store,
             authority,
+            entries,
             rotation: Mutex::new(()),
             bundles,
             document,
@@ -203,19 +211,18 @@ impl Server {
         self.0.authority.bundle().to_document()
     }
 
-    /// Issues an X.509-SVID for a registered identity and the key of a certificate request
-    /// (PKCS#10, DER). The chain has the leaf first; the CA itself is in the bundle.
-    pub async fn sign(
-        &self,
-        id: &SpiffeId,
-        request: &[u8],
-    ) -> Result<Vec<CertificateDer<'static>>, SignError> {
-        let signed = self.0.sign(id, request).await;
+    /// What the site's agent holds and serves, as it changes.
+    pub fn agent_part(&self) -> watch::Receiver<Arc<AgentPart>> {
+        self.0.entries.agent_part()
+    }
+
+    async fn sign(&self, request: &SvidRequest) -> Result<Vec<CertificateDer<'static>>, SignError> {
+        let signed = self.0.sign(request).await;
         match &signed {
             Ok(_) => self.0.metrics.issued(),
             Err(error) => {
                 self.0.metrics.refused();
-                tracing::warn!(%id, %error, "no SVID issued");
+                tracing::warn!(entry = %request.entry, %error, "no SVID issued");
             }
         }
         signed.map(|certificate| vec![certificate])
@@ -246,6 +253,19 @@ impl Server {
     pub async fn close(&self) {
         self.0.record_clock().await;
         self.0.store.close().await;
+    }
+}
+
+impl CertificateIssuer for Server {
+    fn issue(&self, request: SvidRequest) -> IssueFuture<'_> {
+        Box::pin(async move {
+            self.sign(&request).await.map_err(|error| match error {
+                SignError::UnknownEntry(_) | SignError::Request(_) => {
+                    IssueError::Refused(error.to_string())
+                }
+                _ => IssueError::Unavailable(error.to_string()),
+            })
+        })
     }
 }
 
@@ -282,26 +302,15 @@ impl Inner {
         self.bundles.put(bundle);
     }
 
-    async fn sign(
-        &self,
-        id: &SpiffeId,
-        request: &[u8],
-    ) -> Result<CertificateDer<'static>, SignError> {
-        let (registered, lifetime) = {
-            let site = self.site.borrow();
-            (
-                site.entries().any(|entry| entry == *id),
-                site.lifetimes.x509_svid,
-            )
-        };
-        if !registered || id.trust_domain() != &self.trust_domain {
-            return Err(SignError::UnknownEntry(id.clone()));
-        }
+    async fn sign(&self, request: &SvidRequest) -> Result<CertificateDer<'static>, SignError> {
+        let id = self.entries.identity(&request.entry);
+        let id = id.ok_or_else(|| SignError::UnknownEntry(request.entry.clone()))?;
+        let lifetime = self.site.borrow().lifetimes.x509_svid;
         let now = (self.clock)();
         if self.authority.is_due(self.reading()) {
             self.rotate().await;
         }
-        let signed = self.authority.sign(id, request, lifetime, now)?;
+        let signed = self.authority.sign(&id, &request.csr, lifetime, now)?;
         // The record is for people; a disk that is full or gives no answer must not end the
         // site's traffic.
         let serial = &signed.record.serial;
@@ -383,12 +392,14 @@ impl Inner {
     async fn keep_entries(&self, stop: CancellationToken) {
         let mut site = self.site.clone();
         loop {
-            let wanted = entries(&site.borrow_and_update());
-            if let Err(error) = self.store.replace_entries(&wanted, (self.clock)()).await {
-                tracing::error!(%error, "the entries could not be recorded");
-            }
+            let wanted = of_file(&site.borrow_and_update());
+            let replaced = self.entries.replace(&Source::FILE, &wanted, (self.clock)());
+            let failed = replaced.await.inspect_err(|error| {
+                tracing::error!(%error, retry_in = ?RETRY, "the entries of the site file are not in force");
+            });
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = tokio::time::sleep(RETRY), if failed.is_err() => {}
                 changed = site.changed() => if changed.is_err() {
                     return stop.cancelled().await;
                 }
@@ -423,14 +434,6 @@ impl Inner {
                 not_before: ca.not_before,
                 not_after: ca.not_after,
             });
-        let mut since = self.store.entries_since().await?;
-        let wanted = entries(&self.site.borrow());
-        let entries = wanted.into_iter().map(|entry| EntryStatus {
-            since: since.remove(&entry.id),
-            id: entry.id,
-            kind: entry.kind,
-            selectors: entry.selectors,
-        });
         let federation = self.federator.status();
         let mut peers = self.peers.status();
         let mirrors = federation.iter().flat_map(|federation| &federation.mirrors);
@@ -443,7 +446,7 @@ impl Inner {
             bundle_sequence: bundle.sequence.unwrap_or_default(),
             bundle_refresh_seconds: bundle.refresh_hint.unwrap_or_default().as_secs(),
             authorities: authorities.collect(),
-            entries: entries.collect(),
+            entries: self.entries.status(),
             valid_svids: self.store.valid_svids((self.clock)()).await?,
             peers,
             federation,
@@ -455,6 +458,31 @@ impl Inner {
 /// What has ended by the returned time may be deleted.
 fn surely_ended(system: Option<&clock::Clock>, now: OffsetDateTime) -> Option<OffsetDateTime> {
     system.map_or(Some(now), clock::Clock::surely_ended)
+}
+
+/// The entries of a site file.
+pub(crate) fn of_file(site: &Site) -> Vec<Registration> {
+    let entry = |kind: EntryKind, name: &str, spiffe_id: &SpiffeId, selectors: &[Selector]| {
+        let id = match kind {
+            EntryKind::Server => "file.server".to_owned(),
+            kind => format!("file.{}.{name}", kind.as_str()),
+        };
+        Some(Registration {
+            id: EntryId::parse(id).ok()?,
+            spiffe_id: spiffe_id.clone(),
+            kind,
+            hint: name.to_owned(),
+            selectors: selectors.iter().map(ToString::to_string).collect(),
+        })
+    };
+    let services = site.services.values();
+    let services = services.map(|one| entry(EntryKind::Service, &one.name, &one.id, &[]));
+    let workloads = site.workloads.values();
+    let workloads =
+        workloads.map(|one| entry(EntryKind::Workload, &one.name, &one.id, &one.selectors));
+    let server = entry(EntryKind::Server, "server", &site.server_id, &[]);
+    let all = std::iter::once(server).chain(services).chain(workloads);
+    all.flatten().collect()
 }
 
 fn ca_lifetimes(site: &Site) -> CaLifetimes {

@@ -12,14 +12,14 @@ use tonic::Code;
 
 use super::{DecodeError, FetchError, decode::update, fetch, watch};
 use crate::{
-    testing::{Running, id, me, provider, site_of},
+    testing::{Running, id, me, part_of, provider},
     workload_api::Limits,
 };
 
 #[tokio::test]
 async fn one_fetch_brings_svids_in_their_order_and_bundles() {
-    let site = site_of(&[("zebra", &me()), ("ant", &me())]);
-    let running = Running::serving(site, Limits::default());
+    let part = part_of(&[("zebra", &me()), ("ant", &me())]);
+    let running = Running::serving(part, Limits::default());
     let update = fetch(&running.endpoint(), &provider()).await.unwrap();
     let hints: Vec<_> = update.svids.iter().map(|(hint, _)| hint.as_str()).collect();
     assert_eq!(hints, ["ant", "zebra"]);
@@ -32,7 +32,7 @@ async fn one_fetch_brings_svids_in_their_order_and_bundles() {
 
 #[tokio::test]
 async fn a_refusal_and_an_absent_agent_are_told_apart() {
-    let running = Running::serving(site_of(&[("other", "unix:uid:4242")]), Limits::default());
+    let running = Running::serving(part_of(&[("other", "unix:uid:4242")]), Limits::default());
     match fetch(&running.endpoint(), &provider()).await {
         Err(FetchError::Status(status)) => assert_eq!(status.code(), Code::PermissionDenied),
         other => panic!("{other:?}"),
@@ -47,7 +47,7 @@ async fn a_refusal_and_an_absent_agent_are_told_apart() {
 
 #[tokio::test]
 async fn a_watch_follows_changes_and_survives_the_agents_restart() {
-    let mut running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let mut running = Running::serving(part_of(&[("one", &me())]), Limits::default());
     let stop = CancellationToken::new();
     let source = watch(
         &running.endpoint(),
@@ -62,8 +62,8 @@ async fn a_watch_follows_changes_and_survives_the_agents_restart() {
         .unwrap();
 
     running
-        .site
-        .send_replace(site_of(&[("one", &me()), ("two", &me())]));
+        .part
+        .send_replace(part_of(&[("one", &me()), ("two", &me())]));
     identities
         .wait_for(|now| now.svids.contains_key(&id("two")))
         .await
@@ -78,7 +78,7 @@ async fn a_watch_follows_changes_and_survives_the_agents_restart() {
     );
 
     running.restart().await;
-    running.site.send_replace(site_of(&[("three", &me())]));
+    running.part.send_replace(part_of(&[("three", &me())]));
     let found = identities.wait_for(|now| now.svids.contains_key(&id("three")));
     tokio::time::timeout(Duration::from_secs(10), found)
         .await
@@ -90,7 +90,7 @@ async fn a_watch_follows_changes_and_survives_the_agents_restart() {
 #[tokio::test]
 async fn what_an_answer_no_longer_holds_is_gone_and_a_denial_takes_everything() {
     let running = Running::serving(
-        site_of(&[("one", &me()), ("two", &me())]),
+        part_of(&[("one", &me()), ("two", &me())]),
         Limits::default(),
     );
     let stop = CancellationToken::new();
@@ -105,7 +105,7 @@ async fn what_an_answer_no_longer_holds_is_gone_and_a_denial_takes_everything() 
         .wait_for(|now| now.svids.len() == 2)
         .await
         .unwrap();
-    running.site.send_replace(site_of(&[("two", &me())]));
+    running.part.send_replace(part_of(&[("two", &me())]));
     identities
         .wait_for(|now| !now.svids.contains_key(&id("one")))
         .await
@@ -113,8 +113,8 @@ async fn what_an_answer_no_longer_holds_is_gone_and_a_denial_takes_everything() 
     assert!(identities.borrow().svids.contains_key(&id("two")));
     // Nothing is this process's any more: PermissionDenied.
     running
-        .site
-        .send_replace(site_of(&[("two", "unix:uid:4242")]));
+        .part
+        .send_replace(part_of(&[("two", "unix:uid:4242")]));
     identities
         .wait_for(|now| now.svids.is_empty())
         .await
@@ -128,7 +128,7 @@ async fn what_an_answer_no_longer_holds_is_gone_and_a_denial_takes_everything() 
         .clone();
     let error = denied.last_error.unwrap();
     assert!(error.contains("PermissionDenied"), "{error}");
-    running.site.send_replace(site_of(&[("one", &me())]));
+    running.part.send_replace(part_of(&[("one", &me())]));
     let back = identities.wait_for(|now| now.svids.contains_key(&id("one")));
     tokio::time::timeout(Duration::from_secs(30), back)
         .await
@@ -139,9 +139,9 @@ async fn what_an_answer_no_longer_holds_is_gone_and_a_denial_takes_everything() 
 
 #[tokio::test]
 async fn what_has_ended_is_not_kept_for_want_of_an_agent() {
-    let running = Running::serving(site_of(&[]), Limits::default());
+    let running = Running::serving(part_of(&[]), Limits::default());
     running.signer.set_lifetime(Duration::from_secs(3));
-    running.site.send_replace(site_of(&[("one", &me())]));
+    running.part.send_replace(part_of(&[("one", &me())]));
     let stop = CancellationToken::new();
     let source = watch(
         &running.endpoint(),

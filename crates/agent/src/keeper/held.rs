@@ -6,7 +6,7 @@ use renkei_api::status::SvidStatus;
 use renkei_spiffe::{BundleSet, SpiffeId, X509Svid};
 use time::OffsetDateTime;
 
-use super::IssueError;
+use super::RequestError;
 use crate::backoff::{Backoff, jitter};
 
 /// No wait after a failure is longer.
@@ -94,7 +94,7 @@ impl Held {
     }
 
     /// Keeps what is held; returns how long the next request waits.
-    pub(super) fn failed(&mut self, error: &IssueError, now: OffsetDateTime) -> Duration {
+    pub(super) fn failed(&mut self, error: &RequestError, now: OffsetDateTime) -> Duration {
         let wait = self.backoff.failed();
         self.requested = false;
         self.due = Some(now + wait);
@@ -155,7 +155,7 @@ mod tests {
         held.drop_invalid(back);
         assert!(held.svid().is_none() && held.begin_if_due(back));
         // A failure then waits for its own time only, wherever the clock goes.
-        held.failed(&IssueError::Unavailable("down".to_owned()), now);
+        held.failed(&RequestError::Request("down".to_owned()), now);
         assert!(held.begin_if_due(back));
     }
 }

@@ -1,6 +1,6 @@
 //! Keeps the identities of this node fresh.
 //!
-//! For every ID that the site asks for, the keeper makes a key, has an [`Issuer`] sign a chain,
+//! For every identity of its part, the keeper makes a key, has a [`CertificateIssuer`] sign a chain,
 //! and publishes all of it as one [`Identities`]. It renews at half of the life, plus or minus
 //! 10 %; a failed renewal leaves the valid SVID in use and is tried again. An SVID whose issuer
 //! has left the own trust domain's bundle is renewed at once: that is a forced rotation.
@@ -17,16 +17,15 @@
 mod held;
 mod request;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use renkei_api::status::SvidStatus;
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use renkei_api::{
+    issue::CertificateIssuer,
+    node::{AgentPart, EntryId},
+    status::SvidStatus,
+};
 use renkei_runtime::{clock, supervise::Supervisor};
-use renkei_site::Site;
 use renkei_spiffe::{
     BundleSet, Identities, PeerError, SpiffeId, TrustDomain, X509Svid, verify_peer,
 };
@@ -38,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::AgentMetrics;
 
 use held::Held;
-pub use request::{IssueError, IssueFuture, Issuer};
+pub use request::RequestError;
 
 /// How many SVIDs are asked for at the same time.
 const CONCURRENT_REQUESTS: usize = 16;
@@ -51,12 +50,12 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What a keeper follows and where it gets its certificates.
 #[derive(Clone)]
 pub struct KeeperInputs {
-    /// The desired state: which IDs to hold.
-    pub site: watch::Receiver<Arc<Site>>,
+    /// Which identities to hold.
+    pub part: watch::Receiver<Arc<AgentPart>>,
     /// The bundles of the own trust domain and of the peers.
     pub bundles: watch::Receiver<Arc<BundleSet>>,
     /// Signs certificate requests.
-    pub issuer: Arc<dyn Issuer>,
+    pub issuer: Arc<dyn CertificateIssuer>,
     /// Verifies what was signed.
     pub provider: Arc<CryptoProvider>,
     /// Where issued SVIDs and failures are counted.
@@ -70,7 +69,7 @@ pub struct KeeperInputs {
 pub struct Kept {
     /// Every valid SVID, and the bundles.
     pub identities: watch::Receiver<Arc<Identities>>,
-    /// One line for every ID that the site asks for.
+    /// One line for every identity of the part.
     pub status: watch::Receiver<Arc<Vec<SvidStatus>>>,
 }
 
@@ -98,8 +97,10 @@ pub fn keep(inputs: KeeperInputs, stop: CancellationToken) -> Kept {
 struct Keeper {
     inputs: KeeperInputs,
     own: TrustDomain,
+    /// The entry by which each identity is asked for.
+    entries: BTreeMap<SpiffeId, EntryId>,
     held: BTreeMap<SpiffeId, Held>,
-    in_flight: FuturesUnordered<IssueFuture<'static, (SpiffeId, Result<X509Svid, IssueError>)>>,
+    in_flight: FuturesUnordered<BoxFuture<'static, (SpiffeId, Result<X509Svid, RequestError>)>>,
     identities: watch::Sender<Arc<Identities>>,
     status: watch::Sender<Arc<Vec<SvidStatus>>>,
 }
@@ -113,9 +114,10 @@ impl Keeper {
     ) -> Self {
         let left = identities.borrow().svids.clone();
         let held = left.into_iter().map(|(id, svid)| (id, Held::left(svid)));
-        let own = inputs.site.borrow().trust_domain.clone();
+        let own = inputs.part.borrow().trust_domain.clone();
         Self {
             own,
+            entries: BTreeMap::new(),
             held: held.collect(),
             inputs,
             in_flight: FuturesUnordered::new(),
@@ -125,15 +127,15 @@ impl Keeper {
     }
 
     async fn run(mut self) {
-        self.follow_site();
+        self.follow_part();
         loop {
             self.check_issuers();
             self.request_due();
             self.publish();
             let wake = clock::now() + self.until_next();
             tokio::select! {
-                changed = self.inputs.site.changed() => match changed {
-                    Ok(()) => self.follow_site(),
+                changed = self.inputs.part.changed() => match changed {
+                    Ok(()) => self.follow_part(),
                     Err(_) => return,
                 },
                 changed = self.inputs.bundles.changed() => if changed.is_err() { return },
@@ -143,14 +145,19 @@ impl Keeper {
         }
     }
 
-    /// Takes up what the site asks for now, lets go of the rest.
-    fn follow_site(&mut self) {
-        let site = self.inputs.site.borrow_and_update().clone();
-        self.own = site.trust_domain.clone();
-        let entries: BTreeSet<SpiffeId> = site.entries().collect();
-        self.held.retain(|id, _| entries.contains(id));
-        for id in entries {
-            self.held.entry(id).or_default();
+    /// Takes up what the part asks for now, lets go of the rest.
+    fn follow_part(&mut self) {
+        let part = self.inputs.part.borrow_and_update().clone();
+        self.own = part.trust_domain.clone();
+        self.entries = BTreeMap::new();
+        for entry in &part.entries {
+            // Of several entries of one identity, any serves to ask for it.
+            let asked = self.entries.entry(entry.spiffe_id.clone());
+            asked.or_insert_with(|| entry.id.clone());
+        }
+        self.held.retain(|id, _| self.entries.contains_key(id));
+        for id in self.entries.keys() {
+            self.held.entry(id.clone()).or_default();
         }
     }
 
@@ -181,23 +188,27 @@ impl Keeper {
             if self.in_flight.len() >= CONCURRENT_REQUESTS {
                 return;
             }
+            let Some(entry) = self.entries.get(id) else {
+                continue;
+            };
             if held.begin_if_due(now) {
-                let (id, issuer) = (id.clone(), Arc::clone(&self.inputs.issuer));
+                let (id, entry) = (id.clone(), entry.clone());
+                let issuer = Arc::clone(&self.inputs.issuer);
                 self.in_flight.push(Box::pin(async move {
-                    let result = request::request(&*issuer, &id).await;
+                    let result = request::request(&*issuer, entry, &id).await;
                     (id, result)
                 }));
             }
         }
     }
 
-    fn answered(&mut self, id: &SpiffeId, result: Result<X509Svid, IssueError>) {
+    fn answered(&mut self, id: &SpiffeId, result: Result<X509Svid, RequestError>) {
         let now = clock::now();
         let bundles = self.inputs.bundles.borrow().clone();
         let result = result.and_then(|svid| {
             verify(&self.inputs.provider, &svid, &bundles, now)
                 .map(|_| Arc::new(svid))
-                .map_err(IssueError::Unverifiable)
+                .map_err(RequestError::Unverifiable)
         });
         // The entry may have been removed meanwhile.
         let Some(held) = self.held.get_mut(id) else {

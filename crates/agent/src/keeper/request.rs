@@ -1,23 +1,23 @@
 //! Asking for one SVID: a fresh key, a request signed with it, and a look at what comes back.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::time::Duration;
 
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData, SanType};
+use renkei_api::{
+    issue::{CertificateIssuer, IssueError, SvidRequest},
+    node::EntryId,
+};
 use renkei_spiffe::{PeerError, PrivateKey, SpiffeId, SvidError, X509Svid};
-use rustls_pki_types::CertificateDer;
 
 /// How long an issuer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no new SVID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IssueError {
-    /// The issuer does not sign for this ID.
-    #[error("the issuer refuses: {0}")]
-    Refused(String),
-    /// The issuer cannot be asked.
-    #[error("the issuer cannot be reached: {0}")]
-    Unavailable(String),
+pub enum RequestError {
+    /// The issuer has not signed.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
     /// No key or certificate request could be made here.
     #[error("no certificate request could be made: {0}")]
     Request(String),
@@ -35,35 +35,27 @@ pub enum IssueError {
     Unverifiable(#[source] PeerError),
 }
 
-/// An answer that comes later.
-pub type IssueFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Who signs for this agent: the trust domain's server, in this process or elsewhere.
-pub trait Issuer: Send + Sync {
-    /// Asks for a chain, leaf first, for `id` and the key that signed `csr_der` (PKCS#10, DER).
-    fn issue(
-        &self,
-        id: &SpiffeId,
-        csr_der: Vec<u8>,
-    ) -> IssueFuture<'_, Result<Vec<CertificateDer<'static>>, IssueError>>;
-}
-
-/// A new SVID of `id` with a new P-256 key.
-pub(super) async fn request(issuer: &dyn Issuer, id: &SpiffeId) -> Result<X509Svid, IssueError> {
-    let failed = |error: rcgen::Error| IssueError::Request(error.to_string());
+/// A new SVID of an entry, which is to be one of `id`, with a new P-256 key.
+pub(super) async fn request(
+    issuer: &dyn CertificateIssuer,
+    entry: EntryId,
+    id: &SpiffeId,
+) -> Result<X509Svid, RequestError> {
+    let failed = |error: rcgen::Error| RequestError::Request(error.to_string());
     let key = KeyPair::generate().map_err(failed)?;
     let csr = certificate_request(id, &key).map_err(failed)?;
-    let answer = tokio::time::timeout(PATIENCE, issuer.issue(id, csr)).await;
-    let chain = answer.map_err(|_| IssueError::Unavailable("no answer in time".into()))??;
+    let answer = tokio::time::timeout(PATIENCE, issuer.issue(SvidRequest { entry, csr })).await;
+    let late = |_| IssueError::Unavailable("no answer in time".into());
+    let chain = answer.map_err(late)??;
     let signed = chain.first().ok_or(SvidError::Empty)?;
     if !contains(signed, key.der_bytes()) {
-        return Err(IssueError::OtherKey);
+        return Err(RequestError::OtherKey);
     }
     let svid = X509Svid::new(chain, PrivateKey::from_pkcs8(key.serialize_der()))?;
     if svid.id() == id {
         Ok(svid)
     } else {
-        Err(IssueError::OtherId(svid.id().clone()))
+        Err(RequestError::OtherId(svid.id().clone()))
     }
 }
 

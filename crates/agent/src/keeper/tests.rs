@@ -5,16 +5,16 @@ use std::{
     time::Duration,
 };
 
+use renkei_api::issue::{CertificateIssuer, IssueFuture, SvidRequest};
 use renkei_runtime::{readiness::Readiness, supervise::Supervisor};
-use renkei_spiffe::{BundleSet, Identities, SpiffeId, X509Svid};
+use renkei_spiffe::{BundleSet, Identities, X509Svid};
 use renkei_testkit::TestAuthority;
-use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use super::{IssueError, IssueFuture, Issuer, KeeperInputs, keep};
-use crate::testing::{Running, bundle, id, me, provider, site, site_of};
+use super::{KeeperInputs, keep};
+use crate::testing::{Running, bundle, id, me, part_of, provider};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -38,14 +38,9 @@ fn serial(identities: &Identities, path: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn every_entry_of_the_site_gets_an_svid_with_a_key_of_its_own() {
-    let site = site(
-        "site: osaka\ntrust_domain: osaka.example\n\
-         gateway: {listen: 127.0.0.1:8443, advertise: gw.osaka.example:8443}\n\
-         services: {broker: {backends: [127.0.0.1:9092], allow: []}}\n\
-         workloads: {collector: {selectors: [unix:uid:0]}}\n",
-    );
-    let running = Running::keeper(site, HOUR);
+async fn every_entry_gets_an_svid_with_a_key_of_its_own() {
+    let part = part_of(&[("collector", "unix:uid:0"), ("broker", "")]);
+    let running = Running::keeper(part, HOUR);
     let mut identities = running.kept.identities.clone();
     let all = until(&mut identities, |now| now.svids.len() == 3).await;
     for path in ["broker", "collector", "renkei/server"] {
@@ -63,7 +58,7 @@ async fn every_entry_of_the_site_gets_an_svid_with_a_key_of_its_own() {
 
 #[tokio::test]
 async fn renewal_comes_at_half_of_the_life_and_is_counted() {
-    let running = Running::keeper(site_of(&[("one", &me())]), Duration::from_secs(4));
+    let running = Running::keeper(part_of(&[("one", &me())]), Duration::from_secs(4));
     let mut identities = running.kept.identities.clone();
     let first = until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
     let next = running.kept.status.borrow()[0].next_renewal.unwrap() - OffsetDateTime::now_utc();
@@ -89,7 +84,7 @@ async fn renewal_comes_at_half_of_the_life_and_is_counted() {
 
 #[tokio::test]
 async fn a_failed_renewal_keeps_the_valid_svid_and_is_tried_again() {
-    let running = Running::keeper(site_of(&[("one", &me())]), Duration::from_secs(3));
+    let running = Running::keeper(part_of(&[("one", &me())]), Duration::from_secs(3));
     let mut identities = running.kept.identities.clone();
     until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
     running.signer.fails.store(true, Ordering::SeqCst);
@@ -118,22 +113,22 @@ async fn a_failed_renewal_keeps_the_valid_svid_and_is_tried_again() {
 
 #[tokio::test]
 async fn entries_come_and_go_with_the_site_and_others_stay_untouched() {
-    let running = Running::keeper(site_of(&[("one", &me())]), HOUR);
+    let running = Running::keeper(part_of(&[("one", &me())]), HOUR);
     let mut identities = running.kept.identities.clone();
     let first = until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
     running
-        .site
-        .send_replace(site_of(&[("one", &me()), ("two", &me())]));
+        .part
+        .send_replace(part_of(&[("one", &me()), ("two", &me())]));
     let second = until(&mut identities, |now| now.svids.contains_key(&id("two"))).await;
     assert_eq!(serial(&first, "one"), serial(&second, "one"));
-    running.site.send_replace(site_of(&[("two", &me())]));
+    running.part.send_replace(part_of(&[("two", &me())]));
     let third = until(&mut identities, |now| !now.svids.contains_key(&id("one"))).await;
     assert_eq!(serial(&second, "two"), serial(&third, "two"));
 }
 
 #[tokio::test]
 async fn a_withdrawn_authority_has_everything_issued_anew_at_once() {
-    let running = Running::keeper(site_of(&[("one", &me())]), HOUR);
+    let running = Running::keeper(part_of(&[("one", &me())]), HOUR);
     let mut identities = running.kept.identities.clone();
     let first = until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
     let (old, asked) = (running.signer.certificate(), || {
@@ -168,13 +163,13 @@ async fn a_withdrawn_authority_has_everything_issued_anew_at_once() {
 
 #[tokio::test]
 async fn what_the_own_bundle_does_not_verify_is_not_used() {
-    let running = Running::keeper(site_of(&[("one", &me())]), HOUR);
+    let running = Running::keeper(part_of(&[("one", &me())]), HOUR);
     let other = TestAuthority::new("osaka.example");
     let strange = bundle("osaka.example", vec![other.certificate()]);
     running
         .bundles
         .send_replace(Arc::new(BundleSet::from_iter([strange])));
-    running.site.send_replace(site_of(&[("two", &me())]));
+    running.part.send_replace(part_of(&[("two", &me())]));
     let mut status = running.kept.status.clone();
     let refused = status.wait_for(|all| {
         all.iter()
@@ -196,9 +191,9 @@ async fn what_the_own_bundle_does_not_verify_is_not_used() {
 
 #[tokio::test]
 async fn nothing_is_asked_for_before_the_own_bundle_is_there() {
-    let running = Running::keeper(site_of(&[]), HOUR);
+    let running = Running::keeper(part_of(&[]), HOUR);
     let own = running.bundles.send_replace(Arc::default());
-    running.site.send_replace(site_of(&[("one", &me())]));
+    running.part.send_replace(part_of(&[("one", &me())]));
     let mut identities = running.kept.identities.clone();
     until(&mut identities, |now| now.bundles.iter().next().is_none()).await;
     let before = running.signer.asked.load(Ordering::SeqCst);
@@ -211,7 +206,7 @@ async fn nothing_is_asked_for_before_the_own_bundle_is_there() {
 /// Every reader keeps what it has: an SVID is never changed in place.
 #[tokio::test]
 async fn a_published_set_is_never_edited() {
-    let running = Running::keeper(site_of(&[("one", &me())]), Duration::from_secs(3));
+    let running = Running::keeper(part_of(&[("one", &me())]), Duration::from_secs(3));
     let mut identities = running.kept.identities.clone();
     let first = until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
     let held: Arc<X509Svid> = first.svids[&id("one")].clone();
@@ -226,13 +221,9 @@ async fn a_published_set_is_never_edited() {
 /// Panics when it is asked for the second time.
 struct Fragile(Arc<crate::testing::Signer>);
 
-impl Issuer for Fragile {
-    fn issue(
-        &self,
-        id: &SpiffeId,
-        csr_der: Vec<u8>,
-    ) -> IssueFuture<'_, Result<Vec<CertificateDer<'static>>, IssueError>> {
-        let answer = self.0.issue(id, csr_der);
+impl CertificateIssuer for Fragile {
+    fn issue(&self, request: SvidRequest) -> IssueFuture<'_> {
+        let answer = self.0.issue(request);
         assert_ne!(self.0.asked.load(Ordering::SeqCst), 3, "out of order");
         answer
     }
@@ -240,7 +231,7 @@ impl Issuer for Fragile {
 
 #[tokio::test]
 async fn a_keeper_that_fails_is_started_again_with_what_it_held_and_readiness_says_so() {
-    let around = Running::keeper(site_of(&[("one", &me())]), HOUR);
+    let around = Running::keeper(part_of(&[("one", &me())]), HOUR);
     let mut settled = around.kept.identities.clone();
     until(&mut settled, |now| now.svids.len() == 2).await;
     // Two SVIDs; the third request, the first renewal, panics.

@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection, and which workloads it is.
 
+use renkei_api::node::AgentPart;
 use renkei_runtime::process::{Asked, AttestError, Digests, Process, ProcessFacts, matches};
-use renkei_site::Site;
 use renkei_spiffe::SpiffeId;
 use tokio::net::UnixStream;
 
@@ -21,30 +21,26 @@ impl Caller {
         Self(Process::peer_of(socket))
     }
 
-    /// Every workload of the site whose selectors all match the process as it is now, ordered by
-    /// name. Blocks on files and the user database.
+    /// Every entry whose selectors all match the process as it is now, ordered by its ID. Blocks on files and the user database.
     pub(super) fn entitlements(
         &self,
-        site: &Site,
+        part: &AgentPart,
         digests: &Digests,
     ) -> Result<Vec<Entitlement>, Refusal> {
         let process = self.0.as_ref().map_err(Refusal::not_attested)?;
-        let selectors = site
-            .workloads
-            .values()
-            .flat_map(|workload| &workload.selectors);
+        let selectors = part.workloads().flat_map(|entry| &entry.selectors);
         let facts = process
             .facts(digests, &Asked::by(selectors))
             .map_err(|error| Refusal::not_attested(&error))?;
         let mut reasons = Vec::new();
         let mut entitlements = Vec::new();
-        for workload in site.workloads.values() {
-            match matches(&workload.selectors, &facts) {
+        for entry in part.workloads() {
+            match matches(&entry.selectors, &facts) {
                 Ok(()) => entitlements.push(Entitlement {
-                    workload: workload.name.clone(),
-                    id: workload.id.clone(),
+                    workload: entry.hint.clone(),
+                    id: entry.spiffe_id.clone(),
                 }),
-                Err(mismatch) => reasons.push(format!("{}: {mismatch}", workload.name)),
+                Err(mismatch) => reasons.push(format!("{}: {mismatch}", entry.hint)),
             }
         }
         if entitlements.is_empty() {

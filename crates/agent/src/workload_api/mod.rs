@@ -14,9 +14,8 @@ mod subscription;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use renkei_api::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
+use renkei_api::{node::AgentPart, workload::spiffe_workload_api_server::SpiffeWorkloadApiServer};
 use renkei_runtime::supervise::Supervisor;
-use renkei_site::Site;
 use renkei_spiffe::Identities;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -60,8 +59,8 @@ impl Default for Limits {
 /// What the Workload API serves from.
 #[derive(Debug, Clone)]
 pub struct Sources {
-    /// Which workloads there are, and their selectors.
-    pub site: watch::Receiver<Arc<Site>>,
+    /// The entries, with their selectors.
+    pub part: watch::Receiver<Arc<AgentPart>>,
     /// The SVIDs and bundles to hand out.
     pub identities: watch::Receiver<Arc<Identities>>,
 }

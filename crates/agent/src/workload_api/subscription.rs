@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
-use renkei_site::Site;
+use renkei_api::node::AgentPart;
 use renkei_spiffe::Identities;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -49,7 +49,7 @@ impl Attestor {
     async fn entitlements(
         &self,
         caller: &Arc<Caller>,
-        site: &Arc<Site>,
+        part: &Arc<AgentPart>,
     ) -> Result<Vec<Entitlement>, Status> {
         let internal = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
         let _turn = self
@@ -57,9 +57,9 @@ impl Attestor {
             .acquire()
             .await
             .map_err(|error| internal(&error))?;
-        let (caller, site) = (Arc::clone(caller), Arc::clone(site));
+        let (caller, part) = (Arc::clone(caller), Arc::clone(part));
         let digests = Arc::clone(&self.digests);
-        let examined = tokio::task::spawn_blocking(move || caller.entitlements(&site, &digests));
+        let examined = tokio::task::spawn_blocking(move || caller.entitlements(&part, &digests));
         tokio::time::timeout(EXAMINATION, examined)
             .await
             .map_err(|_| Status::unavailable("the calling process could not be examined in time"))?
@@ -157,7 +157,7 @@ impl<M: Message> Subscription<M> {
 
     async fn changed(&mut self) -> Result<(), Status> {
         let changed = tokio::select! {
-            changed = self.sources.site.changed() => changed.is_ok(),
+            changed = self.sources.part.changed() => changed.is_ok(),
             changed = self.sources.identities.changed() => changed.is_ok(),
             () = self.stop.cancelled() => false,
         };
@@ -170,16 +170,16 @@ impl<M: Message> Subscription<M> {
 
     /// Attests the caller; what it may have now, if there is anything, and whether that is all.
     async fn current(&mut self) -> Result<(Option<M>, bool), Status> {
-        let site: Arc<Site> = self.sources.site.borrow_and_update().clone();
+        let part: Arc<AgentPart> = self.sources.part.borrow_and_update().clone();
         let identities: Arc<Identities> = self.sources.identities.borrow_and_update().clone();
-        let entitlements = self.attestor.entitlements(&self.caller, &site).await?;
-        if !has_authorities(&identities.bundles, &site.trust_domain) {
+        let entitlements = self.attestor.entitlements(&self.caller, &part).await?;
+        if !has_authorities(&identities.bundles, &part.trust_domain) {
             return Err(Status::unavailable(
                 "the agent has no bundle of its trust domain yet",
             ));
         }
         let view = View {
-            own: &site.trust_domain,
+            own: &part.trust_domain,
             identities: &identities,
             entitlements: &entitlements,
         };

@@ -93,6 +93,12 @@ impl CaState {
 /// A registration entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryStatus {
+    /// Its own ID.
+    #[serde(default)]
+    pub entry: String,
+    /// Where it comes from: `file`.
+    #[serde(default)]
+    pub source: String,
     /// The identity.
     pub id: SpiffeId,
     /// What it is for.

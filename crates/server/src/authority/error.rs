@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use renkei_spiffe::SpiffeId;
+use renkei_api::node::EntryId;
 use time::OffsetDateTime;
 
 use super::RequestError;
@@ -44,9 +44,9 @@ pub enum AuthorityError {
 /// Why an SVID was not issued.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
-    /// The site file names no such workload or service.
-    #[error("{} is not a workload or service of this site", .0.short())]
-    UnknownEntry(SpiffeId),
+    /// There is no such entry.
+    #[error("there is no entry {0}; the site file no longer has it")]
+    UnknownEntry(EntryId),
     /// The certificate request is bad.
     #[error(transparent)]
     Request(#[from] RequestError),

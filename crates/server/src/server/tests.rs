@@ -5,6 +5,24 @@ use crate::fixtures::{TestClock, id, provider, request, site_with, svid};
 
 const START: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 
+const COLLECTOR: &str = "file.workload.collector";
+
+async fn sign(
+    server: &Server,
+    entry: &str,
+    csr: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, SignError> {
+    let (entry, csr) = (EntryId::parse(entry).unwrap(), csr.to_vec());
+    server.sign(&SvidRequest { entry, csr }).await
+}
+
+/// Waits until the agent is told of an entry.
+async fn until_entry(server: &Server, id: &str) {
+    let mut part = server.agent_part();
+    let has = |part: &Arc<AgentPart>| part.entries.iter().any(|entry| entry.id.as_str() == id);
+    part.wait_for(has).await.unwrap();
+}
+
 struct Started {
     server: Server,
     site: watch::Sender<Arc<Site>>,
@@ -54,37 +72,41 @@ impl Started {
 }
 
 #[tokio::test]
-async fn only_what_the_site_file_names_is_issued_and_a_change_counts_at_once() {
+async fn only_what_has_an_entry_is_issued_and_the_file_makes_entries() {
     let folder = tempfile::tempdir().unwrap();
     let started = Started::start(folder.path(), site_with("")).await;
     let (key, der) = request();
-    for known in ["collector", "broker", "renkei/server"] {
-        let known = id(&format!("osaka.example/{known}"));
-        let chain = started.server.sign(&known, &der).await.unwrap();
-        assert_eq!(svid(chain, &key).id(), &known);
+    for (entry, known) in [
+        ("file.workload.collector", "collector"),
+        ("file.service.broker", "broker"),
+        ("file.server", "renkei/server"),
+    ] {
+        let chain = sign(&started.server, entry, &der).await.unwrap();
+        assert_eq!(
+            svid(chain, &key).id(),
+            &id(&format!("osaka.example/{known}"))
+        );
     }
     for unknown in [
-        "stranger",
-        "osaka.example/collector/x",
-        "tokyo.example/collector",
+        "file.workload.stranger",
+        "file.workload.broker",
+        "collector",
     ] {
-        let refused = started.server.sign(&id(unknown), &der).await.unwrap_err();
+        let refused = sign(&started.server, unknown, &der).await.unwrap_err();
         assert!(
             matches!(refused, SignError::UnknownEntry(_)),
             "{unknown}: {refused}"
         );
     }
-    let refused = started
-        .server
-        .sign(&id("collector"), b"garbage")
-        .await
-        .unwrap_err();
-    assert!(matches!(refused, SignError::Request(_)));
+    let refused = sign(&started.server, COLLECTOR, b"garbage").await;
+    assert!(matches!(refused.unwrap_err(), SignError::Request(_)));
 
     started
         .site
         .send_replace(site_with("  stranger: {selectors: [unix:uid:1001]}"));
-    started.server.sign(&id("stranger"), &der).await.unwrap();
+    until_entry(&started.server, "file.workload.stranger").await;
+    let chain = sign(&started.server, "file.workload.stranger", &der).await;
+    assert_eq!(svid(chain.unwrap(), &key).id(), &id("stranger"));
     started.stop().await;
 }
 
@@ -92,9 +114,7 @@ async fn only_what_the_site_file_names_is_issued_and_a_change_counts_at_once() {
 async fn status_tells_authorities_entries_and_their_age_across_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let started = Started::start(folder.path(), site_with("")).await;
-    started
-        .server
-        .sign(&id("collector"), &request().1)
+    sign(&started.server, COLLECTOR, &request().1)
         .await
         .unwrap();
     let before = started.server.status().await.unwrap();
@@ -128,9 +148,7 @@ async fn an_ended_ca_is_replaced_when_the_next_svid_is_asked_for() {
     let before = bundles.borrow_and_update().clone();
     // As after a long sleep of the machine: no timer has run yet.
     started.clock.advance(Span::hours(30));
-    started
-        .server
-        .sign(&id("collector"), &request().1)
+    sign(&started.server, COLLECTOR, &request().1)
         .await
         .unwrap();
     let after = bundles.borrow().clone();
@@ -177,7 +195,7 @@ peers:
         let id = site.server_id.clone();
         let started = Started::at(OffsetDateTime::now_utc(), &folder.join(own), site).await;
         let (key, der) = request();
-        let chain = started.server.sign(&id, &der).await.unwrap();
+        let chain = sign(&started.server, "file.server", &der).await.unwrap();
         let mut identities = renkei_spiffe::Identities::default();
         identities.svids.insert(id, svid(chain, &key));
         let gateway = tokio::spawn(accept(own_port, started.server.endpoint(), identities));
@@ -239,8 +257,7 @@ async fn two_sites_exchange_bundles_and_follow_each_others_rotation_in_any_order
     tokyo.started.clock.advance(Span::hours(13));
     let (_, der) = request();
     let server = &tokyo.started.server;
-    let id = SpiffeId::parse("spiffe://tokyo.example/renkei/server").unwrap();
-    server.sign(&id, &der).await.unwrap();
+    sign(server, "file.server", &der).await.unwrap();
     let prepared = server.status().await.unwrap();
     assert_eq!(prepared.authorities.len(), 2);
     osaka
@@ -296,7 +313,10 @@ async fn a_loop_that_panics_is_started_again_and_readiness_says_which() {
     }
     broken.store(false, Ordering::SeqCst);
     readiness.wait_ready().await;
-    server.sign(&id("other"), &request().1).await.unwrap();
+    until_entry(&server, "file.workload.other").await;
+    sign(&server, "file.workload.other", &request().1)
+        .await
+        .unwrap();
     stop.cancel();
     running.await.unwrap();
 }

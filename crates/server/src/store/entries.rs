@@ -1,64 +1,139 @@
-//! Registration entries as they were last derived from the site file, with the moment each of
-//! them first appeared.
+//! Registration entries. A change of one source is one transaction, and raises the version of the
+//! whole set.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use renkei_api::{node::EntryId, status::EntryKind};
 use renkei_spiffe::SpiffeId;
+use sqlx::{Sqlite, SqliteConnection, Transaction};
 use time::OffsetDateTime;
 
 use super::{Store, StoreError};
-use crate::entries::Entry;
+use crate::entries::{EntrySet, Registered, Registration, Source};
+
+const ALL: &str = "SELECT id, source, spiffe_id, kind, hint, selectors, revision, since
+                   FROM entries ORDER BY id";
+
+type Columns = (String, String, String, String, String, String, i64, i64);
 
 impl Store {
-    /// Makes the table equal to `wanted`; what stays keeps its `since`.
-    pub(crate) async fn replace_entries(
-        &self,
-        wanted: &[Entry],
-        now: OffsetDateTime,
-    ) -> Result<(), StoreError> {
-        let replace = async {
-            let mut change = self.database.begin_with("BEGIN IMMEDIATE").await?;
-            let known: Vec<String> = sqlx::query_scalar("SELECT spiffe_id FROM entries")
-                .fetch_all(&mut *change)
-                .await?;
-            let kept: BTreeSet<String> = wanted.iter().map(|e| e.id.to_string()).collect();
-            for gone in known.iter().filter(|id| !kept.contains(*id)) {
-                sqlx::query("DELETE FROM entries WHERE spiffe_id = ?")
-                    .bind(gone)
-                    .execute(&mut *change)
-                    .await?;
-            }
-            for entry in wanted {
-                sqlx::query(
-                    "INSERT INTO entries (spiffe_id, kind, selectors, since) VALUES (?, ?, ?, ?)
-                     ON CONFLICT (spiffe_id)
-                     DO UPDATE SET kind = excluded.kind, selectors = excluded.selectors",
-                )
-                .bind(entry.id.to_string())
-                .bind(entry.kind.as_str())
-                .bind(serde_json::json!(entry.selectors).to_string())
-                .bind(now.unix_timestamp())
-                .execute(&mut *change)
-                .await?;
-            }
-            change.commit().await
-        };
-        replace.await.map_err(|error| self.error(error))
+    /// All entries.
+    pub(crate) async fn entries(&self) -> Result<EntrySet, StoreError> {
+        let mut read = self.database.begin().await.map_err(|e| self.error(e))?;
+        self.entry_set(&mut read).await
     }
 
-    /// Since when each entry has been there.
-    pub(crate) async fn entries_since(
-        &self,
-    ) -> Result<BTreeMap<SpiffeId, OffsetDateTime>, StoreError> {
-        let rows: Vec<(String, i64)> = sqlx::query_as("SELECT spiffe_id, since FROM entries")
-            .fetch_all(&self.database)
+    async fn entry_set(&self, connection: &mut SqliteConnection) -> Result<EntrySet, StoreError> {
+        let rows: Vec<Columns> = sqlx::query_as(ALL)
+            .fetch_all(&mut *connection)
             .await
             .map_err(|error| self.error(error))?;
-        rows.into_iter()
-            .map(|(id, since)| {
-                let id = SpiffeId::parse(&id).map_err(|e| self.corrupt(format!("{id:?}: {e}")))?;
-                Ok((id, self.time(since)?))
-            })
-            .collect()
+        let version: i64 = sqlx::query_scalar("SELECT version FROM entry_set")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|error| self.error(error))?;
+        let entries = rows.into_iter().map(|row| {
+            let known = self.registered(row)?;
+            Ok((known.entry.id.clone(), known))
+        });
+        Ok(EntrySet {
+            version: version.unsigned_abs(),
+            entries: entries.collect::<Result<_, StoreError>>()?,
+        })
     }
+
+    fn registered(&self, row: Columns) -> Result<Registered, StoreError> {
+        let (id, source, spiffe_id, kind, hint, selectors, revision, since) = row;
+        let damaged = |what: &dyn std::fmt::Display| {
+            self.corrupt(format!("the entry {id:?} is damaged: {what}"))
+        };
+        let entry = Registration {
+            id: EntryId::parse(&*id).map_err(|error| damaged(&error))?,
+            spiffe_id: SpiffeId::parse(&spiffe_id).map_err(|error| damaged(&error))?,
+            kind: EntryKind::parse(&kind)
+                .ok_or_else(|| damaged(&format!("{kind:?} is not a kind")))?,
+            hint,
+            selectors: serde_json::from_str(&selectors).map_err(|error| damaged(&error))?,
+        };
+        Ok(Registered {
+            entry,
+            source: Source::new(source),
+            revision: revision.unsigned_abs(),
+            since: self.time(since)?,
+        })
+    }
+
+    /// Makes the entries of one source equal to `wanted`. Those of other sources stay as they
+    /// are; an ID that another source has is refused, and then nothing has changed.
+    pub(crate) async fn replace_entries(
+        &self,
+        source: &Source,
+        wanted: &[Registration],
+        now: OffsetDateTime,
+    ) -> Result<EntrySet, StoreError> {
+        let begun = self.database.begin_with("BEGIN IMMEDIATE").await;
+        let mut change = begun.map_err(|error| self.error(error))?;
+        let before = self.entry_set(&mut change).await?;
+        if let Some(taken) = wanted.iter().find_map(|entry| {
+            let known = before.entries.get(&entry.id)?;
+            (known.source != *source).then_some(known)
+        }) {
+            return Err(StoreError::ForeignEntry {
+                id: taken.entry.id.clone(),
+                of: taken.source.to_string(),
+            });
+        }
+        let written = write(&mut change, &before, source, wanted, now).await;
+        written.map_err(|error| self.error(error))?;
+        let after = self.entry_set(&mut change).await?;
+        change.commit().await.map_err(|error| self.error(error))?;
+        Ok(after)
+    }
+}
+
+async fn write(
+    change: &mut Transaction<'_, Sqlite>,
+    before: &EntrySet,
+    source: &Source,
+    wanted: &[Registration],
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    let of_source: BTreeMap<&EntryId, &Registered> = before
+        .entries
+        .iter()
+        .filter(|(_, known)| known.source == *source)
+        .collect();
+    let kept: BTreeSet<&EntryId> = wanted.iter().map(|entry| &entry.id).collect();
+    for gone in of_source.keys().filter(|id| !kept.contains(**id)) {
+        sqlx::query("DELETE FROM entries WHERE id = ?")
+            .bind(gone.as_str())
+            .execute(&mut **change)
+            .await?;
+    }
+    let is_new = |entry: &&Registration| {
+        let known = of_source.get(&entry.id);
+        known.is_none_or(|known| known.entry != **entry)
+    };
+    for entry in wanted.iter().filter(is_new) {
+        sqlx::query(
+            "INSERT INTO entries (id, source, spiffe_id, kind, hint, selectors, revision, since)
+             VALUES (?, ?, ?, ?, ?, ?, 0, ?)
+             ON CONFLICT (id) DO UPDATE SET spiffe_id = excluded.spiffe_id,
+                 kind = excluded.kind, hint = excluded.hint, selectors = excluded.selectors,
+                 revision = revision + 1",
+        )
+        .bind(entry.id.as_str())
+        .bind(source.as_str())
+        .bind(entry.spiffe_id.to_string())
+        .bind(entry.kind.as_str())
+        .bind(&entry.hint)
+        .bind(serde_json::json!(entry.selectors).to_string())
+        .bind(now.unix_timestamp())
+        .execute(&mut **change)
+        .await?;
+    }
+    sqlx::query("UPDATE entry_set SET version = version + 1")
+        .execute(&mut **change)
+        .await?;
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use renkei_api::node::EntryId;
 use renkei_runtime::state_folder::StateFolderError;
 use renkei_spiffe::TrustDomain;
 
@@ -64,6 +65,14 @@ pub enum StoreError {
         path: PathBuf,
         /// What was found.
         reason: String,
+    },
+    /// An entry's ID is another source's.
+    #[error("the entry {id} is of the source `{of}`, which alone may change it")]
+    ForeignEntry {
+        /// The ID of the entry.
+        id: EntryId,
+        /// Where the entry comes from.
+        of: String,
     },
     /// The tables were made by another version.
     #[error(

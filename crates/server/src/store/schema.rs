@@ -67,6 +67,36 @@ CREATE TABLE clock (
 
 const BELIEVED: &str = "ALTER TABLE clock ADD COLUMN believed INTEGER;";
 
+/// Before, all entries were the site file's, each of a SPIFFE ID of its own.
+const SOURCES: &str = "
+CREATE TABLE entry_set (
+    one             INTEGER PRIMARY KEY CHECK (one = 1),
+    version         INTEGER NOT NULL
+) STRICT;
+INSERT INTO entry_set (one, version) VALUES (1, 0);
+
+ALTER TABLE entries RENAME TO entries_before;
+CREATE TABLE entries (
+    id              TEXT PRIMARY KEY,
+    source          TEXT NOT NULL,
+    spiffe_id       TEXT NOT NULL,
+    kind            TEXT NOT NULL,
+    hint            TEXT NOT NULL,
+    selectors       TEXT NOT NULL,
+    revision        INTEGER NOT NULL,
+    since           INTEGER NOT NULL
+) STRICT;
+INSERT INTO entries (id, source, spiffe_id, kind, hint, selectors, revision, since)
+    SELECT CASE kind WHEN 'server' THEN 'file.server' ELSE 'file.' || kind || '.' || name END,
+           'file', spiffe_id, kind,
+           CASE kind WHEN 'server' THEN 'server' ELSE name END,
+           selectors, 0, since
+    FROM (SELECT *, substr(rest, instr(rest, '/') + 1) AS name
+          FROM (SELECT *, substr(spiffe_id, length('spiffe://') + 1) AS rest
+                FROM entries_before));
+DROP TABLE entries_before;
+";
+
 pub(super) fn migrator() -> Migrator {
     let migration = |number, name: &'static str, text: &'static str| {
         let kind = MigrationType::Simple;
@@ -76,5 +106,6 @@ pub(super) fn migrator() -> Migrator {
         migration(1, "first", FIRST),
         migration(2, "clock", CLOCK),
         migration(3, "believed", BELIEVED),
+        migration(4, "sources of entries", SOURCES),
     ])
 }

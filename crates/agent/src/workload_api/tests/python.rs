@@ -6,7 +6,7 @@ use renkei_testkit::python;
 use tokio::process::Command;
 
 use crate::{
-    testing::{Running, bundle, me, site_of},
+    testing::{Running, bundle, me, part_of},
     workload_api::Limits,
 };
 
@@ -49,12 +49,12 @@ async fn run(program: &str, running: &Running) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_python_client_fetches_svids_and_bundles() {
-    let site = site_of(&[
+    let part = part_of(&[
         ("collector", &me()),
         ("archiver", &me()),
         ("stranger", "unix:uid:4242"),
     ]);
-    let running = Running::serving(site, Limits::default());
+    let running = Running::serving(part, Limits::default());
     let peer = bundle("tokyo.example", vec![running.signer.certificate()]);
     running
         .bundles
@@ -70,7 +70,7 @@ async fn the_python_client_fetches_svids_and_bundles() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_python_client_sees_why_it_is_refused() {
-    let running = Running::serving(site_of(&[("other", "unix:uid:4242")]), Limits::default());
+    let running = Running::serving(part_of(&[("other", "unix:uid:4242")]), Limits::default());
     let text = run(DENIED, &running).await;
     assert!(text.contains("refused: "), "{text}");
     assert!(text.contains("no identity issued"), "{text}");

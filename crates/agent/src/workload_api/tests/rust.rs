@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt};
 use spiffe::{TrustDomain, WorkloadApiClient, WorkloadApiError, X509Context};
 
 use crate::{
-    testing::{Running, bundle, me, site_of},
+    testing::{Running, bundle, me, part_of},
     workload_api::Limits,
 };
 
@@ -29,7 +29,7 @@ fn names(context: &X509Context) -> Vec<String> {
 
 #[tokio::test]
 async fn everything_comes_at_once_and_changes_are_pushed() {
-    let running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
     let client = WorkloadApiClient::connect_to(running.endpoint())
         .await
         .unwrap();
@@ -39,8 +39,8 @@ async fn everything_comes_at_once_and_changes_are_pushed() {
 
     // A new workload.
     running
-        .site
-        .send_replace(site_of(&[("one", &me()), ("two", &me())]));
+        .part
+        .send_replace(part_of(&[("one", &me()), ("two", &me())]));
     let second = next(&mut contexts).await.unwrap();
     assert_eq!(
         names(&second),
@@ -64,7 +64,7 @@ async fn everything_comes_at_once_and_changes_are_pushed() {
     assert_eq!(authorities.authorities()[0].as_bytes(), known.as_ref());
 
     // One workload less.
-    running.site.send_replace(site_of(&[("two", &me())]));
+    running.part.send_replace(part_of(&[("two", &me())]));
     assert_eq!(
         names(&next(&mut contexts).await.unwrap()),
         ["spiffe://osaka.example/two"]
@@ -73,7 +73,7 @@ async fn everything_comes_at_once_and_changes_are_pushed() {
 
 #[tokio::test]
 async fn a_change_arrives_within_a_second() {
-    let running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
     let client = WorkloadApiClient::connect_to(running.endpoint())
         .await
         .unwrap();
@@ -85,7 +85,7 @@ async fn a_change_arrives_within_a_second() {
     for round in 0..5 {
         let start = std::time::Instant::now();
         let count = if round % 2 == 0 { 2 } else { 1 };
-        running.site.send_replace(site_of(&names[..count]));
+        running.part.send_replace(part_of(&names[..count]));
         let context = next(&mut contexts).await.unwrap();
         took.push(start.elapsed());
         assert_eq!(context.svids().len(), count);
@@ -96,9 +96,9 @@ async fn a_change_arrives_within_a_second() {
 
 #[tokio::test]
 async fn a_renewal_is_pushed() {
-    let running = Running::serving(site_of(&[]), Limits::default());
+    let running = Running::serving(part_of(&[]), Limits::default());
     running.signer.set_lifetime(Duration::from_secs(3));
-    running.site.send_replace(site_of(&[("one", &me())]));
+    running.part.send_replace(part_of(&[("one", &me())]));
     let client = WorkloadApiClient::connect_to(running.endpoint())
         .await
         .unwrap();
@@ -116,7 +116,7 @@ async fn a_renewal_is_pushed() {
 
 #[tokio::test]
 async fn nothing_is_sent_when_nothing_changed_for_this_caller() {
-    let running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
     let client = WorkloadApiClient::connect_to(running.endpoint())
         .await
         .unwrap();
@@ -125,8 +125,8 @@ async fn nothing_is_sent_when_nothing_changed_for_this_caller() {
 
     let mut identities = running.kept.identities.clone();
     running
-        .site
-        .send_replace(site_of(&[("one", &me()), ("other", "unix:uid:4242")]));
+        .part
+        .send_replace(part_of(&[("one", &me()), ("other", "unix:uid:4242")]));
     identities
         .wait_for(|now| now.svids.len() == 3)
         .await
@@ -138,14 +138,14 @@ async fn nothing_is_sent_when_nothing_changed_for_this_caller() {
     );
 
     running
-        .site
-        .send_replace(site_of(&[("one", &me()), ("two", &me())]));
+        .part
+        .send_replace(part_of(&[("one", &me()), ("two", &me())]));
     assert_eq!(next(&mut contexts).await.unwrap().svids().len(), 2);
 }
 
 #[tokio::test]
 async fn a_lost_entitlement_ends_the_stream() {
-    let running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
     let client = WorkloadApiClient::connect_to(running.endpoint())
         .await
         .unwrap();
@@ -155,8 +155,8 @@ async fn a_lost_entitlement_ends_the_stream() {
     assert_eq!(bundles.next().await.unwrap().unwrap().len(), 1);
 
     running
-        .site
-        .send_replace(site_of(&[("one", "unix:uid:4242")]));
+        .part
+        .send_replace(part_of(&[("one", "unix:uid:4242")]));
     let ended = next(&mut contexts).await.unwrap_err();
     assert!(
         matches!(ended, WorkloadApiError::NoIdentityIssued),
@@ -173,7 +173,7 @@ async fn a_lost_entitlement_ends_the_stream() {
 
 #[tokio::test]
 async fn a_client_may_come_before_its_workload_is_registered() {
-    let running = Running::serving(site_of(&[]), Limits::default());
+    let running = Running::serving(part_of(&[]), Limits::default());
     let client = WorkloadApiClient::connect_to(running.endpoint())
         .await
         .unwrap();
@@ -183,7 +183,7 @@ async fn a_client_may_come_before_its_workload_is_registered() {
         "{refused}"
     );
     // No pause: the first message waits for the SVID that is just being issued.
-    running.site.send_replace(site_of(&[("one", &me())]));
+    running.part.send_replace(part_of(&[("one", &me())]));
     let svid = client.fetch_x509_svid().await.unwrap();
     assert_eq!(svid.spiffe_id().to_string(), "spiffe://osaka.example/one");
 }
