@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use renkei_site::{Item, Site};
+use renkei_site::{Item, ProxyPart};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -46,7 +46,7 @@ impl Listeners {
     }
 
     /// Binds what is not bound yet.
-    pub(crate) fn bind(&self, site: &Site) -> Bound {
+    pub(crate) fn bind(&self, site: &ProxyPart) -> Bound {
         let mut bound = Bound::default();
         let listens = self.gateway.as_ref().map(|gateway| gateway.listen);
         let wanted = gateway_listen(site);
@@ -69,7 +69,7 @@ impl Listeners {
     /// Starts and stops listeners; says how many.
     pub(crate) async fn commit(
         &mut self,
-        site: &Site,
+        site: &ProxyPart,
         mut bound: Bound,
         shared: &Arc<Shared>,
     ) -> (usize, usize) {
@@ -120,7 +120,7 @@ impl Listeners {
 
 /// The address that the gateway is to be bound to. A site that is reached through a hub alone
 /// needs one where nobody comes but this process.
-fn gateway_listen(site: &Site) -> Option<SocketAddr> {
+fn gateway_listen(site: &ProxyPart) -> Option<SocketAddr> {
     let gateway = site.gateway.as_ref()?;
     Some(gateway.listen.unwrap_or(FOR_LINK))
 }

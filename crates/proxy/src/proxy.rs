@@ -216,12 +216,9 @@ pub(crate) fn set_readiness(ready: &Condition, shared: &Shared) {
         return;
     };
     let (identities, now) = (shared.identities(), clock::now());
-    let callers = desired
-        .site
-        .workloads
-        .values()
-        .filter(|workload| !workload.uses.is_empty());
     let site = &desired.site;
+    let mut callers: Vec<_> = site.listeners.iter().map(|one| &one.caller).collect();
+    callers.dedup();
     let hub = site
         .gateway
         .as_ref()
@@ -229,7 +226,7 @@ pub(crate) fn set_readiness(ready: &Condition, shared: &Shared) {
     // Both ends of a link are servers.
     let server = (hub.is_some() || !site.relays.is_empty()).then_some(&site.server_id);
     let needed = callers
-        .map(|workload| &workload.id)
+        .into_iter()
         .chain(site.services.values().map(|service| &service.id))
         .chain(server);
     let missing: Vec<_> = needed

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use renkei_policy::Operation;
 use renkei_runtime::clock;
-use renkei_site::{Service, Site};
+use renkei_site::{ProxyPart, Service};
 use renkei_spiffe::{Denied, Identities, SpiffeId};
 use time::OffsetDateTime;
 
@@ -35,13 +35,13 @@ pub(crate) fn by_site(
 }
 
 /// Whether a peer is of this site, or of one that this site is linked with.
-pub(crate) fn is_linked(site: &Site, peer: &SpiffeId) -> bool {
+pub(crate) fn is_linked(site: &ProxyPart, peer: &SpiffeId) -> bool {
     let name = peer.trust_domain();
     *name == site.trust_domain || site.peers.contains_key(name)
 }
 
 /// The same as an authorizer says it.
-pub(crate) fn check_linked(site: &Site, peer: &SpiffeId) -> Result<(), Denied> {
+pub(crate) fn check_linked(site: &ProxyPart, peer: &SpiffeId) -> Result<(), Denied> {
     if is_linked(site, peer) {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use renkei_policy::ServicePolicy;
 use renkei_runtime::{clock, drain::DrainWatch, process::Digests, supervise::Supervisor};
-use renkei_site::Site;
+use renkei_site::ProxyPart;
 use renkei_spiffe::{Identities, NoSvid, PeerError, SpiffeId, X509Svid};
 use rustls::{CommonState, crypto::CryptoProvider};
 use tokio::{
@@ -30,8 +30,8 @@ use crate::{
 /// What a proxy is to do.
 #[derive(Debug, Clone)]
 pub struct Desired {
-    /// The site.
-    pub site: Arc<Site>,
+    /// Its part of the site.
+    pub site: Arc<ProxyPart>,
     /// The policy of every service, by the service's name. A service without one is closed.
     pub policies: BTreeMap<String, Arc<ServicePolicy>>,
 }

@@ -43,11 +43,11 @@ pub(crate) async fn show(args: &BundleShow, form: Output) -> miette::Result<Exit
 /// From the state folder of a site that does not run; its CA is made when there is none yet.
 async fn own_at_rest(args: &BundleShow, state: &std::path::Path) -> miette::Result<String> {
     let site = load(&args.site.file)?.site;
-    let (_keep, receiver) = watch::channel(site.clone());
+    let (_keep, receiver) = watch::channel(Arc::new(site.server_part(0)));
     let is_new = !files::exists(&state.join("renkei.db"));
     let server = Server::open(ServerSettings {
         state: state.to_owned(),
-        site: receiver,
+        part: receiver,
         provider: provider(),
         metrics: ServerMetrics::default(),
         clock: Arc::new(clock::now),

@@ -20,7 +20,7 @@ use renkei_agent::{
 use renkei_api::status::{AgentStatus, ServerReport, SvidStatus, WorkloadApiStatus};
 use renkei_runtime::{clock, files, supervise::Supervisor, telemetry::Metrics};
 use renkei_server::{Server, ServerMetrics, ServerSettings, federation::Members};
-use renkei_site::Site;
+use renkei_site::ServerPart;
 use renkei_spiffe::{Identities, X509Svid};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,7 @@ pub(crate) enum Plane {
 pub(crate) struct Inputs<'a> {
     pub(crate) state: PathBuf,
     pub(crate) workload_socket: PathBuf,
-    pub(crate) site: watch::Receiver<Arc<Site>>,
+    pub(crate) part: watch::Receiver<Arc<ServerPart>>,
     pub(crate) metrics: &'a Metrics,
     pub(crate) tasks: Supervisor,
     pub(crate) stop: CancellationToken,
@@ -51,14 +51,14 @@ impl Plane {
         let Inputs {
             state,
             workload_socket,
-            site,
+            part,
             metrics,
             tasks,
             stop,
         } = inputs;
         let server = Server::open(ServerSettings {
             state,
-            site,
+            part,
             provider: provider(),
             metrics: metrics.register(ServerMetrics::register),
             clock: Arc::new(clock::now),

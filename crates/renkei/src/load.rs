@@ -8,13 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use renkei_policy::{MethodRule, MethodRules, PathRule, RegoModule, ServicePolicy};
-use renkei_runtime::{
-    clock,
-    files::{self, Budget},
-};
-use renkei_site::{Faults, FederationFile, Item, Service, Site};
-use renkei_spiffe::SpiffeId;
+use renkei_proxy::{Policies, PolicyFault, compile_policies};
+use renkei_runtime::files::{self, Budget};
+use renkei_site::{Faults, FederationFile, Item, PolicySource, Site};
 
 /// A Rego file of more bytes than this is refused unread.
 const MAX_POLICY_BYTES: usize = 1024 * 1024;
@@ -47,7 +43,9 @@ impl ReadTime {
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded {
     pub(crate) site: Arc<Site>,
-    pub(crate) policies: BTreeMap<String, Arc<ServicePolicy>>,
+    /// The text of the policies, by the name of their service.
+    pub(crate) sources: BTreeMap<String, PolicySource>,
+    pub(crate) policies: Policies,
     pub(crate) config_lines: usize,
 }
 
@@ -93,21 +91,31 @@ pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
             }
         }
     }
-    let mut policies = BTreeMap::new();
+    let mut sources = BTreeMap::new();
     for (name, service) in &site.services {
-        match policy_of(service, &mut time) {
-            Ok(policy) => {
-                policies.insert(name.clone(), Arc::new(policy));
-            }
+        let Some(file) = &service.policy else {
+            continue;
+        };
+        match read_policy(file, &mut time) {
+            Ok(source) => drop(sources.insert(name.clone(), source)),
             Err((message, hint)) => {
                 faults.push(site.place(&Item::Policy(name.clone())), message, hint)
             }
         }
     }
+    let (policies, uncompiled) = compile_policies(&site.proxy_part(0, sources.clone()));
+    for PolicyFault { service, error } in uncompiled {
+        faults.push(
+            site.place(&Item::Policy(service)),
+            format!("the policy does not compile: {error}"),
+            "package renkei.authz with `allow` and `deny` rules; docs/policy.md has an example",
+        );
+    }
     faults.or(()).map_err(LoadError::Faulty)?;
     let config_lines = Site::config_lines(&text);
     Ok(Loaded {
         site: Arc::new(site),
+        sources,
         policies,
         config_lines,
     })
@@ -156,52 +164,18 @@ fn read_federation(file: &Path, time: &mut ReadTime) -> Result<FederationFile, L
     Ok(read)
 }
 
-/// The decision maker of a service, or a message with its hint.
-fn policy_of(service: &Service, time: &mut ReadTime) -> Result<ServicePolicy, (String, String)> {
-    let rego = service.policy.as_deref();
-    let rego = rego.map(|file| read_rego(file, time)).transpose()?;
-    Ok(
-        ServicePolicy::new(service.id.clone(), service.allow.clone(), rego)
-            .with_methods(service.methods.as_ref().map(method_rules)),
-    )
-}
-
-fn method_rules(methods: &BTreeMap<SpiffeId, Vec<renkei_site::MethodRule>>) -> MethodRules {
-    let path = |path: &renkei_site::PathRule| match path.clone() {
-        renkei_site::PathRule::Any => PathRule::Any,
-        renkei_site::PathRule::Exact(path) => PathRule::Exact(path),
-        renkei_site::PathRule::Under(prefix) => PathRule::Under(prefix),
-    };
-    let rule = |rule: &renkei_site::MethodRule| MethodRule {
-        method: rule.method.clone(),
-        path: path(&rule.path),
-    };
-    let of_caller =
-        |(caller, rules): (&SpiffeId, &Vec<_>)| (caller.clone(), rules.iter().map(rule).collect());
-    methods.iter().map(of_caller).collect()
-}
-
-fn read_rego(file: &Path, time: &mut ReadTime) -> Result<RegoModule, (String, String)> {
+/// The text of a policy, or a message with its hint.
+fn read_policy(file: &Path, time: &mut ReadTime) -> Result<PolicySource, (String, String)> {
     let name = file.display().to_string();
-    let unreadable = |error: io::Error| {
+    let read = time.read(Budget::Folder, file, MAX_POLICY_BYTES);
+    let text = read.map_err(|error| {
         (
             format!("the policy {name} cannot be read: {error}"),
             "the path is relative to the site file".to_owned(),
         )
-    };
-    let text = time
-        .read(Budget::Folder, file, MAX_POLICY_BYTES)
-        .map_err(unreadable)?;
-    let module = RegoModule::compile(&name, &text).map_err(|error| {
-        (
-            format!("the policy does not compile: {error}"),
-            "package renkei.authz with `allow` and `deny` rules; docs/policy.md has an example"
-                .to_owned(),
-        )
     })?;
-    // Rules act by the same time as the rest of the site.
-    let nanoseconds = || i64::try_from(clock::now().unix_timestamp_nanos()).unwrap_or(i64::MAX);
-    Ok(module.with_clock(nanoseconds))
+    let text = text.into();
+    Ok(PolicySource { name, text })
 }
 
 #[cfg(test)]
@@ -213,7 +187,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let policy = folder.path().join("echo.rego");
         std::fs::write(&policy, "package renkei.authz").unwrap();
-        let (message, _) = read_rego(&policy, &mut ReadTime(Duration::ZERO)).unwrap_err();
+        let (message, _) = read_policy(&policy, &mut ReadTime(Duration::ZERO)).unwrap_err();
         assert!(message.contains("echo.rego"), "{message}");
         assert!(message.contains("other files"), "{message}");
         let mut time = ReadTime(READ_LIMIT);

@@ -4,19 +4,22 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use arc_swap::ArcSwap;
 use http::{Method, StatusCode};
 use renkei_api::{
     control::{Applied as Answer, BundleDocument, Request, RequestError},
     status::SiteStatus,
 };
-use renkei_policy::ServicePolicy;
-use renkei_proxy::{Desired, Proxy};
+use renkei_proxy::{Desired, Policies, Proxy};
 use renkei_runtime::{control::ControlError, readiness::Readiness, telemetry::ConfigMetrics};
 use renkei_server::federation::Members;
-use renkei_site::{Changes, Site, diff};
+use renkei_site::{Changes, PolicySource, ServerPart, Site, diff};
 use renkei_spiffe::TrustDomain;
 use serde::Serialize;
 use serde_json::Value;
@@ -34,7 +37,11 @@ pub(crate) struct Running {
     pub(crate) file: PathBuf,
     /// The state folder.
     pub(crate) state: PathBuf,
-    pub(crate) site: watch::Sender<Arc<Site>>,
+    /// What the file says now, with the members of a federation.
+    pub(crate) site: ArcSwap<Site>,
+    /// The version of the parts that the roles were given last.
+    pub(crate) version: AtomicU64,
+    pub(crate) server_part: watch::Sender<Arc<ServerPart>>,
     pub(crate) plane: Plane,
     pub(crate) proxy: Proxy,
     pub(crate) readiness: Readiness,
@@ -48,19 +55,34 @@ pub(crate) struct Running {
 #[derive(Clone)]
 pub(crate) struct Applied {
     pub(crate) site: Arc<Site>,
-    pub(crate) policies: BTreeMap<String, Arc<ServicePolicy>>,
+    pub(crate) sources: BTreeMap<String, PolicySource>,
+    pub(crate) policies: Policies,
+}
+
+/// What the roles of a site are to do.
+pub(crate) struct Projected {
+    pub(crate) site: Arc<Site>,
+    pub(crate) server: Arc<ServerPart>,
+    pub(crate) proxy: Desired,
 }
 
 impl Applied {
-    /// What is to run: the file, linked with the members that count now.
-    pub(crate) fn with(&self, members: &Members) -> Desired {
+    /// The parts of the file, linked with the members that are valid now.
+    pub(crate) fn project(&self, members: &Members, version: u64) -> Projected {
         let linked = members.iter().map(|(name, member)| (name, &member.gateway));
         let site = match members.is_empty() {
             true => self.site.clone(),
             false => Arc::new(self.site.with_members(linked)),
         };
-        let policies = self.policies.clone();
-        Desired { site, policies }
+        let proxy = Desired {
+            site: Arc::new(site.proxy_part(version, self.sources.clone())),
+            policies: self.policies.clone(),
+        };
+        Projected {
+            server: Arc::new(site.server_part(version)),
+            proxy,
+            site,
+        }
     }
 }
 
@@ -96,7 +118,12 @@ impl Running {
     /// touch keep their connections; a faulty file changes nothing.
     pub(crate) async fn apply(&self) -> Result<Changes, ApplyError> {
         let mut applied = self.applied.lock().await;
-        let Loaded { site, policies, .. } = self.load().await?;
+        let Loaded {
+            site,
+            sources,
+            policies,
+            ..
+        } = self.load().await?;
         let changes = diff(&applied.site, &site);
         if site.federation.is_some() && self.plane.members().is_none() {
             return Err(ApplyError::NoAuthority);
@@ -104,7 +131,11 @@ impl Running {
         if let Some(reason) = changes.needs_restart() {
             return Err(ApplyError::NeedsRestart(reason));
         }
-        let next = Applied { site, policies };
+        let next = Applied {
+            site,
+            sources,
+            policies,
+        };
         self.run_by(&next).await?;
         *applied = next;
         warnings::log(&warnings::of(&applied.site, &self.file, &self.state));
@@ -124,11 +155,12 @@ impl Running {
     async fn run_by(&self, applied: &Applied) -> Result<(), ApplyError> {
         let members = self.plane.members();
         let members = members.map(|members| members.borrow().clone());
-        let desired = applied.with(&members.unwrap_or_default());
-        let site = desired.site.clone();
-        let opened = self.proxy.apply(desired).await;
-        opened.map_err(|error| ApplyError::Listen(with_places(&site, &error)))?;
-        self.site.send_replace(site);
+        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        let next = applied.project(&members.unwrap_or_default(), version);
+        let opened = self.proxy.apply(next.proxy).await;
+        opened.map_err(|error| ApplyError::Listen(with_places(&next.site, &error)))?;
+        self.server_part.send_replace(next.server);
+        self.site.store(next.site);
         Ok(())
     }
 
@@ -165,7 +197,7 @@ impl Running {
     }
 
     fn bundle(&self, of: Option<TrustDomain>) -> Result<BundleDocument, ControlError> {
-        let trust_domain = of.unwrap_or_else(|| self.site.borrow().trust_domain.clone());
+        let trust_domain = of.unwrap_or_else(|| self.site.load().trust_domain.clone());
         let identities = self.plane.identities();
         let bundle = identities.borrow().bundles.get(&trust_domain).cloned();
         match bundle {
@@ -181,7 +213,7 @@ impl Running {
     }
 
     async fn status(&self) -> SiteStatus {
-        let site = self.site.borrow().clone();
+        let site = self.site.load_full();
         let snapshot = self.readiness.snapshot();
         let identities = self.plane.status().await;
         SiteStatus {

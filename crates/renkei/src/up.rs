@@ -1,8 +1,15 @@
 //! `renkei up`: a whole site in one process, from the first fault of its file to the last drained
 //! connection.
 
-use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use renkei_api::control::Request;
 use renkei_proxy::{Elsewhere, Proxy, Setup};
@@ -16,7 +23,8 @@ use renkei_runtime::{
     systemd::Notifier,
     telemetry::{ConfigMetrics, Metrics},
 };
-use renkei_site::Site;
+use renkei_server::federation::Members;
+use renkei_site::{ServerPart, Site};
 use renkei_spiffe::{Identities, SpiffeId};
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
@@ -188,9 +196,20 @@ async fn start(
     drain: &Drain,
     stop: &CancellationToken,
 ) -> miette::Result<Running> {
-    let Loaded { site, policies, .. } = loaded;
-    let (sender, receiver) = watch::channel(site.clone());
-    let plane = plane(args, state, receiver, (metrics, tasks), stop).await?;
+    let Loaded {
+        site,
+        sources,
+        policies,
+        ..
+    } = loaded;
+    let applied = Applied {
+        site: site.clone(),
+        sources,
+        policies,
+    };
+    let first = applied.project(&Members::default(), 0);
+    let (server_part, receiver) = watch::channel(first.server);
+    let plane = plane(args, state, &site, receiver, (metrics, tasks), stop).await?;
     if let Plane::Own { .. } = &plane {
         let ready = readiness.condition("bundle endpoint");
         let certified = until_certified(plane.identities(), site.server_id.clone(), ready);
@@ -214,16 +233,12 @@ async fn start(
         registry.register_collector(ends);
         proxy.register(registry);
     });
-    let applied = Applied {
-        site: site.clone(),
-        policies,
-    };
-    // The last good state of a federation counts from the first connection on.
+    // The last good state of a federation is in force from the first connection on.
     let members = plane.members().map(|members| members.borrow().clone());
-    let desired = applied.with(&members.unwrap_or_default());
-    sender.send_replace(desired.site.clone());
+    let linked = applied.project(&members.unwrap_or_default(), 1);
+    server_part.send_replace(linked.server);
     proxy
-        .apply(desired)
+        .apply(linked.proxy)
         .await
         .map_err(|error| miette!(help = error.hint(), "{}", with_places(&site, &error)))?;
     tracing::info!(site = site.name, trust_domain = %site.trust_domain, "every listener is open");
@@ -231,7 +246,9 @@ async fn start(
     config.applied();
     Ok(Running {
         file: absolute(&args.site.file),
-        site: sender,
+        site: ArcSwap::from(linked.site),
+        version: AtomicU64::new(1),
+        server_part,
         plane,
         proxy,
         readiness: readiness.clone(),
@@ -246,12 +263,13 @@ async fn start(
 async fn plane(
     args: &Up,
     state: &Path,
-    site: watch::Receiver<Arc<Site>>,
+    site: &Site,
+    part: watch::Receiver<Arc<ServerPart>>,
     (metrics, tasks): (&Metrics, &Supervisor),
     stop: &CancellationToken,
 ) -> miette::Result<Plane> {
     if let Some(socket) = &args.workload_api {
-        if site.borrow().federation.is_some() {
+        if site.federation.is_some() {
             return Err(miette!(
                 help = "name the sites under `peers`, or remove --workload-api",
                 "{NO_AUTHORITY}"
@@ -263,7 +281,7 @@ async fn plane(
     Plane::own(Inputs {
         state: state.to_owned(),
         workload_socket: workload_socket.unwrap_or_else(|| place::workload_socket(state)),
-        site,
+        part,
         metrics,
         tasks: tasks.clone(),
         stop: stop.clone(),

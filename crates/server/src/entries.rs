@@ -16,7 +16,7 @@ use renkei_api::{
     node::{AgentPart, Entry, EntryId},
     status::{EntryKind, EntryStatus},
 };
-use renkei_site::Selector;
+use renkei_site::{FileEntry, FileEntryKind, Selector};
 use renkei_spiffe::{SpiffeId, TrustDomain};
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, watch};
@@ -164,6 +164,32 @@ impl Entries {
         let image = self.image.read().unwrap_or_else(PoisonError::into_inner);
         image.clone()
     }
+}
+
+/// The entries that a site file asks for.
+pub(crate) fn of_file(entries: &[FileEntry]) -> Vec<Registration> {
+    let registration = |entry: &FileEntry| {
+        let kind = match entry.kind {
+            FileEntryKind::Server => EntryKind::Server,
+            FileEntryKind::Service => EntryKind::Service,
+            FileEntryKind::Workload => EntryKind::Workload,
+        };
+        let id = match kind {
+            EntryKind::Server => "file.server".to_owned(),
+            kind => format!("file.{}.{}", kind.as_str(), entry.name),
+        };
+        let id = EntryId::parse(id).inspect_err(|error| {
+            tracing::error!(%error, "an entry of the site file is left out");
+        });
+        Some(Registration {
+            id: id.ok()?,
+            spiffe_id: entry.id.clone(),
+            kind,
+            hint: entry.name.clone(),
+            selectors: entry.selectors.iter().map(ToString::to_string).collect(),
+        })
+    };
+    entries.iter().filter_map(registration).collect()
 }
 
 /// The entries as an agent takes them. One with a selector that this version cannot attest is

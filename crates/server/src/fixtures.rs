@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use rcgen::{CertificateParams, KeyPair};
-use renkei_site::Site;
+use renkei_site::{ServerPart, Site};
 use renkei_spiffe::{PrivateKey, SpiffeId, TrustDomain, X509Svid};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls_pki_types::CertificateDer;
@@ -24,6 +24,11 @@ workloads:
 {lines}"
     );
     Arc::new(renkei_site::parse("site.yaml", &text).expect("a good site file"))
+}
+
+/// What the server gets of such a site.
+pub(crate) fn part_with(lines: &str) -> Arc<ServerPart> {
+    Arc::new(site_with(lines).server_part(1))
 }
 
 pub(crate) fn own() -> TrustDomain {

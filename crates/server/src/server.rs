@@ -5,12 +5,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use renkei_api::{
     issue::{CertificateIssuer, IssueError, IssueFuture, SvidRequest},
-    node::{AgentPart, EntryId},
-    status::{AuthorityStatus, EntryKind, ServerStatus},
+    node::AgentPart,
+    status::{AuthorityStatus, ServerStatus},
 };
 use renkei_runtime::{clock, supervise::Supervisor};
-use renkei_site::{Selector, Site};
-use renkei_spiffe::{BundleSet, SpiffeId, TrustDomain};
+use renkei_site::ServerPart;
+use renkei_spiffe::{BundleSet, TrustDomain};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -22,7 +22,7 @@ use crate::{
     authority::{Authority, CaLifetimes, Reading},
     bundles::Bundles,
     endpoint::WebEndpoints,
-    entries::{Entries, Registration, Source},
+    entries::{Entries, Source, of_file},
     federation::{self, Federator, Members},
     peers::Peers,
     store::Store,
@@ -59,8 +59,8 @@ pub enum ServerError {
 pub struct ServerSettings {
     /// The state folder; made when it does not exist.
     pub state: PathBuf,
-    /// The site, as it is applied.
-    pub site: watch::Receiver<Arc<Site>>,
+    /// What it is to do, as that changes.
+    pub part: watch::Receiver<Arc<ServerPart>>,
     /// The process's provider of cryptography.
     pub provider: Arc<CryptoProvider>,
     /// Where to count.
@@ -90,7 +90,7 @@ struct Inner {
     web: WebEndpoints,
     federator: Federator,
     peers: Peers,
-    site: watch::Receiver<Arc<Site>>,
+    part: watch::Receiver<Arc<ServerPart>>,
     metrics: ServerMetrics,
     clock: Clock,
     system: Option<clock::Clock>,
@@ -103,20 +103,20 @@ impl Server {
     pub async fn open(settings: ServerSettings) -> Result<Self, ServerError> {
         let ServerSettings {
             state,
-            site,
+            part,
             provider,
             metrics,
             clock,
             system,
             tasks,
         } = settings;
-        let now_site = site.borrow().clone();
-        let trust_domain = now_site.trust_domain.clone();
+        let now_part = part.borrow().clone();
+        let trust_domain = now_part.trust_domain.clone();
         let store = Arc::new(Store::open(&state, &trust_domain).await?);
         if let Some(system) = &system {
             system.begin(store.clock_record().await?.as_ref());
         }
-        let (lifetimes, now) = (ca_lifetimes(&now_site), clock());
+        let (lifetimes, now) = (ca_lifetimes(&now_part), clock());
         let time = Reading {
             now,
             ended: surely_ended(system.as_ref(), now),
@@ -130,19 +130,19 @@ impl Server {
         )
         .await?;
         let entries = Entries::open(store.clone(), trust_domain.clone()).await?;
-        let wanted = of_file(&now_site);
+        let wanted = of_file(&now_part.entries);
         entries.replace(&Source::FILE, &wanted, now).await?;
         let bundles = Arc::new(Bundles::new());
         let document = watch::Sender::new(Bytes::new());
         let checkpoint = watch::Sender::new(Bytes::new());
         let endpoint = SpiffeEndpoint::new(
-            now_site.server_id.clone(),
+            now_part.server_id.clone(),
             provider.clone(),
             document.subscribe(),
             checkpoint.subscribe(),
         );
         let web = WebEndpoints::open(
-            &now_site,
+            &now_part,
             provider.clone(),
             document.subscribe(),
             tasks.clone(),
@@ -156,9 +156,9 @@ impl Server {
             document: document.subscribe(),
             checkpoint,
         };
-        let federator = Federator::open(&now_site, federator).await;
+        let federator = Federator::open(&now_part, federator).await;
         let peers = Peers::open(
-            &now_site,
+            &now_part,
             store.clone(),
             provider,
             bundles.clone(),
@@ -179,7 +179,7 @@ impl Server {
             web,
             federator,
             peers,
-            site,
+            part,
             metrics,
             clock,
             system,
@@ -196,7 +196,7 @@ impl Server {
     }
 
     /// The members of the federation that count, as they change. Whoever composes the site links
-    /// it with them ([`Site::with_members`]); their bundles are published once it is.
+    /// it with them (`Site::with_members`); their bundles are published once it is.
     pub fn members(&self) -> watch::Receiver<Members> {
         self.0.federator.members()
     }
@@ -232,15 +232,15 @@ impl Server {
     /// endpoint until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         let inner = &self.0;
-        let (site, token) = (|| inner.site.clone(), || stop.clone());
+        let (part, token) = (|| inner.part.clone(), || stop.clone());
         tokio::join!(
             inner.keep("ca rotation", &stop, || inner.keep_authority(token())),
             inner.keep("entries", &stop, || inner.keep_entries(token())),
             inner.keep("clock record", &stop, || inner.keep_clock(token())),
             inner.keep("records", &stop, || inner.keep_records(token())),
-            inner.keep("federation", &stop, || inner.federator.run(site(), token())),
-            inner.keep("peers", &stop, || inner.peers.run(site(), token())),
-            inner.keep("bundle endpoint", &stop, || inner.web.run(site(), token())),
+            inner.keep("federation", &stop, || inner.federator.run(part(), token())),
+            inner.keep("peers", &stop, || inner.peers.run(part(), token())),
+            inner.keep("bundle endpoint", &stop, || inner.web.run(part(), token())),
         );
     }
 
@@ -305,7 +305,7 @@ impl Inner {
     async fn sign(&self, request: &SvidRequest) -> Result<CertificateDer<'static>, SignError> {
         let id = self.entries.identity(&request.entry);
         let id = id.ok_or_else(|| SignError::UnknownEntry(request.entry.clone()))?;
-        let lifetime = self.site.borrow().lifetimes.x509_svid;
+        let lifetime = self.part.borrow().lifetimes.x509_svid;
         let now = (self.clock)();
         if self.authority.is_due(self.reading()) {
             self.rotate().await;
@@ -330,7 +330,7 @@ impl Inner {
     /// `false` when a step failed.
     async fn rotate(&self) -> bool {
         let _turn = self.rotation.lock().await;
-        let lifetimes = ca_lifetimes(&self.site.borrow());
+        let lifetimes = ca_lifetimes(&self.part.borrow());
         let rotated = self.authority.rotate(lifetimes, self.reading()).await;
         // A failure may come after a step that did succeed.
         self.publish();
@@ -341,9 +341,9 @@ impl Inner {
     }
 
     async fn keep_authority(&self, stop: CancellationToken) {
-        let mut site = self.site.clone();
+        let mut part = self.part.clone();
         loop {
-            site.mark_unchanged();
+            part.mark_unchanged();
             let pause = if self.rotate().await {
                 self.until_next_step()
             } else {
@@ -352,7 +352,7 @@ impl Inner {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
-                Ok(()) = site.changed() => {}
+                Ok(()) = part.changed() => {}
             }
         }
     }
@@ -390,9 +390,9 @@ impl Inner {
     }
 
     async fn keep_entries(&self, stop: CancellationToken) {
-        let mut site = self.site.clone();
+        let mut part = self.part.clone();
         loop {
-            let wanted = of_file(&site.borrow_and_update());
+            let wanted = of_file(&part.borrow_and_update().entries);
             let replaced = self.entries.replace(&Source::FILE, &wanted, (self.clock)());
             let failed = replaced.await.inspect_err(|error| {
                 tracing::error!(%error, retry_in = ?RETRY, "the entries of the site file are not in force");
@@ -400,7 +400,7 @@ impl Inner {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(RETRY), if failed.is_err() => {}
-                changed = site.changed() => if changed.is_err() {
+                changed = part.changed() => if changed.is_err() {
                     return stop.cancelled().await;
                 }
             }
@@ -460,35 +460,10 @@ fn surely_ended(system: Option<&clock::Clock>, now: OffsetDateTime) -> Option<Of
     system.map_or(Some(now), clock::Clock::surely_ended)
 }
 
-/// The entries of a site file.
-pub(crate) fn of_file(site: &Site) -> Vec<Registration> {
-    let entry = |kind: EntryKind, name: &str, spiffe_id: &SpiffeId, selectors: &[Selector]| {
-        let id = match kind {
-            EntryKind::Server => "file.server".to_owned(),
-            kind => format!("file.{}.{name}", kind.as_str()),
-        };
-        Some(Registration {
-            id: EntryId::parse(id).ok()?,
-            spiffe_id: spiffe_id.clone(),
-            kind,
-            hint: name.to_owned(),
-            selectors: selectors.iter().map(ToString::to_string).collect(),
-        })
-    };
-    let services = site.services.values();
-    let services = services.map(|one| entry(EntryKind::Service, &one.name, &one.id, &[]));
-    let workloads = site.workloads.values();
-    let workloads =
-        workloads.map(|one| entry(EntryKind::Workload, &one.name, &one.id, &one.selectors));
-    let server = entry(EntryKind::Server, "server", &site.server_id, &[]);
-    let all = std::iter::once(server).chain(services).chain(workloads);
-    all.flatten().collect()
-}
-
-fn ca_lifetimes(site: &Site) -> CaLifetimes {
+fn ca_lifetimes(part: &ServerPart) -> CaLifetimes {
     CaLifetimes {
-        ca: site.lifetimes.ca,
-        refresh_hint: site.lifetimes.bundle_refresh,
+        ca: part.lifetimes.ca,
+        refresh_hint: part.lifetimes.bundle_refresh,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The site file: the only thing a site writes.
 //!
-//! [`parse`] turns the text into a [`Site`], the desired state that every role follows, or into
+//! [`parse`] turns the text into a [`Site`], which is projected to what each role follows
+//! ([`ServerPart`], [`ProxyPart`]), or into
 //! [`Faults`]: *all* that is wrong with it, each with its place and a hint. [`diff`] says what a
 //! new file changes, and [`schema()`] describes the file to editors. [`parse_federation`] does the
 //! same for the federation file that a site file may name.
@@ -17,6 +18,7 @@ mod federation;
 mod lifetime;
 mod method;
 mod node;
+mod parts;
 mod place;
 mod reach;
 mod read;
@@ -32,12 +34,17 @@ pub use fault::{Fault, Faults};
 pub use federation::{FederationFile, Key, Mirror, parse_federation};
 pub use lifetime::Lifetimes;
 pub use method::{MethodRule, PathRule};
+pub use parts::{
+    Announcement, FederationPart, FileEntry, FileEntryKind, Listener, PeerBundle, PolicySource,
+    ProxyPart, ServerPart,
+};
 pub use place::{Item, Place};
 pub use reach::{BundleWay, own_address};
 pub use schema::schema;
 pub use selector::{Selector, SelectorError, UnixSelector};
 pub use site::{
     BundleEndpoint, BundleSource, Federated, Gateway, Peer, Protocol, Service, Site, Use, Workload,
+    sni,
 };
 pub use topic::TopicRights;
 

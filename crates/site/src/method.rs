@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// One rule: `GET`, `GET /v1/records`, `GET /v1/*`, or the same with `*` for any method.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,6 +185,13 @@ impl fmt::Display for MethodRule {
 impl Serialize for MethodRule {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MethodRule {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+        Self::parse(&text).map_err(|error| de::Error::custom(error.message))
     }
 }
 

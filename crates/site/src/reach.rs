@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use renkei_spiffe::TrustDomain;
+use serde::{Deserialize, Serialize};
 
-use crate::{BundleSource, Host, HostPort, Peer, Site};
+use crate::{BundleSource, Gateway, Host, HostPort, Peer, Site};
 
 /// The way to a bundle endpoint that is asked for by the name of its trust domain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleWay {
     /// The address to dial.
     pub dial: HostPort,
@@ -17,7 +18,7 @@ pub struct BundleWay {
 
 impl Site {
     /// The address that other sites dial to reach this one: the hub's, if it has one.
-    pub fn advertised(&self) -> Option<&HostPort> {
+    pub(crate) fn advertised(&self) -> Option<&HostPort> {
         let gateway = self.gateway.as_ref()?;
         match &gateway.via {
             Some(hub) => self.peers.get(hub)?.gateway.as_ref(),
@@ -25,36 +26,17 @@ impl Site {
         }
     }
 
-    /// Where the gateway of a peer is dialled. A site that this one relays for is reached through
-    /// this site's own gateway.
-    pub fn gateway_of(&self, peer: &TrustDomain) -> Option<HostPort> {
+    fn gateway_of(&self, peer: &TrustDomain) -> Option<HostPort> {
         match self.relays.contains(peer) {
-            true => {
-                let listen = self.gateway.as_ref()?.listen?;
-                Some(own_address(listen).into())
-            }
+            true => own_gateway(self.gateway.as_ref()?),
             false => self.peers.get(peer)?.gateway.clone(),
         }
-    }
-
-    /// The site that this one relays for and that a server name belongs to: the trust domain
-    /// itself, for its bundle endpoint, or a name within it. Of several that lie within each
-    /// other, this site's own among them, the innermost. Compared without regard to case.
-    pub fn relayed_by_sni(&self, sni: &str) -> Option<&TrustDomain> {
-        let sni = sni.to_ascii_lowercase();
-        let within = |name: &&TrustDomain| {
-            let rest = sni.strip_suffix(name.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
-        let all = self.relays.iter().chain([&self.trust_domain]);
-        let found = all.filter(within).max_by_key(|name| name.as_str().len());
-        found.filter(|name| **name != self.trust_domain)
     }
 
     /// How the bundle endpoint of a peer is reached, if its URL leads to the gateway that the
     /// peer's services are reached through. A gateway may be a hub's, which needs to be told whose
     /// bundle is meant; the SPIFFE ID that the endpoint must prove does not depend on the name.
-    pub fn bundle_way(&self, peer: &Peer) -> Option<BundleWay> {
+    pub(crate) fn bundle_way(&self, peer: &Peer) -> Option<BundleWay> {
         let BundleSource::HttpsSpiffe { url, .. } = &peer.bundle else {
             return None;
         };
@@ -73,6 +55,11 @@ impl Site {
             name: peer.trust_domain.to_string(),
         })
     }
+}
+
+/// Where a site dials its own gateway, if it listens.
+pub(crate) fn own_gateway(gateway: &Gateway) -> Option<HostPort> {
+    Some(own_address(gateway.listen?).into())
 }
 
 /// Where a site dials its own gateway, which may listen on any address. The address that others

@@ -9,7 +9,7 @@ use std::{
 };
 
 use renkei_spiffe::{SpiffeId, TrustDomain};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::{
@@ -55,7 +55,7 @@ pub struct Site {
 }
 
 /// Where other sites reach this one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gateway {
     /// The address that the gateway binds; nothing if the hub alone leads here.
     pub listen: Option<SocketAddr>,
@@ -67,7 +67,7 @@ pub struct Gateway {
 }
 
 /// A bundle endpoint of profile https_web.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleEndpoint {
     /// The address that the endpoint binds.
     pub listen: SocketAddr,
@@ -102,7 +102,7 @@ pub struct Peer {
 }
 
 /// Where a peer's bundle comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BundleSource {
     /// A bundle document on disk.
@@ -128,7 +128,7 @@ pub enum BundleSource {
 }
 
 /// The session that a service's proxy understands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// The proxy carries bytes without reading them.
@@ -152,7 +152,7 @@ impl Protocol {
 }
 
 /// What this site offers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its name; a DNS label.
     pub name: String,
@@ -166,15 +166,15 @@ pub struct Service {
     pub allow: Vec<SpiffeId>,
     /// What each caller may do, if the service speaks HTTP and says so; who is not in it may do
     /// nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub methods: Option<BTreeMap<SpiffeId, Vec<MethodRule>>>,
     /// What each caller may do, if the service speaks Kafka and says so; who is not in it may do
     /// nothing with any topic.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topics: Option<BTreeMap<SpiffeId, TopicRights>>,
     /// How long a backend may take for its response to begin, if the service speaks HTTP and
     /// says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_timeout: Option<Duration>,
     /// A Rego file with more rules.
     pub policy: Option<PathBuf>,
@@ -203,35 +203,6 @@ pub struct Use {
 }
 
 impl Site {
-    /// Every identity that the site issues: its own server's, its services' and its workloads'.
-    pub fn entries(&self) -> impl Iterator<Item = SpiffeId> {
-        let services = self.services.values().map(|service| service.id.clone());
-        let workloads = self.workloads.values().map(|workload| workload.id.clone());
-        std::iter::once(self.server_id.clone())
-            .chain(services)
-            .chain(workloads)
-    }
-
-    /// The server name (SNI) by which a gateway tells its services apart: `NAME.TRUST-DOMAIN`.
-    /// IDs whose path is not one DNS label have none.
-    pub fn sni(id: &SpiffeId) -> Option<String> {
-        let name = id
-            .path()
-            .strip_prefix('/')
-            .filter(|name| is_dns_label(name))?;
-        let sni = format!("{name}.{}", id.trust_domain());
-        is_dns_name(&sni).then_some(sni)
-    }
-
-    /// The service that a server name means. Names are compared without regard to case.
-    pub fn service_by_sni(&self, sni: &str) -> Option<&Service> {
-        let sni = sni.to_ascii_lowercase();
-        let name = sni
-            .strip_suffix(self.trust_domain.as_str())?
-            .strip_suffix('.')?;
-        self.services.get(name)
-    }
-
     /// Where an item stands in the file; the start of the file if it is not there.
     pub fn place(&self, item: &Item) -> Place {
         self.source
@@ -307,4 +278,15 @@ impl Site {
         let counts = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
         text.lines().filter(counts).count()
     }
+}
+
+/// The server name (SNI) by which a gateway tells its services apart: `NAME.TRUST-DOMAIN`. IDs
+/// whose path is not one DNS label have none.
+pub fn sni(id: &SpiffeId) -> Option<String> {
+    let name = id
+        .path()
+        .strip_prefix('/')
+        .filter(|name| is_dns_label(name))?;
+    let sni = format!("{name}.{}", id.trust_domain());
+    is_dns_name(&sni).then_some(sni)
 }

@@ -1,10 +1,10 @@
 //! What a caller may do at a service that speaks Kafka.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The topics and groups that a caller may use. Each name is whole, or a prefix with `*` at its
 /// end.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicRights {
     /// Topics it may write to.
     pub produce: Vec<String>,

@@ -4,7 +4,9 @@
 
 use std::{net::IpAddr, path::Path, time::Duration};
 
-use renkei_site::{BundleSource, Host, Item, Protocol, Site, diff, parse};
+use renkei_site::{
+    BundleSource, Host, HostPort, Item, Protocol, ProxyPart, Site, diff, parse, sni,
+};
 use renkei_spiffe::{SpiffeId, TrustDomain};
 
 const HUB: &str = include_str!("fixtures/hub.yaml");
@@ -20,12 +22,21 @@ fn td(name: &str) -> TrustDomain {
     TrustDomain::parse(name).unwrap()
 }
 
+fn proxy_part(text: &str) -> ProxyPart {
+    let site = parse("site.yaml", text).unwrap();
+    site.proxy_part(1, Default::default())
+}
+
+fn advertised(site: &Site) -> Option<HostPort> {
+    site.announcement().gateway
+}
+
 #[test]
 fn the_hub_is_read() {
     let site = parse("site.yaml", HUB).unwrap();
     assert_eq!(site.name, "hokkaido");
     assert_eq!(
-        site.advertised().unwrap().to_string(),
+        advertised(&site).unwrap().to_string(),
         "gw.hokkaido.example:8443"
     );
     let broker = &site.services["broker"];
@@ -43,7 +54,8 @@ fn the_hub_is_read() {
     assert_eq!(forwarder.uses[0].target, id("tokyo.example/mdx"));
     assert_eq!(forwarder.uses[0].listen, "127.0.0.1:19092".parse().unwrap());
     assert_eq!(site.lifetimes.x509_svid, Duration::from_secs(3600));
-    let entries: Vec<_> = site.entries().map(|id| id.short()).collect();
+    let entries = site.server_part(1).entries.into_iter();
+    let entries: Vec<_> = entries.map(|entry| entry.id.short()).collect();
     let names = ["renkei/server", "broker", "forwarder"];
     assert_eq!(
         entries,
@@ -80,7 +92,7 @@ fn bundles_come_from_files_and_endpoints() {
 fn every_key_is_read() {
     let site = parse("site.yaml", EVERY_KEY).unwrap();
     assert_eq!(
-        site.advertised().unwrap().to_string(),
+        advertised(&site).unwrap().to_string(),
         "127.0.0.2:8443",
         "listen is a definite address"
     );
@@ -167,14 +179,21 @@ fn scalars_are_taken_as_they_are_spelled() {
 #[test]
 fn sections_whose_entries_are_all_commented_out_are_empty() {
     let text = "site: a\ntrust_domain: a.example\npeers:\nservices:\n  # broker:\nworkloads:\n";
-    assert_eq!(parse("site.yaml", text).unwrap().entries().count(), 1);
+    assert_eq!(
+        parse("site.yaml", text)
+            .unwrap()
+            .server_part(1)
+            .entries
+            .len(),
+        1
+    );
 }
 
 #[test]
 fn services_are_told_apart_by_server_name() {
-    let site = parse("site.yaml", HUB).unwrap();
-    let sni = Site::sni(&id("hokkaido.example/broker")).unwrap();
-    assert_eq!(sni, "broker.hokkaido.example");
+    let site = proxy_part(HUB);
+    let name = sni(&id("hokkaido.example/broker")).unwrap();
+    assert_eq!(name, "broker.hokkaido.example");
     assert_eq!(
         site.service_by_sni("Broker.Hokkaido.example").unwrap().name,
         "broker"
@@ -187,7 +206,7 @@ fn services_are_told_apart_by_server_name() {
     ] {
         assert!(site.service_by_sni(stranger).is_none(), "{stranger}");
     }
-    assert_eq!(Site::sni(&id("hokkaido.example/ns/prod")), None);
+    assert_eq!(sni(&id("hokkaido.example/ns/prod")), None);
 }
 
 #[test]
@@ -310,14 +329,14 @@ fn a_site_that_only_dials_out_has_the_address_of_its_hub() {
     let gateway = site.gateway.as_ref().unwrap();
     assert_eq!(gateway.listen, None);
     assert_eq!(gateway.via, Some(td("hokkaido.example")));
-    let hub = site.advertised().map(ToString::to_string);
+    let hub = advertised(&site).map(|hub| hub.to_string());
     assert_eq!(hub.as_deref(), Some("gw.hokkaido.example:8443"));
     // Some may reach it without the hub.
     let text = DIALS_OUT.replace("{via:", "{listen: 10.0.0.1:8443, via:");
     let both = parse("site.yaml", &text).unwrap();
     let gateway = both.gateway.as_ref().unwrap();
     assert_eq!(gateway.listen, Some("10.0.0.1:8443".parse().unwrap()));
-    assert_eq!(both.advertised(), site.advertised());
+    assert_eq!(advertised(&both), advertised(&site));
     assert_eq!(diff(&site, &both).to_string(), "~ gateway");
 }
 
@@ -325,18 +344,20 @@ fn a_site_that_only_dials_out_has_the_address_of_its_hub() {
 fn a_hub_reaches_whom_it_relays_for_through_itself() {
     let site = parse("site.yaml", RELAYS).unwrap();
     let (osaka, tokyo) = (td("osaka.example"), td("tokyo.example"));
-    let own = site.gateway_of(&osaka).unwrap();
+    let part = proxy_part(RELAYS);
+    let own = part.gateway_of(&osaka).unwrap();
     assert_eq!(own.to_string(), "127.0.0.1:8443");
-    let other = site.gateway_of(&tokyo).unwrap();
+    let other = part.gateway_of(&tokyo).unwrap();
     assert_eq!(other.to_string(), "gw.tokyo.example:8443");
-    let way = site.bundle_way(&site.peers[&osaka]).unwrap();
+    let mut peers = site.server_part(1).peers;
+    let way = peers.remove(&osaka).unwrap().way.unwrap();
     assert_eq!((way.dial, way.name.as_str()), (own, "osaka.example"));
-    let way = site.bundle_way(&site.peers[&tokyo]).unwrap();
+    let way = peers.remove(&tokyo).unwrap().way.unwrap();
     assert_eq!((way.dial, way.name.as_str()), (other, "tokyo.example"));
     // An endpoint that is not the gateway is asked for by its own name.
     let text = RELAYS.replace("https://gw.tokyo", "https://bundle.tokyo");
     let apart = parse("site.yaml", &text).unwrap();
-    assert_eq!(apart.bundle_way(&apart.peers[&tokyo]), None);
+    assert_eq!(apart.server_part(1).peers[&tokyo].way, None);
     let without = RELAYS.replace("relays: [osaka.example]\n", "").replace(
         "bootstrap: osaka.json",
         "bootstrap: osaka.json, gateway: a.example:1",
@@ -357,7 +378,7 @@ fn names_within_a_relayed_trust_domain_are_told_from_others() {
             "  lab.osaka.example: {bundle: a}\n  tokyo.example:",
         )
         .replace("[osaka.example]", "[osaka.example, lab.osaka.example]");
-    let site = parse("site.yaml", &text).unwrap();
+    let site = proxy_part(&text);
     for (sni, found) in [
         ("osaka.example", Some("osaka.example")),
         ("Store.Osaka.Example", Some("osaka.example")),
@@ -374,7 +395,7 @@ fn names_within_a_relayed_trust_domain_are_told_from_others() {
     }
     // What lies within the hub's own trust domain is the hub's.
     let text = RELAYS.replace("hokkaido.example\ngateway", "hub.osaka.example\ngateway");
-    let site = parse("site.yaml", &text).unwrap();
+    let site = proxy_part(&text);
     assert_eq!(site.relayed_by_sni("hub.osaka.example"), None);
     assert_eq!(site.relayed_by_sni("a.hub.osaka.example"), None);
     assert!(site.relayed_by_sni("a.osaka.example").is_some());

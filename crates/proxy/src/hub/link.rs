@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use renkei_site::{HostPort, Site};
+use renkei_site::{HostPort, ProxyPart};
 use renkei_spiffe::SpiffeId;
 use renkei_trunk::{Code, Event, StreamId};
 use rustls::AlertDescription;
@@ -39,7 +39,7 @@ pub(crate) struct Target {
 
 impl Target {
     /// The hub of a site, if it has one.
-    pub(crate) fn of(site: &Site) -> Option<Self> {
+    pub(crate) fn of(site: &ProxyPart) -> Option<Self> {
         let via = site.gateway.as_ref()?.via.clone()?;
         let own = site.server_id.clone();
         Some(Self {

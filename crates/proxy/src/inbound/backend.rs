@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use renkei_site::{HostPort, Protocol, Service, Site};
+use renkei_site::{HostPort, Protocol, Service, sni};
 use renkei_spiffe::SpiffeId;
 use tokio::{net::TcpStream, time::timeout};
 
@@ -146,7 +146,7 @@ pub(super) fn session(
     caller: Option<&SpiffeId>,
     shared: &Arc<Shared>,
 ) -> Option<CalleeSession> {
-    let sni = Site::sni(&service.id).filter(|_| service.protocol == Protocol::Kafka)?;
+    let sni = sni(&service.id).filter(|_| service.protocol == Protocol::Kafka)?;
     Some(CalleeSession::new(service, sni, caller, shared.clone()))
 }
 

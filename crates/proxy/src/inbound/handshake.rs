@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use renkei_site::{Protocol, Service, Site};
+use renkei_site::{Protocol, ProxyPart, Service};
 use renkei_spiffe::{
     Authorizer, Denied, Identities, Refusal, ServerSide, SpiffeId, TrustDomain, X509Svid,
     alert_in_clear, server_side,
@@ -295,7 +295,7 @@ async fn finish(
 /// Lets in whom the policy allows, of the sites that this one is linked with.
 #[derive(Debug)]
 struct Neighbours {
-    site: Arc<Site>,
+    site: Arc<ProxyPart>,
     judge: Judge,
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use renkei_site::{HostPort, Site};
+use renkei_site::{HostPort, sni};
 use renkei_spiffe::{Refusal, SpiffeId, client_side};
 use rustls_pki_types::ServerName;
 use tokio::time::timeout;
@@ -141,7 +141,7 @@ fn tell(route: &Arc<Route>, shared: &Arc<Shared>) -> Arc<dyn Fn(&Failure) + Send
 /// target.
 async fn connect(route: &Route, node: Option<i32>, shared: &Shared) -> Result<Raw, Failure> {
     let gateway = route.gateway.as_ref().ok_or(Failure::NoGateway)?;
-    let name = Site::sni(&route.target).ok_or(Failure::NoServerName)?;
+    let name = sni(&route.target).ok_or(Failure::NoServerName)?;
     // A broker of its own is asked for by name only outside of trunks.
     let protocols = if node.is_some() {
         &SESSIONS[..]

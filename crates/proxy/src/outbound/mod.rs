@@ -7,7 +7,7 @@ mod failure;
 use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
-use renkei_site::{HostPort, Item, Selector, Site, own_address};
+use renkei_site::{HostPort, Item, Listener, ProxyPart, Selector, own_address};
 use renkei_spiffe::SpiffeId;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -38,20 +38,18 @@ pub(crate) struct Route {
 
 impl Route {
     /// The routes of a site whose gateway is bound to `own`.
-    pub(crate) fn all(site: &Site, own: Option<SocketAddr>) -> Vec<Self> {
-        let routes = site.workloads.values().flat_map(|workload| {
-            workload.uses.iter().map(|used| Self {
-                workload: workload.name.clone(),
-                caller: workload.id.clone(),
-                selectors: workload.selectors.clone(),
-                target: used.target.clone(),
-                listen: used.listen,
-                gateway: gateway_of(site, &used.target, own),
-                brokers: Arc::default(),
-                cut: CancellationToken::new(),
-            })
-        });
-        routes.collect()
+    pub(crate) fn all(site: &ProxyPart, own: Option<SocketAddr>) -> Vec<Self> {
+        let route = |listener: &Listener| Self {
+            workload: listener.workload.clone(),
+            caller: listener.caller.clone(),
+            selectors: listener.selectors.clone(),
+            target: listener.target.clone(),
+            listen: listener.listen,
+            gateway: gateway_of(site, &listener.target, own),
+            brokers: Arc::default(),
+            cut: CancellationToken::new(),
+        };
+        site.listeners.iter().map(route).collect()
     }
 
     /// Whether connections of the other route may go on under this one. Another address of the
@@ -67,7 +65,7 @@ impl Route {
 }
 
 /// Where the target's gateway is dialled; this site's own at the address that it is bound to.
-fn gateway_of(site: &Site, target: &SpiffeId, own: Option<SocketAddr>) -> Option<HostPort> {
+fn gateway_of(site: &ProxyPart, target: &SpiffeId, own: Option<SocketAddr>) -> Option<HostPort> {
     match target.trust_domain() {
         name if *name == site.trust_domain => own.map(|own| own_address(own).into()),
         name => site.gateway_of(name),

@@ -13,9 +13,8 @@ pub mod renewal;
 pub mod tap;
 pub mod three;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use renkei_policy::{MethodRule, MethodRules, PathRule, ServicePolicy};
 use renkei_proxy::{Applied, ApplyError, Desired, Elsewhere, Limits, Proxy, Setup};
 use renkei_runtime::{drain::Drain, readiness::Readiness, supervise::Supervisor};
 use renkei_spiffe::{Bundle, BundleSet, Identities, PrivateKey, SpiffeId, TrustDomain, X509Svid};
@@ -142,35 +141,10 @@ impl Node {
 
 pub fn desired(text: &str) -> Desired {
     let site = renkei_site::parse("site.yaml", text).unwrap_or_else(|f| panic!("{f:?}"));
-    let policy = |service: &renkei_site::Service| {
-        let allow = service.allow.clone();
-        let policy = ServicePolicy::new(service.id.clone(), allow, None);
-        Arc::new(policy.with_methods(methods(service)))
-    };
-    let policies: BTreeMap<_, _> = site
-        .services
-        .iter()
-        .map(|(name, service)| (name.clone(), policy(service)))
-        .collect();
-    Desired {
-        site: Arc::new(site),
-        policies,
-    }
-}
-
-fn methods(service: &renkei_site::Service) -> Option<MethodRules> {
-    let rule = |rule: &renkei_site::MethodRule| MethodRule {
-        method: rule.method.clone(),
-        path: match rule.path.clone() {
-            renkei_site::PathRule::Any => PathRule::Any,
-            renkei_site::PathRule::Exact(path) => PathRule::Exact(path),
-            renkei_site::PathRule::Under(prefix) => PathRule::Under(prefix),
-        },
-    };
-    let methods = service.methods.as_ref()?.iter();
-    let of_caller =
-        |(caller, rules): (&SpiffeId, &Vec<_>)| (caller.clone(), rules.iter().map(rule).collect());
-    Some(methods.map(of_caller).collect())
+    let site = Arc::new(site.proxy_part(1, Default::default()));
+    let (policies, faults) = renkei_proxy::compile_policies(&site);
+    assert!(faults.is_empty(), "{faults:?}");
+    Desired { site, policies }
 }
 
 /// Osaka's collector uses Hokkaido's broker.

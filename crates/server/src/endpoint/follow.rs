@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use renkei_api::status::EndpointStatus;
 use renkei_runtime::supervise::Supervisor;
-use renkei_site::{BundleEndpoint, Site};
+use renkei_site::{BundleEndpoint, ServerPart};
 use rustls::crypto::CryptoProvider;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -43,12 +43,12 @@ impl Drop for Serving {
 impl WebEndpoints {
     /// Opens the endpoint of the site, so that a port in use ends the start.
     pub(crate) async fn open(
-        site: &Site,
+        part: &ServerPart,
         provider: Arc<CryptoProvider>,
         document: watch::Receiver<Bytes>,
         tasks: Supervisor,
     ) -> Result<Self, EndpointError> {
-        let first = match &site.bundle_endpoint {
+        let first = match &part.bundle_endpoint {
             Some(settings) => {
                 let endpoint =
                     WebEndpoint::open(settings, provider.clone(), document.clone()).await?;
@@ -73,7 +73,11 @@ impl WebEndpoints {
     }
 
     /// Follows the site until `stop`.
-    pub(crate) async fn run(&self, mut site: watch::Receiver<Arc<Site>>, stop: CancellationToken) {
+    pub(crate) async fn run(
+        &self,
+        mut part: watch::Receiver<Arc<ServerPart>>,
+        stop: CancellationToken,
+    ) {
         let first = self
             .first
             .lock()
@@ -84,11 +88,11 @@ impl WebEndpoints {
             task: self.serve(endpoint),
         });
         loop {
-            let wanted = site.borrow_and_update().bundle_endpoint.clone();
+            let wanted = part.borrow_and_update().bundle_endpoint.clone();
             let opened = self.follow(wanted.as_ref(), &mut serving).await;
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = site.changed() => if changed.is_err() {
+                changed = part.changed() => if changed.is_err() {
                     return stop.cancelled().await;
                 },
                 () = tokio::time::sleep(RETRY), if !opened => {}

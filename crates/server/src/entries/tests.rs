@@ -150,8 +150,7 @@ async fn a_database_of_the_release_before_is_taken_over() {
     let version = entries.agent_part().borrow().version;
 
     // The same file as before is no change.
-    let site = crate::fixtures::site_with("").clone();
-    let mut wanted = crate::server::of_file(&site);
+    let mut wanted = of_file(&crate::fixtures::part_with("").entries);
     for one in &mut wanted {
         if one.kind == EntryKind::Workload {
             one.selectors = vec![

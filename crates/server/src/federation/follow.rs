@@ -6,7 +6,7 @@ use bytes::Bytes;
 use renkei_api::status::{FederationStatus, MirrorStatus};
 use renkei_federation::{Fork, Local, Member, TrustDomain, UpdateError, View, members};
 use renkei_runtime::files;
-use renkei_site::{FederationFile, Mirror, Site};
+use renkei_site::{FederationFile, Mirror, ServerPart};
 use time::OffsetDateTime;
 
 use super::{
@@ -217,7 +217,7 @@ impl Following {
     }
 
     /// Says what this site is, cosigns, and looks for what others say in its name.
-    pub(super) async fn speak(&mut self, site: &Site, document: &Bytes, inputs: &Inputs) {
+    pub(super) async fn speak(&mut self, part: &ServerPart, document: &Bytes, inputs: &Inputs) {
         if self.halted.is_some() {
             return;
         }
@@ -228,7 +228,7 @@ impl Following {
         }
         let watch = &mut self.monitor;
         watch
-            .speak(site, document, &self.view, &sources, inputs)
+            .speak(part, document, &self.view, &sources, inputs)
             .await;
     }
 

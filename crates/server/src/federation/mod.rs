@@ -30,7 +30,7 @@ use std::{
 use bytes::Bytes;
 use renkei_api::status::FederationStatus;
 use renkei_federation::{Digest, Federation, KeySet, Local, PublicKey, TrustDomain, Witnesses};
-use renkei_site::{Federated, FederationFile, HostPort, Site};
+use renkei_site::{FederationFile, FederationPart, HostPort, ServerPart};
 use renkei_spiffe::Bundle;
 use rustls::crypto::CryptoProvider;
 use tokio::sync::watch as channel;
@@ -85,7 +85,7 @@ pub(crate) struct Federator {
 
 impl Federator {
     /// Takes up the last good state. Nothing is read from anywhere else yet.
-    pub(crate) async fn open(site: &Site, inputs: Inputs) -> Self {
+    pub(crate) async fn open(part: &ServerPart, inputs: Inputs) -> Self {
         let federator = Self {
             inputs,
             members: channel::Sender::default(),
@@ -93,7 +93,7 @@ impl Federator {
             following: tokio::sync::Mutex::default(),
         };
         let mut following = federator.following.lock().await;
-        federator.follow_site(site, &mut following).await;
+        federator.follow_part(part, &mut following).await;
         drop(following);
         federator
     }
@@ -111,53 +111,51 @@ impl Federator {
     /// Follows the site and the log until `stop`.
     pub(crate) async fn run(
         &self,
-        mut site: channel::Receiver<Arc<Site>>,
+        mut part: channel::Receiver<Arc<ServerPart>>,
         stop: CancellationToken,
     ) {
         let mut document = self.inputs.document.clone();
         loop {
-            let now_site = site.borrow_and_update().clone();
+            let now = part.borrow_and_update().clone();
             document.mark_unchanged();
-            let round = self.round(&now_site);
+            let round = self.round(&now);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = round => {}
             }
-            let pause = INTERVAL
-                .min(now_site.lifetimes.bundle_refresh)
-                .max(SHORTEST);
-            let federated = now_site.federation.is_some();
+            let pause = INTERVAL.min(now.lifetimes.bundle_refresh).max(SHORTEST);
+            let federated = now.federation.is_some();
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause), if federated => {}
-                Ok(()) = site.changed() => {}
+                Ok(()) = part.changed() => {}
                 Ok(()) = document.changed(), if federated => {}
             }
         }
     }
 
-    async fn round(&self, site: &Site) {
+    async fn round(&self, part: &ServerPart) {
         let mut following = self.following.lock().await;
-        self.follow_site(site, &mut following).await;
+        self.follow_part(part, &mut following).await;
         if let Some(following) = following.as_mut() {
             let document = self.inputs.document.borrow().clone();
             following.read_mirrors(&self.inputs).await;
             let members = self.members.borrow().clone();
             following.ask_members(&members, &self.inputs).await;
             // What is known now counts now; what follows may wait for others.
-            self.publish(site, following);
-            following.speak(site, &document, &self.inputs).await;
-            self.publish(site, following);
+            self.publish(part, following);
+            following.speak(part, &document, &self.inputs).await;
+            self.publish(part, following);
         }
     }
 
     /// Begins, goes on, or ends, as the site file says.
-    async fn follow_site(&self, site: &Site, following: &mut Option<Following>) {
-        let file = site.federation.as_ref().and_then(|it| it.file.clone());
+    async fn follow_part(&self, part: &ServerPart, following: &mut Option<Following>) {
+        let file = part.federation.as_ref().map(|it| it.file.clone());
         match (file, following.as_mut()) {
             (Some(file), Some(now)) if now.is_of(&file) => {}
             (Some(file), _) => {
-                let begun = Following::begin(file, &site.trust_domain, &self.inputs).await;
+                let begun = Following::begin(file, &part.trust_domain, &self.inputs).await;
                 *following = Some(begun);
             }
             (None, None) => return,
@@ -169,19 +167,19 @@ impl Federator {
             }
         }
         if let Some(following) = following {
-            self.publish(site, following);
+            self.publish(part, following);
         }
     }
 
-    fn publish(&self, site: &Site, following: &mut Following) {
+    fn publish(&self, part: &ServerPart, following: &mut Following) {
         let now = (self.inputs.clock)();
-        let local = site.federation.as_ref().map(local).unwrap_or_default();
+        let local = part.federation.as_ref().map(local).unwrap_or_default();
         let members = following.members(&local, now);
         let status = following.status(&members, now);
         self.inputs.metrics.federation(&status);
         let others = members
             .into_values()
-            .filter(|member| member.trust_domain != site.trust_domain);
+            .filter(|member| member.trust_domain != part.trust_domain);
         let peers = others.filter_map(|member| {
             let verified = member.standing.ok()?;
             let mut gateways = verified.gateways.iter();
@@ -207,7 +205,7 @@ impl Federator {
 }
 
 /// What this site alone decides.
-fn local(federated: &Federated) -> Local {
+fn local(federated: &FederationPart) -> Local {
     let identity = |(name, text): (&TrustDomain, &String)| {
         // The site file's reader has seen to its form.
         Some((name.clone(), Digest::parse(text).ok()?))

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use renkei_api::status::Publishing;
 use renkei_federation::{Envelope, View};
-use renkei_site::Site;
+use renkei_site::ServerPart;
 use time::{Duration, OffsetDateTime};
 
 use super::{
@@ -52,7 +52,7 @@ impl Monitor {
 
     pub(super) async fn speak(
         &mut self,
-        site: &Site,
+        part: &ServerPart,
         document: &Bytes,
         view: &View,
         sources: &[Source],
@@ -60,25 +60,25 @@ impl Monitor {
     ) {
         let now = (inputs.clock)();
         if let Err(error) = self
-            .publish(site, document, view, sources, inputs, now)
+            .publish(part, document, view, sources, inputs, now)
             .await
         {
             self.fault(error.to_string());
         }
-        self.cosign(site, view, sources, inputs, now).await;
+        self.cosign(part, view, sources, inputs, now).await;
     }
 
     async fn publish(
         &mut self,
-        site: &Site,
+        part: &ServerPart,
         document: &Bytes,
         view: &View,
         sources: &[Source],
         inputs: &Inputs,
         now: OffsetDateTime,
     ) -> Result<(), OwnError> {
-        let Some(own) = SiteKeys::open(&inputs.state, &site.trust_domain)? else {
-            let file = site.file();
+        let Some(own) = SiteKeys::open(&inputs.state, &part.trust_domain)? else {
+            let file = part.federation.as_ref().map_or("", |it| &it.site_file);
             self.fault(format!(
                 "this site has not joined: renkei federation join {file}"
             ));
@@ -97,7 +97,11 @@ impl Monitor {
         let identity = (own.genesis(), own.head().version);
         let sequence = accepted.map_or(0, |accepted| accepted.statement.sequence);
         let said = last.as_ref().map(|(_, statement)| statement);
-        let newest = match publisher::due(site, document, identity, said, sequence, now) {
+        let Some(federation) = &part.federation else {
+            return Ok(());
+        };
+        let announced = (&part.trust_domain, &federation.announcement);
+        let newest = match publisher::due(announced, document, identity, said, sequence, now) {
             Some(statement) => {
                 tracing::info!(
                     sequence = statement.sequence,
@@ -169,13 +173,13 @@ impl Monitor {
 
     async fn cosign(
         &mut self,
-        site: &Site,
+        part: &ServerPart,
         view: &View,
         sources: &[Source],
         inputs: &Inputs,
         now: OffsetDateTime,
     ) {
-        let name = &site.trust_domain;
+        let name = &part.trust_domain;
         let Some(expected) = view.federation().witnesses.keys.get(name) else {
             self.witnessing = None;
             return self.alarm(Alarm::Witness, None);

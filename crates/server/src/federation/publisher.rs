@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use renkei_federation::{BundleStatement, Digest};
-use renkei_site::Site;
+use renkei_federation::{BundleStatement, Digest, TrustDomain};
+use renkei_site::Announcement;
 use time::{Duration, OffsetDateTime};
 
 /// How long a statement counts. A site that is down for longer falls out until it is back.
@@ -14,7 +14,7 @@ const DAILY: Duration = Duration::hours(24);
 
 /// The statement to make now, if the last one does not say it already.
 pub(super) fn due(
-    site: &Site,
+    (trust_domain, announced): (&TrustDomain, &Announcement),
     document: &[u8],
     identity: (Digest, u64),
     last: Option<&BundleStatement>,
@@ -23,16 +23,15 @@ pub(super) fn due(
 ) -> Option<BundleStatement> {
     let (genesis, root_version) = identity;
     // Of a site behind a hub, the hub's.
-    let gateway = site.advertised().map(ToString::to_string);
-    let relayed = site.gateway.as_ref().is_some_and(|it| it.via.is_some());
-    let services = site.services.values();
+    let gateway = announced.gateway.as_ref().map(ToString::to_string);
+    let services = announced.services.iter();
     let services: BTreeMap<String, String> = services
-        .map(|service| (service.name.clone(), service.protocol.as_str().to_owned()))
+        .map(|(name, protocol)| (name.clone(), protocol.as_str().to_owned()))
         .collect();
     let sequence = last.map_or(0, |last| last.sequence).max(known_sequence);
     let now = now.replace_nanosecond(0).unwrap_or(now);
     let wanted = BundleStatement {
-        trust_domain: site.trust_domain.clone(),
+        trust_domain: trust_domain.clone(),
         genesis,
         root_version,
         sequence: sequence.checked_add(1)?,
@@ -40,7 +39,7 @@ pub(super) fn due(
         // A hub is asked for it by name, which a URL cannot say.
         bundle_endpoint: gateway
             .as_ref()
-            .filter(|_| !relayed)
+            .filter(|_| !announced.behind_hub)
             .map(|gateway| format!("https://{gateway}/")),
         gateways: gateway.into_iter().collect(),
         services,
@@ -78,7 +77,9 @@ mod tests {
         now: OffsetDateTime,
     ) -> Option<BundleStatement> {
         let identity = (Digest::of(b"genesis"), 1);
-        due(&site_with(""), document, identity, last, known, now)
+        let site = site_with("");
+        let said = (&site.trust_domain, &site.announcement());
+        due(said, document, identity, last, known, now)
     }
 
     #[test]

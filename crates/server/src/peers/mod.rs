@@ -15,7 +15,7 @@ use std::{
 
 use renkei_api::status::PeerStatus;
 use renkei_runtime::supervise::Supervisor;
-use renkei_site::{BundleSource, BundleWay, Peer, Site};
+use renkei_site::{BundleSource, PeerBundle, ServerPart};
 use renkei_spiffe::TrustDomain;
 use rustls::crypto::CryptoProvider;
 use tokio::{sync::watch, task::JoinHandle};
@@ -68,8 +68,7 @@ pub(crate) struct Peers {
 
 /// A running loop and what it was started with.
 struct Running {
-    bundle: BundleSource,
-    way: Option<BundleWay>,
+    bundle: PeerBundle,
     own_refresh: Duration,
     task: JoinHandle<()>,
 }
@@ -84,7 +83,7 @@ impl Peers {
     /// Publishes the last good bundles of the site's peers, and forgets whoever is no peer any
     /// longer.
     pub(crate) async fn open(
-        site: &Site,
+        part: &ServerPart,
         store: Arc<Store>,
         provider: Arc<CryptoProvider>,
         bundles: Arc<Bundles>,
@@ -93,7 +92,7 @@ impl Peers {
         (clock, tasks): (Clock, Supervisor),
     ) -> Result<Self, StoreError> {
         for row in store.peer_bundles().await? {
-            if site.peers.contains_key(&row.bundle.trust_domain) {
+            if part.peers.contains_key(&row.bundle.trust_domain) {
                 bundles.put(row.bundle);
             } else {
                 store.forget_peer(&row.bundle.trust_domain).await?;
@@ -114,25 +113,29 @@ impl Peers {
             tasks,
         };
         Ok(Self {
-            own: site.trust_domain.clone(),
+            own: part.trust_domain.clone(),
             members,
             context: Arc::new(context),
         })
     }
 
     /// Follows the site until `stop`.
-    pub(crate) async fn run(&self, mut site: watch::Receiver<Arc<Site>>, stop: CancellationToken) {
+    pub(crate) async fn run(
+        &self,
+        mut part: watch::Receiver<Arc<ServerPart>>,
+        stop: CancellationToken,
+    ) {
         let mut running = BTreeMap::new();
         let mut members = self.members.clone();
         loop {
-            let now = site.borrow_and_update().clone();
+            let now = part.borrow_and_update().clone();
             let verified = members.borrow_and_update().clone();
             self.reconcile(&now, &mut running).await;
             self.take_members(&now, &verified);
             tokio::select! {
                 () = stop.cancelled() => return,
                 Ok(()) = members.changed() => {}
-                changed = site.changed() => if changed.is_err() {
+                changed = part.changed() => if changed.is_err() {
                     return stop.cancelled().await;
                 }
             }
@@ -144,14 +147,14 @@ impl Peers {
         self.context.states.all()
     }
 
-    async fn reconcile(&self, site: &Site, running: &mut BTreeMap<TrustDomain, Running>) {
+    async fn reconcile(&self, part: &ServerPart, running: &mut BTreeMap<TrustDomain, Running>) {
         let published = self.context.bundles.snapshot();
         let known = published
             .iter()
             .map(|bundle| &bundle.trust_domain)
             .chain(running.keys());
         let gone: BTreeSet<TrustDomain> = known
-            .filter(|known| **known != self.own && !site.peers.contains_key(*known))
+            .filter(|known| **known != self.own && !part.peers.contains_key(*known))
             .cloned()
             .collect();
         for trust_domain in gone {
@@ -160,36 +163,28 @@ impl Peers {
             }
             self.forget(&trust_domain).await;
         }
-        let own_refresh = site.lifetimes.bundle_refresh;
+        let own_refresh = part.lifetimes.bundle_refresh;
         // Nobody else speaks for the own trust domain.
-        for peer in site
-            .peers
-            .values()
-            .filter(|peer| peer.trust_domain != self.own)
-        {
-            if peer.bundle == BundleSource::Federation {
-                if let Some(before) = running.remove(&peer.trust_domain) {
+        for (name, peer) in part.peers.iter().filter(|(name, _)| **name != self.own) {
+            if peer.source == BundleSource::Federation {
+                if let Some(before) = running.remove(name) {
                     end(before).await;
                 }
                 continue;
             }
-            let way = site.bundle_way(peer);
-            let same = |r: &Running| {
-                r.bundle == peer.bundle && r.way == way && r.own_refresh == own_refresh
-            };
-            if running.get(&peer.trust_domain).is_some_and(same) {
+            let same = |r: &Running| r.bundle == *peer && r.own_refresh == own_refresh;
+            if running.get(name).is_some_and(same) {
                 continue;
             }
-            if let Some(before) = running.remove(&peer.trust_domain) {
+            if let Some(before) = running.remove(name) {
                 end(before).await;
             }
-            let task = self.start(peer, way.clone(), own_refresh);
-            let bundle = peer.bundle.clone();
+            let task = self.start(name, peer, own_refresh);
+            let bundle = peer.clone();
             running.insert(
-                peer.trust_domain.clone(),
+                name.clone(),
                 Running {
                     bundle,
-                    way,
                     own_refresh,
                     task,
                 },
@@ -198,15 +193,14 @@ impl Peers {
     }
 
     /// The bundles of peers that are linked through the federation, as it has verified them.
-    fn take_members(&self, site: &Site, verified: &Members) {
-        let federated = site.peers.values();
-        let federated = federated.filter(|peer| {
-            peer.bundle == BundleSource::Federation && peer.trust_domain != self.own
-        });
-        for peer in federated {
-            let name = &peer.trust_domain;
+    fn take_members(&self, part: &ServerPart, verified: &Members) {
+        let federated = part
+            .peers
+            .iter()
+            .filter(|(name, peer)| peer.source == BundleSource::Federation && **name != self.own);
+        for (name, peer) in federated {
             let context = &self.context;
-            context.states.start(name, &peer.bundle);
+            context.states.start(name, &peer.source);
             let Some(member) = verified.get(name) else {
                 context.bundles.remove(name);
                 continue;
@@ -219,22 +213,25 @@ impl Peers {
         }
     }
 
-    fn start(&self, peer: &Peer, way: Option<BundleWay>, own_refresh: Duration) -> JoinHandle<()> {
-        self.context.states.start(&peer.trust_domain, &peer.bundle);
-        let (context, peer) = (self.context.clone(), peer.clone());
-        let name = format!("bundle of {}", peer.trust_domain);
+    fn start(
+        &self,
+        name: &TrustDomain,
+        peer: &PeerBundle,
+        own_refresh: Duration,
+    ) -> JoinHandle<()> {
+        self.context.states.start(name, &peer.source);
+        let (context, peer) = (self.context.clone(), (name.clone(), peer.clone()));
+        let task = format!("bundle of {name}");
         let tasks = &self.context.tasks;
         // Whoever wants its end aborts it.
         tasks.keep(
-            name,
+            task,
             || false,
             move || {
-                let (context, peer, way) = (context.clone(), peer.clone(), way.clone());
+                let (context, peer) = (context.clone(), peer.clone());
                 async move {
-                    let known = context.kept(&peer.trust_domain).await;
-                    PeerLoop::new((peer, way), own_refresh, context, known)
-                        .run()
-                        .await;
+                    let known = context.kept(&peer.0).await;
+                    PeerLoop::new(peer, own_refresh, context, known).run().await;
                 }
             },
         )

@@ -4,7 +4,7 @@
 use std::{io, path::Path, sync::Arc, time::Duration};
 
 use renkei_api::status::PeerStatus;
-use renkei_site::{BundleSource, BundleWay, Peer};
+use renkei_site::{BundleSource, PeerBundle};
 use renkei_spiffe::{Bundle, BundleSet, TrustDomain};
 
 use super::{
@@ -17,8 +17,8 @@ use crate::store::PeerRow;
 
 /// One peer's loop.
 pub(super) struct PeerLoop {
-    peer: Peer,
-    way: Option<BundleWay>,
+    trust_domain: TrustDomain,
+    peer: PeerBundle,
     own_refresh: Duration,
     context: Arc<Context>,
     pub(super) known: Option<PeerRow>,
@@ -28,14 +28,14 @@ pub(super) struct PeerLoop {
 
 impl PeerLoop {
     pub(super) fn new(
-        (peer, way): (Peer, Option<BundleWay>),
+        (trust_domain, peer): (TrustDomain, PeerBundle),
         own_refresh: Duration,
         context: Arc<Context>,
         known: Option<PeerRow>,
     ) -> Self {
         Self {
+            trust_domain,
             peer,
-            way,
             own_refresh,
             context,
             known,
@@ -60,7 +60,7 @@ impl PeerLoop {
     }
 
     fn trust_domain(&self) -> &TrustDomain {
-        &self.peer.trust_domain
+        &self.trust_domain
     }
 
     fn pause(&self) -> Duration {
@@ -82,7 +82,7 @@ impl PeerLoop {
 
     pub(super) async fn refresh(&mut self) -> Result<(), PeerFetchError> {
         let fetcher = self.context.fetcher.clone();
-        let document = match self.peer.bundle.clone() {
+        let document = match self.peer.source.clone() {
             // Such a peer has no loop.
             BundleSource::Federation => return Ok(()),
             BundleSource::File(path) => {
@@ -96,7 +96,7 @@ impl PeerLoop {
                 bootstrap,
             } => {
                 self.read_bootstrap(&bootstrap).await?;
-                let way = self.way.as_ref();
+                let way = self.peer.way.as_ref();
                 fetcher
                     .spiffe(&url, way, &endpoint_id, self.trusted())
                     .await?

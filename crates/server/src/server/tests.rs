@@ -1,7 +1,8 @@
+use renkei_api::node::EntryId;
 use time::{Duration as Span, OffsetDateTime, macros::datetime};
 
 use super::*;
-use crate::fixtures::{TestClock, id, provider, request, site_with, svid};
+use crate::fixtures::{TestClock, id, part_with, provider, request, svid};
 
 const START: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 
@@ -25,23 +26,23 @@ async fn until_entry(server: &Server, id: &str) {
 
 struct Started {
     server: Server,
-    site: watch::Sender<Arc<Site>>,
+    part: watch::Sender<Arc<ServerPart>>,
     clock: TestClock,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Started {
-    async fn start(folder: &std::path::Path, site: Arc<Site>) -> Self {
-        Self::at(START, folder, site).await
+    async fn start(folder: &std::path::Path, part: Arc<ServerPart>) -> Self {
+        Self::at(START, folder, part).await
     }
 
-    async fn at(now: OffsetDateTime, folder: &std::path::Path, site: Arc<Site>) -> Self {
+    async fn at(now: OffsetDateTime, folder: &std::path::Path, part: Arc<ServerPart>) -> Self {
         let clock = TestClock::now_is(now);
-        let site = watch::Sender::new(site);
+        let part = watch::Sender::new(part);
         let server = Server::open(ServerSettings {
             state: folder.to_owned(),
-            site: site.subscribe(),
+            part: part.subscribe(),
             provider: provider(),
             metrics: ServerMetrics::default(),
             clock: clock.clock(),
@@ -57,7 +58,7 @@ impl Started {
         });
         Self {
             server,
-            site,
+            part,
             clock,
             stop,
             task,
@@ -74,7 +75,7 @@ impl Started {
 #[tokio::test]
 async fn only_what_has_an_entry_is_issued_and_the_file_makes_entries() {
     let folder = tempfile::tempdir().unwrap();
-    let started = Started::start(folder.path(), site_with("")).await;
+    let started = Started::start(folder.path(), part_with("")).await;
     let (key, der) = request();
     for (entry, known) in [
         ("file.workload.collector", "collector"),
@@ -102,8 +103,8 @@ async fn only_what_has_an_entry_is_issued_and_the_file_makes_entries() {
     assert!(matches!(refused.unwrap_err(), SignError::Request(_)));
 
     started
-        .site
-        .send_replace(site_with("  stranger: {selectors: [unix:uid:1001]}"));
+        .part
+        .send_replace(part_with("  stranger: {selectors: [unix:uid:1001]}"));
     until_entry(&started.server, "file.workload.stranger").await;
     let chain = sign(&started.server, "file.workload.stranger", &der).await;
     assert_eq!(svid(chain.unwrap(), &key).id(), &id("stranger"));
@@ -113,14 +114,14 @@ async fn only_what_has_an_entry_is_issued_and_the_file_makes_entries() {
 #[tokio::test]
 async fn status_tells_authorities_entries_and_their_age_across_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let started = Started::start(folder.path(), site_with("")).await;
+    let started = Started::start(folder.path(), part_with("")).await;
     sign(&started.server, COLLECTOR, &request().1)
         .await
         .unwrap();
     let before = started.server.status().await.unwrap();
     started.stop().await;
 
-    let started = Started::start(folder.path(), site_with("")).await;
+    let started = Started::start(folder.path(), part_with("")).await;
     started.clock.advance(Span::minutes(30));
     let after = started.server.status().await.unwrap();
     assert_eq!(after.bundle_sequence, before.bundle_sequence);
@@ -143,7 +144,7 @@ async fn status_tells_authorities_entries_and_their_age_across_a_restart() {
 #[tokio::test]
 async fn an_ended_ca_is_replaced_when_the_next_svid_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
-    let started = Started::start(folder.path(), site_with("")).await;
+    let started = Started::start(folder.path(), part_with("")).await;
     let mut bundles = started.server.bundles();
     let before = bundles.borrow_and_update().clone();
     // As after a long sleep of the machine: no timer has run yet.
@@ -161,7 +162,7 @@ async fn an_ended_ca_is_replaced_when_the_next_svid_is_asked_for() {
 #[tokio::test]
 async fn the_document_in_the_folder_is_the_one_served() {
     let folder = tempfile::tempdir().unwrap();
-    let started = Started::start(folder.path(), site_with("lifetimes: {bundle_refresh: 7s}")).await;
+    let started = Started::start(folder.path(), part_with("lifetimes: {bundle_refresh: 7s}")).await;
     let served = started.server.bundle_document();
     assert_eq!(stored_bundle_document(folder.path()).await.unwrap(), served);
     let json: serde_json::Value = serde_json::from_str(&served).unwrap();
@@ -191,9 +192,10 @@ peers:
 ",
             folder.join(format!("{peer}.json")).display()
         );
-        let site = Arc::new(renkei_site::parse("site.yaml", &text).unwrap());
+        let site = renkei_site::parse("site.yaml", &text).unwrap();
         let id = site.server_id.clone();
-        let started = Started::at(OffsetDateTime::now_utc(), &folder.join(own), site).await;
+        let part = Arc::new(site.server_part(1));
+        let started = Started::at(OffsetDateTime::now_utc(), &folder.join(own), part).await;
         let (key, der) = request();
         let chain = sign(&started.server, "file.server", &der).await.unwrap();
         let mut identities = renkei_spiffe::Identities::default();
@@ -284,10 +286,10 @@ async fn a_loop_that_panics_is_started_again_and_readiness_says_which() {
     };
     let readiness = Readiness::new();
     readiness.condition("listeners").set_ready();
-    let site = watch::Sender::new(site_with(""));
+    let part = watch::Sender::new(part_with(""));
     let server = Server::open(ServerSettings {
         state: folder.path().to_owned(),
-        site: site.subscribe(),
+        part: part.subscribe(),
         provider: provider(),
         metrics: ServerMetrics::default(),
         clock,
@@ -302,7 +304,7 @@ async fn a_loop_that_panics_is_started_again_and_readiness_says_which() {
         async move { server.run(stop).await }
     });
     broken.store(true, Ordering::SeqCst);
-    site.send_replace(site_with("  other: {selectors: [unix:uid:1001]}"));
+    part.send_replace(part_with("  other: {selectors: [unix:uid:1001]}"));
     let mut seen = readiness.snapshot();
     while seen.missing().count() < 2 {
         seen = readiness.changed_from(&seen).await;

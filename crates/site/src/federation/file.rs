@@ -7,7 +7,7 @@ use std::{
 };
 
 use renkei_spiffe::TrustDomain;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::read::{Wrong, values};
@@ -16,7 +16,7 @@ use crate::read::{Wrong, values};
 pub type Key = [u8; 32];
 
 /// A federation, as its file describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FederationFile {
     /// Its name, for people.
@@ -38,7 +38,7 @@ pub struct FederationFile {
 }
 
 /// A copy of the log, or the registry itself.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mirror {
     /// An HTTP server.

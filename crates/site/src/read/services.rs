@@ -9,7 +9,7 @@ use super::{
     fields::{Entry, Fields, Reader, Wrong},
     methods, topics, values,
 };
-use crate::{HostPort, Item, Protocol, Service, Site, node::Value, schema::keys, suggest};
+use crate::{HostPort, Item, Protocol, Service, node::Value, schema::keys, sni, suggest};
 
 const EXAMPLE: &str = "{broker: {backends: [127.0.0.1:9092], allow: [osaka.example/collector]}}";
 
@@ -53,7 +53,7 @@ fn service_id(reader: &mut Reader, of: Entry<'_>, context: &Context<'_>) -> Opti
     }
     let own = context.own.clone()?;
     let id = SpiffeId::with_path(own, &format!("/{}", of.key)).ok()?;
-    if Site::sni(&id).is_none() {
+    if sni(&id).is_none() {
         let message = format!(
             "{}.{} is too long for a server name",
             of.key,

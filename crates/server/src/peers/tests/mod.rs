@@ -72,13 +72,12 @@ impl Lab {
     }
 
     fn peer(&self, bundle: BundleSource) -> PeerLoop {
-        let peer = Peer {
-            trust_domain: tokyo(),
-            bundle,
-            gateway: None,
+        let peer = PeerBundle {
+            source: bundle,
+            way: None,
         };
         PeerLoop::new(
-            (peer, None),
+            (tokyo(), peer),
             Duration::from_secs(1),
             self.context.clone(),
             None,

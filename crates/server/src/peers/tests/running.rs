@@ -1,10 +1,15 @@
 //! The loops as they run, and as the site file changes.
 
+use renkei_site::Site;
+
 use super::*;
-use crate::{federation::MemberPeer, fixtures::site_with};
+use crate::{
+    federation::MemberPeer,
+    fixtures::{part_with, site_with},
+};
 
 struct Loops {
-    site: watch::Sender<Arc<Site>>,
+    part: watch::Sender<Arc<ServerPart>>,
     members: watch::Sender<Members>,
     bundles: watch::Receiver<Arc<BundleSet>>,
     peers: Arc<Peers>,
@@ -13,11 +18,11 @@ struct Loops {
 }
 
 impl Loops {
-    async fn start(lab: &Lab, site: Arc<Site>) -> Self {
+    async fn start(lab: &Lab, part: Arc<ServerPart>) -> Self {
         let context = &lab.context;
         let members = watch::Sender::new(Members::default());
         let peers = Peers::open(
-            &site,
+            &part,
             context.store.clone(),
             provider(),
             context.bundles.clone(),
@@ -27,14 +32,14 @@ impl Loops {
         )
         .await
         .unwrap();
-        let (peers, site) = (Arc::new(peers), watch::Sender::new(site));
+        let (peers, part) = (Arc::new(peers), watch::Sender::new(part));
         let stop = CancellationToken::new();
         let task = tokio::spawn({
-            let (peers, site, stop) = (peers.clone(), site.subscribe(), stop.clone());
-            async move { peers.run(site, stop).await }
+            let (peers, part, stop) = (peers.clone(), part.subscribe(), stop.clone());
+            async move { peers.run(part, stop).await }
         });
         Self {
-            site,
+            part,
             members,
             bundles: context.bundles.subscribe(),
             peers,
@@ -58,6 +63,10 @@ impl Loops {
     }
 }
 
+fn peers_part(lines: &[String]) -> Arc<ServerPart> {
+    Arc::new(peers_site(lines).server_part(1))
+}
+
 fn peers_site(lines: &[String]) -> Arc<Site> {
     let peers: String = lines.iter().map(|line| format!("  {line}\n")).collect();
     site_with(&format!(
@@ -79,7 +88,7 @@ async fn a_peer_that_hangs_delays_nobody_and_status_says_how_each_of_them_is() {
     .await;
     let roots = hanging.roots_file(lab.folder.path());
     let file = lab.write("tokyo.json", &tokyo_bundle(1).to_document());
-    let site = peers_site(&[
+    let site = peers_part(&[
         format!(
             "a.example: {{bundle: {}, web_roots: {}}}",
             hanging.url(),
@@ -123,21 +132,21 @@ async fn a_peer_that_hangs_delays_nobody_and_status_says_how_each_of_them_is() {
 #[tokio::test]
 async fn peers_come_change_and_go_with_the_site_file() {
     let lab = Lab::new().await;
-    let mut loops = Loops::start(&lab, site_with("")).await;
+    let mut loops = Loops::start(&lab, part_with("")).await;
     let one = lab.write("one.json", &tokyo_bundle(1).to_document());
     let two = lab.write("two.json", &tokyo_bundle(2).to_document());
     let peer =
-        |path: &PathBuf| peers_site(&[format!("tokyo.example: {{bundle: {}}}", path.display())]);
+        |path: &PathBuf| peers_part(&[format!("tokyo.example: {{bundle: {}}}", path.display())]);
 
-    loops.site.send_replace(peer(&one));
+    loops.part.send_replace(peer(&one));
     loops.until(|all| sequence(all) == Some(1)).await;
-    loops.site.send_replace(peer(&two));
+    loops.part.send_replace(peer(&two));
     loops.until(|all| sequence(all) == Some(2)).await;
 
-    loops.site.send_replace(site_with(""));
+    loops.part.send_replace(part_with(""));
     loops.until(|all| all.get(&tokyo()).is_none()).await;
     // Put in again it starts anew, so an older sequence is no fall.
-    loops.site.send_replace(peer(&one));
+    loops.part.send_replace(peer(&one));
     loops.until(|all| sequence(all) == Some(1)).await;
     loops.stop().await;
 }
@@ -154,12 +163,12 @@ async fn a_restart_publishes_the_cached_bundle_before_anything_is_fetched() {
     lab.context.bundles.remove(&tokyo());
     fs::remove_file(&path).unwrap();
 
-    let site = peers_site(&[format!("tokyo.example: {{bundle: {}}}", path.display())]);
+    let site = peers_part(&[format!("tokyo.example: {{bundle: {}}}", path.display())]);
     let loops = Loops::start(&lab, site).await;
     assert_eq!(lab.published(), Some(good));
     loops.stop().await;
 
-    Loops::start(&lab, site_with("")).await.stop().await;
+    Loops::start(&lab, part_with("")).await.stop().await;
     assert!(
         lab.known().await.is_none(),
         "whoever is no peer any longer is forgotten"
@@ -169,7 +178,8 @@ async fn a_restart_publishes_the_cached_bundle_before_anything_is_fetched() {
 #[tokio::test]
 async fn members_of_a_federation_are_published_once_the_site_is_linked_with_them() {
     let lab = Lab::new().await;
-    let unlinked = peers_site(&[]);
+    let site = peers_site(&[]);
+    let unlinked = peers_part(&[]);
     let mut loops = Loops::start(&lab, unlinked.clone()).await;
     let verified = |sequence| {
         let peer = MemberPeer {
@@ -178,9 +188,10 @@ async fn members_of_a_federation_are_published_once_the_site_is_linked_with_them
         };
         Members::new([(tokyo(), peer)].into())
     };
-    let linked = Arc::new(unlinked.with_members([(&tokyo(), &None)]));
+    let linked = site.with_members([(&tokyo(), &None)]);
+    let linked = Arc::new(linked.server_part(2));
     loops.members.send_replace(verified(1));
-    loops.site.send_replace(linked);
+    loops.part.send_replace(linked);
     loops.until(|all| sequence(all) == Some(1)).await;
     loops.members.send_replace(verified(2));
     loops.until(|all| sequence(all) == Some(2)).await;
@@ -192,7 +203,7 @@ async fn members_of_a_federation_are_published_once_the_site_is_linked_with_them
     loops.until(|all| all.get(&tokyo()).is_none()).await;
     loops.members.send_replace(verified(3));
     loops.until(|all| sequence(all) == Some(3)).await;
-    loops.site.send_replace(unlinked);
+    loops.part.send_replace(unlinked);
     loops.until(|all| all.get(&tokyo()).is_none()).await;
     assert!(loops.peers.status().is_empty());
     loops.stop().await;
@@ -203,7 +214,7 @@ async fn an_empty_bundle_is_trust_in_nothing_and_outlives_a_restart() {
     let lab = Lab::new().await;
     let good = tokyo_bundle(5);
     let path = lab.write("tokyo.json", &good.to_document());
-    let site = peers_site(&[format!("tokyo.example: {{bundle: {}}}", path.display())]);
+    let site = peers_part(&[format!("tokyo.example: {{bundle: {}}}", path.display())]);
     let mut loops = Loops::start(&lab, site.clone()).await;
     let has = |all: &BundleSet| {
         let bundle = all.get(&tokyo());
