@@ -10,7 +10,11 @@ use base64::{
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use x509_parser::public_key::PublicKey;
+use x509_parser::{
+    certificate::X509Certificate,
+    oid_registry::{OID_EC_P256, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_SIG_ED25519, Oid},
+    public_key::PublicKey,
+};
 
 use crate::{Bundle, CertificateFault, JwtAuthority, TrustDomain, certificate};
 
@@ -18,6 +22,13 @@ use crate::{Bundle, CertificateFault, JwtAuthority, TrustDomain, certificate};
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 /// The most keys of one document.
 const MAX_KEYS: usize = 1_000;
+
+/// The curves of keys (RFC 7518, section 6.2.1.1), and the bytes of a coordinate.
+static CURVES: [(Oid<'static>, &str, usize); 3] = [
+    (OID_EC_P256, "P-256", 32),
+    (OID_NIST_EC_P384, "P-384", 48),
+    (OID_NIST_EC_P521, "P-521", 66),
+];
 
 /// Why a document is not a SPIFFE bundle. `key` counts from 0.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,7 +96,8 @@ struct Written<'a> {
 
 impl Bundle {
     /// Reads a bundle document as that of `trust_domain`: the document itself does not say whose
-    /// it is. Keys of an unknown `use` or `kty` are passed over (section 4.2).
+    /// it is. Keys of an unknown `use` or `kty` are passed over (section 4.2), and so are
+    /// certificates with a key that no JWK can have.
     pub fn parse_document(trust_domain: TrustDomain, json: &[u8]) -> Result<Self, DocumentError> {
         if json.len() > MAX_DOCUMENT_BYTES {
             return Err(DocumentError::TooLarge(json.len()));
@@ -97,7 +109,8 @@ impl Bundle {
         }
         let mut bundle = Self {
             sequence: document.spiffe_sequence,
-            refresh_hint: document.spiffe_refresh_hint.map(Duration::from_secs),
+            refresh_hint: (document.spiffe_refresh_hint)
+                .map(|hint| Duration::from_secs(hint.max(1))),
             ..Self::empty(trust_domain)
         };
         for (at, key) in document.keys.into_iter().enumerate() {
@@ -112,7 +125,7 @@ impl Bundle {
             return Ok(());
         }
         match text("use") {
-            Some("x509-svid") => self.x509_authorities.push(read_authority(key, &jwk)?),
+            Some("x509-svid") => self.x509_authorities.extend(read_authority(key, &jwk)?),
             Some("jwt-svid") => {
                 let key_id = text("kid")
                     .ok_or(DocumentError::NoKeyId { key })?
@@ -146,7 +159,7 @@ impl Bundle {
 fn read_authority(
     key: usize,
     jwk: &Map<String, Value>,
-) -> Result<CertificateDer<'static>, DocumentError> {
+) -> Result<Option<CertificateDer<'static>>, DocumentError> {
     let listed = jwk
         .get("x5c")
         .and_then(Value::as_array)
@@ -167,36 +180,110 @@ fn read_authority(
     if !certificate.is_ca() {
         return Err(DocumentError::NotCa { key });
     }
-    Ok(CertificateDer::from(der))
+    // What could not be written again would be lost where the bundle is stored.
+    let known = public_key(&certificate).is_some();
+    Ok(known.then(|| CertificateDer::from(der)))
 }
 
 /// The JWK of an authority: go-jose, which SPIRE reads with, wants the public key spelled out
-/// beside `x5c`. A key type that JWK has no form for leaves the authority out.
+/// beside `x5c`.
 fn write_authority(der: &CertificateDer<'_>) -> Option<Value> {
     let certificate = certificate::read(der).ok()?;
-    let number = |bytes: &[u8]| {
-        let start = bytes.iter().position(|b| *b != 0).unwrap_or(bytes.len());
-        URL_SAFE_NO_PAD.encode(bytes.get(start..).unwrap_or_default())
-    };
-    let mut jwk = match certificate.public_key().parsed().ok()? {
-        PublicKey::EC(point) => {
-            let (curve, size) = match point.data().len() {
-                65 => ("P-256", 32),
-                97 => ("P-384", 48),
-                133 => ("P-521", 66),
-                _ => return None,
-            };
-            let (x, y) = point.data().get(1..)?.split_at_checked(size)?;
-            json!({"kty": "EC", "crv": curve,
-                   "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)})
-        }
-        PublicKey::RSA(key) => {
-            json!({"kty": "RSA", "n": number(key.modulus), "e": number(key.exponent)})
-        }
-        _ => return None,
-    };
+    let mut jwk = public_key(&certificate)?;
     let members = jwk.as_object_mut()?;
     members.insert("use".into(), json!("x509-svid"));
     members.insert("x5c".into(), json!([STANDARD.encode(der)]));
     Some(jwk)
+}
+
+/// The public key of a certificate as a JWK (RFC 7518, section 6; RFC 8037), if there is such a
+/// form.
+fn public_key(certificate: &X509Certificate<'_>) -> Option<Value> {
+    let key = certificate.public_key();
+    if key.algorithm.algorithm == OID_SIG_ED25519 {
+        let x = URL_SAFE_NO_PAD.encode(&key.subject_public_key.data);
+        return Some(json!({"kty": "OKP", "crv": "Ed25519", "x": x}));
+    }
+    let number = |bytes: &[u8]| {
+        let start = bytes.iter().position(|b| *b != 0).unwrap_or(bytes.len());
+        URL_SAFE_NO_PAD.encode(bytes.get(start..).unwrap_or_default())
+    };
+    match key.parsed().ok()? {
+        PublicKey::EC(point) => {
+            let curve = key.algorithm.parameters.as_ref()?.as_oid().ok()?;
+            let (_, curve, size) = CURVES.iter().find(|(oid, ..)| *oid == curve)?;
+            let (x, y) = point.data().get(1..)?.split_at_checked(*size)?;
+            (y.len() == *size).then(|| {
+                json!({"kty": "EC", "crv": curve,
+                       "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)})
+            })
+        }
+        PublicKey::RSA(key) => {
+            Some(json!({"kty": "RSA", "n": number(key.modulus), "e": number(key.exponent)}))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
+        PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_RSA_SHA256,
+    };
+
+    use super::*;
+
+    fn authority(algorithm: &'static rcgen::SignatureAlgorithm) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate_for(algorithm).expect("key");
+        params.self_signed(&key).expect("certificate").into()
+    }
+
+    fn parse(document: &str) -> Bundle {
+        let name = TrustDomain::parse("osaka.example").expect("a name");
+        Bundle::parse_document(name, document.as_bytes()).expect("a bundle")
+    }
+
+    fn entry(der: &[u8]) -> Value {
+        json!({"kty": "EC", "use": "x509-svid", "x5c": [STANDARD.encode(der)]})
+    }
+
+    #[test]
+    fn authorities_of_every_key_type_that_jwk_has_are_there_after_writing_and_reading() {
+        let kinds = [
+            &PKCS_ECDSA_P256_SHA256,
+            &PKCS_ECDSA_P384_SHA384,
+            &PKCS_ECDSA_P521_SHA512,
+            &PKCS_ED25519,
+            &PKCS_RSA_SHA256,
+        ];
+        let authorities: Vec<_> = kinds.map(|kind| authority(kind)).into();
+        let keys: Vec<Value> = authorities.iter().map(|der| entry(der)).collect();
+        let bundle = parse(&json!({"keys": keys, "spiffe_refresh_hint": 0}).to_string());
+        assert_eq!(bundle.x509_authorities, authorities);
+        let document = bundle.to_document();
+        assert_eq!(parse(&document), bundle);
+        let written: Value = serde_json::from_str(&document).expect("JSON");
+        let ed25519 = &written["keys"][3];
+        assert_eq!(
+            (&ed25519["kty"], &ed25519["crv"]),
+            (&json!("OKP"), &json!("Ed25519"))
+        );
+        let x = ed25519["x"].as_str().expect("a key");
+        assert_eq!(URL_SAFE_NO_PAD.decode(x).map(|x| x.len()), Ok(32));
+    }
+
+    #[test]
+    fn an_authority_with_a_key_that_jwk_does_not_have_is_passed_over() {
+        let good = authority(&PKCS_ECDSA_P256_SHA256);
+        let mut unknown = good.to_vec();
+        // id-ecPublicKey (RFC 5480) becomes an algorithm that nothing here knows.
+        let oid = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+        let at = unknown.windows(oid.len()).position(|part| part == oid);
+        unknown[at.expect("the OID") + 6] = 0x7f;
+        let document = json!({"keys": [entry(&unknown), entry(&good)]}).to_string();
+        assert_eq!(parse(&document).x509_authorities, [good]);
+    }
 }
