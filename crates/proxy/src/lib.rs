@@ -47,6 +47,9 @@ mod wan;
 
 pub use decision::TARGET as DECISION_TARGET;
 pub use flows::{Flow, Flows};
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use inbound::fuzzing;
 pub use limits::Limits;
 pub use listener::ListenFault;
 pub use policies::{Policies, PolicyFault, compile as compile_policies};

@@ -259,7 +259,7 @@ mod tests {
             &PKCS_ED25519,
             &PKCS_RSA_SHA256,
         ];
-        let authorities: Vec<_> = kinds.map(|kind| authority(kind)).into();
+        let authorities: Vec<_> = kinds.map(authority).into();
         let keys: Vec<Value> = authorities.iter().map(|der| entry(der)).collect();
         let bundle = parse(&json!({"keys": keys, "spiffe_refresh_hint": 0}).to_string());
         assert_eq!(bundle.x509_authorities, authorities);

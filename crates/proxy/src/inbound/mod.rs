@@ -2,6 +2,8 @@
 
 mod backend;
 mod connection;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handshake;
 mod hello;
 mod http;

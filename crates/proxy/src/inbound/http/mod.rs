@@ -22,6 +22,8 @@
 //! - HTTP/2 has no place here: a caller that begins with its preface is refused.
 
 mod body;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod headers;
 mod line;
 mod linger;
