@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use aws_lc_rs::{
+    digest,
+    signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey},
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de};
-use sha2::{Digest as _, Sha256};
 
 /// Why a text is not a key or a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -123,6 +125,15 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+/// SHA-256 of parts, one behind the other.
+pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    parts.iter().for_each(|part| context.update(part));
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(context.finish().as_ref());
+    bytes
+}
+
 /// A SHA-256 digest; written in hexadecimal digits. That of a genesis is the identity of a site.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
@@ -130,25 +141,14 @@ pub struct Digest([u8; 32]);
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        Self(sha256(&[bytes]))
     }
 
     /// From hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let (mut bytes, mut count) = ([0; 32], 0);
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(KeyError::Digest);
-        }
-        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| KeyError::Digest)?;
-            // A sign would be accepted by the parser of numbers.
-            if !pair.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                return Err(KeyError::Digest);
-            }
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| KeyError::Digest)?;
-            count += 1;
-        }
-        (count == 32).then_some(Self(bytes)).ok_or(KeyError::Digest)
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| KeyError::Digest)?;
+        Ok(Self(bytes))
     }
 
     /// The first digits, for people to compare.
@@ -159,7 +159,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::{process::ExitCode, sync::Arc};
 
+use aws_lc_rs::digest;
 use miette::{IntoDiagnostic, WrapErr};
 use renkei_runtime::{clock, control::CallError, files, supervise::Supervisor};
 use renkei_server::{Server, ServerMetrics, ServerSettings};
 use renkei_spiffe::{Bundle, TrustDomain};
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::{
@@ -74,10 +74,7 @@ fn text(name: TrustDomain, document: &str) -> miette::Result<String> {
     let bundle = Bundle::parse_document(name.clone(), document.as_bytes()).into_diagnostic()?;
     let mut table = output::table(&["AUTHORITY (SHA-256)", "EXPIRES"]);
     for der in &bundle.x509_authorities {
-        let print: String = Sha256::digest(der)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let print = hex::encode(digest::digest(&digest::SHA256, der));
         let end = x509_parser::parse_x509_certificate(der)
             .map(|(_, certificate)| output::until(certificate.validity().not_after.to_datetime()))
             .unwrap_or_default();

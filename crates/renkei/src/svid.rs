@@ -8,10 +8,10 @@
     )
 )]
 
-use std::{fmt::Write, fs, path::Path, process::ExitCode};
+use std::{fs, path::Path, process::ExitCode};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use miette::{IntoDiagnostic, WrapErr, miette};
+use pem::{EncodeConfig, LineEnding, Pem};
 use renkei_agent::client::{self, Update};
 use renkei_runtime::{files, state_folder::write_private};
 use renkei_spiffe::X509Svid;
@@ -111,16 +111,7 @@ fn write(update: &Update, folder: &Path) -> miette::Result<()> {
     Ok(())
 }
 
-/// RFC 7468.
 fn pem(label: &str, der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut out = format!("-----BEGIN {label}-----\n");
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, more) = rest.split_at(rest.len().min(64));
-        let _ = writeln!(out, "{line}");
-        rest = more;
-    }
-    let _ = writeln!(out, "-----END {label}-----");
-    out
+    let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    pem::encode_config(&Pem::new(label, der), config)
 }

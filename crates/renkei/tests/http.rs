@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
@@ -29,7 +30,6 @@ use lab::{
     run, said,
 };
 use renkei_testkit::free_address;
-use sha2::{Digest, Sha256};
 
 const METHODS: &str =
     "methods: {osaka.example/collector: [GET /v1/*, PUT /v1/echo, GET /v2/records]}";
@@ -121,7 +121,8 @@ fn curl(local: SocketAddr, path: &str, words: &[&str]) -> (String, String) {
 }
 
 fn hash(file: &Path) -> Vec<u8> {
-    Sha256::digest(std::fs::read(file).expect("file")).to_vec()
+    let bytes = std::fs::read(file).expect("file");
+    digest(&SHA256, &bytes).as_ref().to_vec()
 }
 
 #[test]

@@ -94,10 +94,7 @@ impl Selector {
             UnixSelector::Gid(gid) => ("unix:gid", gid.to_string()),
             UnixSelector::Group(name) => ("unix:group", name.clone()),
             UnixSelector::Path(path) => ("unix:path", path.display().to_string()),
-            UnixSelector::Sha256(digest) => {
-                let hex = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-                ("unix:sha256", hex)
-            }
+            UnixSelector::Sha256(digest) => ("unix:sha256", hex::encode(digest)),
         }
     }
 
@@ -138,13 +135,8 @@ impl UnixSelector {
 }
 
 fn parse_sha256(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
     let mut digest = [0; 32];
-    for (index, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
+    hex::decode_to_slice(text, &mut digest).ok()?;
     Some(digest)
 }
 

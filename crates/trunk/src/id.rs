@@ -29,10 +29,8 @@ pub struct TrunkId(pub [u8; 16]);
 impl fmt::Debug for TrunkId {
     /// Eight hex digits: enough to find it in a log, too few to join it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.0.iter().take(4) {
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "{:08x}", u32::from_be_bytes([a, b, c, d]))
     }
 }
 

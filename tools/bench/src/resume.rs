@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_lc_rs::digest::{Context, SHA256};
 use renkei_wan::{Path, Profile, Side, Wan};
-use sha2::{Digest, Sha256};
 
 use crate::{
     choice::Choice,
@@ -178,7 +178,7 @@ fn send(mut stream: TcpStream) -> io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut random = fastrand::Rng::with_seed(1);
     let mut block = vec![0; BLOCK];
-    let mut hash = Sha256::new();
+    let mut hash = Context::new(&SHA256);
     for _ in 0..BLOCKS {
         random.fill(&mut block);
         hash.update(&block);
@@ -187,7 +187,7 @@ fn send(mut stream: TcpStream) -> io::Result<Vec<u8>> {
     stream.shutdown(std::net::Shutdown::Write)?;
     // The receiver closes once it has all.
     stream.read_to_end(&mut Vec::new())?;
-    Ok(hash.finalize().to_vec())
+    Ok(hash.finish().as_ref().to_vec())
 }
 
 /// Takes one connection to its end; gives the hash of what came.
@@ -195,10 +195,10 @@ fn receive(listener: &TcpListener) -> io::Result<Vec<u8>> {
     let (mut stream, _) = listener.accept()?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut block = vec![0; BLOCK];
-    let mut hash = Sha256::new();
+    let mut hash = Context::new(&SHA256);
     loop {
         match stream.read(&mut block) {
-            Ok(0) => return Ok(hash.finalize().to_vec()),
+            Ok(0) => return Ok(hash.finish().as_ref().to_vec()),
             Ok(count) => hash.update(block.get(..count).unwrap_or_default()),
             // With a timeout set, the kernel does not go on by itself after a signal.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,9 +1,8 @@
 //! Signed notes (C2SP signed-note): a text, an empty line, and signature lines.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use sha2::{Digest as _, Sha256};
 
-use crate::PublicKey;
+use crate::{PublicKey, key::sha256};
 
 /// The largest note that is read: a checkpoint with a thousand cosignatures has 200 kB.
 pub const MAX_NOTE_BYTES: usize = 512 * 1024;
@@ -100,12 +99,8 @@ impl Note {
 
 /// SHA-256(name || "\n" || algorithm || key), its first four bytes.
 pub(super) fn key_id(name: &str, algorithm: Algorithm, key: &PublicKey) -> [u8; 4] {
-    let mut hasher = Sha256::new();
-    hasher.update(name.as_bytes());
-    hasher.update([b'\n', algorithm as u8]);
-    hasher.update(key.as_bytes());
-    let hash: [u8; 32] = hasher.finalize().into();
-    let [a, b, c, d, ..] = hash;
+    let kind = [b'\n', algorithm as u8];
+    let [a, b, c, d, ..] = sha256(&[name.as_bytes(), &kind, key.as_bytes()]);
     [a, b, c, d]
 }
 

@@ -10,7 +10,6 @@ use std::{
     sync::Arc,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use renkei_spiffe::{Bundle, TrustDomain};
 use renkei_testkit::{Issued, TestAuthority};
 use tempfile::TempDir;
@@ -79,16 +78,7 @@ impl Foreign {
         let bundle = Bundle::parse_document(name, site.own_bundle().as_bytes()).expect("document");
         assert!(!bundle.x509_authorities.is_empty());
         let pem = |der: &rustls_pki_types::CertificateDer<'_>| {
-            let text = STANDARD.encode(der);
-            let lines: Vec<&str> = text
-                .as_bytes()
-                .chunks(64)
-                .map(|line| std::str::from_utf8(line).expect("ASCII"))
-                .collect();
-            format!(
-                "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
-                lines.join("\n")
-            )
+            pem::encode(&pem::Pem::new("CERTIFICATE", der.to_vec()))
         };
         let file = self.path(&format!("{}-ca.pem", site.name));
         let text: String = bundle.x509_authorities.iter().map(pem).collect();

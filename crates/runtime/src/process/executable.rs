@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest;
 use procfs::process::Process as ProcDirectory;
 use rustix::fs::OFlags;
-use sha2::{Digest, Sha256};
 
 use super::{Asked, Executable};
 use crate::files::{self, Budget};
@@ -84,15 +84,18 @@ impl Digests {
 }
 
 fn hash(file: &mut File) -> std::io::Result<[u8; 32]> {
-    let mut hasher = Sha256::new();
+    let mut hasher = digest::Context::new(&digest::SHA256);
     let mut chunk = vec![0; 64 * 1024];
     let mut file = file.take(MAX_BYTES);
     loop {
         match file.read(&mut chunk)? {
-            0 => return Ok(hasher.finalize().into()),
+            0 => break,
             count => hasher.update(chunk.get(..count).unwrap_or_default()),
         }
     }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(hasher.finish().as_ref());
+    Ok(digest)
 }
 
 /// Reads through the process's own `/proc/PID/exe`, never by path. The file may be anywhere, for

@@ -86,7 +86,11 @@ fn holds(selector: &Selector, facts: &ProcessFacts) -> Result<(), String> {
         }
         UnixSelector::Sha256(digest) => {
             let found = facts.executable.as_ref()?.sha256.as_ref()?;
-            same(&Hex(digest), &Hex(found), "the program's SHA-256 is")
+            same(
+                &hex::encode(digest),
+                &hex::encode(found),
+                "the program's SHA-256 is",
+            )
         }
     }
 }
@@ -120,13 +124,5 @@ fn same<T: fmt::Display>(wanted: &T, found: &T, what: &str) -> Result<(), String
         Ok(())
     } else {
         Err(format!("{what} {found}, not {wanted}"))
-    }
-}
-
-struct Hex<'a>(&'a [u8; 32]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

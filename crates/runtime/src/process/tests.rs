@@ -13,8 +13,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use aws_lc_rs::digest;
 use renkei_site::Selector;
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::*;
@@ -90,6 +90,11 @@ impl Drop for Visitor {
     }
 }
 
+fn sha256(path: &Path) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, &std::fs::read(path).unwrap());
+    digest.as_ref().try_into().unwrap()
+}
+
 #[test]
 fn the_facts_of_this_very_process() {
     let (here, _there) = UnixStream::pair().unwrap();
@@ -99,14 +104,13 @@ fn the_facts_of_this_very_process() {
     let program = facts.executable.as_ref().unwrap();
     let me = std::env::current_exe().unwrap();
     assert_eq!(program.path.as_ref(), Ok(&me));
-    let digest: [u8; 32] = Sha256::digest(std::fs::read(&me).unwrap()).into();
+    let digest = sha256(&me);
     assert_eq!(program.sha256, Ok(digest));
 
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     let uid = format!("unix:uid:{}", facts.uid);
     let (path, sha256) = (
         format!("unix:path:{}", me.display()),
-        format!("unix:sha256:{hex}"),
+        format!("unix:sha256:{}", hex::encode(digest)),
     );
     matches(&selectors(&[&uid, &path, &sha256]), &facts).unwrap();
 
@@ -246,8 +250,7 @@ fn a_replaced_program_no_longer_matches_by_path() {
     while matches(&selectors(&[&path]), &facts()).is_err() {
         std::thread::yield_now(); // between fork and exec it is still this program
     }
-    let digest = |path: &Path| -> [u8; 32] { Sha256::digest(std::fs::read(path).unwrap()).into() };
-    let before = digest(&program);
+    let before = sha256(&program);
     std::fs::rename(copy_of_true(folder.path()), &program).unwrap();
     assert!(mismatch(&[&path], &facts()).contains("does not hold"));
     assert_eq!(
@@ -255,7 +258,7 @@ fn a_replaced_program_no_longer_matches_by_path() {
         Ok(before),
         "what runs, not what lies there"
     );
-    assert_ne!(digest(&program), before);
+    assert_ne!(sha256(&program), before);
 }
 
 fn copy_of_true(folder: &Path) -> std::path::PathBuf {

@@ -51,11 +51,8 @@ pub(super) fn authority(
 ) -> Result<CertificateDer<'static>, rcgen::Error> {
     let mut params = common(serial, validity);
     // A name of its own for each CA: verifiers find the issuer by name.
-    let suffix: String = serial
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut suffix = hex::encode(serial);
+    suffix.truncate(8);
     params
         .distinguished_name
         .push(DnType::CommonName, format!("Renkei CA {suffix}"));

@@ -29,7 +29,7 @@ pub(super) fn new_ca(
     let key = KeyPair::generate()?;
     let certificate = certificate::authority(trust_domain, &key, serial, validity)?;
     let issuer = Arc::new(Issuer::from_ca_cert_der(&certificate, key)?);
-    let id = hexadecimal(&serial);
+    let id = hex::encode(serial);
     let key_file = Some(format!("{id}.pem"));
     let Validity {
         not_before,
@@ -115,9 +115,4 @@ pub(super) fn serial(random: &dyn SecureRandom) -> Option<[u8; 16]> {
         *first = (*first & 0x7f) | 0x40;
     }
     Some(serial)
-}
-
-/// How serial numbers are written.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

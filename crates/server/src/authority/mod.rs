@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 
 use self::{
     certificate::Validity,
-    custody::{delete_key, hexadecimal, keep, new_ca, read_ring, serial},
+    custody::{delete_key, keep, new_ca, read_ring, serial},
     ring::{Ring, Step},
 };
 use crate::store::{CaRow, IssuedRow, Store, StoreError};
@@ -207,7 +207,7 @@ impl Authority {
         let validity = Validity::starting(now, lifetime).ending_by(active.ca.not_after);
         let certificate = certificate::svid(id, &key, &active.issuer, serial, validity)?;
         let record = IssuedRow {
-            serial: hexadecimal(&serial),
+            serial: hex::encode(serial),
             id: id.clone(),
             not_before: validity.not_before,
             not_after: validity.not_after,

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use pem::{EncodeConfig, LineEnding, Pem};
 use renkei_federation::SigningKey;
 use renkei_runtime::{files, state_folder::write_private};
 use rustls::crypto::CryptoProvider;
@@ -69,15 +69,8 @@ pub fn write_key(path: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
     let Ok(der) = key.to_pkcs8() else {
         return Err(KeyFileError::Damaged { path });
     };
-    let mut pem = "-----BEGIN PRIVATE KEY-----\n".to_owned();
-    // RFC 7468: lines of 64 characters; such a key has one line and a half.
-    for (index, character) in STANDARD.encode(der).chars().enumerate() {
-        if index > 0 && index % 64 == 0 {
-            pem.push('\n');
-        }
-        pem.push(character);
-    }
-    pem.push_str("\n-----END PRIVATE KEY-----\n");
+    let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    let pem = pem::encode_config(&Pem::new("PRIVATE KEY", der), config);
     write_private(&path, pem.as_bytes()).map_err(|source| KeyFileError::Unusable { path, source })
 }
 

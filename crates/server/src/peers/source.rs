@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use renkei_runtime::files;
 use renkei_site::BundleWay;
@@ -16,7 +17,6 @@ use renkei_spiffe::{
     anonymous_client_side,
 };
 use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
-use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::BundleRefusal;
@@ -121,10 +121,9 @@ pub(super) fn read_file(
         source,
     })?;
     let bundle = Bundle::parse_document(trust_domain.clone(), &text)?;
-    Ok(DocumentFile {
-        bundle,
-        hash: Sha256::digest(&text).into(),
-    })
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, &text).as_ref());
+    Ok(DocumentFile { bundle, hash })
 }
 
 /// Reads bundle endpoints.
