@@ -9,12 +9,8 @@ use renkei_site::{BundleSource, Site};
 /// One sentence each, about a site file and the folder that holds, or will hold, its state.
 pub(crate) fn of(site: &Site, file: &Path, state: &Path) -> Vec<String> {
     let mut warnings = selectors(site);
-    let files = files(site).into_iter().chain([file, state]);
-    for warning in files.flat_map(exposure::by_everyone) {
-        if !warnings.contains(&warning) {
-            warnings.push(warning);
-        }
-    }
+    let files = files(site).into_iter().chain([file]);
+    warnings.extend(exposure::by_everyone(files, state));
     warnings
 }
 

@@ -75,12 +75,18 @@ fn refused_start(site: &Site) -> String {
 #[test]
 fn keys_without_their_database_and_the_reverse_stop_the_start_and_make_no_new_ca() {
     type Loss = fn(&Path);
-    let losses: [(&str, Loss); 3] = [
+    let losses: [(&str, Loss); 4] = [
         ("renkei.db is missing or empty", |state| {
             fs::remove_file(state.join("renkei.db")).expect("removed");
         }),
         ("renkei.db is missing or empty", |state| {
             fs::write(state.join("renkei.db"), "").expect("emptied");
+        }),
+        ("ca.bak is of a site that has run", |state| {
+            fs::remove_file(state.join("renkei.db")).expect("removed");
+            fs::remove_dir_all(state.join("keys")).expect("removed");
+            fs::create_dir(state.join("keys")).expect("made");
+            fs::write(state.join("keys").join("ca.bak"), "").expect("a copy");
         }),
         ("is missing; restore it", |state| {
             fs::remove_dir_all(state.join("keys")).expect("removed");
@@ -121,9 +127,14 @@ fn files_that_every_user_may_change_are_named_by_check_and_at_the_start() {
     let checked = run(lab::renkei().arg("check").arg(&file));
     let sentence = format!("every user may replace {}", file.display());
     assert!(said(&checked).contains(&sentence), "{}", said(&checked));
+    site.own_bundle();
+    let database = site.state().join("renkei.db");
+    set_mode(&database, 0o666);
     site.start();
     let output = site.process().output();
     assert!(output.contains(&sentence), "{output}");
+    let exposed = format!("every user may write {} (mode 0666)", database.display());
+    assert!(output.contains(&exposed), "{output}");
     let sentence = format!("every user may replace {}", site.state().display());
     assert!(output.contains(&sentence), "{output}");
 }

@@ -7,50 +7,171 @@
 )]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
+    ffi::OsString,
     fs, io,
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use crate::files;
+use crate::files::{self, Budget};
 
 const WRITABLE_BY_ALL: u32 = 0o002;
 /// In such a folder (`/tmp`) only a file's owner may replace it.
 const STICKY: u32 = 0o1000;
+/// How many links a path may lead through (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+/// How deep a folder of state is looked through, and at how many entries.
+const DEPTH: usize = 3;
+const MOST_ENTRIES: usize = 1_000;
+/// How long one file may take, and all together.
+const LIMIT: Duration = Duration::from_secs(1);
+const TOTAL: Duration = Duration::from_secs(5);
 
 /// A sentence for each place at which every user of the machine may change or replace what is at
-/// `path`, or make it, if it is not there yet. Says nothing of a file that gives no answer: reading
-/// it will fail, and name the reason.
-pub fn by_everyone(path: &Path) -> Vec<String> {
-    let owned = path.to_owned();
-    files::run(path, move || Ok(look(&owned))).unwrap_or_default()
+/// one of `paths`, or in the folder `state`, or make it, if it is not there yet. Says nothing of a
+/// file that gives no answer: reading it will fail, and name the reason.
+pub fn by_everyone<'a>(paths: impl IntoIterator<Item = &'a Path>, state: &Path) -> Vec<String> {
+    let start = Instant::now();
+    let mut sentences = Vec::new();
+    let mut add = |path: &Path, look: fn(&Path) -> Vec<String>| {
+        let limit = LIMIT.min(TOTAL.saturating_sub(start.elapsed()));
+        if limit.is_zero() {
+            return;
+        }
+        let owned = path.to_owned();
+        let seen = files::run_within(limit, Budget::Folder, path, move || Ok(look(&owned)));
+        for sentence in seen.unwrap_or_default() {
+            if !sentences.contains(&sentence) {
+                sentences.push(sentence);
+            }
+        }
+    };
+    paths.into_iter().for_each(|path| add(path, look));
+    add(state, look);
+    add(state, look_into);
+    sentences
 }
 
 fn look(path: &Path) -> Vec<String> {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // The name as it was given, and where links lead.
-    let mut paths = vec![whole.clone()];
-    paths.extend(whole.canonicalize());
-    let mut places = BTreeSet::new();
-    for path in paths {
-        let folders = path.ancestors().skip(1).filter(|folder| is_open(folder));
-        places.extend(folders.map(Path::to_owned));
-    }
-    let itself = mode(&whole).filter(|mode| mode & WRITABLE_BY_ALL != 0);
-    let itself = itself.map(|mode| {
-        let path = path.display();
-        format!("every user may write {path} (mode {mode:04o}): chmod o-w {path}")
-    });
-    let replaced = places.into_iter().map(|folder: PathBuf| {
-        let (path, folder) = (path.display(), folder.display());
-        format!("every user may replace {path}, for all may write in {folder}: chmod o-w {folder}")
+    let itself = writable(&whole);
+    let path = whole.display();
+    let replaced = places(&whole).into_iter().map(|place| match place {
+        Place::Open(folder) => {
+            let folder = folder.display();
+            format!(
+                "every user may replace {path}, for all may write in {folder}: chmod o-w {folder}"
+            )
+        }
+        Place::Free(missing) => format!(
+            "every user may make {path} first, for {} is not there, and its folder is for all: \
+             choose another folder, or make it",
+            missing.display()
+        ),
     });
     itself.into_iter().chain(replaced).collect()
 }
 
-fn is_open(folder: &Path) -> bool {
-    mode(folder).is_some_and(|mode| mode & WRITABLE_BY_ALL != 0 && mode & STICKY == 0)
+/// What was made in a folder.
+fn look_into(folder: &Path) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let mut folders = VecDeque::from([(folder.to_owned(), 0)]);
+    let mut left = MOST_ENTRIES;
+    while let Some((folder, depth)) = folders.pop_front() {
+        let Ok(entries) = fs::read_dir(folder) else {
+            continue;
+        };
+        for entry in entries.flatten().take(left) {
+            left -= 1;
+            // A link has no mode of its own, and who may connect to a socket is another question.
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && depth + 1 < DEPTH => {
+                    folders.push_back((entry.path(), depth + 1));
+                }
+                Ok(kind) if kind.is_dir() || kind.is_file() => {}
+                _ => continue,
+            }
+            sentences.extend(writable(&entry.path()));
+        }
+    }
+    sentences
+}
+
+fn writable(path: &Path) -> Option<String> {
+    let mode = mode(path).filter(|mode| mode & WRITABLE_BY_ALL != 0)?;
+    let path = path.display();
+    Some(format!(
+        "every user may write {path} (mode {mode:04o}): chmod o-w {path}"
+    ))
+}
+
+/// Where every user may decide where a path leads.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// A folder in which all may replace what is there.
+    Open(PathBuf),
+    /// A name that is not taken, in a folder in which all may make it.
+    Free(PathBuf),
+}
+
+/// Follows an absolute path as the kernel does, link by link.
+fn places(path: &Path) -> BTreeSet<Place> {
+    let mut places = BTreeSet::new();
+    let mut names: VecDeque<OsString> = names(path).collect();
+    let mut folder = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(name) = names.pop_front() {
+        if name == ".." {
+            folder.pop();
+            continue;
+        }
+        let here = folder.join(&name);
+        let found = fs::symlink_metadata(&here);
+        let open = mode(&folder).filter(|mode| mode & WRITABLE_BY_ALL != 0);
+        match open {
+            Some(mode) if mode & STICKY == 0 => {
+                places.insert(Place::Open(folder.clone()));
+            }
+            Some(_) if found.as_ref().is_err_and(is_missing) => {
+                places.insert(Place::Free(here.clone()));
+            }
+            _ => {}
+        }
+        match found {
+            Ok(found) if found.is_symlink() => {
+                links += 1;
+                let Some(target) = fs::read_link(&here).ok().filter(|_| links <= MOST_LINKS) else {
+                    break;
+                };
+                if target.is_absolute() {
+                    folder = PathBuf::from("/");
+                }
+                self::names(&target)
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .rev()
+                    .for_each(|name| names.push_front(name));
+            }
+            Ok(_) => folder = here,
+            // What is below it does not exist either.
+            Err(_) => break,
+        }
+    }
+    places
+}
+
+fn names(path: &Path) -> impl Iterator<Item = OsString> {
+    path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    })
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 fn mode(path: &Path) -> Option<u32> {
@@ -82,6 +203,11 @@ mod tests {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
+    /// Of one path, with a state folder that is not there.
+    fn told(path: &Path) -> Vec<String> {
+        by_everyone([path], Path::new("/nowhere/state"))
+    }
+
     #[test]
     fn every_place_at_which_all_may_write_is_named() {
         let top = tempfile::tempdir().unwrap();
@@ -91,39 +217,109 @@ mod tests {
         fs::write(&file, "").unwrap();
         set(&file, 0o644);
         set(&folder, 0o755);
-        assert_eq!(by_everyone(&file), Vec::<String>::new());
+        assert_eq!(told(&file), Vec::<String>::new());
         set(&file, 0o666);
-        let told = by_everyone(&file);
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains("(mode 0666)"), "{told:?}");
+        let said = told(&file);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("(mode 0666)"), "{said:?}");
         set(&file, 0o644);
         for parent in [&folder, &top.path().to_owned()] {
             let before = mode(parent).unwrap();
             set(parent, 0o777);
-            let told = by_everyone(&file);
-            assert_eq!(told.len(), 1, "{told:?}");
+            let said = told(&file);
+            assert_eq!(said.len(), 1, "{said:?}");
             let help = format!("chmod o-w {}", parent.display());
-            assert!(told[0].ends_with(&help), "{told:?}");
-            assert_eq!(by_everyone(&folder.join("not-there-yet")).len(), 1);
+            assert!(said[0].ends_with(&help), "{said:?}");
+            assert_eq!(told(&folder.join("not-there-yet")).len(), 1);
             set(parent, 0o1777);
-            assert_eq!(by_everyone(&file), Vec::<String>::new(), "sticky");
+            assert_eq!(told(&file), Vec::<String>::new(), "sticky");
             set(parent, before);
         }
     }
 
     #[test]
-    fn a_link_and_what_it_leads_to_are_both_looked_at() {
+    fn a_link_what_it_leads_to_and_links_on_the_way_are_all_looked_at() {
         let (open, closed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         set(open.path(), 0o777);
+        let help = format!("chmod o-w {}", open.path().display());
+        let warned = |path: &Path| {
+            let said = told(path);
+            assert_eq!(said.len(), 1, "{said:?}");
+            assert!(said[0].ends_with(&help), "{said:?}");
+        };
         for (of_link, of_file) in [(&open, &closed), (&closed, &open)] {
             let file = of_file.path().join("file");
             let link = of_link.path().join("link");
             fs::write(&file, "").unwrap();
             symlink(&file, &link).unwrap();
-            let told = by_everyone(&link);
-            assert_eq!(told.len(), 1, "{told:?}");
-            let help = format!("chmod o-w {}", open.path().display());
-            assert!(told[0].ends_with(&help), "{told:?}");
+            warned(&link);
         }
+        // The link is a folder on the way: from a closed one into a closed one, through the open.
+        let (inner, outer) = (closed.path().join("inner"), closed.path().join("outer"));
+        fs::create_dir(&inner).unwrap();
+        fs::write(inner.join("policy.rego"), "").unwrap();
+        symlink(&inner, open.path().join("middle")).unwrap();
+        symlink(open.path().join("middle"), &outer).unwrap();
+        warned(&outer.join("policy.rego"));
+        warned(&closed.path().join("outer/../inner/policy.rego"));
+        // A circle ends.
+        symlink(closed.path().join("b"), closed.path().join("a")).unwrap();
+        symlink(closed.path().join("a"), closed.path().join("b")).unwrap();
+        assert_eq!(told(&closed.path().join("a")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_name_that_is_not_taken_in_a_folder_for_all_is_named() {
+        let top = tempfile::tempdir().unwrap();
+        set(top.path(), 0o1777);
+        let missing = top.path().join("bundles");
+        let link = tempfile::tempdir().unwrap();
+        symlink(&missing, link.path().join("link")).unwrap();
+        for path in [
+            missing.clone(),
+            missing.join("osaka.json"),
+            link.path().join("link/osaka.json"),
+        ] {
+            let said = told(&path);
+            assert_eq!(said.len(), 1, "{said:?}");
+            let what = format!("{} is not there", missing.display());
+            assert!(said[0].contains(&what), "{said:?}");
+        }
+        fs::create_dir(&missing).unwrap();
+        assert_eq!(told(&missing.join("osaka.json")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_in_the_state_folder_is_looked_at_but_for_sockets() {
+        let state = tempfile::tempdir().unwrap();
+        let socket = state.path().join("control.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        set(&socket, 0o666);
+        let keys = state.path().join("keys");
+        fs::create_dir(&keys).unwrap();
+        assert_eq!(by_everyone([], state.path()), Vec::<String>::new());
+        for file in [state.path().join("renkei.db"), keys.join("ca.pem")] {
+            fs::write(&file, "").unwrap();
+            set(&file, 0o666);
+            let said = by_everyone([], state.path());
+            assert_eq!(said.len(), 1, "{said:?}");
+            let what = format!("every user may write {} (mode 0666)", file.display());
+            assert!(said[0].starts_with(&what), "{said:?}");
+            set(&file, 0o600);
+        }
+    }
+
+    #[test]
+    fn files_that_give_no_answer_leave_the_others_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hung, open) = (folder.path().join("hung"), folder.path().join("open"));
+        fs::write(&open, "").unwrap();
+        set(&open, 0o666);
+        let (answer, answers) = std::sync::mpsc::channel::<()>();
+        let wait = move || answers.recv().map_err(io::Error::other);
+        files::run_within(Duration::from_millis(1), Budget::Folder, &hung, wait).unwrap_err();
+        let said = by_everyone([hung.as_path(), open.as_path()], Path::new("/nowhere"));
+        assert_eq!(said.len(), 1, "{said:?}");
+        drop(answer);
     }
 }

@@ -25,7 +25,10 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, FileType, OpenOptions},
     io::{self, Read},
-    os::unix::fs::{FileTypeExt, OpenOptionsExt},
+    os::unix::{
+        fs::{FileTypeExt, OpenOptionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
@@ -314,6 +317,20 @@ fn regular(kind: FileType) -> io::Result<()> {
     };
     let message = format!("it is {what}, and not a regular file");
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+/// Connects to the unix socket at `path`, for use in a runtime.
+///
+/// # Errors
+/// When nothing accepts there, or there is no answer within [`LIMIT`]: the path may lead to a hung
+/// mount, and a listener may have no room.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let owned = path.to_owned();
+    run(path, move || {
+        let stream = UnixStream::connect(owned)?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    })
 }
 
 /// Whether something is there; what gives no answer is not.

@@ -17,6 +17,8 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::files;
+
 /// The way to the service manager.
 #[derive(Debug)]
 pub struct Notifier {
@@ -82,9 +84,16 @@ impl Notifier {
     }
 
     fn send(&self, message: &str) -> io::Result<()> {
-        self.socket
-            .send_to_addr(message.as_bytes(), &self.manager)
-            .map(|_| ())
+        let (message, manager) = (message.to_owned(), self.manager.clone());
+        let Some(path) = self.manager.as_pathname() else {
+            self.socket.send_to_addr(message.as_bytes(), &manager)?;
+            return Ok(());
+        };
+        let socket = self.socket.try_clone()?;
+        files::run(path, move || {
+            socket.send_to_addr(message.as_bytes(), &manager)?;
+            Ok(())
+        })
     }
 }
 

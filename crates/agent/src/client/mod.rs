@@ -19,7 +19,7 @@ use renkei_api::{
         X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
     },
 };
-use renkei_runtime::supervise::Supervisor;
+use renkei_runtime::{files, supervise::Supervisor};
 use renkei_spiffe::{BundleSet, Identities, X509Svid};
 use rustls::crypto::CryptoProvider;
 use tokio::{net::UnixStream, sync::watch};
@@ -232,7 +232,10 @@ async fn subscribe(socket: &Path) -> Result<Streaming<X509svidResponse>, FetchEr
     let path = socket.to_owned();
     let connector = tower::service_fn(move |_| {
         let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        async move {
+            let stream = files::connect(&path)?;
+            UnixStream::from_std(stream).map(TokioIo::new)
+        }
     });
     // The authority has no meaning on a unix socket.
     let channel = Endpoint::from_static("http://localhost")

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use proptest::prelude::*;
 use renkei_api::workload::{X509svid, X509svidResponse};
-use renkei_runtime::supervise::Supervisor;
+use renkei_runtime::{files, supervise::Supervisor};
 use renkei_spiffe::TrustDomain;
 use renkei_testkit::TestAuthority;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,23 @@ async fn a_refusal_and_an_absent_agent_are_told_apart() {
         .unwrap_err();
     assert!(matches!(error, FetchError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("No such file"), "{error}");
+}
+
+#[tokio::test]
+async fn an_agent_whose_folder_hangs_gives_no_answer_and_holds_up_nothing() {
+    let running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let socket = super::socket_path(&running.endpoint()).unwrap();
+    let (answer, answers) = std::sync::mpsc::channel::<()>();
+    let hang = move || answers.recv().map_err(std::io::Error::other);
+    let limit = Duration::from_millis(1);
+    files::run_within(limit, files::Budget::Folder, &socket, hang).unwrap_err();
+    let error = fetch(&running.endpoint(), &provider()).await.unwrap_err();
+    assert!(matches!(error, FetchError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("no answer"), "{error}");
+    drop(answer);
+    while fetch(&running.endpoint(), &provider()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::{
     fs, io,
     os::unix::{
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
-        net::UnixStream,
+        net::{self, UnixStream},
     },
     path::{Path, PathBuf},
 };
@@ -61,13 +61,15 @@ impl Socket {
             error,
         };
         removed.map_err(failed)??;
-        let listener = UnixListener::bind(&path).map_err(failed)?;
         let owned = path.clone();
         let opened = files::run(&path, move || {
+            let listener = net::UnixListener::bind(&owned)?;
+            listener.set_nonblocking(true)?;
             fs::set_permissions(&owned, fs::Permissions::from_mode(MODE))?;
-            Ok(identity(&owned))
+            Ok((listener, identity(&owned)))
         });
-        let file = opened.map_err(failed)?;
+        let (listener, file) = opened.map_err(failed)?;
+        let listener = UnixListener::from_std(listener).map_err(failed)?;
         Ok(Self {
             listener,
             path,

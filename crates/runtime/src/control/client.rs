@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::{ErrorBody, MAX_RESPONSE_BYTES};
+use crate::files;
 
 /// How long a command may take.
 const CALL_TIME: Duration = Duration::from_secs(60);
@@ -159,8 +160,8 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|error| self.io(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let stream = UnixStream::connect(&self.path)
-            .await
+        let stream = files::connect(&self.path)
+            .and_then(UnixStream::from_std)
             .map_err(|error| self.connect(error))?;
         let broken = |error: hyper::Error| self.io(io::Error::other(error));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

@@ -277,11 +277,15 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
 
 /// The mode is set before the name exists, so the socket is never open to others.
 fn listen_private(path: &Path) -> io::Result<UnixListener> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    bind(&socket, &SocketAddrUnix::new(path)?)?;
-    listen(&socket, 64)?;
+    let owned = path.to_owned();
+    let socket = files::run(path, move || {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+        bind(&socket, &SocketAddrUnix::new(&owned)?)?;
+        listen(&socket, 64)?;
+        Ok(socket)
+    })?;
     UnixListener::from_std(socket.into())
 }
 

@@ -200,3 +200,25 @@ async fn a_command_is_finished_when_its_client_goes_away() {
     begun.notified().await;
     assert!(finished.load(Ordering::SeqCst));
 }
+
+#[tokio::test]
+async fn a_socket_whose_folder_hangs_is_an_error_of_its_call() {
+    let folder = folder();
+    let path = folder.path().join("control.sock");
+    serve(&path);
+    let client = Client::new(&path);
+    let (answer, answers) = std::sync::mpsc::channel::<()>();
+    let hang = move || answers.recv().map_err(std::io::Error::other);
+    let limit = Duration::from_millis(1);
+    crate::files::run_within(limit, crate::files::Budget::Folder, &path, hang).unwrap_err();
+    match client.get("/status").await {
+        Err(CallError::Io { source, .. }) => {
+            assert_eq!(source.kind(), std::io::ErrorKind::TimedOut, "{source}");
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(answer);
+    while client.get("/status").await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}

@@ -27,13 +27,15 @@ type Columns = (String, Vec<u8>, String, i64, i64, Option<String>);
 impl Store {
     /// Every CA, the oldest first.
     pub(crate) async fn authorities(&self) -> Result<Vec<CaRow>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as(
-            "SELECT id, certificate, state, not_before, not_after, key_file
+        let rows: Vec<Columns> = self
+            .within(
+                sqlx::query_as(
+                    "SELECT id, certificate, state, not_before, not_after, key_file
              FROM authorities ORDER BY not_before, rowid",
-        )
-        .fetch_all(&self.database)
-        .await
-        .map_err(|error| self.error(error))?;
+                )
+                .fetch_all(&self.database),
+            )
+            .await?;
         rows.into_iter().map(|row| self.ca_row(row)).collect()
     }
 
@@ -53,11 +55,12 @@ impl Store {
 
     /// The sequence of the own bundle and the refresh hint last published with it.
     pub(crate) async fn bundle_state(&self) -> Result<(u64, Duration), StoreError> {
-        let (sequence, hint): (i64, i64) =
-            sqlx::query_as("SELECT sequence, refresh_hint FROM bundle")
-                .fetch_one(&self.database)
-                .await
-                .map_err(|error| self.error(error))?;
+        let (sequence, hint): (i64, i64) = self
+            .within(
+                sqlx::query_as("SELECT sequence, refresh_hint FROM bundle")
+                    .fetch_one(&self.database),
+            )
+            .await?;
         let negative = |_| self.corrupt("a negative number in the table bundle".to_owned());
         let sequence = u64::try_from(sequence).map_err(negative)?;
         Ok((
@@ -68,12 +71,13 @@ impl Store {
 
     /// Remembers the refresh hint, for readers of the folder.
     pub(crate) async fn set_refresh_hint(&self, hint: Duration) -> Result<(), StoreError> {
-        sqlx::query("UPDATE bundle SET refresh_hint = ?")
-            .bind(i64::try_from(hint.as_secs()).unwrap_or(i64::MAX))
-            .execute(&self.database)
-            .await
-            .map(|_| ())
-            .map_err(|error| self.error(error))
+        self.within(
+            sqlx::query("UPDATE bundle SET refresh_hint = ?")
+                .bind(i64::try_from(hint.as_secs()).unwrap_or(i64::MAX))
+                .execute(&self.database),
+        )
+        .await
+        .map(|_| ())
     }
 
     /// Adds a CA, which changes the bundle.
@@ -95,7 +99,7 @@ impl Store {
             raise_sequence(&mut change).await?;
             change.commit().await
         };
-        add.await.map_err(|error| self.error(error))
+        self.within(add).await
     }
 
     /// The prepared CA becomes the one that signs. The bundle's content stays the same.
@@ -110,16 +114,17 @@ impl Store {
                 .await?;
             change.commit().await
         };
-        activate.await.map_err(|error| self.error(error))
+        self.within(activate).await
     }
 
     /// A CA that is not valid yet is not waited for: nothing is prepared from now on.
     pub(crate) async fn set_prepared_aside(&self) -> Result<(), StoreError> {
-        sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'prepared'")
-            .execute(&self.database)
-            .await
-            .map(|_| ())
-            .map_err(|error| self.error(error))
+        self.within(
+            sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'prepared'")
+                .execute(&self.database),
+        )
+        .await
+        .map(|_| ())
     }
 
     /// An old CA signs again in place of the active one, which stays. The bundle's content stays
@@ -136,26 +141,28 @@ impl Store {
                 .await?;
             change.commit().await
         };
-        reinstate.await.map_err(|error| self.error(error))
+        self.within(reinstate).await
     }
 
     /// The active CA becomes an old one.
     pub(crate) async fn set_active_aside(&self) -> Result<(), StoreError> {
-        sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'active'")
-            .execute(&self.database)
-            .await
-            .map(|_| ())
-            .map_err(|error| self.error(error))
+        self.within(
+            sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'active'")
+                .execute(&self.database),
+        )
+        .await
+        .map(|_| ())
     }
 
     /// Notes that the key of an old CA is gone.
     pub(crate) async fn forget_key(&self, id: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE authorities SET key_file = NULL WHERE id = ?")
-            .bind(id)
-            .execute(&self.database)
-            .await
-            .map(|_| ())
-            .map_err(|error| self.error(error))
+        self.within(
+            sqlx::query("UPDATE authorities SET key_file = NULL WHERE id = ?")
+                .bind(id)
+                .execute(&self.database),
+        )
+        .await
+        .map(|_| ())
     }
 
     /// Takes out old CAs that ended, which changes the bundle.
@@ -169,7 +176,7 @@ impl Store {
             raise_sequence(&mut change).await?;
             change.commit().await
         };
-        remove.await.map_err(|error| self.error(error))
+        self.within(remove).await
     }
 }
 

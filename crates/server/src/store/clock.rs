@@ -10,11 +10,12 @@ type Columns = (i64, i64, String, Option<i64>, Option<i64>);
 impl Store {
     /// What the last server left; else the newest time on record, if there is one.
     pub(crate) async fn clock_record(&self) -> Result<Option<Record>, StoreError> {
-        let row: Option<Columns> =
-            sqlx::query_as("SELECT wall_ms, boot_ms, boot_id, followed, believed FROM clock")
-                .fetch_optional(&self.database)
-                .await
-                .map_err(|error| self.error(error))?;
+        let row: Option<Columns> = self
+            .within(
+                sqlx::query_as("SELECT wall_ms, boot_ms, boot_id, followed, believed FROM clock")
+                    .fetch_optional(&self.database),
+            )
+            .await?;
         let Some((wall_ms, boot_ms, boot_id, followed, believed)) = row else {
             return self.newest_time().await;
         };
@@ -33,14 +34,16 @@ impl Store {
 
     /// A database of a release that kept no such record still has times in it.
     async fn newest_time(&self) -> Result<Option<Record>, StoreError> {
-        let newest: Option<i64> = sqlx::query_scalar(
-            "SELECT max(at) FROM (SELECT max(not_before) AS at FROM authorities
+        let newest: Option<i64> = self
+            .within(
+                sqlx::query_scalar(
+                    "SELECT max(at) FROM (SELECT max(not_before) AS at FROM authorities
              UNION ALL SELECT max(issued_at) FROM issued
              UNION ALL SELECT max(fetched_at) FROM peer_bundles)",
-        )
-        .fetch_one(&self.database)
-        .await
-        .map_err(|error| self.error(error))?;
+                )
+                .fetch_one(&self.database),
+            )
+            .await?;
         let record = |wall: OffsetDateTime| Record {
             moment: Moment {
                 wall,
@@ -57,22 +60,23 @@ impl Store {
     pub(crate) async fn keep_clock(&self, record: &Record) -> Result<(), StoreError> {
         let wall_ms = record.moment.wall.unix_timestamp_nanos() / 1_000_000;
         let boot_ms = record.moment.boot.whole_milliseconds();
-        sqlx::query(
-            "INSERT INTO clock (one, wall_ms, boot_ms, boot_id, followed, believed)
+        self.within(
+            sqlx::query(
+                "INSERT INTO clock (one, wall_ms, boot_ms, boot_id, followed, believed)
              VALUES (1, ?, ?, ?, ?, ?)
              ON CONFLICT (one) DO UPDATE SET wall_ms = excluded.wall_ms,
                  boot_ms = excluded.boot_ms, boot_id = excluded.boot_id,
                  followed = excluded.followed, believed = excluded.believed",
+            )
+            .bind(i64::try_from(wall_ms).unwrap_or(i64::MAX))
+            .bind(i64::try_from(boot_ms).unwrap_or(i64::MAX))
+            .bind(&record.boot_id)
+            .bind(record.followed.map(OffsetDateTime::unix_timestamp))
+            .bind(record.believed.map(OffsetDateTime::unix_timestamp))
+            .execute(&self.database),
         )
-        .bind(i64::try_from(wall_ms).unwrap_or(i64::MAX))
-        .bind(i64::try_from(boot_ms).unwrap_or(i64::MAX))
-        .bind(&record.boot_id)
-        .bind(record.followed.map(OffsetDateTime::unix_timestamp))
-        .bind(record.believed.map(OffsetDateTime::unix_timestamp))
-        .execute(&self.database)
         .await
         .map(|_| ())
-        .map_err(|error| self.error(error))
     }
 }
 

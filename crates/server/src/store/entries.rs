@@ -19,8 +19,11 @@ type Columns = (String, String, String, String, String, String, i64, i64);
 impl Store {
     /// All entries.
     pub(crate) async fn entries(&self) -> Result<EntrySet, StoreError> {
-        let mut read = self.database.begin().await.map_err(|e| self.error(e))?;
-        self.entry_set(&mut read).await
+        self.bounded(async {
+            let mut read = self.database.begin().await.map_err(|e| self.error(e))?;
+            self.entry_set(&mut read).await
+        })
+        .await
     }
 
     async fn entry_set(&self, connection: &mut SqliteConnection) -> Result<EntrySet, StoreError> {
@@ -66,6 +69,15 @@ impl Store {
     /// Makes the entries of one source equal to `wanted`. Those of other sources stay as they
     /// are; an ID that another source has is refused, and then nothing has changed.
     pub(crate) async fn replace_entries(
+        &self,
+        source: &Source,
+        wanted: &[Registration],
+        now: OffsetDateTime,
+    ) -> Result<EntrySet, StoreError> {
+        self.bounded(self.replace(source, wanted, now)).await
+    }
+
+    async fn replace(
         &self,
         source: &Source,
         wanted: &[Registration],

@@ -1,6 +1,9 @@
 //! What can be wrong with a state folder. Every message names the file and a way out.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use renkei_api::node::EntryId;
 use renkei_runtime::state_folder::StateFolderError;
@@ -34,15 +37,16 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
-    /// The keys of a CA are there, the CA is not.
+    /// Something of a site that has run is there, its CA is not.
     #[error(
-        "{path} is missing or empty, but {keys} holds the keys of a CA: no new CA is made in its place; restore {path} from a backup, or move the state folder away to start with a new CA, whose bundle every peer must then be given"
+        "{path} is missing or empty, but {trace} is of a site that has run: no new CA is made in its place; restore {path} and the folder keys/ from a backup, or move the state folder away to start with a new CA, whose bundle every peer must then be given{hint}",
+        hint = without_a_ca(trace)
     )]
     Lost {
         /// The database.
         path: PathBuf,
-        /// The folder of the keys.
-        keys: PathBuf,
+        /// What is there.
+        trace: PathBuf,
     },
     /// The folder is another trust domain's.
     #[error(
@@ -84,6 +88,14 @@ pub enum StoreError {
         /// What the migration said.
         reason: String,
     },
+    /// The disk below the database hangs.
+    #[error(
+        "the database {path} gives no answer; check the file system that holds it (`df -h {path}`)"
+    )]
+    NoAnswer {
+        /// The database.
+        path: PathBuf,
+    },
     /// Any other failure of the database, such as a full disk.
     #[error(
         "the database {path} failed: {reason}; check the free space (`df -h {path}`), and that this user may write"
@@ -94,6 +106,17 @@ pub enum StoreError {
         /// What SQLite said.
         reason: sqlx::Error,
     },
+}
+
+/// Sites of another agent write this file, too.
+fn without_a_ca(trace: &Path) -> String {
+    match trace.file_name() {
+        Some(name) if name == "broker-ports.json" => format!(
+            "; if the site had no CA of its own (`--workload-api`), remove {}",
+            trace.display()
+        ),
+        _ => String::new(),
+    }
 }
 
 /// Why a CA's key file cannot be used. The key's bytes never appear here.

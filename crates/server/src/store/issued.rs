@@ -19,38 +19,42 @@ pub(crate) struct IssuedRow {
 impl Store {
     /// Puts an SVID on record.
     pub(crate) async fn record_issued(&self, row: &IssuedRow) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO issued (serial, spiffe_id, not_before, not_after, issued_at)
+        self.within(
+            sqlx::query(
+                "INSERT INTO issued (serial, spiffe_id, not_before, not_after, issued_at)
              VALUES (?, ?, ?, ?, ?)",
+            )
+            .bind(&row.serial)
+            .bind(row.id.to_string())
+            .bind(row.not_before.unix_timestamp())
+            .bind(row.not_after.unix_timestamp())
+            .bind(row.issued_at.unix_timestamp())
+            .execute(&self.database),
         )
-        .bind(&row.serial)
-        .bind(row.id.to_string())
-        .bind(row.not_before.unix_timestamp())
-        .bind(row.not_after.unix_timestamp())
-        .bind(row.issued_at.unix_timestamp())
-        .execute(&self.database)
         .await
         .map(|_| ())
-        .map_err(|error| self.error(error))
     }
 
     /// Drops the records of SVIDs that have ended.
     pub(crate) async fn prune_issued(&self, now: OffsetDateTime) -> Result<u64, StoreError> {
-        sqlx::query("DELETE FROM issued WHERE not_after <= ?")
-            .bind(now.unix_timestamp())
-            .execute(&self.database)
-            .await
-            .map(|done| done.rows_affected())
-            .map_err(|error| self.error(error))
+        self.within(
+            sqlx::query("DELETE FROM issued WHERE not_after <= ?")
+                .bind(now.unix_timestamp())
+                .execute(&self.database),
+        )
+        .await
+        .map(|done| done.rows_affected())
     }
 
     /// How many SVIDs on record have not ended yet.
     pub(crate) async fn valid_svids(&self, now: OffsetDateTime) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM issued WHERE not_after > ?")
-            .bind(now.unix_timestamp())
-            .fetch_one(&self.database)
-            .await
-            .map_err(|error| self.error(error))?;
+        let count: i64 = self
+            .within(
+                sqlx::query_scalar("SELECT count(*) FROM issued WHERE not_after > ?")
+                    .bind(now.unix_timestamp())
+                    .fetch_one(&self.database),
+            )
+            .await?;
         Ok(count.unsigned_abs())
     }
 }

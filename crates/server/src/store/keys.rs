@@ -12,12 +12,10 @@ use renkei_runtime::{
     state_folder::{StateFolder, StateFolderError, write_private},
 };
 
-use super::{KeyFileError, StoreError};
+use super::KeyFileError;
 
 /// A PEM file with an EC or RSA key is far smaller.
 const MAX_KEY_FILE: usize = 64 * 1024;
-/// A CA has a file each, and few CAs live at a time.
-const MAX_KEY_FILES: usize = 10_000;
 
 /// The folder with the CA's keys.
 #[derive(Debug, Clone)]
@@ -35,23 +33,6 @@ impl KeyFolder {
 
     fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
-    }
-
-    /// A database that knows no CA is not this folder's, if there are keys of one.
-    pub(super) fn check_none_without(&self, database: &Path) -> Result<(), StoreError> {
-        let unusable = |source| StoreError::Unusable {
-            path: self.0.clone(),
-            source,
-        };
-        for file in files::list(&self.0, MAX_KEY_FILES).map_err(unusable)? {
-            if file.extension().is_some_and(|end| end == "pem") {
-                return Err(StoreError::Lost {
-                    path: database.to_owned(),
-                    keys: self.0.clone(),
-                });
-            }
-        }
-        Ok(())
     }
 
     /// Writes a key so that after a crash the file is either whole or absent.

@@ -9,6 +9,7 @@ mod issued;
 mod keys;
 mod peers;
 mod schema;
+mod traces;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -25,12 +26,15 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use time::OffsetDateTime;
+use tokio::time::timeout;
 
 pub use error::{KeyFileError, StoreError};
 pub(crate) use {authorities::CaRow, issued::IssuedRow, keys::KeyFolder, peers::PeerRow};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: u32 = 4;
+/// How long statements may take that belong together.
+const STATEMENT_TIME: Duration = Duration::from_secs(10);
 /// How long to wait while every connection waits for the disk.
 const ACQUIRE_TIME: Duration = Duration::from_secs(10);
 /// SQLITE_CORRUPT and SQLITE_NOTADB.
@@ -56,7 +60,7 @@ impl Store {
         let keys = KeyFolder::open(&folder)?;
         let path = folder.join("renkei.db");
         if is_empty(&path) {
-            keys.check_none_without(&path)?;
+            traces::check_none_beside(folder.path(), &path)?;
         }
         private_file(&path)?;
         let options = options(&path)
@@ -65,12 +69,12 @@ impl Store {
             .foreign_keys(true);
         let store = Self::connect(options, path, keys, Some(lock)).await?;
         store.check_health().await?;
-        schema::migrator()
-            .run(&store.database)
+        timeout(STATEMENT_TIME, schema::migrator().run(&store.database))
             .await
+            .map_err(|_| store.no_answer())?
             .map_err(|error| store.migration(error))?;
         if store.owner().await?.is_none() {
-            store.keys.check_none_without(&store.path)?;
+            traces::check_none(folder.path(), &store.path)?;
         }
         store.claim(trust_domain).await?;
         Ok(store)
@@ -108,10 +112,9 @@ impl Store {
     }
 
     async fn check_health(&self) -> Result<(), StoreError> {
-        let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
-            .fetch_one(&self.database)
-            .await
-            .map_err(|error| self.error(error))?;
+        let verdict: String = self
+            .within(sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&self.database))
+            .await?;
         if verdict == "ok" {
             return Ok(());
         }
@@ -123,11 +126,14 @@ impl Store {
 
     /// A fresh folder becomes this trust domain's; any other must already be.
     async fn claim(&self, expected: &TrustDomain) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO trust_domain (one, name) VALUES (1, ?) ON CONFLICT DO NOTHING")
+        self.within(
+            sqlx::query(
+                "INSERT INTO trust_domain (one, name) VALUES (1, ?) ON CONFLICT DO NOTHING",
+            )
             .bind(expected.as_str())
-            .execute(&self.database)
-            .await
-            .map_err(|error| self.error(error))?;
+            .execute(&self.database),
+        )
+        .await?;
         let found = self.trust_domain_name().await?;
         if found == expected.as_str() {
             return Ok(());
@@ -142,17 +148,15 @@ impl Store {
 
     /// The trust domain of a folder that was used before.
     async fn owner(&self) -> Result<Option<String>, StoreError> {
-        sqlx::query_scalar("SELECT name FROM trust_domain")
-            .fetch_optional(&self.database)
-            .await
-            .map_err(|error| self.error(error))
+        self.within(
+            sqlx::query_scalar("SELECT name FROM trust_domain").fetch_optional(&self.database),
+        )
+        .await
     }
 
     async fn trust_domain_name(&self) -> Result<String, StoreError> {
-        sqlx::query_scalar("SELECT name FROM trust_domain")
-            .fetch_one(&self.database)
+        self.within(sqlx::query_scalar("SELECT name FROM trust_domain").fetch_one(&self.database))
             .await
-            .map_err(|error| self.error(error))
     }
 
     /// Whose state this is.
@@ -171,9 +175,40 @@ impl Store {
         &self.keys
     }
 
-    /// Writes what is pending and closes the database.
+    /// Writes what is pending and closes the database. What its disk does not take by then is left
+    /// to SQLite's journal.
     pub(crate) async fn close(&self) {
-        self.database.close().await;
+        let closed = self.within(async {
+            self.database.close().await;
+            Ok(())
+        });
+        if let Err(error) = closed.await {
+            tracing::error!(%error, "the database is not closed");
+        }
+    }
+
+    /// What statements bring, in bounded time. SQLite waits for its disk on a thread of its own,
+    /// and that may be for ever.
+    async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError> {
+        let work = async { work.await.map_err(|error| self.error(error)) };
+        self.bounded(work).await
+    }
+
+    async fn bounded<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let done = timeout(STATEMENT_TIME, work).await;
+        done.unwrap_or_else(|_| Err(self.no_answer()))
+    }
+
+    fn no_answer(&self) -> StoreError {
+        StoreError::NoAnswer {
+            path: self.path.clone(),
+        }
     }
 
     fn error(&self, source: sqlx::Error) -> StoreError {
@@ -339,6 +374,34 @@ mod tests {
             text.contains("renkei.db") && text.contains("backup"),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_database_that_gives_no_answer_is_an_error_and_can_be_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &own()).await.unwrap();
+        // A statement that waits for as long as a hung disk would let it.
+        let mut connections = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            let mut connection = store.database.acquire().await.unwrap();
+            let patience = "PRAGMA busy_timeout = 3600000";
+            sqlx::query(patience)
+                .execute(&mut *connection)
+                .await
+                .unwrap();
+            connections.push(connection);
+        }
+        let other = options(store.path());
+        let mut writer = sqlx::ConnectOptions::connect(&other).await.unwrap();
+        sqlx::query("BEGIN IMMEDIATE")
+            .execute(&mut writer)
+            .await
+            .unwrap();
+        drop(connections);
+        let error = store.set_active_aside().await.unwrap_err();
+        assert!(matches!(error, StoreError::NoAnswer { .. }), "{error}");
+        store.close().await;
+        sqlx::query("ROLLBACK").execute(&mut writer).await.unwrap();
     }
 
     #[tokio::test]

@@ -19,12 +19,14 @@ type Columns = (String, String, i64, Option<Vec<u8>>);
 impl Store {
     /// Every cached bundle. One that cannot be read is as good as none: it will be fetched again.
     pub(crate) async fn peer_bundles(&self) -> Result<Vec<PeerRow>, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as(
-            "SELECT trust_domain, document, fetched_at, bootstrap FROM peer_bundles",
-        )
-        .fetch_all(&self.database)
-        .await
-        .map_err(|error| self.error(error))?;
+        let rows: Vec<Columns> = self
+            .within(
+                sqlx::query_as(
+                    "SELECT trust_domain, document, fetched_at, bootstrap FROM peer_bundles",
+                )
+                .fetch_all(&self.database),
+            )
+            .await?;
         let read = |row| match self.peer_row(row) {
             Ok(row) => Some(row),
             Err(error) => {
@@ -61,31 +63,33 @@ impl Store {
 
     /// Keeps a peer's bundle in place of the one before.
     pub(crate) async fn keep_peer_bundle(&self, row: &PeerRow) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO peer_bundles (trust_domain, sequence, document, fetched_at, bootstrap)
+        self.within(
+            sqlx::query(
+                "INSERT INTO peer_bundles (trust_domain, sequence, document, fetched_at, bootstrap)
              VALUES (?, ?, ?, ?, ?)
              ON CONFLICT (trust_domain) DO UPDATE SET sequence = excluded.sequence,
                  document = excluded.document, fetched_at = excluded.fetched_at,
                  bootstrap = excluded.bootstrap",
+            )
+            .bind(row.bundle.trust_domain.as_str())
+            .bind(row.bundle.sequence.map(|sequence| sequence.to_string()))
+            .bind(row.bundle.to_document())
+            .bind(row.fetched_at.unix_timestamp())
+            .bind(row.bootstrap.map(|hash| hash.to_vec()))
+            .execute(&self.database),
         )
-        .bind(row.bundle.trust_domain.as_str())
-        .bind(row.bundle.sequence.map(|sequence| sequence.to_string()))
-        .bind(row.bundle.to_document())
-        .bind(row.fetched_at.unix_timestamp())
-        .bind(row.bootstrap.map(|hash| hash.to_vec()))
-        .execute(&self.database)
         .await
         .map(|_| ())
-        .map_err(|error| self.error(error))
     }
 
     /// Forgets a trust domain that is no longer a peer.
     pub(crate) async fn forget_peer(&self, trust_domain: &TrustDomain) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM peer_bundles WHERE trust_domain = ?")
-            .bind(trust_domain.as_str())
-            .execute(&self.database)
-            .await
-            .map(|_| ())
-            .map_err(|error| self.error(error))
+        self.within(
+            sqlx::query("DELETE FROM peer_bundles WHERE trust_domain = ?")
+                .bind(trust_domain.as_str())
+                .execute(&self.database),
+        )
+        .await
+        .map(|_| ())
     }
 }
