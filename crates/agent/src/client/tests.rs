@@ -47,7 +47,7 @@ async fn a_refusal_and_an_absent_agent_are_told_apart() {
 
 #[tokio::test]
 async fn an_agent_whose_folder_hangs_gives_no_answer_and_holds_up_nothing() {
-    let running = Running::serving(site_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
     let socket = super::socket_path(&running.endpoint()).unwrap();
     let (answer, answers) = std::sync::mpsc::channel::<()>();
     let hang = move || answers.recv().map_err(std::io::Error::other);
