@@ -12,7 +12,7 @@ use std::{
 };
 
 use libfuzzer_sys::fuzz_target;
-use renkei_agent::authority::LocalAuthority;
+use renkei_grpc::compat::LocalAuthority;
 use tokio::io::{AsyncRead, ReadBuf};
 
 fuzz_target!(|input: &[u8]| {

@@ -162,7 +162,7 @@ mod tests {
         let stop = CancellationToken::new();
         let started = Agent::start(running.socket(), Limits::default(), running.inputs(), stop);
         let error = started.unwrap_err();
-        assert!(matches!(error, SocketError::InUse(_)), "{error}");
+        assert!(matches!(error, SocketError::InUse { .. }), "{error}");
         client::fetch(&running.endpoint(), &provider())
             .await
             .unwrap_err();

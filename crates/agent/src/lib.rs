@@ -7,7 +7,6 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod agent;
-pub mod authority;
 mod backoff;
 pub mod client;
 pub mod keeper;

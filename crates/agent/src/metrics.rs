@@ -13,6 +13,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+use renkei_grpc::ConnectionMetrics;
 use renkei_spiffe::Identities;
 use tokio::sync::watch;
 
@@ -116,8 +117,15 @@ impl AgentMetrics {
         Counted::new(&self.subscribers)
     }
 
-    pub(crate) fn connection(&self) -> Counted {
-        Counted::new(&self.connections)
+    /// For the socket of the Workload API.
+    pub(crate) fn connections(&self) -> ConnectionMetrics {
+        let labels = DenialLabels {
+            reason: Denial::TooManyConnections.label(),
+        };
+        ConnectionMetrics {
+            open: self.connections.clone(),
+            refused: self.denials.get_or_create(&labels).clone(),
+        }
     }
 
     /// SVIDs that replaced one of the same ID.

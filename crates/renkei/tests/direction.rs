@@ -34,7 +34,13 @@ fn allowed(package: &str) -> &'static [&'static str] {
             "renkei-api",
         ],
         "renkei-registry" => &["renkei-runtime", "renkei-federation", "renkei-spiffe"],
-        "renkei-agent" => &["renkei-runtime", "renkei-spiffe", "renkei-api"],
+        "renkei-grpc" => &["renkei-runtime"],
+        "renkei-agent" => &[
+            "renkei-runtime",
+            "renkei-spiffe",
+            "renkei-api",
+            "renkei-grpc",
+        ],
         "renkei-proxy" => &[
             "renkei-api",
             "renkei-runtime",

@@ -1,13 +1,9 @@
-//! Who is at the other end of a connection, and which workloads it is.
+//! Which workloads the process at the other end of a connection is.
 
 use renkei_api::node::AgentPart;
-use renkei_runtime::process::{Asked, AttestError, Digests, Process, ProcessFacts, matches};
+use renkei_grpc::Peer;
+use renkei_runtime::process::{Asked, AttestError, Digests, ProcessFacts, matches};
 use renkei_spiffe::SpiffeId;
-use tokio::net::UnixStream;
-
-/// The process that opened a connection.
-#[derive(Debug)]
-pub(super) struct Caller(Result<Process, AttestError>);
 
 /// A workload that a caller is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,38 +12,33 @@ pub(super) struct Entitlement {
     pub(super) id: SpiffeId,
 }
 
-impl Caller {
-    pub(super) fn of(socket: &UnixStream) -> Self {
-        Self(Process::peer_of(socket))
+/// Every entry whose selectors all match the process as it is now, ordered by its ID. Blocks on
+/// files and the user database.
+pub(super) fn entitlements(
+    peer: &Peer,
+    part: &AgentPart,
+    digests: &Digests,
+) -> Result<Vec<Entitlement>, Refusal> {
+    let process = peer.process().map_err(Refusal::not_attested)?;
+    let selectors = part.workloads().flat_map(|entry| &entry.selectors);
+    let facts = process
+        .facts(digests, &Asked::by(selectors))
+        .map_err(|error| Refusal::not_attested(&error))?;
+    let mut reasons = Vec::new();
+    let mut entitlements = Vec::new();
+    for entry in part.workloads() {
+        match matches(&entry.selectors, &facts) {
+            Ok(()) => entitlements.push(Entitlement {
+                workload: entry.hint.clone(),
+                id: entry.spiffe_id.clone(),
+            }),
+            Err(mismatch) => reasons.push(format!("{}: {mismatch}", entry.hint)),
+        }
     }
-
-    /// Every entry whose selectors all match the process as it is now, ordered by its ID. Blocks on files and the user database.
-    pub(super) fn entitlements(
-        &self,
-        part: &AgentPart,
-        digests: &Digests,
-    ) -> Result<Vec<Entitlement>, Refusal> {
-        let process = self.0.as_ref().map_err(Refusal::not_attested)?;
-        let selectors = part.workloads().flat_map(|entry| &entry.selectors);
-        let facts = process
-            .facts(digests, &Asked::by(selectors))
-            .map_err(|error| Refusal::not_attested(&error))?;
-        let mut reasons = Vec::new();
-        let mut entitlements = Vec::new();
-        for entry in part.workloads() {
-            match matches(&entry.selectors, &facts) {
-                Ok(()) => entitlements.push(Entitlement {
-                    workload: entry.hint.clone(),
-                    id: entry.spiffe_id.clone(),
-                }),
-                Err(mismatch) => reasons.push(format!("{}: {mismatch}", entry.hint)),
-            }
-        }
-        if entitlements.is_empty() {
-            Err(Refusal::no_match(&facts, &reasons))
-        } else {
-            Ok(entitlements)
-        }
+    if entitlements.is_empty() {
+        Err(Refusal::no_match(&facts, &reasons))
+    } else {
+        Ok(entitlements)
     }
 }
 

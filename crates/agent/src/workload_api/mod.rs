@@ -6,55 +6,29 @@
 //! part of this version; those methods say so.
 
 mod caller;
-mod connection;
 mod message;
 mod service;
-mod socket;
 mod subscription;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use renkei_api::{node::AgentPart, workload::spiffe_workload_api_server::SpiffeWorkloadApiServer};
+use renkei_grpc::UnixServer;
 use renkei_runtime::supervise::Supervisor;
 use renkei_spiffe::Identities;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::service::Routes;
 
-pub use socket::SocketError;
+pub use renkei_grpc::{Limits, SocketError};
 
 use crate::AgentMetrics;
-use connection::Connections;
 use service::Service;
 
 /// Requests of this API are nearly empty.
 const MAX_REQUEST: usize = 64 * 1024;
-/// How long open streams get to take leave when the agent stops.
-const GOODBYE: Duration = Duration::from_secs(2);
-
-/// What the clients of one user, and all of them, may take up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at once.
-    pub connections: usize,
-    /// Connections at once by processes of one user.
-    pub connections_per_user: usize,
-    /// Streams at once on one connection.
-    pub streams_per_connection: u32,
-    /// How often a silent client is asked whether it is still there.
-    pub keepalive: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 4096,
-            connections_per_user: 512,
-            streams_per_connection: 64,
-            keepalive: Duration::from_secs(30),
-        }
-    }
-}
+/// Every user may connect; attestation decides.
+const MODE: u32 = 0o666;
 
 /// What the Workload API serves from.
 #[derive(Debug, Clone)]
@@ -73,34 +47,17 @@ pub fn serve(
     metrics: AgentMetrics,
     (tasks, stop): (Supervisor, CancellationToken),
 ) -> Result<tokio::task::JoinHandle<()>, SocketError> {
-    let socket = socket::Socket::open(path)?;
-    let connections = Connections::new(limits, metrics.clone());
+    let connections = metrics.connections();
     let service = Service::new(sources, metrics, stop.clone());
-    let server = Server::builder()
-        .max_concurrent_streams(limits.streams_per_connection)
-        .http2_keepalive_interval(Some(limits.keepalive))
-        .http2_keepalive_timeout(Some(limits.keepalive))
-        .add_service(SpiffeWorkloadApiServer::new(service).max_decoding_message_size(MAX_REQUEST));
-    let (socket, over) = (Arc::new(socket), stop.clone());
-    let serving = move || {
-        let (connections, server) = (connections.clone(), server.clone());
-        let (socket, stop) = (socket.clone(), stop.clone());
-        async move {
-            let incoming = connections.accept(&socket.listener);
-            let serving = server.serve_with_incoming_shutdown(incoming, stop.cancelled());
-            let overdue = async {
-                stop.cancelled().await;
-                tokio::time::sleep(GOODBYE).await;
-            };
-            tokio::select! {
-                result = serving => if let Err(error) = result {
-                    tracing::error!(%error, "the Workload API ended");
-                },
-                () = overdue => tracing::debug!("Workload API clients did not take leave in time"),
-            }
-        }
+    let service = SpiffeWorkloadApiServer::new(service).max_decoding_message_size(MAX_REQUEST);
+    let server = UnixServer {
+        service: "Workload API",
+        path,
+        mode: MODE,
+        limits,
+        metrics: connections,
     };
-    Ok(tasks.keep("workload api", move || over.is_cancelled(), serving))
+    server.start(Routes::new(service), (tasks, stop))
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use renkei_api::workload::{
     ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svidRequest,
     X509svidResponse, spiffe_workload_api_server::SpiffeWorkloadApi,
 };
+use renkei_grpc::Peer;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
     Sources,
-    caller::Caller,
     message::Message,
     subscription::{Attestor, Subscription},
 };
@@ -47,11 +47,11 @@ impl Service {
         request: &Request<R>,
     ) -> Result<Response<Messages<M>>, Status> {
         self.check_header(request)?;
-        let Some(caller) = request.extensions().get::<Arc<Caller>>() else {
+        let Some(peer) = request.extensions().get::<Arc<Peer>>() else {
             return Err(Status::internal("the connection has no caller"));
         };
         let mut subscription = Subscription::new(
-            Arc::clone(caller),
+            Arc::clone(peer),
             self.sources.clone(),
             Arc::clone(&self.attestor),
             self.stop.clone(),

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use renkei_api::node::AgentPart;
+use renkei_grpc::Peer;
 use renkei_spiffe::Identities;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,7 @@ use tonic::Status;
 
 use super::{
     Sources,
-    caller::{Caller, Entitlement, Refusal},
+    caller::{self, Entitlement, Refusal},
     message::{Message, View},
 };
 use crate::{
@@ -48,7 +49,7 @@ impl Attestor {
 
     async fn entitlements(
         &self,
-        caller: &Arc<Caller>,
+        peer: &Arc<Peer>,
         part: &Arc<AgentPart>,
     ) -> Result<Vec<Entitlement>, Status> {
         let internal = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
@@ -57,9 +58,10 @@ impl Attestor {
             .acquire()
             .await
             .map_err(|error| internal(&error))?;
-        let (caller, part) = (Arc::clone(caller), Arc::clone(part));
+        let (peer, part) = (Arc::clone(peer), Arc::clone(part));
         let digests = Arc::clone(&self.digests);
-        let examined = tokio::task::spawn_blocking(move || caller.entitlements(&part, &digests));
+        let examined =
+            tokio::task::spawn_blocking(move || caller::entitlements(&peer, &part, &digests));
         tokio::time::timeout(EXAMINATION, examined)
             .await
             .map_err(|_| Status::unavailable("the calling process could not be examined in time"))?
@@ -88,7 +90,7 @@ impl Attestor {
 }
 
 pub(super) struct Subscription<M> {
-    caller: Arc<Caller>,
+    peer: Arc<Peer>,
     sources: Sources,
     attestor: Arc<Attestor>,
     stop: CancellationToken,
@@ -98,14 +100,14 @@ pub(super) struct Subscription<M> {
 
 impl<M: Message> Subscription<M> {
     pub(super) fn new(
-        caller: Arc<Caller>,
+        peer: Arc<Peer>,
         sources: Sources,
         attestor: Arc<Attestor>,
         stop: CancellationToken,
     ) -> Self {
         let counted = attestor.metrics.subscriber();
         Self {
-            caller,
+            peer,
             sources,
             attestor,
             stop,
@@ -172,7 +174,7 @@ impl<M: Message> Subscription<M> {
     async fn current(&mut self) -> Result<(Option<M>, bool), Status> {
         let part: Arc<AgentPart> = self.sources.part.borrow_and_update().clone();
         let identities: Arc<Identities> = self.sources.identities.borrow_and_update().clone();
-        let entitlements = self.attestor.entitlements(&self.caller, &part).await?;
+        let entitlements = self.attestor.entitlements(&self.peer, &part).await?;
         if !has_authorities(&identities.bundles, &part.trust_domain) {
             return Err(Status::unavailable(
                 "the agent has no bundle of its trust domain yet",

@@ -3,8 +3,8 @@
 //! Such a client sends the path of the socket, percent-encoded, as the `:authority` of every
 //! request. The `h2` crate resets those streams as malformed. This wrapper stands between the
 //! accepted socket and the HTTP/2 server, passes frames through as they are, and rewrites header
-//! blocks so that `:authority` is `localhost`. It is used on the agent's own socket only, where
-//! the authority carries no meaning, and does not touch what the server sends.
+//! blocks so that `:authority` is `localhost`. It is used on unix sockets only, where the
+//! authority carries no meaning, and does not touch what the server sends.
 //!
 //! What comes in is hostile: header blocks are bounded before they are stored, and a stream that
 //! is not HTTP/2 ends the connection.

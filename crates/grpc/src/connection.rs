@@ -1,4 +1,5 @@
-//! Accepted connections: counted against their bounds, with the caller known from the start.
+//! Accepted connections: counted against their limits, with the calling process known from the
+//! start.
 
 use std::{
     collections::HashMap,
@@ -10,36 +11,57 @@ use std::{
 };
 
 use futures_util::{Stream, stream};
-use renkei_runtime::telemetry::LineBudget;
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+use renkei_runtime::{
+    process::{AttestError, Process},
+    telemetry::LineBudget,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{UnixListener, UnixStream},
 };
 use tonic::transport::server::Connected;
 
-use super::{Limits, caller::Caller};
-use crate::{
-    AgentMetrics,
-    authority::LocalAuthority,
-    metrics::{Counted, Denial},
-};
+use crate::{Limits, compat::LocalAuthority};
 
 /// The wait after the system could not accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Admits connections within the bounds.
+/// The process that opened a connection, if the kernel says which.
+#[derive(Debug)]
+pub struct Peer(Result<Process, AttestError>);
+
+impl Peer {
+    /// The process, or why it cannot be told.
+    pub fn process(&self) -> Result<&Process, &AttestError> {
+        self.0.as_ref()
+    }
+}
+
+/// Where connections are counted.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionMetrics {
+    /// Open ones.
+    pub open: Gauge,
+    /// Those refused for want of a place.
+    pub refused: Counter,
+}
+
+/// Admits connections within the limits.
 #[derive(Debug, Clone)]
-pub(super) struct Connections {
+pub(crate) struct Connections {
+    service: &'static str,
     limits: Limits,
-    metrics: AgentMetrics,
+    metrics: ConnectionMetrics,
     open: Arc<Mutex<HashMap<u32, usize>>>,
     /// Of the refused ones.
     lines: Arc<Mutex<LineBudget>>,
 }
 
 impl Connections {
-    pub(super) fn new(limits: Limits, metrics: AgentMetrics) -> Self {
+    pub(crate) fn new(service: &'static str, limits: Limits, metrics: ConnectionMetrics) -> Self {
         Self {
+            service,
             limits,
             metrics,
             open: Arc::default(),
@@ -48,7 +70,7 @@ impl Connections {
     }
 
     /// The admitted connections of a listener; never ends.
-    pub(super) fn accept(
+    pub(crate) fn accept(
         self,
         listener: &UnixListener,
     ) -> impl Stream<Item = io::Result<Connection>> {
@@ -61,7 +83,7 @@ impl Connections {
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "no Workload API connection can be accepted");
+                        tracing::warn!(%error, "no connection to the {} can be accepted", connections.service);
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }
@@ -74,19 +96,20 @@ impl Connections {
         let uid = socket.peer_cred().ok()?.uid();
         let Some(place) = self.take_place(uid) else {
             if let Some(left_out) = lock(&self.lines).take(Instant::now()) {
+                let service = self.service;
                 tracing::warn!(
                     uid,
                     left_out,
-                    "a Workload API connection is refused: too many are open"
+                    "a connection to the {service} is refused: too many are open"
                 );
             }
-            self.metrics.denied(Denial::TooManyConnections);
+            self.metrics.refused.inc();
             return None;
         };
-        let caller = Arc::new(Caller::of(&socket));
+        let peer = Arc::new(Peer(Process::peer_of(&socket)));
         Some(Connection {
             socket: LocalAuthority::new(socket),
-            caller,
+            peer,
             _place: place,
         })
     }
@@ -99,11 +122,11 @@ impl Connections {
             return None;
         }
         open.insert(uid, of_user + 1);
-        let counted = self.metrics.connection();
+        self.metrics.open.inc();
         Some(Place {
             uid,
-            open: Arc::clone(&self.open),
-            _counted: counted,
+            of_users: Arc::clone(&self.open),
+            open: self.metrics.open.clone(),
         })
     }
 }
@@ -112,17 +135,18 @@ fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One connection's share of the bounds.
+/// One connection's share of the limits.
 #[derive(Debug)]
 struct Place {
     uid: u32,
-    open: Arc<Mutex<HashMap<u32, usize>>>,
-    _counted: Counted,
+    of_users: Arc<Mutex<HashMap<u32, usize>>>,
+    open: Gauge,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = lock(&self.open);
+        self.open.dec();
+        let mut open = lock(&self.of_users);
         if let Some(count) = open.get_mut(&self.uid) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -134,17 +158,17 @@ impl Drop for Place {
 
 /// One admitted connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     socket: LocalAuthority<UnixStream>,
-    caller: Arc<Caller>,
+    peer: Arc<Peer>,
     _place: Place,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Arc<Caller>;
+    type ConnectInfo = Arc<Peer>;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        Arc::clone(&self.caller)
+        Arc::clone(&self.peer)
     }
 }
 

@@ -1,0 +1,68 @@
+//! Serving on a unix socket until told to stop.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use renkei_runtime::supervise::Supervisor;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::{service::Routes, transport::Server};
+
+use crate::{ConnectionMetrics, Limits, SocketError, connection::Connections, socket::Socket};
+
+/// How long open streams get to end when the server stops.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A gRPC server on a unix socket.
+#[derive(Debug)]
+pub struct UnixServer {
+    /// What it serves, for people: `Workload API`.
+    pub service: &'static str,
+    /// Where the socket is.
+    pub path: PathBuf,
+    /// The mode of the socket: who may connect.
+    pub mode: u32,
+    /// What clients may take up.
+    pub limits: Limits,
+    /// Where connections are counted.
+    pub metrics: ConnectionMetrics,
+}
+
+impl UnixServer {
+    /// Opens the socket and serves until `stop`. The socket is open when this returns. Handlers
+    /// find the calling process as `Arc<Peer>` among the extensions of a request.
+    pub fn start(
+        self,
+        routes: Routes,
+        (tasks, stop): (Supervisor, CancellationToken),
+    ) -> Result<JoinHandle<()>, SocketError> {
+        let (service, limits) = (self.service, self.limits);
+        let socket = Socket::open(service, self.path, self.mode)?;
+        let connections = Connections::new(service, limits, self.metrics);
+        let server = Server::builder()
+            .max_concurrent_streams(limits.streams_per_connection)
+            .http2_keepalive_interval(Some(limits.keepalive))
+            .http2_keepalive_timeout(Some(limits.keepalive))
+            .add_routes(routes);
+        let (socket, over) = (Arc::new(socket), stop.clone());
+        let serving = move || {
+            let (connections, server) = (connections.clone(), server.clone());
+            let (socket, stop) = (socket.clone(), stop.clone());
+            async move {
+                let incoming = connections.accept(&socket.listener);
+                let serving = server.serve_with_incoming_shutdown(incoming, stop.cancelled());
+                let overdue = async {
+                    stop.cancelled().await;
+                    tokio::time::sleep(GOODBYE).await;
+                };
+                tokio::select! {
+                    result = serving => if let Err(error) = result {
+                        tracing::error!(%error, "the {service} ended");
+                    },
+                    () = overdue => tracing::debug!("clients of the {service} did not end in time"),
+                }
+            }
+        };
+        let task = service.to_lowercase();
+        Ok(tasks.keep(task, move || over.is_cancelled(), serving))
+    }
+}
