@@ -5,12 +5,7 @@
 //! all entries in memory, which changes only after the database has. Certificates are issued by
 //! the image, so a database that gives no answer delays new entries and never a renewal.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use renkei_api::{
     node::{AgentPart, Entry, EntryId},
@@ -21,65 +16,12 @@ use renkei_spiffe::{SpiffeId, TrustDomain};
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, watch};
 
-use crate::store::{Store, StoreError};
-
-/// Where entries come from.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Source(Cow<'static, str>);
-
-impl Source {
-    /// The site file.
-    pub(crate) const FILE: Self = Self(Cow::Borrowed("file"));
-
-    pub(crate) fn new(name: impl Into<Cow<'static, str>>) -> Self {
-        Self(name.into())
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// An entry as its source wants it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Registration {
-    pub(crate) id: EntryId,
-    pub(crate) spiffe_id: SpiffeId,
-    pub(crate) kind: EntryKind,
-    pub(crate) hint: String,
-    /// As written: `unix:user:kafka`.
-    pub(crate) selectors: Vec<String>,
-}
-
-/// An entry as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Registered {
-    pub(crate) entry: Registration,
-    pub(crate) source: Source,
-    /// Rises with each change of the entry.
-    pub(crate) revision: u64,
-    /// When the entry was made.
-    pub(crate) since: OffsetDateTime,
-}
-
-/// All entries at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct EntrySet {
-    /// Rises with each change of any entry.
-    pub(crate) version: u64,
-    pub(crate) entries: BTreeMap<EntryId, Registered>,
-}
+use crate::store::{DataStore, EntrySet, Registered, Registration, Source, StoreError};
 
 /// The entries of a trust domain.
 pub(crate) struct Entries {
     trust_domain: TrustDomain,
-    store: Arc<Store>,
+    store: Arc<dyn DataStore>,
     /// What the database has.
     image: RwLock<Arc<EntrySet>>,
     agent_part: watch::Sender<Arc<AgentPart>>,
@@ -90,7 +32,7 @@ pub(crate) struct Entries {
 impl Entries {
     /// Reads the entries back.
     pub(crate) async fn open(
-        store: Arc<Store>,
+        store: Arc<dyn DataStore>,
         trust_domain: TrustDomain,
     ) -> Result<Self, StoreError> {
         let image = Arc::new(store.entries().await?);

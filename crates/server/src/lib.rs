@@ -18,6 +18,7 @@ pub mod federation;
 mod fetch;
 #[cfg(test)]
 mod fixtures;
+mod keys;
 mod metrics;
 mod peers;
 mod server;

@@ -14,7 +14,7 @@ use renkei_spiffe::{BundleSet, TrustDomain};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,10 +22,11 @@ use crate::{
     authority::{Authority, CaLifetimes, Reading},
     bundles::Bundles,
     endpoint::WebEndpoints,
-    entries::{Entries, Source, of_file},
+    entries::{Entries, of_file},
     federation::{self, Federator, Members},
+    keys::KeyManager,
     peers::Peers,
-    store::Store,
+    store::{DataStore, Source, SqliteStore},
     time_source::Clock,
 };
 
@@ -35,6 +36,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
 /// After a step of rotation failed, for example because the disk is full.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long an SVID waits for a CA that is valid.
+const ROTATION_TIME: Duration = Duration::from_secs(3);
+/// The round that runs when an SVID is asked for may have looked at the time before.
+const ROUNDS: u32 = 2;
 /// How long an SVID waits for its record.
 const RECORD_TIME: Duration = Duration::from_secs(3);
 /// How often the time is put on record.
@@ -79,11 +84,13 @@ pub struct Server(Arc<Inner>);
 
 struct Inner {
     trust_domain: TrustDomain,
-    store: Arc<Store>,
+    store: Arc<dyn DataStore>,
     authority: Authority,
     entries: Entries,
-    /// Rotation is one at a time.
-    rotation: Mutex<()>,
+    /// Wakes the rotation before its time.
+    rotation_due: Notify,
+    /// Counts the rounds of the rotation.
+    rounds: watch::Sender<u64>,
     bundles: Arc<Bundles>,
     document: watch::Sender<Bytes>,
     endpoint: SpiffeEndpoint,
@@ -112,7 +119,9 @@ impl Server {
         } = settings;
         let now_part = part.borrow().clone();
         let trust_domain = now_part.trust_domain.clone();
-        let store = Arc::new(Store::open(&state, &trust_domain).await?);
+        let sqlite = SqliteStore::open(&state, &trust_domain).await?;
+        let keys: Arc<dyn KeyManager> = Arc::new(sqlite.keys().clone());
+        let store: Arc<dyn DataStore> = Arc::new(sqlite);
         if let Some(system) = &system {
             system.begin(store.clock_record().await?.as_ref());
         }
@@ -122,7 +131,7 @@ impl Server {
             ended: surely_ended(system.as_ref(), now),
         };
         let authority = Authority::open(
-            store.clone(),
+            (store.clone(), keys),
             trust_domain.clone(),
             &provider,
             lifetimes,
@@ -172,7 +181,8 @@ impl Server {
             store,
             authority,
             entries,
-            rotation: Mutex::new(()),
+            rotation_due: Notify::new(),
+            rounds: watch::Sender::new(0),
             bundles,
             document,
             endpoint,
@@ -271,7 +281,7 @@ impl CertificateIssuer for Server {
 
 /// The own bundle as a document, from a state folder, whether or not a server runs on it.
 pub async fn stored_bundle_document(state: &std::path::Path) -> Result<String, StoreError> {
-    let store = Store::open_read_only(state).await?;
+    let store = SqliteStore::open_read_only(state).await?;
     let bundle = crate::authority::stored_bundle(&store).await?;
     store.close().await;
     Ok(bundle.to_document())
@@ -308,9 +318,23 @@ impl Inner {
         let lifetime = self.part.borrow().lifetimes.x509_svid;
         let now = (self.clock)();
         if self.authority.is_due(self.reading()) {
-            self.rotate().await;
+            self.rotation_due.notify_one();
         }
-        let signed = self.authority.sign(&id, &request.csr, lifetime, now)?;
+        let mut signed = self.authority.sign(&id, &request.csr, lifetime, now);
+        let unusable = |error: &SignError| {
+            matches!(
+                error,
+                SignError::AuthorityEnded { .. } | SignError::ClockBehind { .. }
+            )
+        };
+        // After a long sleep of the machine no timer has run yet.
+        for _ in 0..ROUNDS {
+            if !(signed.as_ref().is_err_and(unusable) && self.next_round().await) {
+                break;
+            }
+            signed = self.authority.sign(&id, &request.csr, lifetime, now);
+        }
+        let signed = signed?;
         // The record is for people; a disk that is full or gives no answer must not end the
         // site's traffic.
         let serial = &signed.record.serial;
@@ -327,9 +351,18 @@ impl Inner {
         Ok(signed.certificate)
     }
 
+    /// Waits until a round of the rotation ends.
+    async fn next_round(&self) -> bool {
+        let mut rounds = self.rounds.subscribe();
+        let after = *rounds.borrow_and_update() + 1;
+        self.rotation_due.notify_one();
+        let done = rounds.wait_for(|rounds| *rounds >= after);
+        let waited = tokio::time::timeout(ROTATION_TIME, done).await;
+        waited.is_ok_and(|done| done.is_ok())
+    }
+
     /// `false` when a step failed.
     async fn rotate(&self) -> bool {
-        let _turn = self.rotation.lock().await;
         let lifetimes = ca_lifetimes(&self.part.borrow());
         let rotated = self.authority.rotate(lifetimes, self.reading()).await;
         // A failure may come after a step that did succeed.
@@ -337,6 +370,7 @@ impl Inner {
         if let Err(error) = &rotated {
             tracing::error!(%error, "the CA could not be rotated; the present one stays");
         }
+        self.rounds.send_modify(|rounds| *rounds += 1);
         rotated.is_ok()
     }
 
@@ -344,14 +378,16 @@ impl Inner {
         let mut part = self.part.clone();
         loop {
             part.mark_unchanged();
-            let pause = if self.rotate().await {
-                self.until_next_step()
-            } else {
-                RETRY
+            let rotated = self.rotate().await;
+            let pause = match rotated {
+                true => self.until_next_step(),
+                false => RETRY,
             };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
+                // What has failed waits, whoever asks.
+                () = self.rotation_due.notified(), if rotated => {}
                 Ok(()) = part.changed() => {}
             }
         }

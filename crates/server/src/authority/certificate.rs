@@ -3,11 +3,13 @@
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    Issuer, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use renkei_spiffe::{SpiffeId, TrustDomain};
 use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
+
+use crate::keys::CaKey;
 
 const ORGANIZATION: &str = "Renkei";
 /// So that a peer whose clock is a little behind accepts a new certificate.
@@ -45,7 +47,7 @@ impl Validity {
 /// A self-signed CA of a trust domain.
 pub(super) fn authority(
     trust_domain: &TrustDomain,
-    key: &KeyPair,
+    key: &CaKey,
     serial: [u8; 16],
     validity: Validity,
 ) -> Result<CertificateDer<'static>, rcgen::Error> {
@@ -68,7 +70,7 @@ pub(super) fn authority(
 pub(super) fn svid(
     id: &SpiffeId,
     key: &impl PublicKeyData,
-    issuer: &Issuer<'static, KeyPair>,
+    issuer: &Issuer<'static, CaKey>,
     serial: [u8; 16],
     validity: Validity,
 ) -> Result<CertificateDer<'static>, rcgen::Error> {

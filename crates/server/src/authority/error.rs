@@ -6,7 +6,10 @@ use renkei_api::node::EntryId;
 use time::OffsetDateTime;
 
 use super::RequestError;
-use crate::store::{KeyFileError, StoreError};
+use crate::{
+    keys::GenerateError,
+    store::{KeyFileError, StoreError},
+};
 
 /// Why the authority cannot be opened or rotated.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,15 @@ pub enum AuthorityError {
     /// No random numbers.
     #[error("the system gave no random numbers")]
     Random,
+}
+
+impl From<GenerateError> for AuthorityError {
+    fn from(error: GenerateError) -> Self {
+        match error {
+            GenerateError::Generation(error) => Self::Generation(error),
+            GenerateError::Keep(error) => Self::Key(error),
+        }
+    }
 }
 
 /// Why an SVID was not issued.

@@ -1,11 +1,11 @@
 //! The certificate authority of the own trust domain: its self-signed CAs, their rotation, and
 //! the SVIDs they sign. Time comes in as an argument, so that a test rotates without waiting.
 
+mod ca_rotation;
+mod ca_store;
 mod certificate;
-mod custody;
 mod error;
 mod request;
-mod ring;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -14,17 +14,20 @@ use std::{
 
 use renkei_api::status::CaState;
 use renkei_spiffe::{Bundle, SpiffeId, TrustDomain};
-use rustls::crypto::{CryptoProvider, SecureRandom};
+use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use self::{
+    ca_rotation::{CaSet, Step},
+    ca_store::{CaStore, delete_key, new_ca, read_cas, serial},
     certificate::Validity,
-    custody::{delete_key, keep, new_ca, read_ring, serial},
-    ring::{Ring, Step},
 };
-use crate::store::{CaRow, IssuedRow, Store, StoreError};
-pub(crate) use ring::Reading;
+use crate::{
+    keys::KeyManager,
+    store::{CaRow, DataStore, IssuedRow, StoreError},
+};
+pub(crate) use ca_rotation::Reading;
 
 pub use error::{AuthorityError, SignError};
 pub use request::RequestError;
@@ -39,15 +42,14 @@ pub(crate) struct Signed {
 /// The CAs of the own trust domain.
 pub(crate) struct Authority {
     trust_domain: TrustDomain,
-    store: Arc<Store>,
-    random: &'static dyn SecureRandom,
-    ring: RwLock<Ring>,
+    kept: CaStore,
+    cas: RwLock<CaSet>,
 }
 
 impl Authority {
     /// Reads the CAs back, or makes the first one.
     pub(crate) async fn open(
-        store: Arc<Store>,
+        (store, keys): (Arc<dyn DataStore>, Arc<dyn KeyManager>),
         trust_domain: TrustDomain,
         provider: &CryptoProvider,
         lifetimes: CaLifetimes,
@@ -55,6 +57,12 @@ impl Authority {
     ) -> Result<Self, AuthorityError> {
         let time = time.into();
         let random = provider.secure_random;
+        let kept = CaStore {
+            store,
+            keys,
+            random,
+        };
+        let store = &kept.store;
         store.set_refresh_hint(lifetimes.refresh_hint).await?;
         let known = store.authorities().await?;
         if known.iter().all(|ca| ca.state != CaState::Active) {
@@ -65,21 +73,14 @@ impl Authority {
                 return Err(AuthorityError::Lost { path });
             }
             tracing::info!(%trust_domain, "a new state folder: its first CA is made");
-            let first = new_ca(
-                &trust_domain,
-                CaState::Active,
-                random,
-                lifetimes.ca,
-                time.now,
-            )?;
-            keep(&store, &first).await?;
+            let state = CaState::Active;
+            new_ca(&kept, &trust_domain, state, lifetimes.ca, time.now).await?;
         }
-        let ring = RwLock::new(read_ring(&store).await?);
+        let cas = RwLock::new(read_cas(&kept).await?);
         let authority = Self {
             trust_domain,
-            store,
-            random,
-            ring,
+            kept,
+            cas,
         };
         authority.rotate(lifetimes, time).await?;
         Ok(authority)
@@ -95,8 +96,11 @@ impl Authority {
         let now = time.now;
         let mut changed = false;
         if self.snapshot().refresh_hint != lifetimes.refresh_hint {
-            self.store.set_refresh_hint(lifetimes.refresh_hint).await?;
-            self.replace(Ring {
+            self.kept
+                .store
+                .set_refresh_hint(lifetimes.refresh_hint)
+                .await?;
+            self.replace(CaSet {
                 refresh_hint: lifetimes.refresh_hint,
                 ..self.snapshot()
             });
@@ -109,8 +113,8 @@ impl Authority {
                 Step::RemoveEnded => self.remove_ended(time.ended.unwrap_or(now)).await?,
                 Step::Replace => self.replace_active(lifetimes.ca, now).await?,
                 Step::SetAside => {
-                    self.store.set_prepared_aside().await?;
-                    self.replace(read_ring(&self.store).await?);
+                    self.kept.store.set_prepared_aside().await?;
+                    self.replace(read_cas(&self.kept).await?);
                 }
             }
             tracing::info!(trust_domain = %self.trust_domain, ?step, "CA rotation");
@@ -120,16 +124,10 @@ impl Authority {
     }
 
     async fn prepare(&self, lifetime: Duration, now: OffsetDateTime) -> Result<(), AuthorityError> {
-        let next = new_ca(
-            &self.trust_domain,
-            CaState::Prepared,
-            self.random,
-            lifetime,
-            now,
-        )?;
-        keep(&self.store, &next).await?;
-        let (sequence, _) = self.store.bundle_state().await?;
-        self.replace(Ring {
+        let state = CaState::Prepared;
+        let next = new_ca(&self.kept, &self.trust_domain, state, lifetime, now).await?;
+        let (sequence, _) = self.kept.store.bundle_state().await?;
+        self.replace(CaSet {
             prepared: Some(next),
             sequence,
             ..self.snapshot()
@@ -139,7 +137,7 @@ impl Authority {
 
     async fn activate(&self) -> Result<(), AuthorityError> {
         let before = self.snapshot();
-        self.store.activate_prepared().await?;
+        self.kept.store.activate_prepared().await?;
         self.replace(before.activated());
         Ok(())
     }
@@ -156,29 +154,28 @@ impl Authority {
         match before.valid_old(now) {
             Some(old) => {
                 tracing::warn!(%to_come, %not_before, ca = old.id, "the CA is not yet valid: the previous one signs again");
-                self.store.reinstate(&old.id).await?;
+                self.kept.store.reinstate(&old.id).await?;
             }
             None => {
+                self.kept.store.set_active_aside().await?;
                 let state = CaState::Active;
-                let next = new_ca(&self.trust_domain, state, self.random, lifetime, now)?;
+                let next = new_ca(&self.kept, &self.trust_domain, state, lifetime, now).await?;
                 tracing::warn!(%to_come, %not_before, ca = next.ca.id, "the CA is not yet valid: a new one signs");
-                self.store.set_active_aside().await?;
-                keep(&self.store, &next).await?;
             }
         }
-        self.replace(read_ring(&self.store).await?);
+        self.replace(read_cas(&self.kept).await?);
         Ok(())
     }
 
     async fn remove_ended(&self, by: OffsetDateTime) -> Result<(), AuthorityError> {
         for ca in self.snapshot().old.iter().filter(|ca| ca.not_after <= by) {
-            delete_key(&self.store, ca).await;
+            delete_key(&self.kept, ca).await;
         }
-        self.store.remove_ended(by).await?;
-        let (sequence, _) = self.store.bundle_state().await?;
-        let mut ring = self.snapshot();
-        ring.old.retain(|ca| ca.not_after > by);
-        self.replace(Ring { sequence, ..ring });
+        self.kept.store.remove_ended(by).await?;
+        let (sequence, _) = self.kept.store.bundle_state().await?;
+        let mut cas = self.snapshot();
+        cas.old.retain(|ca| ca.not_after > by);
+        self.replace(CaSet { sequence, ..cas });
         Ok(())
     }
 
@@ -203,7 +200,7 @@ impl Authority {
                 not_before: active.ca.not_before,
             });
         }
-        let serial = serial(self.random).ok_or(SignError::Random)?;
+        let serial = serial(self.kept.random).ok_or(SignError::Random)?;
         let validity = Validity::starting(now, lifetime).ending_by(active.ca.not_after);
         let certificate = certificate::svid(id, &key, &active.issuer, serial, validity)?;
         let record = IssuedRow {
@@ -221,12 +218,12 @@ impl Authority {
 
     /// The own bundle as it is to be published.
     pub(crate) fn bundle(&self) -> Bundle {
-        let ring = self.snapshot();
+        let cas = self.snapshot();
         bundle(
             &self.trust_domain,
-            &ring.authorities(),
-            ring.sequence,
-            ring.refresh_hint,
+            &cas.authorities(),
+            cas.sequence,
+            cas.refresh_hint,
         )
     }
 
@@ -245,15 +242,15 @@ impl Authority {
         self.snapshot().next_step()
     }
 
-    fn snapshot(&self) -> Ring {
-        self.ring
+    fn snapshot(&self) -> CaSet {
+        self.cas
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    fn replace(&self, ring: Ring) {
-        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
+    fn replace(&self, cas: CaSet) {
+        *self.cas.write().unwrap_or_else(PoisonError::into_inner) = cas;
     }
 }
 
@@ -265,7 +262,7 @@ pub(crate) struct CaLifetimes {
 }
 
 /// The own bundle from a state folder, whether or not a server runs on it.
-pub(crate) async fn stored_bundle(store: &Store) -> Result<Bundle, StoreError> {
+pub(crate) async fn stored_bundle(store: &dyn DataStore) -> Result<Bundle, StoreError> {
     let authorities = store.authorities().await?;
     let (sequence, refresh_hint) = store.bundle_state().await?;
     let trust_domain = store.trust_domain().await?;

@@ -8,7 +8,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::*;
 use crate::{
     fixtures::{id, own, provider, request, svid},
-    store::KeyFileError,
+    store::{KeyFileError, SqliteStore},
 };
 
 const START: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
@@ -19,8 +19,9 @@ const LIFETIMES: CaLifetimes = CaLifetimes {
 const HOUR: Duration = Duration::from_hours(1);
 
 async fn open(folder: &std::path::Path, now: OffsetDateTime) -> Result<Authority, AuthorityError> {
-    let store = Arc::new(Store::open(folder, &own()).await?);
-    Authority::open(store, own(), &provider(), LIFETIMES, now).await
+    let store = SqliteStore::open(folder, &own()).await?;
+    let keys = Arc::new(store.keys().clone());
+    Authority::open((Arc::new(store), keys), own(), &provider(), LIFETIMES, now).await
 }
 
 async fn fresh() -> (tempfile::TempDir, Authority) {
@@ -241,7 +242,7 @@ async fn the_bundle_is_read_from_the_folder_while_a_server_has_it_open() {
         .rotate(LIFETIMES, START + Span::hours(12))
         .await
         .unwrap();
-    let reader = Store::open_read_only(folder.path()).await.unwrap();
+    let reader = SqliteStore::open_read_only(folder.path()).await.unwrap();
     assert_eq!(stored_bundle(&reader).await.unwrap(), authority.bundle());
 }
 
@@ -430,7 +431,7 @@ async fn keys_without_their_database_or_a_database_without_its_ca_stop_the_start
     ];
     for (what, lose) in losses {
         let (folder, authority) = fresh().await;
-        authority.store.close().await;
+        authority.kept.store.close().await;
         drop(authority);
         lose(&folder.path().join("renkei.db"));
         let keys = || fs::read_dir(folder.path().join("keys")).unwrap().count();
@@ -455,7 +456,7 @@ async fn keys_without_their_database_or_a_database_without_its_ca_stop_the_start
 #[tokio::test]
 async fn a_first_start_that_was_cut_off_before_its_ca_was_on_record_is_no_loss() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), &own()).await.unwrap();
+    let store = SqliteStore::open(folder.path(), &own()).await.unwrap();
     let key = KeyPair::generate().unwrap();
     store.keys().write("cut-off.pem", &key).unwrap();
     store.close().await;
@@ -486,4 +487,14 @@ fn sql(database: &std::path::Path, statements: &'static str) {
     })
     .join()
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_ca_that_cannot_be_stored_leaves_no_key() {
+    let (folder, authority) = fresh().await;
+    authority.kept.store.close().await;
+    let half = START + Span::hours(13);
+    authority.rotate(LIFETIMES, half).await.unwrap_err();
+    let keys = fs::read_dir(folder.path().join("keys")).unwrap();
+    assert_eq!(keys.count(), 1, "that of the CA which signs");
 }

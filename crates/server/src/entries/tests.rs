@@ -3,7 +3,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use time::macros::datetime;
 
 use super::*;
-use crate::fixtures::{id, own};
+use crate::{
+    fixtures::{id, own},
+    store::SqliteStore,
+};
 
 const START: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 const LATER: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
@@ -23,7 +26,7 @@ fn entry(id: &str) -> EntryId {
 }
 
 async fn open(folder: &std::path::Path) -> Entries {
-    let store = Store::open(folder, &own()).await.unwrap();
+    let store = SqliteStore::open(folder, &own()).await.unwrap();
     Entries::open(Arc::new(store), own()).await.unwrap()
 }
 

@@ -30,7 +30,7 @@ use crate::{
     Clock, ServerMetrics,
     bundles::Bundles,
     federation::Members,
-    store::{PeerRow, Store, StoreError},
+    store::{DataStore, PeerRow, StoreError},
 };
 
 /// For one fetch, from the name lookup to the last byte.
@@ -38,7 +38,7 @@ const FETCH_TIME: Duration = Duration::from_secs(10);
 
 /// What every loop needs.
 struct Context {
-    store: Arc<Store>,
+    store: Arc<dyn DataStore>,
     fetcher: Fetcher,
     bundles: Arc<Bundles>,
     states: PeerStates,
@@ -84,7 +84,7 @@ impl Peers {
     /// longer.
     pub(crate) async fn open(
         part: &ServerPart,
-        store: Arc<Store>,
+        store: Arc<dyn DataStore>,
         provider: Arc<CryptoProvider>,
         bundles: Arc<Bundles>,
         members: watch::Receiver<Members>,

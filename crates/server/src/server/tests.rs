@@ -160,6 +160,39 @@ async fn an_ended_ca_is_replaced_when_the_next_svid_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_request_wakes_the_rotation_and_does_not_rotate_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = TestClock::now_is(START);
+    let part = watch::Sender::new(part_with(""));
+    let server = Server::open(ServerSettings {
+        state: folder.path().to_owned(),
+        part: part.subscribe(),
+        provider: provider(),
+        metrics: ServerMetrics::default(),
+        clock: clock.clock(),
+        system: None,
+        tasks: Supervisor::default(),
+    })
+    .await
+    .unwrap();
+    // The next CA is due, and the one that signs is valid.
+    clock.advance(Span::hours(13));
+    sign(&server, COLLECTOR, &request().1).await.unwrap();
+    assert_eq!(server.status().await.unwrap().authorities.len(), 1);
+
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (server, stop) = (server.clone(), stop.clone());
+        async move { server.run(stop).await }
+    });
+    let own = crate::fixtures::own();
+    let both = |all: &Arc<BundleSet>| all.get(&own).unwrap().x509_authorities.len() == 2;
+    server.bundles().wait_for(both).await.unwrap();
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
 async fn the_document_in_the_folder_is_the_one_served() {
     let folder = tempfile::tempdir().unwrap();
     let started = Started::start(folder.path(), part_with("lifetimes: {bundle_refresh: 7s}")).await;
@@ -259,7 +292,12 @@ async fn two_sites_exchange_bundles_and_follow_each_others_rotation_in_any_order
     tokyo.started.clock.advance(Span::hours(13));
     let (_, der) = request();
     let server = &tokyo.started.server;
+    let mut bundles = server.bundles();
+    // Asking wakes the rotation, and does not wait for it.
     sign(server, "file.server", &der).await.unwrap();
+    let own = TrustDomain::parse("tokyo.example").unwrap();
+    let both = |all: &Arc<BundleSet>| all.get(&own).unwrap().x509_authorities.len() == 2;
+    bundles.wait_for(both).await.unwrap();
     let prepared = server.status().await.unwrap();
     assert_eq!(prepared.authorities.len(), 2);
     osaka

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use renkei_api::status::CaState;
 use rustls_pki_types::CertificateDer;
 use sqlx::{Sqlite, Transaction};
 use time::OffsetDateTime;
 
-use super::{Store, StoreError};
+use super::{SqliteStore, StoreError};
 
 /// A CA certificate as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +25,44 @@ pub(crate) struct CaRow {
 
 type Columns = (String, Vec<u8>, String, i64, i64, Option<String>);
 
-impl Store {
+/// The CA certificates, and the sequence of the bundle that they make up.
+#[async_trait]
+pub(crate) trait AuthorityStore {
     /// Every CA, the oldest first.
-    pub(crate) async fn authorities(&self) -> Result<Vec<CaRow>, StoreError> {
+    async fn authorities(&self) -> Result<Vec<CaRow>, StoreError>;
+
+    /// The sequence of the own bundle and the refresh hint last published with it.
+    async fn bundle_state(&self) -> Result<(u64, Duration), StoreError>;
+
+    /// Remembers the refresh hint, for readers of the folder.
+    async fn set_refresh_hint(&self, hint: Duration) -> Result<(), StoreError>;
+
+    /// Adds a CA, which changes the bundle.
+    async fn add_authority(&self, ca: &CaRow) -> Result<(), StoreError>;
+
+    /// The prepared CA becomes the one that signs. The bundle's content stays the same.
+    async fn activate_prepared(&self) -> Result<(), StoreError>;
+
+    /// A CA that is not valid yet is not waited for: nothing is prepared from now on.
+    async fn set_prepared_aside(&self) -> Result<(), StoreError>;
+
+    /// An old CA signs again in place of the active one, which stays. The bundle's content stays
+    /// the same.
+    async fn reinstate(&self, id: &str) -> Result<(), StoreError>;
+
+    /// The active CA becomes an old one.
+    async fn set_active_aside(&self) -> Result<(), StoreError>;
+
+    /// Notes that the key of an old CA is gone.
+    async fn forget_key(&self, id: &str) -> Result<(), StoreError>;
+
+    /// Takes out old CAs that ended, which changes the bundle.
+    async fn remove_ended(&self, now: OffsetDateTime) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+impl AuthorityStore for SqliteStore {
+    async fn authorities(&self) -> Result<Vec<CaRow>, StoreError> {
         let rows: Vec<Columns> = self
             .within(
                 sqlx::query_as(
@@ -39,22 +75,7 @@ impl Store {
         rows.into_iter().map(|row| self.ca_row(row)).collect()
     }
 
-    fn ca_row(&self, row: Columns) -> Result<CaRow, StoreError> {
-        let (id, certificate, state, not_before, not_after, key_file) = row;
-        let state = CaState::parse(&state)
-            .ok_or_else(|| self.corrupt(format!("{state:?} is not a state of a CA")))?;
-        Ok(CaRow {
-            certificate: CertificateDer::from(certificate),
-            not_before: self.time(not_before)?,
-            not_after: self.time(not_after)?,
-            id,
-            state,
-            key_file,
-        })
-    }
-
-    /// The sequence of the own bundle and the refresh hint last published with it.
-    pub(crate) async fn bundle_state(&self) -> Result<(u64, Duration), StoreError> {
+    async fn bundle_state(&self) -> Result<(u64, Duration), StoreError> {
         let (sequence, hint): (i64, i64) = self
             .within(
                 sqlx::query_as("SELECT sequence, refresh_hint FROM bundle")
@@ -69,8 +90,7 @@ impl Store {
         ))
     }
 
-    /// Remembers the refresh hint, for readers of the folder.
-    pub(crate) async fn set_refresh_hint(&self, hint: Duration) -> Result<(), StoreError> {
+    async fn set_refresh_hint(&self, hint: Duration) -> Result<(), StoreError> {
         self.within(
             sqlx::query("UPDATE bundle SET refresh_hint = ?")
                 .bind(i64::try_from(hint.as_secs()).unwrap_or(i64::MAX))
@@ -80,8 +100,7 @@ impl Store {
         .map(|_| ())
     }
 
-    /// Adds a CA, which changes the bundle.
-    pub(crate) async fn add_authority(&self, ca: &CaRow) -> Result<(), StoreError> {
+    async fn add_authority(&self, ca: &CaRow) -> Result<(), StoreError> {
         let add = async {
             let mut change = self.database.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query(
@@ -102,8 +121,7 @@ impl Store {
         self.within(add).await
     }
 
-    /// The prepared CA becomes the one that signs. The bundle's content stays the same.
-    pub(crate) async fn activate_prepared(&self) -> Result<(), StoreError> {
+    async fn activate_prepared(&self) -> Result<(), StoreError> {
         let activate = async {
             let mut change = self.database.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'active'")
@@ -117,8 +135,7 @@ impl Store {
         self.within(activate).await
     }
 
-    /// A CA that is not valid yet is not waited for: nothing is prepared from now on.
-    pub(crate) async fn set_prepared_aside(&self) -> Result<(), StoreError> {
+    async fn set_prepared_aside(&self) -> Result<(), StoreError> {
         self.within(
             sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'prepared'")
                 .execute(&self.database),
@@ -127,9 +144,7 @@ impl Store {
         .map(|_| ())
     }
 
-    /// An old CA signs again in place of the active one, which stays. The bundle's content stays
-    /// the same.
-    pub(crate) async fn reinstate(&self, id: &str) -> Result<(), StoreError> {
+    async fn reinstate(&self, id: &str) -> Result<(), StoreError> {
         let reinstate = async {
             let mut change = self.database.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'active'")
@@ -144,8 +159,7 @@ impl Store {
         self.within(reinstate).await
     }
 
-    /// The active CA becomes an old one.
-    pub(crate) async fn set_active_aside(&self) -> Result<(), StoreError> {
+    async fn set_active_aside(&self) -> Result<(), StoreError> {
         self.within(
             sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'active'")
                 .execute(&self.database),
@@ -154,8 +168,7 @@ impl Store {
         .map(|_| ())
     }
 
-    /// Notes that the key of an old CA is gone.
-    pub(crate) async fn forget_key(&self, id: &str) -> Result<(), StoreError> {
+    async fn forget_key(&self, id: &str) -> Result<(), StoreError> {
         self.within(
             sqlx::query("UPDATE authorities SET key_file = NULL WHERE id = ?")
                 .bind(id)
@@ -165,8 +178,7 @@ impl Store {
         .map(|_| ())
     }
 
-    /// Takes out old CAs that ended, which changes the bundle.
-    pub(crate) async fn remove_ended(&self, now: OffsetDateTime) -> Result<(), StoreError> {
+    async fn remove_ended(&self, now: OffsetDateTime) -> Result<(), StoreError> {
         let remove = async {
             let mut change = self.database.begin_with("BEGIN IMMEDIATE").await?;
             sqlx::query("DELETE FROM authorities WHERE state = 'old' AND not_after <= ?")
@@ -177,6 +189,22 @@ impl Store {
             change.commit().await
         };
         self.within(remove).await
+    }
+}
+
+impl SqliteStore {
+    fn ca_row(&self, row: Columns) -> Result<CaRow, StoreError> {
+        let (id, certificate, state, not_before, not_after, key_file) = row;
+        let state = CaState::parse(&state)
+            .ok_or_else(|| self.corrupt(format!("{state:?} is not a state of a CA")))?;
+        Ok(CaRow {
+            certificate: CertificateDer::from(certificate),
+            not_before: self.time(not_before)?,
+            not_after: self.time(not_after)?,
+            id,
+            state,
+            key_file,
+        })
     }
 }
 

@@ -1,24 +1,97 @@
 //! Registration entries. A change of one source is one transaction, and raises the version of the
 //! whole set.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
+use async_trait::async_trait;
 use renkei_api::{node::EntryId, status::EntryKind};
 use renkei_spiffe::SpiffeId;
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 use time::OffsetDateTime;
 
-use super::{Store, StoreError};
-use crate::entries::{EntrySet, Registered, Registration, Source};
+use super::{SqliteStore, StoreError};
+
+/// Where entries come from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Source(Cow<'static, str>);
+
+impl Source {
+    /// The site file.
+    pub(crate) const FILE: Self = Self(Cow::Borrowed("file"));
+
+    pub(crate) fn new(name: impl Into<Cow<'static, str>>) -> Self {
+        Self(name.into())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An entry as its source wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registration {
+    pub(crate) id: EntryId,
+    pub(crate) spiffe_id: SpiffeId,
+    pub(crate) kind: EntryKind,
+    pub(crate) hint: String,
+    /// As written: `unix:user:kafka`.
+    pub(crate) selectors: Vec<String>,
+}
+
+/// An entry as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registered {
+    pub(crate) entry: Registration,
+    pub(crate) source: Source,
+    /// Rises with each change of the entry.
+    pub(crate) revision: u64,
+    /// When the entry was made.
+    pub(crate) since: OffsetDateTime,
+}
+
+/// All entries at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct EntrySet {
+    /// Rises with each change of any entry.
+    pub(crate) version: u64,
+    pub(crate) entries: BTreeMap<EntryId, Registered>,
+}
 
 const ALL: &str = "SELECT id, source, spiffe_id, kind, hint, selectors, revision, since
                    FROM entries ORDER BY id";
 
 type Columns = (String, String, String, String, String, String, i64, i64);
 
-impl Store {
+/// The registration entries.
+#[async_trait]
+pub(crate) trait EntryStore {
     /// All entries.
-    pub(crate) async fn entries(&self) -> Result<EntrySet, StoreError> {
+    async fn entries(&self) -> Result<EntrySet, StoreError>;
+
+    /// Makes the entries of one source equal to `wanted`. Those of other sources stay as they
+    /// are; an ID that another source has is refused, and then nothing has changed.
+    async fn replace_entries(
+        &self,
+        source: &Source,
+        wanted: &[Registration],
+        now: OffsetDateTime,
+    ) -> Result<EntrySet, StoreError>;
+}
+
+#[async_trait]
+impl EntryStore for SqliteStore {
+    async fn entries(&self) -> Result<EntrySet, StoreError> {
         self.bounded(async {
             let mut read = self.database.begin().await.map_err(|e| self.error(e))?;
             self.entry_set(&mut read).await
@@ -26,6 +99,17 @@ impl Store {
         .await
     }
 
+    async fn replace_entries(
+        &self,
+        source: &Source,
+        wanted: &[Registration],
+        now: OffsetDateTime,
+    ) -> Result<EntrySet, StoreError> {
+        self.bounded(self.replace(source, wanted, now)).await
+    }
+}
+
+impl SqliteStore {
     async fn entry_set(&self, connection: &mut SqliteConnection) -> Result<EntrySet, StoreError> {
         let rows: Vec<Columns> = sqlx::query_as(ALL)
             .fetch_all(&mut *connection)
@@ -47,9 +131,8 @@ impl Store {
 
     fn registered(&self, row: Columns) -> Result<Registered, StoreError> {
         let (id, source, spiffe_id, kind, hint, selectors, revision, since) = row;
-        let damaged = |what: &dyn std::fmt::Display| {
-            self.corrupt(format!("the entry {id:?} is damaged: {what}"))
-        };
+        let damaged =
+            |what: &dyn fmt::Display| self.corrupt(format!("the entry {id:?} is damaged: {what}"));
         let entry = Registration {
             id: EntryId::parse(&*id).map_err(|error| damaged(&error))?,
             spiffe_id: SpiffeId::parse(&spiffe_id).map_err(|error| damaged(&error))?,
@@ -64,17 +147,6 @@ impl Store {
             revision: revision.unsigned_abs(),
             since: self.time(since)?,
         })
-    }
-
-    /// Makes the entries of one source equal to `wanted`. Those of other sources stay as they
-    /// are; an ID that another source has is refused, and then nothing has changed.
-    pub(crate) async fn replace_entries(
-        &self,
-        source: &Source,
-        wanted: &[Registration],
-        now: OffsetDateTime,
-    ) -> Result<EntrySet, StoreError> {
-        self.bounded(self.replace(source, wanted, now)).await
     }
 
     async fn replace(

@@ -1,9 +1,10 @@
 //! The record of issued SVIDs, kept until they end.
 
+use async_trait::async_trait;
 use renkei_spiffe::SpiffeId;
 use time::OffsetDateTime;
 
-use super::{Store, StoreError};
+use super::{SqliteStore, StoreError};
 
 /// One issued SVID.
 #[derive(Debug, Clone)]
@@ -16,9 +17,22 @@ pub(crate) struct IssuedRow {
     pub(crate) issued_at: OffsetDateTime,
 }
 
-impl Store {
+/// The record of issued SVIDs.
+#[async_trait]
+pub(crate) trait IssuedStore {
     /// Puts an SVID on record.
-    pub(crate) async fn record_issued(&self, row: &IssuedRow) -> Result<(), StoreError> {
+    async fn record_issued(&self, row: &IssuedRow) -> Result<(), StoreError>;
+
+    /// Drops the records of SVIDs that have ended.
+    async fn prune_issued(&self, now: OffsetDateTime) -> Result<u64, StoreError>;
+
+    /// How many SVIDs on record have not ended yet.
+    async fn valid_svids(&self, now: OffsetDateTime) -> Result<u64, StoreError>;
+}
+
+#[async_trait]
+impl IssuedStore for SqliteStore {
+    async fn record_issued(&self, row: &IssuedRow) -> Result<(), StoreError> {
         self.within(
             sqlx::query(
                 "INSERT INTO issued (serial, spiffe_id, not_before, not_after, issued_at)
@@ -35,8 +49,7 @@ impl Store {
         .map(|_| ())
     }
 
-    /// Drops the records of SVIDs that have ended.
-    pub(crate) async fn prune_issued(&self, now: OffsetDateTime) -> Result<u64, StoreError> {
+    async fn prune_issued(&self, now: OffsetDateTime) -> Result<u64, StoreError> {
         self.within(
             sqlx::query("DELETE FROM issued WHERE not_after <= ?")
                 .bind(now.unix_timestamp())
@@ -46,8 +59,7 @@ impl Store {
         .map(|done| done.rows_affected())
     }
 
-    /// How many SVIDs on record have not ended yet.
-    pub(crate) async fn valid_svids(&self, now: OffsetDateTime) -> Result<u64, StoreError> {
+    async fn valid_svids(&self, now: OffsetDateTime) -> Result<u64, StoreError> {
         let count: i64 = self
             .within(
                 sqlx::query_scalar("SELECT count(*) FROM issued WHERE not_after > ?")

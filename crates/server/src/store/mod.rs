@@ -9,6 +9,8 @@ mod issued;
 mod keys;
 mod peers;
 mod schema;
+#[cfg(test)]
+mod suite;
 mod traces;
 
 use std::{
@@ -19,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use renkei_runtime::{files, state_folder::StateFolder};
 use renkei_spiffe::TrustDomain;
 use sqlx::{
@@ -29,7 +32,14 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 
 pub use error::{KeyFileError, StoreError};
-pub(crate) use {authorities::CaRow, issued::IssuedRow, keys::KeyFolder, peers::PeerRow};
+pub(crate) use {
+    authorities::{AuthorityStore, CaRow},
+    clock::ClockStore,
+    entries::{EntrySet, EntryStore, Registered, Registration, Source},
+    issued::{IssuedRow, IssuedStore},
+    keys::KeyFolder,
+    peers::{PeerRow, PeerStore},
+};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: u32 = 4;
@@ -40,16 +50,33 @@ const ACQUIRE_TIME: Duration = Duration::from_secs(10);
 /// SQLITE_CORRUPT and SQLITE_NOTADB.
 const DAMAGE_CODES: [&str; 2] = ["11", "26"];
 
+/// All that a server keeps but its keys. SQLite in the state folder is one; whatever else is to
+/// be one must pass the tests in `suite`.
+#[async_trait]
+pub(crate) trait DataStore:
+    AuthorityStore + ClockStore + EntryStore + IssuedStore + PeerStore + Send + Sync
+{
+    /// Whose state this is.
+    async fn trust_domain(&self) -> Result<TrustDomain, StoreError>;
+
+    /// Where the state is, for messages.
+    fn path(&self) -> &Path;
+
+    /// Writes what is pending and closes the store, in bounded time. What its disk does not take
+    /// by then is left to its journal.
+    async fn close(&self);
+}
+
 /// An open state folder.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(crate) struct SqliteStore {
     database: SqlitePool,
     path: PathBuf,
     keys: KeyFolder,
     _lock: Option<File>,
 }
 
-impl Store {
+impl SqliteStore {
     /// Opens the folder for the one server that writes it, and makes it when it is not there.
     pub(crate) async fn open(
         folder: &Path,
@@ -159,32 +186,9 @@ impl Store {
             .await
     }
 
-    /// Whose state this is.
-    pub(crate) async fn trust_domain(&self) -> Result<TrustDomain, StoreError> {
-        let name = self.trust_domain_name().await?;
-        TrustDomain::parse(&name).map_err(|error| self.corrupt(format!("{name:?}: {error}")))
-    }
-
-    /// The database.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The CA's key files.
     pub(crate) fn keys(&self) -> &KeyFolder {
         &self.keys
-    }
-
-    /// Writes what is pending and closes the database. What its disk does not take by then is left
-    /// to SQLite's journal.
-    pub(crate) async fn close(&self) {
-        let closed = self.within(async {
-            self.database.close().await;
-            Ok(())
-        });
-        if let Err(error) = closed.await {
-            tracing::error!(%error, "the database is not closed");
-        }
     }
 
     /// What statements bring, in bounded time. SQLite waits for its disk on a thread of its own,
@@ -235,6 +239,28 @@ impl Store {
     fn time(&self, seconds: i64) -> Result<OffsetDateTime, StoreError> {
         OffsetDateTime::from_unix_timestamp(seconds)
             .map_err(|_| self.corrupt(format!("{seconds} is not a time")))
+    }
+}
+
+#[async_trait]
+impl DataStore for SqliteStore {
+    async fn trust_domain(&self) -> Result<TrustDomain, StoreError> {
+        let name = self.trust_domain_name().await?;
+        TrustDomain::parse(&name).map_err(|error| self.corrupt(format!("{name:?}: {error}")))
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    async fn close(&self) {
+        let closed = self.within(async {
+            self.database.close().await;
+            Ok(())
+        });
+        if let Err(error) = closed.await {
+            tracing::error!(%error, "the database is not closed");
+        }
     }
 }
 
@@ -328,7 +354,7 @@ mod tests {
     async fn every_file_is_private_to_the_owner() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
-        let store = Store::open(&state, &own()).await.unwrap();
+        let store = SqliteStore::open(&state, &own()).await.unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&state), 0o700);
         for file in fs::read_dir(&state).unwrap().map(|entry| entry.unwrap()) {
@@ -340,21 +366,21 @@ mod tests {
     #[tokio::test]
     async fn a_second_server_is_kept_out_and_a_reader_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let first = Store::open(folder.path(), &own()).await.unwrap();
-        let second = Store::open(folder.path(), &own()).await.unwrap_err();
+        let first = SqliteStore::open(folder.path(), &own()).await.unwrap();
+        let second = SqliteStore::open(folder.path(), &own()).await.unwrap_err();
         assert!(matches!(second, StoreError::InUse { .. }), "{second}");
-        let reader = Store::open_read_only(folder.path()).await.unwrap();
+        let reader = SqliteStore::open_read_only(folder.path()).await.unwrap();
         assert_eq!(reader.trust_domain().await.unwrap(), own());
         drop(first);
-        Store::open(folder.path(), &own()).await.unwrap();
+        SqliteStore::open(folder.path(), &own()).await.unwrap();
     }
 
     #[tokio::test]
     async fn another_trust_domains_folder_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        drop(Store::open(folder.path(), &own()).await.unwrap());
+        drop(SqliteStore::open(folder.path(), &own()).await.unwrap());
         let other = TrustDomain::parse("tokyo.example").unwrap();
-        let error = Store::open(folder.path(), &other).await.unwrap_err();
+        let error = SqliteStore::open(folder.path(), &other).await.unwrap_err();
         assert!(matches!(error, StoreError::ForeignTrustDomain { .. }));
         assert!(error.to_string().contains("osaka.example"), "{error}");
     }
@@ -367,7 +393,7 @@ mod tests {
             "not a database, but long enough".repeat(40),
         )
         .unwrap();
-        let error = Store::open(folder.path(), &own()).await.unwrap_err();
+        let error = SqliteStore::open(folder.path(), &own()).await.unwrap_err();
         assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
         let text = error.to_string();
         assert!(
@@ -379,7 +405,7 @@ mod tests {
     #[tokio::test]
     async fn a_database_that_gives_no_answer_is_an_error_and_can_be_closed() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), &own()).await.unwrap();
+        let store = SqliteStore::open(folder.path(), &own()).await.unwrap();
         // A statement that waits for as long as a hung disk would let it.
         let mut connections = Vec::new();
         for _ in 0..MAX_CONNECTIONS {
@@ -407,13 +433,15 @@ mod tests {
     #[tokio::test]
     async fn reading_a_folder_that_was_never_used_says_so() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Store::open_read_only(folder.path()).await.unwrap_err();
+        let error = SqliteStore::open_read_only(folder.path())
+            .await
+            .unwrap_err();
         assert!(matches!(error, StoreError::NotFound { .. }), "{error}");
     }
 
     #[tokio::test]
     async fn a_folder_that_cannot_be_written_says_what_to_do() {
-        let error = Store::open(Path::new("/proc/renkei"), &own())
+        let error = SqliteStore::open(Path::new("/proc/renkei"), &own())
             .await
             .unwrap_err();
         let text = error.to_string();

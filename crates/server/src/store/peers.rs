@@ -1,9 +1,10 @@
 //! The last good bundle of every peer: what traffic goes on with while a peer cannot be reached.
 
+use async_trait::async_trait;
 use renkei_spiffe::{Bundle, TrustDomain};
 use time::OffsetDateTime;
 
-use super::{Store, StoreError};
+use super::{SqliteStore, StoreError};
 
 /// A peer's bundle as cached.
 #[derive(Debug, Clone)]
@@ -16,9 +17,25 @@ pub(crate) struct PeerRow {
 
 type Columns = (String, String, i64, Option<Vec<u8>>);
 
-impl Store {
+/// The last good bundles of peers.
+#[async_trait]
+pub(crate) trait PeerStore {
     /// Every cached bundle. One that cannot be read is as good as none: it will be fetched again.
-    pub(crate) async fn peer_bundles(&self) -> Result<Vec<PeerRow>, StoreError> {
+    async fn peer_bundles(&self) -> Result<Vec<PeerRow>, StoreError>;
+
+    /// The cached bundle of one peer.
+    async fn peer_bundle(&self, trust_domain: &TrustDomain) -> Result<Option<PeerRow>, StoreError>;
+
+    /// Keeps a peer's bundle in place of the one before.
+    async fn keep_peer_bundle(&self, row: &PeerRow) -> Result<(), StoreError>;
+
+    /// Forgets a trust domain that is no longer a peer.
+    async fn forget_peer(&self, trust_domain: &TrustDomain) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+impl PeerStore for SqliteStore {
+    async fn peer_bundles(&self) -> Result<Vec<PeerRow>, StoreError> {
         let rows: Vec<Columns> = self
             .within(
                 sqlx::query_as(
@@ -37,32 +54,14 @@ impl Store {
         Ok(rows.into_iter().filter_map(read).collect())
     }
 
-    /// The cached bundle of one peer.
-    pub(crate) async fn peer_bundle(
-        &self,
-        trust_domain: &TrustDomain,
-    ) -> Result<Option<PeerRow>, StoreError> {
+    async fn peer_bundle(&self, trust_domain: &TrustDomain) -> Result<Option<PeerRow>, StoreError> {
         let all = self.peer_bundles().await?;
         Ok(all
             .into_iter()
             .find(|row| row.bundle.trust_domain == *trust_domain))
     }
 
-    fn peer_row(&self, columns: Columns) -> Result<PeerRow, StoreError> {
-        let (name, document, fetched_at, bootstrap) = columns;
-        let trust_domain = TrustDomain::parse(&name)
-            .map_err(|error| self.corrupt(format!("{name:?}: {error}")))?;
-        let bundle = Bundle::parse_document(trust_domain, document.as_bytes())
-            .map_err(|error| self.corrupt(format!("the bundle of {name}: {error}")))?;
-        Ok(PeerRow {
-            bundle,
-            fetched_at: self.time(fetched_at)?,
-            bootstrap: bootstrap.and_then(|hash| hash.try_into().ok()),
-        })
-    }
-
-    /// Keeps a peer's bundle in place of the one before.
-    pub(crate) async fn keep_peer_bundle(&self, row: &PeerRow) -> Result<(), StoreError> {
+    async fn keep_peer_bundle(&self, row: &PeerRow) -> Result<(), StoreError> {
         self.within(
             sqlx::query(
                 "INSERT INTO peer_bundles (trust_domain, sequence, document, fetched_at, bootstrap)
@@ -82,8 +81,7 @@ impl Store {
         .map(|_| ())
     }
 
-    /// Forgets a trust domain that is no longer a peer.
-    pub(crate) async fn forget_peer(&self, trust_domain: &TrustDomain) -> Result<(), StoreError> {
+    async fn forget_peer(&self, trust_domain: &TrustDomain) -> Result<(), StoreError> {
         self.within(
             sqlx::query("DELETE FROM peer_bundles WHERE trust_domain = ?")
                 .bind(trust_domain.as_str())
@@ -91,5 +89,20 @@ impl Store {
         )
         .await
         .map(|_| ())
+    }
+}
+
+impl SqliteStore {
+    fn peer_row(&self, columns: Columns) -> Result<PeerRow, StoreError> {
+        let (name, document, fetched_at, bootstrap) = columns;
+        let trust_domain = TrustDomain::parse(&name)
+            .map_err(|error| self.corrupt(format!("{name:?}: {error}")))?;
+        let bundle = Bundle::parse_document(trust_domain, document.as_bytes())
+            .map_err(|error| self.corrupt(format!("the bundle of {name}: {error}")))?;
+        Ok(PeerRow {
+            bundle,
+            fetched_at: self.time(fetched_at)?,
+            bootstrap: bootstrap.and_then(|hash| hash.try_into().ok()),
+        })
     }
 }

@@ -85,7 +85,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{fixtures::own, store::Store};
+    use crate::{fixtures::own, store::SqliteStore};
 
     fn write(folder: &Path, name: &str, text: &str) {
         let path = folder.join(name);
@@ -111,7 +111,7 @@ mod tests {
             write(folder.path(), name, text);
             // Also at the second attempt, and with an empty database.
             for _ in 0..2 {
-                let error = Store::open(folder.path(), &own()).await.unwrap_err();
+                let error = SqliteStore::open(folder.path(), &own()).await.unwrap_err();
                 let StoreError::Lost { trace, .. } = &error else {
                     panic!("{name}: {error}");
                 };
@@ -138,6 +138,6 @@ mod tests {
             write(folder.path(), name, text);
         }
         fs::create_dir(folder.path().join("keys")).unwrap();
-        Store::open(folder.path(), &own()).await.unwrap();
+        SqliteStore::open(folder.path(), &own()).await.unwrap();
     }
 }

@@ -15,7 +15,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::*;
-use crate::fixtures::{own, provider};
+use crate::{
+    fixtures::{own, provider},
+    store::SqliteStore,
+};
 
 fn tokyo() -> TrustDomain {
     TrustDomain::parse("tokyo.example").unwrap()
@@ -49,7 +52,7 @@ impl Lab {
     async fn with_limit(limit: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(
-            Store::open(&folder.path().join("state"), &own())
+            SqliteStore::open(&folder.path().join("state"), &own())
                 .await
                 .unwrap(),
         );

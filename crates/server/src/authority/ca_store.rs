@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rcgen::{Issuer, KeyPair, PublicKeyData};
+use rcgen::{Issuer, PublicKeyData};
 use renkei_api::status::CaState;
 use renkei_spiffe::TrustDomain;
 use rustls::crypto::SecureRandom;
@@ -11,67 +11,75 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{
     AuthorityError,
+    ca_rotation::{CaSet, Signer},
     certificate::{self, Validity},
-    ring::{Ring, Signer},
 };
-use crate::store::{CaRow, Store};
+use crate::{
+    keys::KeyManager,
+    store::{CaRow, DataStore},
+};
 
-/// A CA with a fresh key.
-pub(super) fn new_ca(
+/// Where CAs and their keys are kept.
+pub(super) struct CaStore {
+    pub(super) store: Arc<dyn DataStore>,
+    pub(super) keys: Arc<dyn KeyManager>,
+    pub(super) random: &'static dyn SecureRandom,
+}
+
+/// Makes a CA with a fresh key and keeps it. The key first: a certificate whose key was lost in a
+/// crash would be of no use.
+pub(super) async fn new_ca(
+    cas: &CaStore,
     trust_domain: &TrustDomain,
     state: CaState,
-    random: &dyn SecureRandom,
     lifetime: Duration,
     now: OffsetDateTime,
 ) -> Result<Signer, AuthorityError> {
-    let serial = serial(random).ok_or(AuthorityError::Random)?;
+    let serial = serial(cas.random).ok_or(AuthorityError::Random)?;
     let validity = Validity::starting(now, lifetime);
-    let key = KeyPair::generate()?;
+    let id = hex::encode(serial);
+    let name = format!("{id}.pem");
+    let key = cas.keys.generate(&name)?;
     let certificate = certificate::authority(trust_domain, &key, serial, validity)?;
     let issuer = Arc::new(Issuer::from_ca_cert_der(&certificate, key)?);
-    let id = hex::encode(serial);
-    let key_file = Some(format!("{id}.pem"));
     let Validity {
         not_before,
         not_after,
     } = validity;
-    Ok(Signer {
-        ca: CaRow {
-            id,
-            certificate,
-            state,
-            not_before,
-            not_after,
-            key_file,
-        },
-        issuer,
-    })
-}
-
-/// The key first: a certificate whose key was lost in a crash would be of no use.
-pub(super) async fn keep(store: &Store, signer: &Signer) -> Result<(), AuthorityError> {
-    if let Some(name) = &signer.ca.key_file {
-        store.keys().write(name, signer.issuer.key())?;
+    let ca = CaRow {
+        id,
+        certificate,
+        state,
+        not_before,
+        not_after,
+        key_file: Some(name.clone()),
+    };
+    if let Err(error) = cas.store.add_authority(&ca).await {
+        // No certificate will ever name it.
+        if let Err(error) = cas.keys.remove(&name) {
+            tracing::warn!(%error, "the key of a CA that could not be stored is left");
+        }
+        return Err(error.into());
     }
-    store.add_authority(&signer.ca).await?;
-    Ok(())
+    Ok(Signer { ca, issuer })
 }
 
 /// The CAs as they were kept, with the keys of those that may sign.
-pub(super) async fn read_ring(store: &Store) -> Result<Ring, AuthorityError> {
+pub(super) async fn read_cas(cas: &CaStore) -> Result<CaSet, AuthorityError> {
+    let store = &cas.store;
     let (sequence, refresh_hint) = store.bundle_state().await?;
     let (mut active, mut prepared, mut old) = (None, None, Vec::new());
     for ca in store.authorities().await? {
         match ca.state {
-            CaState::Active => active = Some(read_signer(store, ca)?),
-            CaState::Prepared => prepared = Some(read_signer(store, ca)?),
+            CaState::Active => active = Some(read_signer(cas, ca)?),
+            CaState::Prepared => prepared = Some(read_signer(cas, ca)?),
             CaState::Old => old.push(ca),
         }
     }
     let active = active.ok_or_else(|| AuthorityError::Certificate {
         id: "(none)".to_owned(),
     })?;
-    Ok(Ring {
+    Ok(CaSet {
         active,
         prepared,
         old,
@@ -81,9 +89,10 @@ pub(super) async fn read_ring(store: &Store) -> Result<Ring, AuthorityError> {
 }
 
 /// A CA that has ended never signs again, so its key need not exist any longer.
-pub(super) async fn delete_key(store: &Store, ca: &CaRow) {
+pub(super) async fn delete_key(cas: &CaStore, ca: &CaRow) {
+    let (store, keys) = (&cas.store, &cas.keys);
     let Some(name) = &ca.key_file else { return };
-    let deleted = match store.keys().remove(name) {
+    let deleted = match keys.remove(name) {
         Ok(()) => store.forget_key(&ca.id).await.map_err(AuthorityError::from),
         Err(error) => Err(error.into()),
     };
@@ -92,13 +101,13 @@ pub(super) async fn delete_key(store: &Store, ca: &CaRow) {
     }
 }
 
-fn read_signer(store: &Store, ca: CaRow) -> Result<Signer, AuthorityError> {
+fn read_signer(cas: &CaStore, ca: CaRow) -> Result<Signer, AuthorityError> {
     let damaged = || AuthorityError::Certificate { id: ca.id.clone() };
     let name = ca.key_file.as_deref().ok_or_else(damaged)?;
-    let key = store.keys().read(name)?;
+    let key = cas.keys.key(name)?;
     let (_, parsed) = X509Certificate::from_der(&ca.certificate).map_err(|_| damaged())?;
     if parsed.public_key().raw != key.subject_public_key_info() {
-        return Err(store.keys().mismatch(name).into());
+        return Err(cas.keys.mismatch(name).into());
     }
     let issuer = Issuer::from_ca_cert_der(&ca.certificate, key).map_err(|_| damaged())?;
     Ok(Signer {

@@ -14,11 +14,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rcgen::{Issuer, KeyPair};
+use rcgen::Issuer;
 use renkei_api::status::CaState;
 use time::OffsetDateTime;
 
-use crate::store::CaRow;
+use crate::{keys::CaKey, store::CaRow};
 
 /// The next CA is published for at least so many refresh intervals before it signs, unless the
 /// active one would end first.
@@ -28,12 +28,12 @@ const PUBLISHED_INTERVALS: u32 = 3;
 #[derive(Clone)]
 pub(super) struct Signer {
     pub(super) ca: CaRow,
-    pub(super) issuer: Arc<Issuer<'static, KeyPair>>,
+    pub(super) issuer: Arc<Issuer<'static, CaKey>>,
 }
 
 /// One CA that signs, perhaps the next one, and those before.
 #[derive(Clone)]
-pub(super) struct Ring {
+pub(super) struct CaSet {
     pub(super) active: Signer,
     pub(super) prepared: Option<Signer>,
     pub(super) old: Vec<CaRow>,
@@ -74,7 +74,7 @@ pub(super) enum Step {
     SetAside,
 }
 
-impl Ring {
+impl CaSet {
     /// The step that is due now, if any.
     pub(super) fn due(&self, time: Reading) -> Option<Step> {
         let now = time.now;
@@ -142,7 +142,7 @@ impl Ring {
         all
     }
 
-    /// The ring after [`Step::Activate`].
+    /// The CAs after [`Step::Activate`].
     pub(super) fn activated(&self) -> Self {
         let Some(next) = &self.prepared else {
             return self.clone();
