@@ -32,8 +32,17 @@ fn library() -> PathBuf {
         .expect("libfaketime is needed for this test (Debian: faketime); scripts/test installs it")
 }
 
-/// Starts the site with a clock that a file sets, and waits until it is ready.
-fn start_by(site: &mut Site, clock: &Path, admin: SocketAddr) {
+/// What sets the clock of a process.
+#[derive(Clone, Copy)]
+enum Clock<'a> {
+    /// For as long as it runs.
+    Fixed(&'a str),
+    /// As a file says at the moment.
+    File(&'a Path),
+}
+
+/// Starts the site with another clock, and waits until it is ready.
+fn start_by(site: &mut Site, clock: Clock<'_>, admin: SocketAddr) {
     let mut up = renkei();
     up.arg("up").arg(site.file());
     up.arg("--state").arg(site.state());
@@ -47,11 +56,18 @@ fn start_by(site: &mut Site, clock: &Path, admin: SocketAddr) {
     site.process = Some(process);
 }
 
-fn by(command: &mut Command, clock: &Path) {
+/// While libfaketime reads its file, other threads may read the system's clock instead: 3 of
+/// 80,000 readings of 4 threads, if it reads the file each time. So a fixed clock has no file, and
+/// another is read once a second.
+fn by(command: &mut Command, clock: Clock<'_>) {
+    match clock {
+        Clock::Fixed(offset) => command.env("FAKETIME", offset),
+        Clock::File(file) => command
+            .env("FAKETIME_TIMESTAMP_FILE", file)
+            .env("FAKETIME_CACHE_DURATION", "1"),
+    };
     command
         .env("LD_PRELOAD", library())
-        .env("FAKETIME_TIMESTAMP_FILE", clock)
-        .env("FAKETIME_NO_CACHE", "1")
         // Real machines do not set this one either.
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
 }
@@ -89,13 +105,11 @@ fn one_start_with_a_clock_that_is_years_ahead_changes_nothing() {
     let before = trust(&osaka.status());
     stop(&mut osaka);
 
-    let clock = osaka.path("clock");
     for wrong in ["+4000d", "+2d", "-400d"] {
-        fs::write(&clock, wrong).expect("clock");
         let admin = free_address();
-        start_by(&mut osaka, &clock, admin);
+        start_by(&mut osaka, Clock::Fixed(wrong), admin);
         assert_eq!(trust(&osaka.status()), before, "{wrong}");
-        assert!(metric(admin, "renkei_clock_jumps_total") > 0, "{wrong}");
+        assert_eq!(metric(admin, "renkei_clock_jumps_total"), 1, "{wrong}");
         // Its peers are where the time is right.
         exchange_soon(local, b"meanwhile");
         stop(&mut osaka);
@@ -112,7 +126,7 @@ fn a_clock_that_is_two_days_ahead_for_twelve_seconds_changes_nothing() {
     stop(&mut osaka);
     let (clock, admin) = (osaka.path("clock"), free_address());
     fs::write(&clock, "+0").expect("clock");
-    start_by(&mut osaka, &clock, admin);
+    start_by(&mut osaka, Clock::File(&clock), admin);
     exchange_soon(local, b"before");
     let before = trust(&osaka.status());
     let renewals = |site: &Site| site.status()["agent"]["renewals"].as_u64();
