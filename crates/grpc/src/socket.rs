@@ -176,7 +176,7 @@ mod tests {
     async fn a_stale_socket_is_replaced_and_nothing_else_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        drop(net::UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "as a process that was killed leaves it");
         let live = Socket::open(SERVICE, path.clone(), 0o666).unwrap();
         let error = Socket::open(SERVICE, path.clone(), 0o666).unwrap_err();
