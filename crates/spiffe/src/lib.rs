@@ -7,23 +7,22 @@
 
 mod authorize;
 mod bundle;
-mod certificate;
-mod document;
 mod id;
-mod peer_chain;
-mod svid;
+mod identities;
+mod jwt;
 mod tls;
-mod verify;
+mod x509;
 
 pub use authorize::{Authorizer, Denied};
-pub use bundle::{Bundle, BundleSet, JwtAuthority};
-pub use certificate::{CertificateFault, SvidCertificate};
-pub use document::{DocumentError, MAX_DOCUMENT_BYTES};
+pub use bundle::{Bundle, BundleSet, DocumentError, MAX_DOCUMENT_BYTES};
 pub use id::{IdError, SpiffeId, TrustDomain};
-pub use peer_chain::PeerChain;
-pub use svid::{Identities, NoSvid, PrivateKey, SvidError, X509Svid};
+pub use identities::{Identities, NoSvid};
+pub use jwt::JwtAuthority;
 pub use tls::{
     ClientSide, Outcome, Refusal, ServerSide, alert_in_clear, anonymous_client_side, client_side,
     server_side, tell_time,
 };
-pub use verify::{PeerError, verify_peer};
+pub use x509::{
+    CertificateFault, PeerChain, PeerError, PrivateKey, SvidCertificate, SvidError, X509Svid,
+    verify_peer,
+};

@@ -7,15 +7,15 @@
 //!
 //! ```text
 //!          entry appears               issued and verified
-//! (none) ----------------> Wanted ------------------------------> Held
+//! (none) ----------------> Wanted ------------------------------> Valid
 //!                           |  ^                                   |
 //!                           |  +-- failed: waits, longer each time |
 //!                           +<-------------------------------------+ half of life over, or
 //!                                                                    issuer withdrawn
 //! ```
 
-mod held;
 mod request;
+mod svid_slot;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -36,12 +36,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::AgentMetrics;
 
-use held::Held;
 pub use request::RequestError;
+use svid_slot::SvidSlot;
 
 /// How many SVIDs are asked for at the same time.
 const CONCURRENT_REQUESTS: usize = 16;
-/// The longest sleep without looking at everything that is held.
+/// The longest sleep without looking at every identity.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// The longest time between two looks at the clock: validity is a matter of the wall clock, which
 /// may be set meanwhile.
@@ -99,7 +99,7 @@ struct Keeper {
     own: TrustDomain,
     /// The entry by which each identity is asked for.
     entries: BTreeMap<SpiffeId, EntryId>,
-    held: BTreeMap<SpiffeId, Held>,
+    slots: BTreeMap<SpiffeId, SvidSlot>,
     in_flight: FuturesUnordered<BoxFuture<'static, (SpiffeId, Result<X509Svid, RequestError>)>>,
     identities: watch::Sender<Arc<Identities>>,
     status: watch::Sender<Arc<Vec<SvidStatus>>>,
@@ -113,12 +113,14 @@ impl Keeper {
         status: watch::Sender<Arc<Vec<SvidStatus>>>,
     ) -> Self {
         let left = identities.borrow().svids.clone();
-        let held = left.into_iter().map(|(id, svid)| (id, Held::left(svid)));
+        let slots = left
+            .into_iter()
+            .map(|(id, svid)| (id, SvidSlot::left(svid)));
         let own = inputs.part.borrow().trust_domain.clone();
         Self {
             own,
             entries: BTreeMap::new(),
-            held: held.collect(),
+            slots: slots.collect(),
             inputs,
             in_flight: FuturesUnordered::new(),
             identities,
@@ -155,9 +157,9 @@ impl Keeper {
             let asked = self.entries.entry(entry.spiffe_id.clone());
             asked.or_insert_with(|| entry.id.clone());
         }
-        self.held.retain(|id, _| self.entries.contains_key(id));
+        self.slots.retain(|id, _| self.entries.contains_key(id));
         for id in self.entries.keys() {
-            self.held.entry(id.clone()).or_default();
+            self.slots.entry(id.clone()).or_default();
         }
     }
 
@@ -165,14 +167,14 @@ impl Keeper {
     fn check_issuers(&mut self) {
         let bundles = self.inputs.bundles.borrow_and_update().clone();
         let now = clock::now();
-        for (id, held) in &mut self.held {
+        for (id, slot) in &mut self.slots {
             let withdrawn = |svid: &Arc<X509Svid>| {
                 matches!(
                     verify(&self.inputs.provider, svid, &bundles, now),
                     Err(PeerError::UntrustedCa(_) | PeerError::Chain { .. })
                 )
             };
-            if held.check_issuer(&bundles, withdrawn) {
+            if slot.check_issuer(&bundles, withdrawn) {
                 tracing::info!(%id, "the issuer has left the bundle: renewing at once");
             }
         }
@@ -184,14 +186,14 @@ impl Keeper {
             return;
         }
         let now = clock::now();
-        for (id, held) in &mut self.held {
+        for (id, slot) in &mut self.slots {
             if self.in_flight.len() >= CONCURRENT_REQUESTS {
                 return;
             }
             let Some(entry) = self.entries.get(id) else {
                 continue;
             };
-            if held.begin_if_due(now) {
+            if slot.begin_if_due(now) {
                 let (id, entry) = (id.clone(), entry.clone());
                 let issuer = Arc::clone(&self.inputs.issuer);
                 self.in_flight.push(Box::pin(async move {
@@ -211,17 +213,17 @@ impl Keeper {
                 .map_err(RequestError::Unverifiable)
         });
         // The entry may have been removed meanwhile.
-        let Some(held) = self.held.get_mut(id) else {
+        let Some(slot) = self.slots.get_mut(id) else {
             return;
         };
         match result {
             Ok(svid) => {
                 let until = svid.not_after().format(&Rfc3339).unwrap_or_default();
                 tracing::info!(%id, serial = svid.serial(), until, "SVID issued");
-                self.inputs.metrics.issued(held.issued(svid, &bundles, now));
+                self.inputs.metrics.issued(slot.issued(svid, &bundles, now));
             }
             Err(error) => {
-                let wait = held.failed(&error, now);
+                let wait = slot.failed(&error, now);
                 self.inputs.metrics.issue_failed();
                 tracing::warn!(%id, %error, retry_in = ?wait, "no SVID was issued");
             }
@@ -230,12 +232,12 @@ impl Keeper {
 
     fn publish(&mut self) {
         let now = clock::now();
-        self.held
+        self.slots
             .values_mut()
-            .for_each(|held| held.drop_invalid(now));
-        let valid = |(id, held): (&SpiffeId, &Held)| Some((id.clone(), held.svid()?.clone()));
+            .for_each(|slot| slot.drop_invalid(now));
+        let valid = |(id, slot): (&SpiffeId, &SvidSlot)| Some((id.clone(), slot.svid()?.clone()));
         let next = Identities {
-            svids: self.held.iter().filter_map(valid).collect(),
+            svids: self.slots.iter().filter_map(valid).collect(),
             bundles: self.inputs.bundles.borrow().clone(),
         };
         self.identities.send_if_modified(|published| {
@@ -245,7 +247,11 @@ impl Keeper {
             }
             changed
         });
-        let status = self.held.iter().map(|(id, held)| held.status(id)).collect();
+        let status = self
+            .slots
+            .iter()
+            .map(|(id, slot)| slot.status(id))
+            .collect();
         self.status.send_replace(Arc::new(status));
     }
 
@@ -255,9 +261,9 @@ impl Keeper {
         let may_ask = self.in_flight.len() < CONCURRENT_REQUESTS
             && has_authorities(&self.inputs.bundles.borrow(), &self.own);
         let next = self
-            .held
+            .slots
             .values()
-            .filter_map(|held| held.next_event(may_ask))
+            .filter_map(|slot| slot.next_event(may_ask))
             .min();
         next.map_or(LONGEST_SLEEP, |at| {
             Duration::try_from(at - now).unwrap_or_default()

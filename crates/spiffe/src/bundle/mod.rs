@@ -1,11 +1,15 @@
 //! Trust bundles (SPIFFE_Trust_Domain_and_Bundle section 4): what a trust domain's certificates
 //! are checked against.
 
+mod document;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rustls_pki_types::CertificateDer;
 
-use crate::TrustDomain;
+pub use document::{DocumentError, MAX_DOCUMENT_BYTES};
+
+use crate::{JwtAuthority, TrustDomain};
 
 /// The keys of one trust domain. An empty bundle trusts nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,15 +24,6 @@ pub struct Bundle {
     pub sequence: Option<u64>,
     /// `spiffe_refresh_hint`: how often readers should ask again.
     pub refresh_hint: Option<Duration>,
-}
-
-/// A JWT signing key of a bundle.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JwtAuthority {
-    /// `kid`.
-    pub key_id: String,
-    /// The whole JWK, as it was read.
-    pub jwk: serde_json::Value,
 }
 
 impl Bundle {

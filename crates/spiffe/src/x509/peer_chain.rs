@@ -5,7 +5,8 @@ use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 
-use crate::{BundleSet, PeerError, SpiffeId, SvidCertificate, certificate, verify_peer};
+use super::{PeerError, SvidCertificate, certificate, verify_peer};
+use crate::{BundleSet, SpiffeId};
 
 /// The chain that a peer presented, leaf first.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The state of one ID that the keeper holds.
+//! The state of one identity: its SVID, and when it is renewed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::backoff::{Backoff, jitter};
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct SvidSlot {
     svid: Option<Arc<X509Svid>>,
     /// None: at once.
     due: Option<OffsetDateTime>,
@@ -25,7 +25,7 @@ pub(super) struct Held {
     checked: Option<Arc<BundleSet>>,
 }
 
-impl Held {
+impl SvidSlot {
     /// An SVID that is in use, of which nothing else is known: it is renewed at once.
     pub(super) fn left(svid: Arc<X509Svid>) -> Self {
         Self {
@@ -93,7 +93,7 @@ impl Held {
         self.issued > 1
     }
 
-    /// Keeps what is held; returns how long the next request waits.
+    /// Keeps the SVID that there is; returns how long the next request waits.
     pub(super) fn failed(&mut self, error: &RequestError, now: OffsetDateTime) -> Duration {
         let wait = self.backoff.failed();
         self.requested = false;
@@ -145,17 +145,17 @@ mod tests {
         let key = PrivateKey::from_pkcs8(issued.key_pkcs8.clone());
         let svid = Arc::new(X509Svid::new(issued.chain.clone(), key).unwrap());
         let now = svid.not_before() + Duration::from_secs(60);
-        let mut held = Held::default();
-        assert!(held.begin_if_due(now));
-        held.issued(svid.clone(), &Arc::default(), now);
-        held.drop_invalid(now);
-        assert!(held.svid().is_some() && !held.begin_if_due(now));
+        let mut slot = SvidSlot::default();
+        assert!(slot.begin_if_due(now));
+        slot.issued(svid.clone(), &Arc::default(), now);
+        slot.drop_invalid(now);
+        assert!(slot.svid().is_some() && !slot.begin_if_due(now));
         // The clock goes back behind its start.
         let back = svid.not_before() - Duration::from_secs(3600 * 24 * 365);
-        held.drop_invalid(back);
-        assert!(held.svid().is_none() && held.begin_if_due(back));
+        slot.drop_invalid(back);
+        assert!(slot.svid().is_none() && slot.begin_if_due(back));
         // A failure then waits for its own time only, wherever the clock goes.
-        held.failed(&RequestError::Request("down".to_owned()), now);
-        assert!(held.begin_if_due(back));
+        slot.failed(&RequestError::Request("down".to_owned()), now);
+        assert!(slot.begin_if_due(back));
     }
 }

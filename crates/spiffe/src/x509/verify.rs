@@ -8,7 +8,8 @@ use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-use crate::{Bundle, BundleSet, CertificateFault, SpiffeId, SvidCertificate, certificate};
+use super::{CertificateFault, SvidCertificate, certificate};
+use crate::{Bundle, BundleSet, SpiffeId};
 
 /// Why a peer's certificate was refused. The text is for our own logs; the peer sees an alert.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -16,7 +16,8 @@ use x509_parser::{
     public_key::PublicKey,
 };
 
-use crate::{Bundle, CertificateFault, JwtAuthority, TrustDomain, certificate};
+use super::Bundle;
+use crate::{CertificateFault, JwtAuthority, TrustDomain, x509::certificate};
 
 /// The largest document that is read. A bundle with a hundred RSA-4096 authorities has 300 kB.
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
