@@ -154,7 +154,11 @@ fn an_application_whose_way_is_still_being_looked_for_is_reset_too() {
     let (address, _told) = backend();
     let (hokkaido, mut osaka, local) = two_sites(address);
     // A gateway that takes connections and says nothing.
-    let silent = serve(|_stream| std::thread::sleep(GRACE));
+    let (tell, dialed) = channel();
+    let silent = serve(move |_stream| {
+        let _ = tell.send(());
+        std::thread::sleep(GRACE);
+    });
     let text = lab::caller(&osaka, &hokkaido, local);
     let elsewhere = text.replace(
         &format!("gateway: {}", hokkaido.gateway),
@@ -165,7 +169,7 @@ fn an_application_whose_way_is_still_being_looked_for_is_reset_too() {
     assert!(osaka.apply().status.success());
     let mut app = TcpStream::connect(local).expect("connected");
     app.write_all(b"d").expect("written");
-    std::thread::sleep(Duration::from_millis(300));
+    dialed.recv_timeout(SOON).expect("the gateway is dialled");
     osaka.process().kill();
     let error = app.read(&mut [0]).expect_err("no end, and no bytes");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);

@@ -10,17 +10,12 @@
 
 mod lab;
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    path::PathBuf,
-    process::Command,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use lab::{
-    SOON, Site, echo, exchange, exchange_soon, foreign::Foreign, own_uid, renkei, run, said,
+    SOON, Site, connection::Connection, echo, exchange, exchange_soon, foreign::Foreign, own_uid,
+    renkei, run, said,
 };
 use renkei_spiffe::{Bundle, TrustDomain};
 use renkei_testkit::{Child, TestAuthority, free_address, python, wait_for};
@@ -181,21 +176,12 @@ fn a_site_lives_on_the_identities_of_an_agent_that_nobody_here_wrote() {
     exchange_soon(all.to_osaka, b"from the foreign trust domain");
     exchange_soon(all.to_edge, b"to the foreign trust domain");
 
-    let mut open = TcpStream::connect(all.to_osaka).expect("connected");
-    open.set_read_timeout(Some(SOON)).expect("timeout");
-    let mut say = |word: &[u8; 4]| {
-        let mut got = [0; 4];
-        open.write_all(word)
-            .and_then(|()| open.read_exact(&mut got))
-            .expect("echo");
-        assert_eq!(&got, word);
-    };
-    say(b"one ");
+    let mut open = Connection::open(all.to_osaka);
     for _ in 0..3 {
         let before = all.updates();
         all.agent.serves(&["collector", "store"]);
         all.wait_for_update_after(before);
-        say(b"more");
+        open.say();
         assert_eq!(exchange(all.to_osaka, b"new").expect("echo"), b"new");
         assert_eq!(exchange(all.to_edge, b"new").expect("echo"), b"new");
     }
@@ -206,7 +192,7 @@ fn a_site_lives_on_the_identities_of_an_agent_that_nobody_here_wrote() {
         (status["connected"] == false).then_some(status)
     });
     assert!(lost["last_error"].is_string(), "{lost}");
-    say(b"two ");
+    open.say();
     assert_eq!(exchange(all.to_osaka, b"held").expect("echo"), b"held");
     std::fs::remove_file(all.agent.socket()).ok();
     all.agent.start();
@@ -214,7 +200,7 @@ fn a_site_lives_on_the_identities_of_an_agent_that_nobody_here_wrote() {
         let status = all.edge.status();
         (status["workload_api"]["status"]["connected"] == true).then_some(())
     });
-    say(b"3rd ");
+    open.say();
     let totals = all.osaka.status()["proxy"]["totals"].to_string();
     assert!(
         totals.contains("spiffe://spire.example/collector"),
@@ -250,16 +236,19 @@ fn what_the_agent_no_longer_gives_is_used_no_more() {
     let all = linked();
     exchange_soon(all.to_osaka, b"before");
     exchange_soon(all.to_edge, b"before");
-    let (mut out, mut back) = (opened(all.to_osaka), opened(all.to_edge));
+    let (out, back) = (
+        Connection::open(all.to_osaka),
+        Connection::open(all.to_edge),
+    );
     all.agent.serves(&["store"]);
-    assert_reset(&mut out);
+    out.assert_reset();
     assert!(exchange(all.to_osaka, b"as nobody").is_err());
     let sentence = all.edge.sentence("no_identity");
     assert_eq!(sentence, "spire.example/collector has no identity");
     assert_eq!(exchange(all.to_edge, b"held").expect("echo"), b"held");
     // PermissionDenied: there is nothing at all.
     all.agent.says(&[]);
-    assert_reset(&mut back);
+    back.assert_reset();
     assert!(exchange(all.to_edge, b"to nobody").is_err());
     let status = all.edge.status();
     assert_eq!(status["workload_api"]["svids"], json!([]));
@@ -283,12 +272,15 @@ fn a_ca_that_leaves_the_agents_bundle_cuts_what_it_has_vouched_for() {
     let mut all = linked();
     exchange_soon(all.to_osaka, b"before");
     exchange_soon(all.to_edge, b"before");
-    let (mut out, mut back) = (opened(all.to_osaka), opened(all.to_edge));
+    let (out, back) = (
+        Connection::open(all.to_osaka),
+        Connection::open(all.to_edge),
+    );
     let other = base64(&[TestAuthority::new("osaka.example").certificate()]);
     let right = std::mem::replace(&mut all.agent.federated, other);
     all.agent.serves(&["collector", "store"]);
-    assert_reset(&mut out);
-    assert_reset(&mut back);
+    out.assert_reset();
+    back.assert_reset();
     assert!(exchange(all.to_osaka, b"to whom").is_err());
     assert!(exchange(all.to_edge, b"from whom").is_err());
     let sentence = all.edge.sentence("untrusted_ca");
@@ -300,20 +292,6 @@ fn a_ca_that_leaves_the_agents_bundle_cuts_what_it_has_vouched_for() {
 }
 
 /// A connection that has carried something.
-fn opened(address: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("connected");
-    stream.set_read_timeout(Some(SOON)).expect("timeout");
-    let mut got = [0; 4];
-    stream.write_all(b"word").expect("sent");
-    stream.read_exact(&mut got).expect("echo");
-    stream
-}
-
-fn assert_reset(stream: &mut TcpStream) {
-    let error = stream.read(&mut [0; 4]).expect_err("a reset");
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-}
-
 #[test]
 fn what_the_agent_gives_is_shown_to_people_and_its_refusal_too() {
     let all = linked();

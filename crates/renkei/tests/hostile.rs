@@ -18,7 +18,10 @@ use std::{
     time::Duration,
 };
 
-use lab::{Site, echo, exchange, exchange_soon, foreign::pattern, two_sites};
+use lab::{
+    SOON, Site, echo, exchange, exchange_soon, foreign::pattern, metrics::admin_of, two_sites,
+};
+use renkei_testkit::wait_for;
 
 /// Where a site can be reached.
 #[derive(Debug, Clone)]
@@ -52,15 +55,11 @@ impl Door {
 }
 
 fn doors(site: &mut Site, local: SocketAddr) -> Vec<Door> {
-    let log = site.process().output();
-    let (_, admin) = log
-        .split_once("address=")
-        .expect("the log names the admin port");
-    let admin = admin.split_whitespace().next().expect("address");
+    let admin = admin_of(site);
     vec![
         Door::Port(site.gateway),
         Door::Port(local),
-        Door::Port(admin.parse().expect("address")),
+        Door::Port(admin),
         Door::Socket(site.state().join("control.sock")),
         Door::Socket(site.workload_socket()),
     ]
@@ -107,17 +106,24 @@ fn noise_at_every_door_disturbs_nobody() {
 fn connections_in_a_flood_or_held_open_keep_nobody_out_and_the_log_short() {
     let (_hokkaido, mut osaka, local) = two_sites(echo());
     exchange_soon(local, b"before");
-    let doors = doors(&mut osaka, local);
+    let (doors, admin) = (doors(&mut osaka, local), admin_of(&mut osaka));
     let mut held = Vec::new();
     for door in &doors {
         for _ in 0..2_000 {
             drop(door.open());
         }
-        held.extend((0..100).filter_map(|_| door.open()));
+        let open = || Some((door.clone(), door.open()?));
+        held.extend((0..100).filter_map(|_| open()));
     }
     assert_eq!(exchange(local, b"during").expect("echo"), b"during");
-    // Longer than a slow head may take at the admin port and the control socket.
-    std::thread::sleep(Duration::from_secs(6));
+    // The admin port and the control socket close what sends no head in time.
+    for (door, stream) in &mut held {
+        if matches!(door, Door::Port(port) if *port == admin) {
+            wait_for("a silent connection is closed", SOON, || {
+                stream.read(&mut [0; 64]).is_ok().then_some(())
+            });
+        }
+    }
     assert_eq!(osaka.status()["ready"], true);
     assert_eq!(exchange(local, b"after").expect("echo"), b"after");
     drop(held);

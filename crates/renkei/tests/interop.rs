@@ -17,7 +17,9 @@ use std::{
 };
 
 use lab::{
-    SOON, Site, echo,
+    SOON, Site,
+    connection::Connection,
+    echo,
     envoy::Envoy,
     exchange, exchange_soon,
     foreign::{Foreign, callee_of, line_echo, pattern, s_client, stdout_of},
@@ -118,28 +120,17 @@ fn a_workload_calls_a_service_behind_an_envoy_across_renewals() {
     osaka.start();
     osaka.wait_linked();
     carry(local, 4_000_000);
-    let mut open = TcpStream::connect(local).expect("connected");
-    wait_for("two renewals", Duration::from_secs(60), || {
-        open.write_all(b"x").expect("the connection goes on");
-        open.read_exact(&mut [0]).expect("the connection goes on");
-        (renewals(&osaka, "collector") >= 2).then_some(())
+    let mut open = Connection::open(local);
+    wait_for("two renewals", 2 * SOON, || {
+        open.say();
+        (osaka.renewals() >= 2).then_some(())
     });
     carry(local, 1_000_000);
-    open.write_all(b"y").expect("the connection goes on");
-    open.read_exact(&mut [0]).expect("the connection goes on");
+    open.say();
     assert_eq!(envoy.tls_counter("handshake"), 3);
     assert_eq!(envoy.tls_counter("fail_verify_san"), 0);
     let refused = &osaka.status()["proxy"]["refused"];
     assert_eq!(refused.as_array().map(Vec::len), Some(0), "{refused}");
-}
-
-fn renewals(site: &Site, workload: &str) -> u64 {
-    let status = site.status();
-    let id = format!("spiffe://{}.example/{workload}", site.name);
-    let svids = status["agent"]["svids"].as_array().expect("SVIDs").clone();
-    let svid = svids.iter().find(|svid| svid["id"] == id.as_str());
-    svid.and_then(|svid| svid["renewals"].as_u64())
-        .expect("renewals")
 }
 
 #[test]
@@ -283,14 +274,7 @@ fn curl_reads_the_bundle_by_the_rules_of_the_web() {
 #[test]
 fn plaintext_garbage_and_silence_at_the_gateway_disturb_nobody() {
     let (hokkaido, _osaka, local) = two_sites(echo());
-    let mut open = TcpStream::connect(local).expect("connected");
-    let mut say = |word: &[u8; 4]| {
-        let mut got = [0; 4];
-        open.write_all(word).expect("written");
-        open.read_exact(&mut got).expect("read");
-        assert_eq!(&got, word);
-    };
-    say(b"one ");
+    let mut open = Connection::open(local);
     let dial = || TcpStream::connect(hokkaido.gateway).expect("connected");
     let silent: Vec<TcpStream> = (0..20).map(|_| dial()).collect();
     dial()
@@ -308,9 +292,9 @@ fn plaintext_garbage_and_silence_at_the_gateway_disturb_nobody() {
     dial()
         .write_all(&[0x16, 3, 1, 0xff, 0xff, 1])
         .expect("written");
-    say(b"two ");
+    open.say();
     exchange_soon(local, b"and a new one");
     drop((silent, half));
-    say(b"3rd ");
+    open.say();
     assert_eq!(hokkaido.refused("plaintext"), 1);
 }

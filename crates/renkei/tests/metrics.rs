@@ -12,31 +12,16 @@ mod lab;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    io::Write,
+    net::TcpStream,
 };
 
-use lab::{SOON, Site, echo, exchange_soon, run, two_sites};
+use lab::{
+    SOON, echo, exchange_soon,
+    metrics::{admin_of, scrape},
+    run, two_sites,
+};
 use renkei_testkit::wait_for;
-
-/// `/metrics` of a running site.
-fn scrape(site: &mut Site) -> String {
-    let log = site.process().output();
-    let (_, address) = log
-        .split_once("address=")
-        .expect("the log names the address");
-    let address: SocketAddr = address
-        .split_whitespace()
-        .next()
-        .expect("address")
-        .parse()
-        .expect("address");
-    let mut stream = TcpStream::connect(address).expect("connected");
-    write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").expect("written");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("read");
-    text.split_once("\r\n\r\n").expect("a body").1.to_owned()
-}
 
 /// A family as its `# TYPE` and `# HELP` lines have it.
 #[derive(Default)]
@@ -73,7 +58,7 @@ fn names_units_types_and_help_keep_the_conventions() {
         .expect("written");
     hokkaido.sentence("plaintext");
     for site in [&mut hokkaido, &mut osaka] {
-        let text = scrape(site);
+        let text = scrape(admin_of(site));
         let families = families(&text);
         assert!(text.ends_with("# EOF\n"), "{text}");
         for name in ["renkei_trunks", "renkei_trunk_lanes"] {
@@ -165,7 +150,7 @@ fn an_operator_can_be_warned_of_what_will_fail() {
         line.rsplit_once(' ')?.1.parse().ok()
     };
     let now = || time::OffsetDateTime::now_utc().unix_timestamp() as f64;
-    let text = scrape(&mut osaka);
+    let text = scrape(admin_of(&mut osaka));
     let end = "renkei_svid_end_timestamp_seconds{spiffe_id=\"spiffe://osaka.example/collector\"}";
     let left = value(&text, end).expect("the end of the SVID") - now();
     assert!((0.0..11.0).contains(&left), "{left} s left of 10");
@@ -177,7 +162,7 @@ fn an_operator_can_be_warned_of_what_will_fail() {
     osaka.write("nonsense: 1\n");
     osaka.process().signal("HUP");
     wait_for("the refused file is told", SOON, || {
-        (value(&scrape(&mut osaka), applied) == Some(0.0)).then_some(())
+        (value(&scrape(admin_of(&mut osaka)), applied) == Some(0.0)).then_some(())
     });
     drop(hokkaido);
 }

@@ -18,8 +18,8 @@ use std::{
 };
 
 use lab::{
-    SOON, Site, callee, caller, echo, exchange, exchange_soon, own_uid, renkei, run, said, serve,
-    two_sites,
+    SOON, Site, assert_unanswered, callee, caller, connection::Connection, echo, exchange,
+    exchange_soon, metrics::get, own_uid, renkei, run, said, serve, two_sites,
 };
 use renkei_testkit::{Child, free_address, wait_for};
 
@@ -154,16 +154,7 @@ fn a_service_that_the_callee_does_not_have_is_named_with_the_place_to_check() {
 #[test]
 fn a_change_of_the_file_keeps_the_flows_it_does_not_touch() {
     let (hokkaido, osaka, local) = two_sites(echo());
-    let mut open = TcpStream::connect(local).expect("connected");
-    open.set_read_timeout(Some(Duration::from_secs(20)))
-        .expect("timeout");
-    let mut say = |word: &[u8; 4]| {
-        let mut got = [0; 4];
-        open.write_all(word).expect("written");
-        open.read_exact(&mut got).expect("read");
-        assert_eq!(&got, word);
-    };
-    say(b"one ");
+    let mut open = Connection::open(local);
     let second = free_address();
     let more = format!(
         "  second: {{selectors: [unix:uid:4242], uses: {{hokkaido.example/echo: {second}}}}}\n"
@@ -176,7 +167,7 @@ fn a_change_of_the_file_keeps_the_flows_it_does_not_touch() {
         "{}",
         said(&applied)
     );
-    say(b"two ");
+    open.say();
     assert!(
         TcpStream::connect(second).is_ok(),
         "the new listener is open"
@@ -184,7 +175,7 @@ fn a_change_of_the_file_keeps_the_flows_it_does_not_touch() {
     osaka.write("workloads: [nonsense\n");
     let refused = osaka.apply();
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
-    say(b"3rd ");
+    open.say();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("listener");
     let clash = taken.local_addr().expect("address");
     osaka.write(
@@ -202,12 +193,10 @@ fn a_change_of_the_file_keeps_the_flows_it_does_not_touch() {
         TcpStream::connect(second).is_ok(),
         "nothing is half-applied"
     );
-    say(b"4th ");
+    open.say();
     osaka.write("workloads: {}\n");
     assert!(osaka.apply().status.success());
-    wait_for("the flow is cut", SOON, || {
-        open_is_reset(&mut open).then_some(())
-    });
+    open.assert_reset();
 }
 
 /// A bundle file, so that the person who runs the callee says what it trusts.
@@ -300,7 +289,7 @@ fn after_kill_9_a_site_comes_back_with_its_ca_and_serves() {
     let bundle = hokkaido.own_bundle();
     exchange_soon(local, b"before");
     hokkaido.process().kill();
-    assert!(exchange(local, b"during").map_or(true, |got| got.is_empty()));
+    assert_unanswered(local);
     assert!(
         osaka.process().is_running(),
         "a peer that is down takes nobody with it"
@@ -320,11 +309,9 @@ fn a_stopped_site_drains_open_connections_until_the_deadline() {
     open.write_all(b"x").expect("written");
     open.read_exact(&mut [0]).expect("read");
     osaka.process().signal("TERM");
-    std::thread::sleep(Duration::from_millis(500));
-    assert!(
-        TcpStream::connect(local).is_err(),
-        "no new connection while it drains"
-    );
+    wait_for("no new connection while it drains", SOON, || {
+        TcpStream::connect(local).is_err().then_some(())
+    });
     open.write_all(b"y").expect("the open one goes on");
     open.read_exact(&mut [0]).expect("the open one goes on");
     assert!(osaka.process().is_running());
@@ -341,29 +328,11 @@ fn a_stopped_site_drains_open_connections_until_the_deadline() {
 #[test]
 fn svids_are_renewed_under_an_open_connection() {
     let (hokkaido, osaka, local) = two_sites(echo());
-    let mut open = TcpStream::connect(local).expect("connected");
-    let renewals = || -> u64 {
-        let status = osaka.status();
-        let svids = status["agent"]["svids"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        svids
-            .iter()
-            .filter_map(|svid| svid["renewals"].as_u64())
-            .min()
-            .unwrap_or(0)
-    };
-    wait_for(
-        "each SVID is renewed three times",
-        Duration::from_secs(60),
-        || {
-            open.write_all(b"x").expect("the connection goes on");
-            open.read_exact(&mut [0]).expect("the connection goes on");
-            std::thread::sleep(Duration::from_millis(200));
-            (renewals() >= 3).then_some(())
-        },
-    );
+    let mut open = Connection::open(local);
+    wait_for("each SVID is renewed three times", 2 * SOON, || {
+        open.say();
+        (osaka.renewals() >= 3).then_some(())
+    });
     exchange_soon(local, b"and new ones are made");
     assert_eq!(
         hokkaido.status()["proxy"]["refused"]
@@ -506,13 +475,7 @@ fn metrics_and_health_are_on_a_loopback_port() {
         .arg(site.state());
     up.args(["--admin", &admin.to_string(), "--log-format", "json"]);
     site.process = Some(Child::start("osaka", &mut up));
-    let get = |path: &str| -> Option<String> {
-        let mut stream = TcpStream::connect(admin).ok()?;
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        Some(text)
-    };
+    let get = |path: &str| get(admin, path).ok();
     wait_for("readiness", SOON, || {
         get("/readyz").filter(|text| text.contains(" 200 "))
     });

@@ -10,12 +10,12 @@
 
 mod lab;
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-};
+use std::net::SocketAddr;
 
-use lab::{SOON, Site, echo, exchange, exchange_soon, own_uid, run, said, spire::Spire};
+use lab::{
+    SOON, Site, connection::Connection, echo, exchange, exchange_soon, own_uid, run, said,
+    spire::Spire,
+};
 use renkei_testkit::{free_address, wait_for};
 use serde_json::Value;
 
@@ -89,27 +89,6 @@ impl Linked {
     }
 }
 
-/// A connection that is open, and has carried something.
-fn open(address: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("connected");
-    stream.set_read_timeout(Some(SOON)).expect("timeout");
-    say(&mut stream);
-    stream
-}
-
-fn say(stream: &mut TcpStream) {
-    let mut got = [0; 4];
-    stream.write_all(b"word").expect("sent");
-    stream.read_exact(&mut got).expect("echo");
-    assert_eq!(&got, b"word");
-}
-
-/// The connection is reset: neither silence nor a clean end.
-fn assert_reset(mut stream: TcpStream) {
-    let error = stream.read(&mut [0; 4]).expect_err("a reset");
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-}
-
 fn assert_refused(address: SocketAddr) {
     let got = exchange(address, b"as one who has no identity");
     assert!(got.is_err(), "{got:?}");
@@ -123,7 +102,10 @@ fn an_entry_that_is_deleted_at_spire_stops_its_caller_and_its_service() {
         all.spire.create("store", 3600),
     );
     all.start_edge();
-    let (out, mut back) = (open(all.to_osaka), open(all.to_edge));
+    let (out, mut back) = (
+        Connection::open(all.to_osaka),
+        Connection::open(all.to_edge),
+    );
     assert_eq!(all.svids().len(), 2);
     let (allowed, text) = all.explain("collector", "osaka.example/echo");
     assert!(
@@ -132,7 +114,7 @@ fn an_entry_that_is_deleted_at_spire_stops_its_caller_and_its_service() {
     );
 
     all.spire.delete(&collector);
-    assert_reset(out);
+    out.assert_reset();
     assert_refused(all.to_osaka);
     assert_eq!(
         all.edge.sentence("no_identity"),
@@ -141,12 +123,12 @@ fn an_entry_that_is_deleted_at_spire_stops_its_caller_and_its_service() {
     assert_eq!(all.svids(), ["spiffe://spire.example/store"]);
     let (allowed, text) = all.explain("collector", "osaka.example/echo");
     assert!(!allowed && text.contains("has no SVID"), "{text}");
-    say(&mut back);
+    back.say();
     assert_eq!(exchange(all.to_edge, b"new").expect("echo"), b"new");
 
     // The last one: the agent has nothing for this process, and says so with PermissionDenied.
     all.spire.delete(&store);
-    assert_reset(back);
+    back.assert_reset();
     assert_refused(all.to_edge);
     assert_eq!(all.svids(), Vec::<String>::new());
     let (allowed, text) = all.explain("osaka.example/caller", "store");
@@ -168,10 +150,13 @@ fn without_its_agent_nothing_outlives_its_svid() {
     all.spire.create("collector", 20);
     all.spire.create("store", 20);
     all.start_edge();
-    let (out, back) = (open(all.to_osaka), open(all.to_edge));
+    let (out, back) = (
+        Connection::open(all.to_osaka),
+        Connection::open(all.to_edge),
+    );
     all.spire.kill_agent();
-    assert_reset_within(out, 2);
-    assert_reset_within(back, 2);
+    out.assert_reset_within(2 * SOON);
+    back.assert_reset_within(2 * SOON);
     assert_refused(all.to_osaka);
     assert_refused(all.to_edge);
     assert_eq!(all.svids(), Vec::<String>::new());
@@ -183,12 +168,4 @@ fn without_its_agent_nothing_outlives_its_svid() {
             .map(Vec::len);
         (flows == Some(0)).then_some(())
     });
-}
-
-/// The same, however many times [`SOON`] that takes.
-fn assert_reset_within(stream: TcpStream, times: u32) {
-    stream
-        .set_read_timeout(Some(SOON * times))
-        .expect("timeout");
-    assert_reset(stream);
 }

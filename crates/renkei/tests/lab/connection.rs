@@ -47,6 +47,7 @@ impl Connection {
         self.assert_reset_within(SOON);
     }
 
+    /// The same within a certain time.
     pub(crate) fn assert_reset_within(mut self, limit: Duration) {
         self.0.set_read_timeout(Some(limit)).expect("timeout");
         let error = self.0.read(&mut [0; 4]).expect_err("a reset");

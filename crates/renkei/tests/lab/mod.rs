@@ -329,7 +329,17 @@ pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec
     Ok(got)
 }
 
-/// The same until it succeeds: after a restart a site needs a moment.
+/// Asserts that nothing comes back, while the other end is away: the connection may wait for it.
+pub(crate) fn assert_unanswered(address: SocketAddr) {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    let limit = Some(Duration::from_secs(1));
+    stream.set_read_timeout(limit).expect("timeout");
+    let sent = stream.write_all(b"during");
+    let got = sent.and_then(|()| stream.read(&mut [0]));
+    assert!(got.as_ref().map_or(true, |count| *count == 0), "{got:?}");
+}
+
+/// An exchange that succeeds, at once or later: after a restart a site needs a moment.
 pub(crate) fn exchange_soon(address: SocketAddr, bytes: &[u8]) {
     wait_for("an exchange through the mesh", SOON, || {
         exchange(address, bytes).ok().filter(|got| got == bytes)
@@ -351,5 +361,6 @@ pub(crate) mod envoy;
 pub(crate) mod federation;
 pub(crate) mod foreign;
 pub(crate) mod hub;
+pub(crate) mod metrics;
 pub(crate) mod pipeline;
 pub(crate) mod spire;
