@@ -18,41 +18,37 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
-mod connect;
-mod credentials;
-mod decision;
-mod flows;
+mod admission;
+mod authorization;
+mod config;
+mod context;
+mod gateway;
 mod hub;
+mod identity;
 mod inbound;
-mod kafka;
-mod limits;
-mod listener;
 mod listeners;
 pub mod local_caller;
-mod memory;
 mod metrics;
 mod outbound;
-mod plain;
 mod policies;
 mod proxy;
-mod refusals;
+mod readiness;
 pub mod relay;
-mod revocation;
-mod shared;
+mod sessions;
+mod sockets;
 mod status;
 mod sweep;
-mod tcp_info;
+mod tls;
 mod trunk;
 mod wan;
 
-pub use decision::TARGET as DECISION_TARGET;
-pub use flows::{Flow, Flows};
+pub use authorization::TARGET as DECISION_TARGET;
+pub use config::{Desired, Limits};
+pub use context::{Flow, Flows, Refusals};
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
-pub use inbound::fuzzing;
-pub use limits::Limits;
-pub use listener::ListenFault;
+pub use gateway::fuzzing;
+pub use gateway::{DefaultHandler, Untouched};
 pub use policies::{Policies, PolicyFault, compile as compile_policies};
 pub use proxy::{Applied, ApplyError, Proxy, Setup};
-pub use refusals::Refusals;
-pub use shared::{Desired, Elsewhere};
+pub use sockets::ListenFault;

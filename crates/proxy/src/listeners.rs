@@ -11,21 +11,29 @@ use renkei_site::{Item, ProxyPart};
 use tokio::net::TcpListener;
 
 use crate::{
-    hub::{Link, Target},
-    inbound::Gateway,
-    listener::{self, ListenFault},
-    outbound::{Outbound, Route},
-    plain::OnClose,
-    shared::Shared,
+    gateway::{Gateway, Router},
+    hub::{Hub, Link, Target},
+    inbound::Inbound,
+    outbound::{Outbound, OutboundListener, Route},
+    sockets::{self, ListenFault, OnClose},
 };
 
 /// Where the gateway listens that only the link to a hub leads to: a port of the system's choice.
 const FOR_LINK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+/// The parts of a proxy that serve what the listeners accept.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) inbound: Arc<Inbound>,
+    pub(crate) outbound: Arc<Outbound>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) router: Arc<Router>,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     pub(crate) gateway: Option<Gateway>,
-    pub(crate) outbound: BTreeMap<SocketAddr, Outbound>,
+    pub(crate) outbound: BTreeMap<SocketAddr, OutboundListener>,
     pub(crate) link: Option<Link>,
 }
 
@@ -71,7 +79,7 @@ impl Listeners {
         &mut self,
         site: &ProxyPart,
         mut bound: Bound,
-        shared: &Arc<Shared>,
+        parts: &Parts,
     ) -> (usize, usize) {
         let (mut opened, mut closed) = (0, 0);
         let gateway = gateway_listen(site);
@@ -80,12 +88,12 @@ impl Listeners {
             closed += 1;
         }
         if let (Some(listener), Some(address)) = (bound.gateway.take(), gateway) {
-            self.gateway = Some(Gateway::start(listener, address, shared.clone()));
+            self.gateway = Some(Gateway::start(listener, address, parts.router.clone()));
             opened += 1;
         }
         let address = self.gateway.as_ref().map(|gateway| gateway.address);
-        shared.gateway.store(address.map(Arc::new));
-        self.link(Target::of(site), shared);
+        parts.hub.set_gateway(address);
+        self.link(Target::of(site), &parts.hub);
         let routes = std::mem::take(&mut bound.routes);
         let kept = |address: &SocketAddr| routes.iter().any(|route| route.listen == *address);
         for (_, outbound) in self.outbound.extract_if(.., |address, _| !kept(address)) {
@@ -97,7 +105,7 @@ impl Listeners {
             match (self.outbound.get(&address), bound.outbound.remove(&address)) {
                 (Some(outbound), _) => outbound.follow(route),
                 (None, Some(listener)) => {
-                    let outbound = Outbound::start(listener, route, shared.clone());
+                    let outbound = OutboundListener::start(listener, route, parts.outbound.clone());
                     self.outbound.insert(address, outbound);
                     opened += 1;
                 }
@@ -108,13 +116,11 @@ impl Listeners {
     }
 
     /// Keeps the link to the site's hub, if that is still the same.
-    fn link(&mut self, target: Option<Target>, shared: &Arc<Shared>) {
+    fn link(&mut self, target: Option<Target>, hub: &Arc<Hub>) {
         if self.link.as_ref().map(|link| &link.target) == target.as_ref() {
             return;
         }
-        self.link = target.map(|target| Link::start(target, shared.clone()));
-        let board = self.link.as_ref().map(|link| link.board.clone());
-        shared.link.store(board);
+        self.link = hub.link(target);
     }
 }
 
@@ -132,7 +138,7 @@ impl Bound {
         item: Item,
         connections: OnClose,
     ) -> Option<TcpListener> {
-        listener::bind(address, connections)
+        sockets::bind(address, connections)
             .map_err(|error| {
                 self.faults.push(ListenFault {
                     item,

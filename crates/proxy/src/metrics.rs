@@ -9,18 +9,15 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-use renkei_api::status::TrunkCount;
+use renkei_api::status::{Pair, Totals, TrunkCount};
 
-use crate::{
-    flows::{Flows, Pair, Totals},
-    trunk::Census,
-};
+use crate::{context::Flows, trunk::TrunkTable};
 
 #[derive(Debug)]
 pub(crate) struct FlowMetrics(pub(crate) Arc<Flows>);
 
 #[derive(Debug)]
-pub(crate) struct TrunkMetrics(pub(crate) Arc<Census>);
+pub(crate) struct TrunkMetrics(pub(crate) Arc<TrunkTable>);
 
 type Labels = [(&'static str, String); 3];
 

@@ -3,31 +3,29 @@
 use std::{path::PathBuf, sync::Arc};
 
 use renkei_api::status::ProxyStatus;
-use renkei_runtime::{
-    clock, drain::DrainWatch, process::Digests, readiness::Condition, supervise::Supervisor,
-};
+use renkei_runtime::{drain::DrainWatch, readiness::Condition, supervise::Supervisor};
 use renkei_spiffe::Identities;
 use rustls::crypto::CryptoProvider;
 use serde::Serialize;
 use time::OffsetDateTime;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
 
 use crate::{
-    Desired, Elsewhere, Limits,
-    flows::Flows,
-    hub::{self, Arrivals, HubMetrics, Relays},
-    inbound::{Backends, Turns},
-    kafka::{BrokerTables, Denials, PortFile},
-    listener::ListenFault,
-    listeners::Listeners,
-    memory,
+    admission::Admission,
+    authorization::revocation,
+    config::{Desired, Limits},
+    context::{Context, Flows, Refusals},
+    gateway::{DefaultHandler, Router},
+    hub::{Hub, HubMetrics, hub_status},
+    inbound::Inbound,
+    listeners::{Listeners, Parts},
     metrics::{FlowMetrics, TrunkMetrics},
-    outbound::Outbound,
-    refusals::Refusals,
-    relay, revocation,
-    shared::Shared,
+    outbound::{Outbound, OutboundListener},
+    readiness,
+    relay::{self, buffers},
+    sockets::ListenFault,
     status, sweep,
-    trunk::{self, Accepted, Census, Ledger, Trunks},
+    trunk::{self, Acceptor, Connector, TrunkContext, TrunkLimits, TrunkTable},
 };
 
 /// What a proxy is built from.
@@ -37,7 +35,7 @@ pub struct Setup {
     /// SVIDs and bundles, as they are now.
     pub identities: watch::Receiver<Arc<Identities>>,
     /// Takes connections to the gateway that are for no service.
-    pub elsewhere: Elsewhere,
+    pub default_handler: DefaultHandler,
     /// Ends it.
     pub drain: DrainWatch,
     /// Keeps the local ports of Kafka brokers over restarts, if it is to be kept.
@@ -81,7 +79,9 @@ impl ApplyError {
 /// The data plane of one site.
 #[derive(Debug)]
 pub struct Proxy {
-    shared: Arc<Shared>,
+    context: Arc<Context>,
+    parts: Parts,
+    trunks: Arc<TrunkTable>,
     ready: Condition,
     listeners: Mutex<Listeners>,
 }
@@ -90,39 +90,52 @@ impl Proxy {
     /// A proxy that listens on nothing yet.
     pub fn new(setup: Setup) -> Self {
         let limits = setup.limits;
-        let room = |count: usize| Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS)));
-        let shared = Arc::new(Shared {
+        let context = Arc::new(Context {
             provider: setup.provider,
             identities: setup.identities,
-            elsewhere: setup.elsewhere,
             drain: setup.drain,
             limits,
             flows: Arc::default(),
             refusals: Arc::default(),
             desired: arc_swap::ArcSwapOption::empty(),
-            digests: Digests::default(),
-            backends: Backends::default(),
-            brokers: BrokerTables::default(),
-            denials: Denials::default(),
-            broker_ports: setup.broker_ports.map(PortFile::open),
-            outbound_room: room(limits.connections),
-            trunks: Trunks::default(),
-            accepted: Accepted::default(),
-            ledger: Arc::new(Ledger::new(limits.memory)),
-            census: Arc::new(Census::default()),
-            gateway: arc_swap::ArcSwapOption::empty(),
-            link: arc_swap::ArcSwapOption::empty(),
-            arrivals: Arrivals::default(),
-            relays: Relays::default(),
-            inbound_room: room(limits.connections),
-            turns: Turns::new(limits.handshakes),
-            dial_room: room(limits.dials),
             tasks: setup.tasks,
-            due: Arc::default(),
+            expiry: Arc::default(),
         });
-        keep_tasks(&shared, &setup.ready);
+        let admission = Arc::new(Admission::new(&limits));
+        let trunks = TrunkContext::new(
+            context.identities.clone(),
+            context.drain.clone(),
+            context.provider.clone(),
+            TrunkLimits {
+                memory: limits.memory,
+                grace: limits.grace,
+                handshake_timeout: limits.handshake_time,
+            },
+        );
+        let connector = Arc::new(Connector::new(trunks.clone()));
+        let acceptor = Acceptor::new(trunks.clone());
+        let shared = (&context, &admission);
+        let inbound = Inbound::new(shared, acceptor.clone());
+        let hub = Hub::new(shared, connector.clone(), acceptor);
+        let outbound = Outbound::new(shared, connector, setup.broker_ports);
+        let router = Router {
+            context: context.clone(),
+            admission: admission.clone(),
+            inbound: inbound.clone(),
+            hub: hub.clone(),
+            default_handler: setup.default_handler,
+        };
+        let parts = Parts {
+            inbound,
+            outbound,
+            hub,
+            router: Arc::new(router),
+        };
+        keep_tasks(&context, &parts.hub, &trunks.table, &setup.ready);
         Self {
-            shared,
+            context,
+            parts,
+            trunks: trunks.table.clone(),
             ready: setup.ready,
             listeners: Mutex::default(),
         }
@@ -130,10 +143,10 @@ impl Proxy {
 
     /// Puts the proxy's metrics into a registry.
     pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
-        self.shared.refusals.register(registry);
-        registry.register_collector(Box::new(FlowMetrics(self.shared.flows.clone())));
-        registry.register_collector(Box::new(TrunkMetrics(self.shared.census.clone())));
-        registry.register_collector(Box::new(HubMetrics(Arc::downgrade(&self.shared))));
+        self.context.refusals.register(registry);
+        registry.register_collector(Box::new(FlowMetrics(self.context.flows.clone())));
+        registry.register_collector(Box::new(TrunkMetrics(self.trunks.clone())));
+        registry.register_collector(Box::new(HubMetrics(Arc::downgrade(&self.parts.hub))));
     }
 
     /// Follows a new desired state: all of it, or nothing if an address cannot be listened on.
@@ -146,21 +159,21 @@ impl Proxy {
                 faults: bound.faults,
             });
         }
-        let open_before = self.shared.flows.list();
+        let open_before = self.context.flows.list();
         let desired = Arc::new(desired);
-        let old = self.shared.desired.swap(Some(desired.clone()));
+        let old = self.context.desired.swap(Some(desired.clone()));
         let old = old.as_deref();
         if old.is_none_or(|old| old.site.services != desired.site.services) {
-            self.shared.brokers.forget();
+            self.parts.inbound.forget_services();
         }
-        self.shared.relays.follow(&desired.site.relays);
-        let (opened, closed) = listeners.commit(&desired.site, bound, &self.shared).await;
-        self.shared
+        self.parts.hub.relay_for(&desired.site.relays);
+        let (opened, closed) = listeners.commit(&desired.site, bound, &self.parts).await;
+        self.context
             .flows
             .cut_where(|flow| revocation::by_site(flow, old, &desired));
         // The trunks of sites that are no peers any more.
-        self.shared.due.note(OffsetDateTime::UNIX_EPOCH);
-        set_readiness(&self.ready, &self.shared);
+        self.context.expiry.note(OffsetDateTime::UNIX_EPOCH);
+        readiness::set(&self.ready, &self.context);
         let cut = open_before
             .iter()
             .filter(|flow| flow.cut_token().is_cancelled())
@@ -175,68 +188,53 @@ impl Proxy {
     /// Everything a person may want to see.
     pub async fn status(&self) -> ProxyStatus {
         let listeners = self.listeners.lock().await;
-        let routes = listeners.outbound.values().map(Outbound::route);
-        let hub = listeners.link.as_ref().map(hub::hub);
-        status::collect((listeners.gateway(), hub), routes, &self.shared)
+        let routes = listeners.outbound.values().map(OutboundListener::route);
+        let hub = listeners.link.as_ref().map(hub_status);
+        let relays = self.parts.hub.relay_status();
+        let ends = (listeners.gateway(), hub, relays);
+        status::collect(ends, routes, &self.trunks, &self.context)
     }
 
     /// The register of connections.
     pub fn flows(&self) -> &Arc<Flows> {
-        &self.shared.flows
+        &self.context.flows
     }
 
     /// The refusals so far.
     pub fn refusals(&self) -> &Arc<Refusals> {
-        &self.shared.refusals
+        &self.context.refusals
     }
 }
 
 /// The tasks of the proxy as a whole; they end with it.
-fn keep_tasks(shared: &Arc<Shared>, ready: &Condition) {
-    let (weak, ready) = (Arc::downgrade(shared), ready.clone());
-    let over = {
-        let weak = weak.clone();
-        move || weak.strong_count() == 0
+fn keep_tasks(context: &Arc<Context>, hub: &Arc<Hub>, trunks: &Arc<TrunkTable>, ready: &Condition) {
+    let sweeper = sweep::Sweeper {
+        context: Arc::downgrade(context),
+        hub: Arc::downgrade(hub),
+        trunks: trunks.clone(),
+        ready: ready.clone(),
     };
-    let follow = move || sweep::follow(weak.clone(), ready.clone());
-    shared.tasks.keep("withdrawn rights", over, follow);
-    let (drain, flows) = (shared.drain.clone(), shared.flows.clone());
+    let sweeper = Arc::new(sweeper);
+    let over = {
+        let sweeper = sweeper.clone();
+        move || sweeper.is_over()
+    };
+    let follow = move || {
+        let sweeper = sweeper.clone();
+        async move { sweeper.run().await }
+    };
+    context.tasks.keep("withdrawn rights", over, follow);
+    let (drain, flows) = (context.drain.clone(), context.flows.clone());
     let over = {
         let drain = drain.clone();
         move || drain.is_forced()
     };
-    let give_back = || memory::give_back_unused([&relay::READS, &trunk::READS]);
-    shared.tasks.keep("unused buffers", over.clone(), give_back);
+    let give_back = || buffers::give_back_unused([&relay::READS, &trunk::READS]);
+    context
+        .tasks
+        .keep("unused buffers", over.clone(), give_back);
     let cut = move || cut_when_forced(drain.clone(), flows.clone());
-    shared.tasks.keep("forced end", over, cut);
-}
-
-pub(crate) fn set_readiness(ready: &Condition, shared: &Shared) {
-    let Some(desired) = shared.desired.load_full() else {
-        return;
-    };
-    let (identities, now) = (shared.identities(), clock::now());
-    let site = &desired.site;
-    let mut callers: Vec<_> = site.listeners.iter().map(|one| &one.caller).collect();
-    callers.dedup();
-    let hub = site
-        .gateway
-        .as_ref()
-        .and_then(|gateway| gateway.via.as_ref());
-    // Both ends of a link are servers.
-    let server = (hub.is_some() || !site.relays.is_empty()).then_some(&site.server_id);
-    let needed = callers
-        .into_iter()
-        .chain(site.services.values().map(|service| &service.id))
-        .chain(server);
-    let missing: Vec<_> = needed
-        .filter(|id| identities.valid_svid(id, now).is_err())
-        .map(|id| id.short())
-        .collect();
-    match missing.is_empty() {
-        true => ready.set_ready(),
-        false => ready.set_not_ready(format!("no identity for {}", missing.join(", "))),
-    }
+    context.tasks.keep("forced end", over, cut);
 }
 
 async fn cut_when_forced(drain: DrainWatch, flows: Arc<Flows>) {

@@ -3,10 +3,14 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use renkei_api::status::{
-    FlowStatus, HubStatus, ListenerStatus, ProxyStatus, TotalStatus, TrunkStatus,
+    FlowStatus, HubStatus, ListenerStatus, ProxyStatus, RelayStatus, TotalStatus, TrunkStatus,
 };
 
-use crate::{flows::Flow, hub, outbound::Route, shared::Shared};
+use crate::{
+    context::{Context, Flow},
+    outbound::Route,
+    trunk::TrunkTable,
+};
 
 /// Open connections shown at most, the oldest first; the totals count all.
 const SHOWN: usize = 1_000;
@@ -24,9 +28,10 @@ fn flow(flow: &Flow) -> FlowStatus {
 }
 
 pub(crate) fn collect(
-    (gateway, link): (Option<SocketAddr>, Option<HubStatus>),
+    (gateway, hub, relays): (Option<SocketAddr>, Option<HubStatus>, Vec<RelayStatus>),
     routes: impl Iterator<Item = Arc<Route>>,
-    shared: &Shared,
+    trunks: &TrunkTable,
+    context: &Context,
 ) -> ProxyStatus {
     let listener = |route: Arc<Route>| ListenerStatus {
         workload: route.caller.clone(),
@@ -34,13 +39,13 @@ pub(crate) fn collect(
         listen: route.listen,
         gateway: route.gateway.as_ref().map(ToString::to_string),
     };
-    let totals = shared.flows.totals().into_iter();
-    let trunks = shared.census.count().into_iter();
-    let flows = shared.flows.list();
+    let totals = context.flows.totals().into_iter();
+    let trunks = trunks.count().into_iter();
+    let flows = context.flows.list();
     ProxyStatus {
         gateway,
-        hub: link,
-        relays: hub::relays(shared),
+        hub,
+        relays,
         listeners: routes.map(listener).collect(),
         flows: flows.iter().take(SHOWN).map(|open| flow(open)).collect(),
         totals: totals
@@ -49,7 +54,7 @@ pub(crate) fn collect(
         trunks: trunks
             .map(|(pair, count)| TrunkStatus { pair, count })
             .collect(),
-        refusals: shared.refusals.last(),
-        refused: shared.refusals.counts(),
+        refusals: context.refusals.last(),
+        refused: context.refusals.counts(),
     }
 }

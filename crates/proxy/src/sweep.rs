@@ -5,25 +5,21 @@
 //! second, and at the moments when a certificate ends.
 
 use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use renkei_runtime::{clock, readiness::Condition};
 use renkei_spiffe::Identities;
 use time::OffsetDateTime;
-use tokio::sync::Notify;
 
 use crate::{
-    credentials::Fault,
-    flows::{Direction, Pair},
-    proxy::set_readiness,
-    revocation,
-    shared::Shared,
-    trunk::{Driver, NEXT_SVID},
+    authorization::revocation,
+    context::Context,
+    hub::Hub,
+    identity::{Direction, Fault, Pair},
+    readiness,
+    trunk::{Driver, NEXT_SVID, TrunkTable},
 };
 
 /// The longest time between two looks at the clock.
@@ -31,100 +27,75 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long the streams of a caller whose SVID has ended wait for lanes of its next one.
 const LATE: time::Duration = time::Duration::seconds(NEXT_SVID.as_secs().cast_signed());
 
-/// When something open may have to end with nothing but the time.
-#[derive(Debug)]
-pub(crate) struct Due {
-    /// Milliseconds since 1970.
-    at: AtomicI64,
-    sooner: Notify,
-}
-
-impl Default for Due {
-    fn default() -> Self {
-        Self {
-            at: AtomicI64::new(i64::MAX),
-            sooner: Notify::new(),
-        }
-    }
-}
-
-impl Due {
-    /// Something ends then.
-    pub(crate) fn note(&self, at: OffsetDateTime) {
-        let at = millis(at);
-        if self.at.fetch_min(at, Ordering::SeqCst) > at {
-            self.sooner.notify_one();
-        }
-    }
-
-    fn left(&self, now: OffsetDateTime) -> Duration {
-        let left = self.at.load(Ordering::SeqCst).saturating_sub(millis(now));
-        Duration::from_millis(left.max(0).unsigned_abs())
-    }
-
-    fn forget(&self) {
-        self.at.store(i64::MAX, Ordering::SeqCst);
-    }
-}
-
-/// Rounded up, so that what ends then has ended.
-fn millis(at: OffsetDateTime) -> i64 {
-    let millis = at.unix_timestamp_nanos().div_euclid(1_000_000) + 1;
-    i64::try_from(millis).unwrap_or(i64::MAX)
-}
-
 /// Follows the identities and the clock until the proxy is gone, and keeps its readiness.
-pub(crate) async fn follow(shared: Weak<Shared>, ready: Condition) {
-    let Some((mut identities, due)) = shared
-        .upgrade()
-        .map(|shared| (shared.identities.clone(), shared.due.clone()))
-    else {
-        return;
-    };
-    let (mut before, mut published) = (clock::now(), true);
-    loop {
-        let wait = due.left(clock::now()).min(LOOK);
-        let changed = tokio::select! {
-            changed = identities.changed(), if published => {
-                // Without a publisher what there is still ends in its time.
-                published = changed.is_ok();
-                true
-            }
-            () = due.sooner.notified() => false,
-            () = tokio::time::sleep(wait) => false,
-        };
-        let Some(shared) = shared.upgrade() else {
+pub(crate) struct Sweeper {
+    pub(crate) context: Weak<Context>,
+    pub(crate) hub: Weak<Hub>,
+    pub(crate) trunks: Arc<TrunkTable>,
+    pub(crate) ready: Condition,
+}
+
+impl Sweeper {
+    /// Whether the proxy is gone.
+    pub(crate) fn is_over(&self) -> bool {
+        self.context.strong_count() == 0
+    }
+
+    pub(crate) async fn run(&self) {
+        let Some((mut identities, expiry)) = self
+            .context
+            .upgrade()
+            .map(|context| (context.identities.clone(), context.expiry.clone()))
+        else {
             return;
         };
-        let now = clock::now();
-        if changed || now < before || due.left(now).is_zero() {
-            due.forget();
-            sweep(&shared, now).await;
+        let (mut before, mut published) = (clock::now(), true);
+        loop {
+            let wait = expiry.left(clock::now()).min(LOOK);
+            let changed = tokio::select! {
+                changed = identities.changed(), if published => {
+                    // Without a publisher what there is still ends in its time.
+                    published = changed.is_ok();
+                    true
+                }
+                () = expiry.sooner() => false,
+                () = tokio::time::sleep(wait) => false,
+            };
+            let Some(context) = self.context.upgrade() else {
+                return;
+            };
+            let now = clock::now();
+            if changed || now < before || expiry.left(now).is_zero() {
+                expiry.forget();
+                self.sweep(&context, now).await;
+            }
+            before = now;
+            readiness::set(&self.ready, &context);
         }
-        before = now;
-        set_readiness(&ready, &shared);
     }
-}
 
-async fn sweep(shared: &Shared, now: OffsetDateTime) {
-    let identities = shared.identities();
-    shared
-        .flows
-        .cut_where(|flow| revocation::by_identities(flow, &identities, now));
-    shared.relays.follow_bundles(&identities.bundles);
-    let own = identities.svids.values().map(|svid| svid.not_after());
-    let alone = shared.flows.list().into_iter();
-    let alone = alone.filter_map(|flow| Some(flow.session.as_ref()?.until()));
-    own.chain(alone)
-        .filter(|end| *end > now)
-        .for_each(|end| shared.due.note(end));
-    for (pair, driver) in shared.census.trunks() {
-        let ends = review(&pair, &driver, shared, (&identities, now));
-        ends.into_iter()
-            .filter(|end| *end > now)
-            .for_each(|end| shared.due.note(end));
-        // Chains may have been verified; others want to run too.
-        tokio::task::yield_now().await;
+    async fn sweep(&self, context: &Context, now: OffsetDateTime) {
+        let identities = context.identities();
+        context
+            .flows
+            .cut_where(|flow| revocation::by_identities(flow, &identities, now));
+        if let Some(hub) = self.hub.upgrade() {
+            hub.follow_bundles(&identities.bundles);
+        }
+        let note = |ends: &mut dyn Iterator<Item = OffsetDateTime>| {
+            ends.filter(|end| *end > now)
+                .for_each(|end| context.expiry.note(end));
+        };
+        let own = identities.svids.values().map(|svid| svid.not_after());
+        let alone = context.flows.list().into_iter();
+        let alone = alone.filter_map(|flow| Some(flow.session.as_ref()?.until()));
+        note(&mut own.chain(alone));
+        for (pair, driver) in self.trunks.trunks() {
+            let ends = review(&pair, &driver, context, (&identities, now));
+            note(&mut ends.into_iter());
+            // Chains may have been verified; others want to run too.
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -132,10 +103,10 @@ async fn sweep(shared: &Shared, now: OffsetDateTime) {
 fn review(
     pair: &Pair,
     driver: &Driver,
-    shared: &Shared,
+    context: &Context,
     (identities, now): (&Arc<Identities>, OffsetDateTime),
 ) -> Vec<OffsetDateTime> {
-    let desired = shared.desired.load();
+    let desired = context.desired.load();
     let stranger = desired
         .as_ref()
         .is_some_and(|desired| !revocation::is_linked(&desired.site, pair.remote()));

@@ -16,9 +16,8 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 use crate::{
-    plain::OnClose,
     relay::{Hangup, Link},
-    tcp_info::TcpInfo,
+    sockets::{OnClose, TcpInfo},
     trunk::TrunkStream,
 };
 

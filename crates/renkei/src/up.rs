@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use renkei_api::control::Request;
-use renkei_proxy::{Elsewhere, Proxy, Setup};
+use renkei_proxy::{DefaultHandler, Proxy, Setup, Untouched};
 use renkei_runtime::{
     admin, clock, control,
     drain::Drain,
@@ -218,7 +218,7 @@ async fn start(
     let proxy = Proxy::new(Setup {
         provider: provider(),
         identities: plane.identities(),
-        elsewhere: elsewhere(&plane),
+        default_handler: bundle_endpoint(&plane),
         broker_ports: Some(state.join("broker-ports.json")),
         drain: drain.watch(),
         limits: renkei_proxy::Limits {
@@ -303,17 +303,18 @@ async fn until_certified(
 
 /// Connections to the gateway that are for no service read the bundle endpoint; a site whose
 /// identities come from elsewhere has none, and closes them.
-fn elsewhere(plane: &Plane) -> Elsewhere {
+fn bundle_endpoint(plane: &Plane) -> DefaultHandler {
     let Plane::Own { server, .. } = plane else {
         return Arc::new(|_| Box::pin(async {}));
     };
     let endpoint = server.endpoint();
     let identities = plane.identities();
-    Arc::new(move |start| {
+    Arc::new(move |connection| {
+        let Untouched { stream, received } = connection;
         let endpoint = endpoint.clone();
         let identities = identities.clone();
         Box::pin(async move {
-            if let Err(error) = endpoint.serve_handshake(start, &identities).await {
+            if let Err(error) = endpoint.serve(stream, received, &identities).await {
                 tracing::debug!(%error, "a reader of the bundle endpoint went away");
             }
         })

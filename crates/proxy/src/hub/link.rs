@@ -6,23 +6,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::BoxFuture;
 use renkei_site::{HostPort, ProxyPart};
 use renkei_spiffe::SpiffeId;
-use renkei_trunk::{Code, Event, StreamId};
+use renkei_trunk::Code;
 use rustls::AlertDescription;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{ALPN_RELAY, Board, arrival};
+use super::{ALPN_RELAY, Hub, LinkState};
 use crate::{
-    flows::{Direction, Pair},
-    outbound::{self, Failure},
-    shared::Shared,
-    trunk::{self, Dial, Keeping, Way},
+    identity::{Direction, Pair},
+    tls::{DialFailure, dial_peer},
+    trunk::{IncomingStream, LaneConnection, LaneDialer, OpenError, TrunkEvent, TrunkHandle},
 };
 
-/// The pause after a failed attempt; it doubles up to the longest. A link that held for longer
-/// than that begins anew.
+/// The backoff after a failed attempt; it doubles up to the longest. After a link that was up for
+/// longer than that it begins again.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// After the last connection of this site has ended, what is still on its way has so long.
@@ -58,14 +58,30 @@ impl Target {
         self.gateway.as_ref()
     }
 
+    fn pair(&self) -> Pair {
+        Pair {
+            direction: Direction::Outbound,
+            caller: self.own.clone(),
+            callee: self.hub.clone(),
+        }
+    }
+
+    fn sentence_of(&self, error: OpenError<DialFailure>) -> String {
+        let failure = match &self.gateway {
+            Some(gateway) => DialFailure::of_trunk(error, gateway),
+            None => DialFailure::NoGateway,
+        };
+        self.sentence(&failure)
+    }
+
     /// Why there is no link, in the words of one.
-    fn sentence(&self, failure: &Failure) -> String {
+    fn sentence(&self, failure: &DialFailure) -> String {
         let hub = self.hub();
         match failure {
-            Failure::Alert(AlertDescription::AccessDenied) => {
+            DialFailure::Alert(AlertDescription::AccessDenied) => {
                 format!("{hub} relays only for sites under `relays` in its site file")
             }
-            Failure::Alert(AlertDescription::NoApplicationProtocol) => {
+            DialFailure::Alert(AlertDescription::NoApplicationProtocol) => {
                 format!("{hub} is not a hub: its gateway does not accept links")
             }
             other => other.sentence(&self.own, &self.hub),
@@ -77,22 +93,22 @@ impl Target {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) target: Target,
-    pub(crate) board: Arc<Board>,
+    pub(crate) state: Arc<LinkState>,
     stop: CancellationToken,
 }
 
 impl Link {
-    pub(crate) fn start(target: Target, shared: Arc<Shared>) -> Self {
-        let board = Arc::new(Board::new(target.hub(), "it is being dialled"));
+    pub(super) fn start(target: Target, hub: Arc<Hub>) -> Self {
+        let state = Arc::new(LinkState::new(target.hub(), "it is being dialled"));
         let stop = CancellationToken::new();
         let keeper = Keeper {
             target: target.clone(),
-            board: board.clone(),
-            room: Arc::new(Semaphore::new(shared.limits.connections)),
-            shared,
+            state: state.clone(),
+            room: Arc::new(Semaphore::new(hub.context.limits.connections)),
+            hub,
         };
-        let tasks = keeper.shared.tasks.clone();
-        let (token, drain) = (stop.clone(), keeper.shared.drain.clone());
+        let tasks = keeper.hub.context.tasks.clone();
+        let (token, drain) = (stop.clone(), keeper.hub.context.drain.clone());
         let over = move || token.is_cancelled() || drain.is_signaled();
         let (keeper, token) = (Arc::new(keeper), stop.clone());
         tasks.keep("link to the hub", over, move || {
@@ -101,7 +117,7 @@ impl Link {
         });
         Self {
             target,
-            board,
+            state,
             stop,
         }
     }
@@ -115,13 +131,13 @@ impl Drop for Link {
 
 struct Keeper {
     target: Target,
-    board: Arc<Board>,
+    state: Arc<LinkState>,
     room: Arc<Semaphore>,
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
 }
 
 /// Ends the trunk of a link that is given up.
-struct Closing(Way);
+struct Closing(TrunkHandle);
 
 impl Drop for Closing {
     fn drop(&mut self) {
@@ -131,8 +147,8 @@ impl Drop for Closing {
 
 impl Keeper {
     async fn run(&self, stop: CancellationToken) {
-        let drain = self.shared.drain.clone();
-        let mut identities = self.shared.identities.clone();
+        let drain = self.hub.context.drain.clone();
+        let mut identities = self.hub.context.identities.clone();
         let mut pause = FIRST_PAUSE;
         loop {
             let began = Instant::now();
@@ -141,7 +157,7 @@ impl Keeper {
                 () = stop.cancelled() => return,
                 ended = self.serve() => ended,
             };
-            self.board.lost(&ended);
+            self.state.lost(&ended);
             pause = match began.elapsed() > LONGEST_PAUSE {
                 true => FIRST_PAUSE,
                 false => LONGEST_PAUSE.min(pause * 2),
@@ -160,7 +176,7 @@ impl Keeper {
     fn scattered(&self, pause: Duration) -> Duration {
         let mut random = [0];
         // Without random bytes it is half of it.
-        let _ = self.shared.provider.secure_random.fill(&mut random);
+        let _ = self.hub.context.provider.secure_random.fill(&mut random);
         let [random] = random;
         pause / 2 + pause * u32::from(random) / 512
     }
@@ -168,8 +184,8 @@ impl Keeper {
     /// What has still to come before there can be a link.
     fn awaited(&self) -> Option<String> {
         let (own, hub) = (&self.target.own, self.target.hub.trust_domain());
-        let identities = self.shared.identities();
-        if let Err(fault) = self.shared.svid(own) {
+        let identities = self.hub.context.identities();
+        if let Err(fault) = self.hub.context.svid(own) {
             return Some(fault.to_string());
         }
         if identities.bundles.get(hub).is_none() {
@@ -184,44 +200,37 @@ impl Keeper {
         if let Some(awaited) = self.awaited() {
             return awaited;
         }
-        let dial = self.dial();
-        let raw = match dial().await {
-            Ok(raw) => raw,
-            Err(failure) => return self.target.sentence(&failure),
-        };
-        let hub = raw.gateway;
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let watch: trunk::Watch = Arc::new(move |way, event| {
-            // The keeper has gone, and the link goes with it.
-            let _ = tell.send((way.clone(), event.clone()));
+        let dialer = Arc::new(HubDialer {
+            target: self.target.clone(),
+            state: self.state.clone(),
+            hub: self.hub.clone(),
         });
-        let pair = Pair {
-            direction: Direction::Outbound,
-            caller: self.target.own.clone(),
-            callee: self.target.hub.clone(),
+        let kept = self.hub.connector.keep(&self.target.pair(), &dialer).await;
+        let (mut events, address) = match kept {
+            Ok(kept) => kept,
+            Err(error) => return self.target.sentence_of(error),
         };
-        let keeping = Keeping {
-            dial,
-            // The board has the loss already, and the attempts after the grace time say why.
-            failed: Arc::new(|_| ()),
-            watch: Some(watch),
-        };
-        let trunk = match trunk::establish(raw, false, pair, keeping, &self.shared).await {
-            Ok(trunk) => trunk,
-            Err(failure) => return self.target.sentence(&failure),
-        };
-        let closing = Closing(trunk.way());
+        let closing = Closing(events.handle().clone());
         let cut = CancellationToken::new();
         let _cut = cut.clone().drop_guard();
-        let mut identities = self.shared.identities.clone();
+        let mut identities = self.hub.context.identities.clone();
         let leave = self.leave(&closing.0);
         tokio::pin!(leave);
         let mut why = "the connection to the hub has ended".to_owned();
         loop {
             tokio::select! {
-                event = told.recv() => match event {
-                    Some((way, event)) => self.follow(&way, event, hub, &cut, &mut why),
+                event = events.next() => match event {
                     None => return why,
+                    Some(TrunkEvent::Ended(reason)) => {
+                        return format!("the link has ended: {reason}");
+                    }
+                    Some(TrunkEvent::Ready) => self.state.linked(),
+                    Some(TrunkEvent::Suspended) => {
+                        "every connection to the hub was lost".clone_into(&mut why);
+                        self.state.lost(&why);
+                    }
+                    Some(TrunkEvent::GoingAway) => {}
+                    Some(TrunkEvent::Stream(stream)) => self.admit(stream, address, &cut),
                 },
                 changed = identities.changed() => match self.awaited() {
                     Some(awaited) => return awaited,
@@ -233,96 +242,86 @@ impl Keeper {
         }
     }
 
-    fn follow(
-        &self,
-        way: &Way,
-        event: Event,
-        hub: SocketAddr,
-        cut: &CancellationToken,
-        why: &mut String,
-    ) {
-        match event {
-            Event::LaneReady(_) => self.board.linked(),
-            Event::Suspended { .. } => {
-                "every connection to the hub was lost".clone_into(why);
-                self.board.lost(why);
-            }
-            Event::Closed(reason) => *why = format!("the link has ended: {reason}"),
-            Event::Opened { stream, target } => self.admit(way, (stream, &target), hub, cut),
-            _ => {}
+    /// Takes a connection that the hub, at this address, brings.
+    fn admit(&self, incoming: IncomingStream, address: SocketAddr, cut: &CancellationToken) {
+        let hub = self.target.hub();
+        if self.hub.context.drain.is_signaled() {
+            return incoming.refuse(Code::STOPPING, "the site is stopping");
         }
-    }
-
-    fn admit(
-        &self,
-        way: &Way,
-        (id, from): (StreamId, &[u8]),
-        hub: SocketAddr,
-        cut: &CancellationToken,
-    ) {
-        if self.shared.drain.is_signaled() {
-            return way.refuse(id, Code::STOPPING, "the site is stopping");
-        }
-        let Ok(room) = self.room.clone().try_acquire_owned() else {
+        let Ok(place) = self.room.clone().try_acquire_owned() else {
             let reason = "the site is at its connection limit";
-            return way.refuse(id, Code::UNREACHABLE, reason);
+            return incoming.refuse(Code::UNREACHABLE, reason);
         };
-        if let Some(fault) = way.fault(&self.shared) {
-            tracing::info!(hub = self.target.hub(), %fault, "a connection through the hub is refused");
-            return way.refuse(
-                id,
-                Code::REVOKED,
-                "the link's certificates are not valid any more",
-            );
+        if let Err(fault) = incoming.check() {
+            tracing::info!(hub, %fault, "a connection through the hub is refused");
+            let reason = "the link's certificates are not valid any more";
+            return incoming.refuse(Code::REVOKED, reason);
         }
-        let Some(stream) = way.take(id) else { return };
         // The hub's word, and no more than that.
-        let from = std::str::from_utf8(from).ok();
+        let from = std::str::from_utf8(&incoming.target).ok();
         let from: Option<SocketAddr> = from.and_then(|text| text.parse().ok());
-        tracing::debug!(
-            hub = self.target.hub(),
-            ?from,
-            "a connection comes through the hub"
-        );
-        let (board, shared, cut) = (self.board.clone(), self.shared.clone(), cut.clone());
-        let counted = board.count();
+        let Some(stream) = incoming.accept() else {
+            return;
+        };
+        tracing::debug!(hub, ?from, "a connection comes through the hub");
+        let (state, hub, cut) = (self.state.clone(), self.hub.clone(), cut.clone());
+        let counted = state.count();
         tokio::spawn(async move {
-            arrival::arrive(stream, hub, &board, &cut, &shared).await;
-            drop((room, counted));
+            let (bridge, context) = (&hub.bridge, &hub.context);
+            bridge.carry(stream, address, &state, &cut, context).await;
+            drop((place, counted));
         });
     }
 
     /// Ready when the process stops and nothing of this site is on its way any more. The hub is
     /// told at once that no connections are taken.
-    async fn leave(&self, way: &Way) {
-        let guard = self.shared.drain.guard();
-        self.shared.drain.signaled().await;
-        way.go_away();
-        while !self.shared.flows.list().is_empty() {
+    async fn leave(&self, trunk: &TrunkHandle) {
+        let guard = self.hub.context.drain.guard();
+        self.hub.context.drain.signaled().await;
+        trunk.go_away();
+        while !self.hub.context.flows.list().is_empty() {
             tokio::time::sleep(LAST_BYTES / 5).await;
         }
         tokio::time::sleep(LAST_BYTES).await;
         drop(guard);
     }
+}
 
-    /// Dials one more connection of the link, with the SVID of now.
-    fn dial(&self) -> Dial {
-        let (target, board) = (self.target.clone(), self.board.clone());
-        let shared = self.shared.clone();
-        Arc::new(move || {
-            let (target, board, shared) = (target.clone(), board.clone(), shared.clone());
-            Box::pin(async move {
-                let pair = (&target.own, &target.hub);
-                let gateway = target.gateway.as_ref().ok_or(Failure::NoGateway)?;
-                let alpn: &[&[u8]] = &[ALPN_RELAY];
-                let dialled = outbound::dial_peer(pair, target.hub(), gateway, alpn, &shared).await;
-                if let Err(failure) = &dialled
-                    && !board.state().linked
-                {
-                    board.lost(&target.sentence(failure));
-                }
-                dialled
-            })
-        })
+/// Dials the lanes of a link.
+struct HubDialer {
+    target: Target,
+    state: Arc<LinkState>,
+    hub: Arc<Hub>,
+}
+
+impl HubDialer {
+    async fn connect(&self) -> Result<LaneConnection, DialFailure> {
+        let target = &self.target;
+        let gateway = target.gateway.as_ref().ok_or(DialFailure::NoGateway)?;
+        let by = (&*self.hub.context, &*self.hub.admission);
+        let protocols: &[&[u8]] = &[ALPN_RELAY];
+        let dialled = dial_peer(&target.pair(), target.hub(), gateway, protocols, by).await;
+        if let Err(failure) = &dialled
+            && !self.state.condition().linked
+        {
+            self.state.lost(&target.sentence(failure));
+        }
+        dialled
     }
+}
+
+impl LaneDialer for HubDialer {
+    type Error = DialFailure;
+
+    fn dial(&self) -> BoxFuture<'_, Result<LaneConnection, DialFailure>> {
+        Box::pin(self.connect())
+    }
+
+    /// Only a trunk is offered; the HELLO decides about a hub that chooses nothing.
+    fn is_lane(&self, _alpn: Option<&[u8]>) -> bool {
+        true
+    }
+
+    /// The state of the link has the loss already, and the attempts after the grace time say why.
+    fn failed(&self, _error: &DialFailure) {}
 }

@@ -9,73 +9,74 @@ use prometheus_client::{
 };
 use renkei_api::status::{HubStatus, LinkStatus, RelayStatus};
 
-use super::{Board, Link};
-use crate::shared::Shared;
+use super::{Hub, Link, LinkState};
 
 type Labels = [(&'static str, String); 2];
 
-fn link(board: &Board) -> LinkStatus {
-    let state = board.state();
+fn status_of(link: &LinkState) -> LinkStatus {
+    let condition = link.condition();
     LinkStatus {
-        linked: state.linked,
-        since: state.since,
-        reason: state.reason,
-        open: board.open(),
-        connections: board.connections(),
-        bytes_sent: board.traffic.to_wan(),
-        bytes_received: board.traffic.to_app(),
+        linked: condition.linked,
+        since: condition.since,
+        reason: condition.reason,
+        open: link.open(),
+        connections: link.connections(),
+        bytes_sent: link.traffic.to_wan(),
+        bytes_received: link.traffic.to_app(),
     }
 }
 
 /// The link to this site's hub.
-pub(crate) fn hub(to: &Link) -> HubStatus {
+pub(crate) fn hub_status(link: &Link) -> HubStatus {
     HubStatus {
-        hub: to.target.hub().to_owned(),
-        gateway: to.target.gateway().map(ToString::to_string),
-        link: link(&to.board),
+        hub: link.target.hub().to_owned(),
+        gateway: link.target.gateway().map(ToString::to_string),
+        link: status_of(&link.state),
     }
 }
 
-/// The links of the sites that are reached through this one.
-pub(crate) fn relays(shared: &Shared) -> Vec<RelayStatus> {
-    let all = shared.relays.all();
-    let status = all.iter().map(|relayed| RelayStatus {
-        site: relayed.name.clone(),
-        link: link(&relayed.board),
-    });
-    status.collect()
+impl Hub {
+    /// The links of the sites that are reached through this one.
+    pub(crate) fn relay_status(&self) -> Vec<RelayStatus> {
+        let all = self.relays.all();
+        let status = all.iter().map(|relayed| RelayStatus {
+            site: relayed.name.clone(),
+            link: status_of(&relayed.state),
+        });
+        status.collect()
+    }
 }
 
 /// What a process tells Prometheus about its links.
 #[derive(Debug)]
-pub(crate) struct HubMetrics(pub(crate) Weak<Shared>);
+pub(crate) struct HubMetrics(pub(crate) Weak<Hub>);
 
 impl Collector for HubMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Some(shared) = self.0.upgrade() else {
+        let Some(hub) = self.0.upgrade() else {
             return Ok(());
         };
-        let relayed = shared.relays.all();
-        let relayed = relayed.iter().map(|one| ("site", one.board.clone()));
-        let boards: Vec<(&'static str, Arc<Board>)> = relayed
-            .chain(shared.link.load_full().map(|board| ("hub", board)))
+        let relayed = hub.relays.all();
+        let relayed = relayed.iter().map(|one| ("site", one.state.clone()));
+        let links: Vec<(&'static str, Arc<LinkState>)> = relayed
+            .chain(hub.link.load_full().map(|state| ("hub", state)))
             .collect();
-        let labels = |(role, board): &(&'static str, Arc<Board>)| -> Labels {
+        let labels = |(role, state): &(&'static str, Arc<LinkState>)| -> Labels {
             [
-                ("peer", board.name().to_owned()),
+                ("peer", state.name().to_owned()),
                 ("role", (*role).to_owned()),
             ]
         };
         let help = "Whether the link to a hub, or of a site that is relayed for, carries bytes.";
         let mut family =
             encoder.encode_descriptor("renkei_link_up", help, None, MetricType::Gauge)?;
-        boards.iter().try_for_each(|one| {
-            let up = i64::from(one.1.state().linked);
+        links.iter().try_for_each(|one| {
+            let up = i64::from(one.1.condition().linked);
             ConstGauge::new(up).encode(family.encode_family(&labels(one))?)
         })?;
-        let mut counter = |name, help, value: fn(&Board) -> u64| {
+        let mut counter = |name, help, value: fn(&LinkState) -> u64| {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            boards.iter().try_for_each(|one| {
+            links.iter().try_for_each(|one| {
                 ConstCounter::new(value(&one.1)).encode(family.encode_family(&labels(one))?)
             })
         };
@@ -83,15 +84,15 @@ impl Collector for HubMetrics {
         counter(
             "renkei_link_connections",
             "Connections relayed.",
-            Board::connections,
+            LinkState::connections,
         )?;
-        counter(sent, "Relayed bytes to the link's other end.", |board| {
-            board.traffic.to_wan()
+        counter(sent, "Relayed bytes to the link's other end.", |state| {
+            state.traffic.to_wan()
         })?;
         counter(
             received,
             "Relayed bytes from the link's other end.",
-            |board| board.traffic.to_app(),
+            |state| state.traffic.to_app(),
         )
     }
 }

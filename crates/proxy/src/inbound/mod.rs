@@ -1,111 +1,137 @@
-//! The gateway: connections from other sites to services of this one.
+//! Connections from other sites to services of this one: the handshake, then the connection, or
+//! the streams of a trunk, each with a decision of its own.
 
 mod backend;
 mod connection;
-#[cfg(feature = "fuzzing")]
-pub mod fuzzing;
 mod handshake;
-mod hello;
-mod http;
-mod linked;
-mod turns;
+mod streams;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use renkei_runtime::drain::DrainGuard;
+use tokio::net::TcpStream;
+use tokio_rustls::server::StartHandshake;
 
-use crate::{flows::Direction, listener, shared::Shared};
+use crate::{
+    admission::{Admission, HandshakeTurn},
+    context::{Carrier, Context},
+    identity::{Direction, Pair},
+    sessions::{Backends, alpn, kafka::CalleeState},
+    trunk::Acceptor,
+    wan::WanStream,
+};
 
-pub(crate) use backend::Backends;
-pub(crate) use turns::Turns;
+use connection::{Call, carry};
+use handshake::Admitted;
+use streams::Source;
 
-/// The name under which refusals for no known service are counted: what peers write there is
-/// theirs, and must not fill this side's counters.
-const NO_SERVICE: &str = "-";
+pub(crate) use handshake::ServiceTarget;
 
-/// A gateway that accepts until it is dropped. Its connections live on.
+/// What all connections from other sites share.
 #[derive(Debug)]
-pub(crate) struct Gateway {
-    /// As the site file has it.
-    pub(crate) listen: SocketAddr,
-    /// As the system has it, where the site file leaves it open.
-    pub(crate) address: SocketAddr,
-    stop: CancellationToken,
-    task: Option<JoinHandle<()>>,
+pub(crate) struct Inbound {
+    context: Arc<Context>,
+    admission: Arc<Admission>,
+    acceptor: Arc<Acceptor>,
+    backends: Arc<Backends>,
+    kafka: Arc<CalleeState>,
 }
 
-impl Gateway {
-    pub(crate) fn start(listener: TcpListener, listen: SocketAddr, shared: Arc<Shared>) -> Self {
-        let stop = CancellationToken::new();
-        let address = listener.local_addr().unwrap_or(listen);
-        let task = tokio::spawn(serve(listener, shared, stop.clone()));
-        Self {
-            listen,
-            address,
-            stop,
-            task: Some(task),
-        }
+impl Inbound {
+    pub(crate) fn new(
+        (context, admission): (&Arc<Context>, &Arc<Admission>),
+        acceptor: Arc<Acceptor>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            context: context.clone(),
+            admission: admission.clone(),
+            acceptor,
+            backends: Arc::new(Backends::new(context.limits.connect_time)),
+            kafka: Arc::default(),
+        })
     }
 
-    /// Closes the listener.
-    pub(crate) async fn close(mut self) {
-        self.stop.cancel();
-        if let Some(task) = self.task.take() {
-            // An error means that it has ended all the same.
-            let _ = task.await;
-        }
+    /// Forgets what was learned of the services, which may have moved.
+    pub(crate) fn forget_services(&self) {
+        self.kafka.brokers.forget();
     }
-}
 
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
-async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
-    let open = shared.drain.guard();
-    let over = || stop.is_cancelled() || shared.drain.is_signaled();
-    let accept = || accept(&listener, &shared, &stop);
-    let tasks = shared.tasks.clone();
-    tasks.run("gateway".to_owned(), over, accept).await;
-    // The address is free before the drain is told so.
-    drop(listener);
-    drop(open);
-}
-
-async fn accept(listener: &TcpListener, shared: &Arc<Shared>, stop: &CancellationToken) {
-    let ended = async {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = shared.drain.signaled() => {}
-        }
-    };
-    tokio::pin!(ended);
-    loop {
-        let next = async {
-            let room = shared.inbound_room.clone().acquire_owned().await;
-            (room, listener::accept(listener).await)
-        };
-        let (room, (stream, peer)) = tokio::select! {
+    /// Serves a connection to a service up to its end. It has its `turn` until the handshake is
+    /// over.
+    pub(crate) async fn serve(
+        self: &Arc<Self>,
+        start: StartHandshake<TcpStream>,
+        target: ServiceTarget,
+        peer: SocketAddr,
+        (guard, turn): (DrainGuard, HandshakeTurn),
+    ) {
+        let context = &self.context;
+        let id = context.flows.next_id();
+        let service = target.name().to_owned();
+        let admitted = tokio::select! {
             biased;
-            () = &mut ended => break,
-            next = next => next,
+            () = context.drain.forced() => return,
+            admitted = handshake::admit(start, target, (id, peer), context) => admitted,
         };
-        let shared = shared.clone();
-        let peer = shared.arrivals.origin(peer);
-        let guard = shared.drain.guard();
-        let Some(place) = shared.turns.enter(peer.ip()) else {
-            let sentence = "too many connections from that address are in their handshake";
-            let (way, reason) = (Direction::Inbound, "too_many_handshakes");
-            let refusals = &shared.refusals;
-            refusals.record(way, NO_SERVICE, peer.to_string(), reason, sentence);
-            continue;
+        drop(turn);
+        match admitted {
+            Ok(admitted) => self.serve_admitted(admitted, (id, peer), guard).await,
+            Err(fault) => fault.conclude(&service, peer, context).await,
+        }
+    }
+
+    /// Serves a verified caller: as a lane of a trunk, or as one connection of its own.
+    async fn serve_admitted(
+        self: &Arc<Self>,
+        admitted: Admitted,
+        (id, peer): (u64, SocketAddr),
+        guard: DrainGuard,
+    ) {
+        let Admitted {
+            verified,
+            service,
+            node,
+            desired,
+        } = admitted;
+        if !alpn::is_trunk(verified.stream.get_ref().1.alpn_protocol()) {
+            let call = Call {
+                caller: verified.peer,
+                service,
+                node,
+                carrier: Carrier::session(peer, verified.credentials),
+                desired,
+            };
+            let stream = WanStream::session(verified.stream);
+            return carry(stream, call, id, self, guard).await;
+        }
+        // The lane is no flow: its streams are.
+        drop(guard);
+        let pair = Pair {
+            direction: Direction::Inbound,
+            caller: verified.peer.clone(),
+            callee: service.id.clone(),
         };
-        tokio::spawn(async move {
-            connection::run(stream, peer, shared, guard, place).await;
-            drop(room);
-        });
+        let acceptor = &self.acceptor;
+        let joined = acceptor
+            .join(verified.stream, verified.credentials, &pair)
+            .await;
+        let ended = match joined {
+            Ok((lane, trunk)) => {
+                if let Some(trunk) = trunk {
+                    let source = Source {
+                        caller: verified.peer,
+                        service,
+                        peer,
+                        inbound: self.clone(),
+                    };
+                    tokio::spawn(streams::serve(trunk, Arc::new(source)));
+                }
+                lane.run().await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, %error, "a lane broke");
+        }
     }
 }

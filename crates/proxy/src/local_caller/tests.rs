@@ -133,7 +133,7 @@ fn a_caller_that_has_closed_its_socket_is_known_by_its_user_until_its_end_is_let
         );
         let error = closed.attest(&selectors(&[&path]), &digests).unwrap_err();
         assert_eq!(error.label(), "caller_closed");
-        assert!(crate::tcp_info::is_open(&ours));
+        assert!(crate::sockets::is_open(&ours));
         release_end(&ours);
         let mut line = Vec::new();
         ours.read_to_end(&mut line).unwrap();

@@ -2,44 +2,53 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use renkei_kafka::Endpoint;
 use renkei_runtime::drain::DrainGuard;
 use tokio::net::TcpStream;
 
 use super::{
-    Route, Routes,
+    Outbound, Route, Routes,
+    brokers::{Brokers, ServeBroker},
     dial::{self, Dialled},
-    failure::Failure,
+    failure::{Failure, record},
 };
 use crate::{
-    flows::{Direction, Flow, Pair},
-    kafka::CallerSession,
+    authorization::revocation,
+    context::{Context, Flow},
     local_caller::{self, Caller},
-    plain::PlainStream,
     relay::{self, End, Side},
-    revocation,
-    shared::Shared,
-    tcp_info,
+    sessions::kafka::{CallerSession, LocalBrokers},
+    sockets::{self, PlainStream},
 };
 
+/// The listener that a connection came to.
+pub(super) struct LocalListener {
+    pub(super) routes: Routes,
+    /// The broker that it is for, if it is for one.
+    pub(super) node: Option<i32>,
+    pub(super) outbound: Arc<Outbound>,
+    pub(super) serve_broker: ServeBroker,
+}
+
+/// Serves a connection to its end.
 pub(super) async fn run(
     app: TcpStream,
     (peer, caller): (SocketAddr, Option<Caller>),
-    (routes, node): (Routes, Option<i32>),
-    shared: Arc<Shared>,
+    listener: Arc<LocalListener>,
     guard: DrainGuard,
 ) {
-    let route = routes.load_full();
+    let (route, outbound) = (listener.routes.load_full(), &listener.outbound);
     let opened = tokio::select! {
         biased;
-        () = shared.drain.forced() => return,
+        () = outbound.context.drain.forced() => return,
         () = route.cut.cancelled() => return,
-        opened = open(&app, caller, &route, node, &shared) => opened,
+        opened = open(&app, caller, &route, listener.node, outbound) => opened,
     };
     match opened {
-        Ok(dialled) => carry(app, dialled, (&route, &routes), &shared, guard).await,
+        Ok(dialled) => carry(app, dialled, &route, &listener, guard).await,
         Err(failure) => {
             drop(app);
-            record(&failure, who(&failure, peer, &route), &route, &shared);
+            record_failure(&failure, peer, &route, &outbound.context);
         }
     }
 }
@@ -49,12 +58,14 @@ async fn open(
     caller: Option<Caller>,
     route: &Arc<Route>,
     node: Option<i32>,
-    shared: &Arc<Shared>,
+    outbound: &Arc<Outbound>,
 ) -> Result<Dialled, Failure> {
     let caller = caller.ok_or(Failure::CallerGone)?;
-    attest(app, caller, route, shared).await?;
+    attest(app, caller, route, outbound).await?;
     local_caller::release_end(app);
-    dial::dial(route, node, shared).await
+    dial::dial(route, node, outbound)
+        .await
+        .map_err(Failure::Dial)
 }
 
 /// Asks the kernel whose connection it is. Whoever was found is its caller only if it is open
@@ -63,23 +74,27 @@ async fn attest(
     app: &TcpStream,
     caller: Caller,
     route: &Arc<Route>,
-    shared: &Arc<Shared>,
+    outbound: &Arc<Outbound>,
 ) -> Result<(), Failure> {
-    look_up(caller, route, shared).await?;
-    match tcp_info::is_open(app) {
+    look_up(caller, route, outbound).await?;
+    match sockets::is_open(app) {
         true => Ok(()),
         false => Err(Failure::CallerGone),
     }
 }
 
 /// Compares the caller with the selectors, where blocking is allowed if it must be.
-async fn look_up(caller: Caller, route: &Arc<Route>, shared: &Arc<Shared>) -> Result<(), Failure> {
+async fn look_up(
+    caller: Caller,
+    route: &Arc<Route>,
+    outbound: &Arc<Outbound>,
+) -> Result<(), Failure> {
     if caller.is_plainly(&route.selectors) {
         return Ok(());
     }
-    let (route, shared) = (route.clone(), shared.clone());
+    let (route, outbound) = (route.clone(), outbound.clone());
     let asked =
-        tokio::task::spawn_blocking(move || caller.attest(&route.selectors, &shared.digests));
+        tokio::task::spawn_blocking(move || caller.attest(&route.selectors, &outbound.digests));
     match asked.await {
         Ok(answer) => answer.map(drop).map_err(Failure::Caller),
         Err(_) => Err(Failure::CallerGone),
@@ -89,56 +104,57 @@ async fn look_up(caller: Caller, route: &Arc<Route>, shared: &Arc<Shared>) -> Re
 async fn carry(
     app: TcpStream,
     dialled: Dialled,
-    (route, routes): (&Arc<Route>, &Routes),
-    shared: &Arc<Shared>,
+    route: &Arc<Route>,
+    listener: &Arc<LocalListener>,
     guard: DrainGuard,
 ) {
-    let pair = Pair {
-        direction: Direction::Outbound,
-        caller: route.caller.clone(),
-        callee: route.target.clone(),
-    };
+    let context = &listener.outbound.context;
     let Dialled {
         stream,
         kafka,
         carrier,
     } = dialled;
-    let (id, gateway) = (shared.flows.next_id(), carrier.remote);
+    let (id, gateway) = (context.flows.next_id(), carrier.remote);
     let parent = (&route.cut, guard);
-    let ticket = shared.flows.open(id, pair, carrier, parent);
+    let ticket = context.flows.open(id, route.pair(), carrier, parent);
     let flow = &ticket.flow;
-    revocation::recheck(flow, None, shared);
+    revocation::recheck(flow, None, context);
     tracing::debug!(flow = flow.id, callee = %route.target, %gateway, "opened");
-    let session = kafka.then(|| {
-        let (brokers, routes) = (route.brokers.clone(), routes.clone());
-        CallerSession::boxed(brokers, routes, shared.clone())
+    let session = kafka.then(|| -> Box<dyn relay::Session> {
+        Box::new(CallerSession::new(RouteBrokers {
+            brokers: route.brokers.clone(),
+            listener: listener.clone(),
+        }))
     });
     let app = PlainStream::new(app);
     let end = relay::relay(app, stream, session, &flow.traffic, flow.cut_token()).await;
-    conclude(&end, flow, route, shared);
+    conclude(&end, flow, route, context);
 }
 
 /// A peer that refuses the caller says so after our handshake is over (RFC 8446 4.4.2.4), which
 /// shows here as an alert.
-fn conclude(end: &End, flow: &Flow, route: &Route, shared: &Shared) {
+fn conclude(end: &End, flow: &Flow, route: &Route, context: &Context) {
     tracing::debug!(flow = flow.id, ?end, cut = flow.cut_reason(), "closed");
     let failure = match end {
         End::Broken {
             side: Side::Wan,
             error,
-        } => Failure::from_alert(error)
-            .or_else(|| Failure::from_stream(error))
-            .or_else(|| Failure::from_session(error)),
+        } => Failure::of_stream(error),
         End::Broken {
             side: Side::App,
             error,
-        } => Failure::from_session(error),
+        } => Failure::of_session(error),
         End::Clean | End::Closed | End::Cut => None,
     };
     if let Some(failure) = failure {
-        let who = who(&failure, flow.remote, route);
-        record(&failure, who, route, shared);
+        record_failure(&failure, flow.remote, route, context);
     }
+}
+
+fn record_failure(failure: &Failure, peer: SocketAddr, route: &Route, context: &Context) {
+    let sentence = failure.sentence(&route.caller, &route.target);
+    let who = who(failure, peer, route);
+    record((failure.label(), sentence), who, route, context);
 }
 
 /// Whose failure it was: of a process that is not known to be the workload, only its address is.
@@ -149,15 +165,27 @@ fn who(failure: &Failure, peer: SocketAddr, route: &Route) -> String {
     }
 }
 
-/// Counts a failure and keeps its sentence.
-pub(super) fn record(failure: &Failure, who: String, route: &Route, shared: &Shared) {
-    let sentence = failure.sentence(&route.caller, &route.target);
-    let service = route.target.short();
-    shared.refusals.record(
-        Direction::Outbound,
-        &service,
-        who,
-        failure.label(),
-        sentence,
-    );
+/// The local addresses of the brokers behind a connection.
+struct RouteBrokers {
+    brokers: Arc<Brokers>,
+    listener: Arc<LocalListener>,
+}
+
+impl LocalBrokers for RouteBrokers {
+    fn endpoint(&mut self, node: i32) -> Option<Endpoint> {
+        let LocalListener {
+            routes,
+            outbound,
+            serve_broker,
+            ..
+        } = &*self.listener;
+        let route = routes.load();
+        let (service, kept) = (
+            (route.listen, &route.target),
+            outbound.broker_ports.as_ref(),
+        );
+        let port = self.brokers.port(node, service, kept, serve_broker)?;
+        let host = route.listen.ip().to_string();
+        Some(Endpoint { host, port })
+    }
 }

@@ -11,6 +11,7 @@
 //! - A direction reads only what it can write: the back-pressure of the receiver reaches the
 //!   sender. Memory is held only while bytes are under way.
 
+pub(crate) mod buffers;
 mod deliver;
 mod hangup;
 mod pump;
@@ -31,7 +32,7 @@ use tokio_util::{io::poll_read_buf, sync::CancellationToken};
 use bytes::{Buf, Bytes, BytesMut};
 use pump::{LARGE, Pump, Stop};
 
-use crate::memory::Pool;
+use buffers::Pool;
 
 pub(crate) use deliver::Patience;
 pub(crate) use hangup::Hangup;
@@ -42,6 +43,9 @@ const SLICES: usize = 16;
 const UNWANTED: usize = 8 * 1024;
 const UNWANTED_ROUNDS: usize = 16;
 
+/// Bytes of a DATA frame that fills a record of TLS: reading so much at once leaves no record of a
+/// trunk half full.
+pub(crate) const FULL_FRAME: usize = 16 * 1024 - 20;
 /// What a busy connection is read into.
 pub(crate) static READS: Pool = Pool::new(LARGE);
 

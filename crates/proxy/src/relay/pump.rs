@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes, BytesMut};
 /// What a quiet connection reads at once.
 const SMALL: usize = 16 * 1024;
 /// What a busy one does, at most: sixteen full DATA frames of a trunk.
-pub(super) const LARGE: usize = 16 * crate::trunk::FULL_FRAME;
+pub(super) const LARGE: usize = 16 * super::FULL_FRAME;
 /// The same where a session changes the bytes, which it does in memory of its own.
 const LARGE_CHANGED: usize = LARGE / 2;
 /// Reads after which a direction lets others run.

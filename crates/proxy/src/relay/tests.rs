@@ -6,7 +6,7 @@ use tokio::{
 use std::time::Duration;
 
 use super::*;
-use crate::plain::PlainStream;
+use crate::sockets::PlainStream;
 
 /// An application or a peer, and the relay's end of its connection.
 async fn pair() -> (TcpStream, PlainStream) {

@@ -1,17 +1,14 @@
-//! The callee's end: lanes that other sites dial, and the streams they open.
+//! The callee's end: lanes that other sites dial, and the trunks that they make up.
 
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::BoxFuture;
-use renkei_runtime::{clock, drain::DrainGuard};
-use renkei_trunk::{Code, Event, Greeting, Hello, LaneId, Refusal, StreamId, Trunk, TrunkId};
-use time::OffsetDateTime;
+use renkei_trunk::{Event, Greeting, Hello, LaneId, Refusal, Trunk, TrunkId};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -21,299 +18,226 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 use super::{
-    TrunkStream, Watch, Way, config,
+    TrunkContext, TrunkEvent, TrunkEvents,
     core::LaneState,
-    driver::{Driver, Taker},
-    gauge::Gauge,
-    lane::{self, Wire},
-    manager::{REST, TICK, Use},
-    outlet::Outlet,
+    driver::Driver,
+    events::EventSender,
+    lane::{self, Inlet, Wire},
+    lane_sizing::{LaneSizing, REST, TICK},
+    lane_writer::LaneWriter,
     panic::EndOnPanic,
+    timer,
 };
-use crate::{
-    credentials::{Credentials, Fault},
-    flows::Pair,
-    shared::Shared,
-};
+use crate::identity::{Credentials, Pair};
 
 /// How often a trunk without streams is looked at; a stream that opens is told of.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Trunks that others have dialed, by their names.
-#[derive(Debug, Default)]
-pub(crate) struct Accepted(Mutex<HashMap<TrunkId, Arc<Driver>>>);
-
-/// Decides about a stream before it is taken, given the fault of the trunk's certificates if they
-/// have one, and gives the connection that it becomes its number. `Err` is told to the opener.
-pub(crate) type Decide = Arc<dyn Fn(Option<&Fault>) -> Result<u64, String> + Send + Sync>;
-/// Carries a stream to its end.
-pub(crate) type Admit =
-    Arc<dyn Fn(TrunkStream, Taken, DrainGuard) -> BoxFuture<'static, ()> + Send + Sync>;
-
-/// The connection that a stream becomes.
-pub(crate) struct Taken {
-    pub(crate) number: u64,
-    /// The broker that is meant, if one was named.
-    pub(crate) node: Option<i32>,
-    /// When this side's SVID ends by which it is taken.
-    pub(crate) svid_not_after: OffsetDateTime,
+/// Trunks that others have dialled, by their names.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    context: Arc<TrunkContext>,
+    known: Mutex<HashMap<TrunkId, Arc<Driver>>>,
 }
 
-/// Who dialled a lane, and what becomes of its streams.
-pub(crate) struct Caller {
-    /// Every lane of a trunk has the same.
-    pub(crate) pair: Pair,
-    pub(crate) decide: Decide,
-    pub(crate) admit: Admit,
-    /// Hears of the trunk as a whole.
-    pub(crate) watch: Option<Watch>,
+/// A connection that has become a lane. It must be run.
+pub(crate) struct Lane {
+    driver: Arc<Driver>,
+    id: LaneId,
+    inlet: Inlet,
+    /// What was read behind the HELLO.
+    first: Bytes,
 }
 
-/// Serves a verified connection as a lane, until it ends.
-pub(crate) async fn serve_lane(
-    mut stream: TlsStream<TcpStream>,
-    credentials: Arc<Credentials>,
-    caller: Caller,
-    shared: &Arc<Shared>,
-) -> io::Result<()> {
-    let limit = shared.limits.handshake_time;
-    let greeted = timeout(limit, greet(&mut stream)).await;
-    let (hello, rest) = match greeted {
-        Ok(Ok(greeted)) => greeted,
-        Ok(Err(Lost::Refused(refusal))) => return refuse(stream, refusal).await,
-        Ok(Err(Lost::Io(error))) => return Err(error),
-        Err(_) => return Err(io::ErrorKind::TimedOut.into()),
-    };
-    // The dialer says nothing more until it is answered, so that no byte is under way.
-    let (outlet, inlet) = Wire::new(stream)?.split();
-    let mut outlet = Some(outlet);
-    match join(&hello, (caller, credentials), &mut outlet, shared) {
-        Ok((driver, id)) => {
-            tracing::debug!(lane = id.number(), "a lane came");
-            // What changed during its handshake has not seen it.
-            driver.drop_faulty(&shared.identities(), clock::now());
-            lane::run(driver, id, inlet, rest).await
-        }
-        Err(refusal) => match outlet {
-            Some(outlet) => outlet.refuse(&refusal.frame()).await,
-            None => Ok(()),
-        },
+impl Lane {
+    /// Carries frames until the lane ends.
+    pub(crate) async fn run(self) -> io::Result<()> {
+        lane::run(self.driver, self.id, self.inlet, self.first).await
     }
 }
 
-enum Lost {
+impl Acceptor {
+    pub(crate) fn new(context: Arc<TrunkContext>) -> Arc<Self> {
+        Arc::new(Self {
+            context,
+            known: Mutex::default(),
+        })
+    }
+
+    /// Takes a verified connection as a lane of the trunk that its HELLO names, between the ends
+    /// of `pair`. Gives the events of the trunk if this is its first lane. An error means that the
+    /// connection broke or that the lane was refused.
+    pub(crate) async fn join(
+        self: &Arc<Self>,
+        mut stream: TlsStream<TcpStream>,
+        credentials: Arc<Credentials>,
+        pair: &Pair,
+    ) -> io::Result<(Lane, Option<TrunkEvents>)> {
+        let limit = self.context.limits.handshake_timeout;
+        let (hello, first) = match timeout(limit, read_hello(&mut stream)).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(HelloError::Refused(refusal))) => return refuse(stream, refusal).await,
+            Ok(Err(HelloError::Io(error))) => return Err(error),
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        };
+        // The dialer says nothing more until it is answered, so that no byte is under way.
+        let (writer, inlet) = Wire::new(stream)?.split();
+        let mut writer = Some(writer);
+        match self.enter(&hello, (pair, credentials), &mut writer) {
+            Ok((driver, id, events)) => {
+                tracing::debug!(lane = id.number(), "a lane came");
+                // What changed during its handshake has not seen it.
+                driver.drop_faulty_now();
+                let lane = Lane {
+                    driver,
+                    id,
+                    inlet,
+                    first,
+                };
+                Ok((lane, events))
+            }
+            Err(refusal) => {
+                if let Some(writer) = writer {
+                    writer.refuse(&refusal.frame()).await?;
+                }
+                Err(refused(&refusal))
+            }
+        }
+    }
+
+    /// Finds or makes the trunk that the lane belongs to.
+    fn enter(
+        self: &Arc<Self>,
+        hello: &Hello,
+        (pair, credentials): (&Pair, Arc<Credentials>),
+        writer: &mut Option<LaneWriter>,
+    ) -> Result<(Arc<Driver>, LaneId, Option<TrunkEvents>), Refusal> {
+        let (context, ends) = (&self.context, pair.ends());
+        let mut known = self.known();
+        if let Some(driver) = known.get(&hello.trunk) {
+            let driver = driver.clone();
+            let id = accept(&driver, hello, (&ends, credentials), writer)?;
+            return Ok((driver, id, None));
+        }
+        let mut incarnation = [0; 8];
+        // Failing to get random bytes leaves 0, which the trunk makes 1.
+        let _ = context.provider.secure_random.fill(&mut incarnation);
+        let now = std::time::Instant::now();
+        let number = u64::from_be_bytes(incarnation);
+        let trunk = Trunk::accept_trunk(now, context.config(), hello, &ends, number)?;
+        let (driver, events) = timer::start(trunk, context);
+        let id = accept(&driver, hello, (&ends, credentials), writer)?;
+        known.insert(hello.trunk, driver.clone());
+        context.table.enter(pair.clone(), &driver);
+        let (follower, followed) = TrunkEvents::of(&driver);
+        let acceptor = self.clone();
+        let follow = acceptor.follow(hello.trunk, driver.clone(), events, follower);
+        tokio::spawn(follow);
+        Ok((driver, id, Some(followed)))
+    }
+
+    /// Follows the trunk until it is over.
+    async fn follow(
+        self: Arc<Self>,
+        id: TrunkId,
+        driver: Arc<Driver>,
+        mut events: UnboundedReceiver<Event>,
+        follower: EventSender,
+    ) {
+        let _end = EndOnPanic::of(&driver);
+        let drain = self.context.drain.clone();
+        let mut draining = false;
+        let (mut sizing, mut asked, mut rests) = (LaneSizing::new(), 1, true);
+        loop {
+            let busy = driver.used.taken() || driver.streams() > 0;
+            rests &= !busy;
+            let wait = if busy {
+                let wanted = sizing.wanted(&driver);
+                if std::mem::replace(&mut asked, wanted) != wanted {
+                    driver.with(|core, _| core.trunk.want_lanes(wanted));
+                }
+                TICK
+            } else {
+                sizing.pause();
+                driver.used.doze();
+                if rests { QUIET } else { REST }
+            };
+            tokio::select! {
+                event = events.recv() => {
+                    if let Some(news) = event.as_ref().and_then(TrunkEvent::of) {
+                        // Without a receiver the streams of the trunk are refused.
+                        let _ = follower.send(news);
+                    }
+                    if matches!(event, None | Some(Event::Closed(_))) {
+                        break;
+                    }
+                }
+                () = driver.used.noted() => {}
+                () = drain.signaled(), if !draining => {
+                    draining = true;
+                    driver.with(|core, _| core.trunk.go_away());
+                }
+                () = tokio::time::sleep(wait) => if !busy && !rests {
+                    rests = true;
+                    if sizing.rest() {
+                        asked = 1;
+                        driver.with(|core, _| core.trunk.want_lanes(asked));
+                    }
+                },
+            }
+        }
+        self.known().remove(&id);
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<TrunkId, Arc<Driver>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum HelloError {
     Refused(Refusal),
     Io(io::Error),
 }
 
-async fn greet(stream: &mut TlsStream<TcpStream>) -> Result<(Hello, Bytes), Lost> {
+async fn read_hello(stream: &mut TlsStream<TcpStream>) -> Result<(Hello, Bytes), HelloError> {
     let mut greeting = Greeting::new();
     loop {
         let mut input = BytesMut::with_capacity(4 * 1024);
-        let count = stream.read_buf(&mut input).await.map_err(Lost::Io)?;
+        let count = stream.read_buf(&mut input).await.map_err(HelloError::Io)?;
         if count == 0 {
-            return Err(Lost::Io(io::ErrorKind::UnexpectedEof.into()));
+            return Err(HelloError::Io(io::ErrorKind::UnexpectedEof.into()));
         }
         let mut input = input.freeze();
-        if let Some(hello) = greeting.receive(&mut input).map_err(Lost::Refused)? {
+        if let Some(hello) = greeting.receive(&mut input).map_err(HelloError::Refused)? {
             return Ok((hello, input));
         }
     }
 }
 
-async fn refuse(mut stream: TlsStream<TcpStream>, refusal: Refusal) -> io::Result<()> {
+async fn refuse<T>(mut stream: TlsStream<TcpStream>, refusal: Refusal) -> io::Result<T> {
     let frame = refusal.frame();
     stream.write_all(frame.header()).await?;
     stream.write_all(frame.payload()).await?;
-    stream.shutdown().await
+    stream.shutdown().await?;
+    Err(refused(&refusal))
 }
 
-/// Finds or makes the trunk that the lane belongs to.
-fn join(
-    hello: &Hello,
-    (caller, credentials): (Caller, Arc<Credentials>),
-    outlet: &mut Option<Outlet>,
-    shared: &Arc<Shared>,
-) -> Result<(Arc<Driver>, LaneId), Refusal> {
-    let pair = caller.pair.ends();
-    let mut known = shared
-        .accepted
-        .0
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    if let Some(driver) = known.get(&hello.trunk) {
-        let driver = driver.clone();
-        let id = accept(&driver, hello, (&pair, credentials), outlet)?;
-        return Ok((driver, id));
-    }
-    let mut incarnation = [0; 8];
-    // Failing to get random bytes leaves 0, which the trunk makes 1.
-    let _ = shared.provider.secure_random.fill(&mut incarnation);
-    let now = std::time::Instant::now();
-    let trunk = Trunk::accept_trunk(
-        now,
-        config(&shared.limits),
-        hello,
-        &pair,
-        u64::from_be_bytes(incarnation),
-    )?;
-    let (driver, events) = Driver::start(trunk, &shared.ledger);
-    let id = accept(&driver, hello, (&pair, credentials), outlet)?;
-    known.insert(hello.trunk, driver.clone());
-    shared.census.enter(caller.pair.clone(), &driver);
-    let (caller, used) = (Arc::new(caller), Arc::new(Use::default()));
-    driver.hand_streams_to(taker(&caller, &used, shared));
-    tokio::spawn(manage(
-        hello.trunk,
-        driver.clone(),
-        events,
-        (caller, used),
-        shared.clone(),
-    ));
-    Ok((driver, id))
+fn refused(refusal: &Refusal) -> io::Error {
+    io::Error::other(format!("the lane was refused: {refusal}"))
 }
 
-/// Gives every stream a task of its own, so that none waits for what is decided about another.
-fn taker(caller: &Arc<Caller>, used: &Arc<Use>, shared: &Arc<Shared>) -> Taker {
-    let (caller, used, shared) = (caller.clone(), used.clone(), shared.clone());
-    Box::new(move |driver, id, target| {
-        used.note();
-        let (driver, caller, shared) = (driver.clone(), caller.clone(), shared.clone());
-        tokio::spawn(async move { opened(&driver, id, &target, &caller, &shared).await });
-    })
-}
-
-/// Takes the lane, and with it its outlet.
+/// Takes the lane, and with it its writer.
 fn accept(
     driver: &Arc<Driver>,
     hello: &Hello,
     (pair, credentials): (&str, Arc<Credentials>),
-    outlet: &mut Option<Outlet>,
+    writer: &mut Option<LaneWriter>,
 ) -> Result<LaneId, Refusal> {
     driver.with(|core, now| {
         let id = core.trunk.accept_lane(now, hello, pair)?;
         driver.standing.enter(id, credentials);
-        let lane = outlet.take().map(LaneState::new);
+        let lane = writer.take().map(LaneState::new);
         core.lanes.extend(lane.map(|lane| (id, lane)));
         Ok(id)
     })
-}
-
-/// Follows the trunk until it is over.
-async fn manage(
-    id: TrunkId,
-    driver: Arc<Driver>,
-    mut events: UnboundedReceiver<Event>,
-    (caller, used): (Arc<Caller>, Arc<Use>),
-    shared: Arc<Shared>,
-) {
-    let _end = EndOnPanic::of(&driver);
-    let drain = shared.drain.clone();
-    let mut draining = false;
-    let (mut gauge, mut asked, mut rests) = (Gauge::new(), 1, true);
-    loop {
-        let busy = used.taken() || driver.streams() > 0;
-        rests &= !busy;
-        let wait = if busy {
-            let wanted = gauge.wanted(&driver);
-            if std::mem::replace(&mut asked, wanted) != wanted {
-                driver.with(|core, _| core.trunk.want_lanes(wanted));
-            }
-            TICK
-        } else {
-            gauge.pause();
-            used.doze();
-            if rests { QUIET } else { REST }
-        };
-        tokio::select! {
-            event = told(&mut events, &driver, caller.watch.as_ref()) => {
-                if matches!(event, None | Some(Event::Closed(_))) {
-                    break;
-                }
-            }
-            () = used.noted() => {}
-            () = drain.signaled(), if !draining => {
-                draining = true;
-                driver.with(|core, _| core.trunk.go_away());
-            }
-            () = tokio::time::sleep(wait) => if !busy && !rests {
-                rests = true;
-                if gauge.rest() {
-                    asked = 1;
-                    driver.with(|core, _| core.trunk.want_lanes(asked));
-                }
-            },
-        }
-    }
-    let mut known = shared
-        .accepted
-        .0
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    known.remove(&id);
-}
-
-/// The next event, once the watcher has heard of it.
-async fn told(
-    events: &mut UnboundedReceiver<Event>,
-    driver: &Arc<Driver>,
-    watch: Option<&Watch>,
-) -> Option<Event> {
-    let event = events.recv().await;
-    if let (Some(watch), Some(event)) = (watch, &event) {
-        watch(&Way::of(driver), event);
-    }
-    event
-}
-
-/// Decides about a stream, and sees it to its end.
-async fn opened(
-    driver: &Arc<Driver>,
-    id: StreamId,
-    target: &Bytes,
-    caller: &Caller,
-    shared: &Arc<Shared>,
-) {
-    let refuse = |code: Code, reason: &str| {
-        driver.with(|core, _| core.refuse(id, code, reason));
-    };
-    let node = match std::str::from_utf8(target).map(|text| (text, text.parse())) {
-        Ok(("", _)) => None,
-        Ok((_, Ok(node))) => Some(node),
-        _ => {
-            return refuse(
-                Code::UNREACHABLE,
-                "it does not understand the target of the stream",
-            );
-        }
-    };
-    if shared.drain.is_signaled() {
-        return refuse(Code::STOPPING, "its site is stopping");
-    }
-    let Ok(room) = shared.inbound_room.clone().try_acquire_owned() else {
-        return refuse(Code::UNREACHABLE, "its gateway is at its connection limit");
-    };
-    if !driver.admits() {
-        return refuse(Code::BUSY, "its gateway is at its memory limit");
-    }
-    let check = driver.check(&shared.identities(), clock::now());
-    let decided = (caller.decide)(check.as_ref().err());
-    let (number, svid_not_after) = match (decided, check) {
-        (Ok(number), Ok(credentials)) => (number, credentials.own().not_after()),
-        (Err(reason), _) => return refuse(Code::REVOKED, &reason),
-        (Ok(_), Err(_)) => return refuse(Code::REVOKED, "its certificates are not valid"),
-    };
-    // The answer goes with the first bytes, or with the next acknowledgement.
-    let taken = driver.act(|core, _| core.accept(id));
-    let stream = TrunkStream::accepted(driver.clone(), id);
-    if taken.is_err() {
-        return;
-    }
-    let taken = Taken {
-        number,
-        node,
-        svid_not_after,
-    };
-    (caller.admit)(stream, taken, shared.drain.guard()).await;
-    drop(room);
 }

@@ -12,8 +12,8 @@ use renkei_trunk::{Code, Event, LaneId, ResetCause, StreamError, StreamId, Trunk
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    ledger::Share,
-    outlet::{Outlet, Socket},
+    lane_writer::{LaneWriter, Socket},
+    memory_budget::Share,
     writer_slot::WriterSlot,
 };
 
@@ -54,7 +54,7 @@ pub(super) enum LaneFate {
 
 pub(super) struct LaneState {
     /// Its writing half.
-    pub(super) slot: WriterSlot<Box<Outlet>>,
+    pub(super) slot: WriterSlot<Box<LaneWriter>>,
     pub(super) socket: Socket,
     pub(super) fate: Option<LaneFate>,
     /// Its keys have sealed so much that another should take its place.
@@ -64,7 +64,7 @@ pub(super) struct LaneState {
 }
 
 impl LaneState {
-    pub(super) fn new(outlet: Outlet) -> Self {
+    pub(super) fn new(outlet: LaneWriter) -> Self {
         Self {
             socket: outlet.socket(),
             slot: WriterSlot::new(Box::new(outlet)),
@@ -80,9 +80,7 @@ pub(super) struct Core {
     pub(super) trunk: Trunk,
     pub(super) streams: HashMap<StreamId, Waiting>,
     pub(super) lanes: BTreeMap<LaneId, LaneState>,
-    /// Streams that the other end opens go to the driver's taker rather than to the manager.
-    pub(super) has_taker: bool,
-    /// Those that it has not been given yet.
+    /// Streams that the other end opened and that the driver has not handed on yet.
     pub(super) arrived: Vec<(StreamId, Bytes)>,
     /// When the timer will look again; nothing while it is about to look.
     pub(super) armed: Option<Instant>,
@@ -95,7 +93,6 @@ impl Core {
             trunk,
             streams: HashMap::new(),
             lanes: BTreeMap::new(),
-            has_taker: false,
             arrived: Vec::new(),
             armed: None,
             share,
@@ -114,7 +111,7 @@ impl Core {
                 self.streams.entry(*stream).or_default();
             }
             match &event {
-                Event::Opened { stream, target } if self.has_taker => {
+                Event::Opened { stream, target } => {
                     self.arrived.push((*stream, target.clone()));
                     continue;
                 }
@@ -150,7 +147,7 @@ impl Core {
                 _ => {}
             }
             if concerns_the_trunk(&event) {
-                // Without a manager the trunk is being let go.
+                // Without a task that follows it the trunk is being let go.
                 let _ = news.send(event);
             }
         }
@@ -185,7 +182,7 @@ impl Core {
     }
 
     /// The outlet of a lane that rests and has something to write.
-    pub(super) fn claim_writer(&mut self) -> Option<(LaneId, Box<Outlet>)> {
+    pub(super) fn claim_writer(&mut self) -> Option<(LaneId, Box<LaneWriter>)> {
         let trunk = &self.trunk;
         let mut lanes = self.lanes.iter_mut();
         let (id, lane) =
@@ -203,14 +200,13 @@ impl Core {
     }
 }
 
-/// Whether the manager has something to do; streams learn of their own events by being woken.
+/// Whether the trunk's own task has something to do; streams learn of their own events by being woken.
 fn concerns_the_trunk(event: &Event) -> bool {
     matches!(
         event,
         Event::LaneReady(_)
             | Event::LaneRefused(..)
             | Event::Suspended { .. }
-            | Event::Opened { .. }
             | Event::GoingAway
             | Event::Closed(_)
     )

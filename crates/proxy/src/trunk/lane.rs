@@ -1,5 +1,5 @@
 //! One lane: a TLS connection that carries frames of a trunk, both ways. Its task reads, and
-//! writes what [`Outlet`]'s other users leave.
+//! writes what [`LaneWriter`]'s other users leave.
 
 use std::{
     io,
@@ -19,12 +19,12 @@ use tokio::{
 use tokio_rustls::TlsStream;
 use tokio_util::io::poll_read_buf;
 
-use crate::memory::Pool;
+use crate::relay::buffers::Pool;
 
 use super::{
     core::LaneFate,
-    driver::Driver,
-    outlet::{Left, Outlet, Pushed, invalid},
+    driver::{Driver, Left, Pushed, push},
+    lane_writer::{LaneWriter, invalid},
     panic::EndOnPanic,
     record::{self, Opened, Opener, WHOLE, WORN},
 };
@@ -43,7 +43,7 @@ const LEAVE: Duration = Duration::from_secs(2);
 
 /// A connection that can carry frames.
 pub(super) struct Wire {
-    outlet: Outlet,
+    writer: LaneWriter,
     inlet: Inlet,
 }
 
@@ -66,7 +66,7 @@ impl Wire {
         let _ = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT);
         let (read, write) = tcp.into_split();
         Ok(Self {
-            outlet: Outlet::new(write, sealer),
+            writer: LaneWriter::new(write, sealer),
             inlet: Inlet {
                 socket: read,
                 opener,
@@ -78,8 +78,8 @@ impl Wire {
     }
 
     /// The two halves, for the trunk and for the lane's task.
-    pub(super) fn split(self) -> (Outlet, Inlet) {
-        (self.outlet, self.inlet)
+    pub(super) fn split(self) -> (LaneWriter, Inlet) {
+        (self.writer, self.inlet)
     }
 }
 
@@ -96,7 +96,7 @@ pub(super) async fn run(
         driver: driver.clone(),
         id,
         inlet,
-        outlet: None,
+        writer: None,
         over: None,
     };
     let left = left(&driver, id);
@@ -140,7 +140,7 @@ struct Lane {
     id: LaneId,
     inlet: Inlet,
     /// While this task is the one that writes.
-    outlet: Option<Box<Outlet>>,
+    writer: Option<Box<LaneWriter>>,
     over: Option<LaneFate>,
 }
 
@@ -165,36 +165,36 @@ impl Lane {
     /// left, and what another lane could carry meanwhile, wakes whom it concerns.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         loop {
-            let outlet = match self.outlet.take() {
-                Some(outlet) => Some(outlet),
+            let writer = match self.writer.take() {
+                Some(writer) => Some(writer),
                 None => self.driver.claim_for_task(self.id, cx.waker()),
             };
-            let Some(outlet) = outlet else { return Ok(()) };
-            let (mut outlet, left) = match outlet.push(&self.driver, self.id) {
+            let Some(writer) = writer else { return Ok(()) };
+            let (mut writer, left) = match push(writer, &self.driver, self.id) {
                 Pushed::Rests(other) => {
                     other.into_iter().for_each(Waker::wake);
                     return Ok(());
                 }
-                Pushed::Left(outlet, left) => (outlet, left),
+                Pushed::Left(writer, left) => (writer, left),
             };
             match left {
                 Left::Over(fate) => {
                     if fate == LaneFate::Close {
-                        outlet.close();
+                        writer.close();
                     }
                     self.over = Some(fate);
                     return Ok(());
                 }
                 Left::Broken(error) => return Err(error),
                 Left::Blocked => {
-                    self.outlet = Some(outlet);
+                    self.writer = Some(writer);
                     if let Poll::Ready(ready) = self.inlet.poll_writable(cx) {
                         ready?;
                         continue;
                     }
                 }
                 Left::More => {
-                    self.outlet = Some(outlet);
+                    self.writer = Some(writer);
                     cx.waker().wake_by_ref();
                 }
             }

@@ -1,57 +1,61 @@
 //! Trunks between sites: all connections of one caller to one callee share a set of lanes
-//! (docs/trunk.md). The protocol is `renkei-trunk`'s; here are its sockets, tasks and identities.
+//! (docs/trunk.md). The protocol is `renkei-trunk`'s; here are its sockets, tasks and certificates.
 //!
 //! ```text
 //!  TrunkStream ─┐                     ┌─ lane (TLS) ─┐
 //!  TrunkStream ─┼─ Driver (the state ─┼─ lane (TLS) ─┼─ the other site
 //!  TrunkStream ─┘  machine, a lock)   └─ lane (TLS) ─┘
-//!                     │ events
-//!                     ├─► manager: lanes come and go (dialer and acceptor have one each)
-//!                     └─► taker: streams that the other end opens (acceptor)
 //! ```
 //!
+//! - [`Connector::open`] gives a stream to a callee, and dials the trunk for it where there is none.
+//! - [`Acceptor::join`] takes a connection as a lane. The first lane of a trunk brings its
+//!   [`TrunkEvents`], from which the streams are pulled: each is accepted or refused.
+//!
 //! Every lane is a TLS session of its own, verified like any connection; a trunk takes lanes of
-//! one caller and one callee only.
+//! one caller and one callee only. What the streams carry, and who may open them, is not known
+//! here.
 
 mod acceptor;
-mod census;
+mod certificates;
+mod connector;
 mod core;
-mod dialer;
 mod driver;
-mod gauge;
+mod events;
+mod handle;
 mod lane;
-mod ledger;
-mod manager;
-mod outlet;
+mod lane_sizing;
+mod lane_use;
+mod lane_writer;
+mod memory_budget;
 mod panic;
 mod record;
 mod standing;
 mod stream;
-mod way;
+mod timer;
+mod trunk_table;
 mod writer_slot;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use renkei_runtime::drain::DrainWatch;
+use renkei_spiffe::Identities;
 use renkei_trunk::Config;
+use rustls::crypto::CryptoProvider;
+use tokio::sync::watch;
 
-use crate::Limits;
+use memory_budget::MemoryBudget;
 
-pub(crate) use acceptor::{Accepted, Caller, Taken, serve_lane};
-pub(crate) use census::Census;
-pub(crate) use dialer::{Dial, Dialed, Keeping, Raw, Slot, Trunks, establish};
+pub(crate) use acceptor::Acceptor;
+pub(crate) use connector::{
+    Connector, DialError, LaneConnection, LaneDialer, OpenError, TrunkFailure,
+};
 pub(crate) use driver::Driver;
+pub(crate) use events::{IncomingStream, TrunkEvent, TrunkEvents};
+pub(crate) use handle::TrunkHandle;
 pub(crate) use lane::READS;
-pub(crate) use ledger::Ledger;
 pub(crate) use stream::{StreamRefused, TrunkStream};
-pub(crate) use way::{Watch, Way};
+pub(crate) use trunk_table::TrunkTable;
 
-/// A trunk whose streams carry bytes.
-pub(crate) const ALPN_TRUNK: &[u8] = b"renkei-trunk/1";
-/// A trunk whose streams carry Kafka sessions.
-pub(crate) const ALPN_TRUNK_KAFKA: &[u8] = b"renkei-trunk-kafka/1";
-
-/// Bytes of a DATA frame that fills a record.
-pub(crate) const FULL_FRAME: usize = outlet::FULL_FRAME;
 /// Lanes of one trunk at once.
 const MAX_LANES: usize = 16;
 /// How long the streams of a trunk without valid certificates wait for lanes with newer ones.
@@ -63,28 +67,68 @@ const LEAST_WINDOW: u64 = 64 * 1024;
 /// Streams of one trunk at once.
 const STREAMS: u64 = 8 * 1024;
 
-/// What a trunk holds and how patient it is. Half of the trunk's window is set aside for what every
-/// stream may have; the other half bounds what they may be granted beyond it, most of which is read
-/// as it comes. What waits for slow readers is far less.
-fn config(limits: &Limits) -> Config {
-    let trunk_window = limits.memory.clamp(2 * MIB, 4096 * MIB);
-    let streams = STREAMS.min(trunk_window / 2 / LEAST_WINDOW);
-    Config {
-        limits: renkei_trunk::Limits {
-            max_streams: u32::try_from(streams).unwrap_or(u32::MAX),
-            stream_window: LEAST_WINDOW,
-            trunk_window,
-        },
-        stream_window_max: 64 * MIB,
-        unread: (256 * MIB).min(trunk_window / 4),
-        send_buffer: usize::try_from((128 * MIB).min(trunk_window / 8)).unwrap_or(usize::MAX),
-        max_lanes: MAX_LANES,
-        grace: limits.grace,
-        ..Config::default()
-    }
+/// Bounds of all trunks of a proxy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TrunkLimits {
+    /// Bytes that they may hold together, for their applications and for their peers.
+    pub(crate) memory: u64,
+    /// How long the streams of a trunk wait when every lane is lost.
+    pub(crate) grace: Duration,
+    /// How long the other end may take for the first frame of a lane.
+    pub(crate) handshake_timeout: Duration,
 }
 
-/// Whether the other end chose a trunk.
-pub(crate) fn is_trunk(alpn: Option<&[u8]>) -> bool {
-    matches!(alpn, Some(ALPN_TRUNK | ALPN_TRUNK_KAFKA))
+/// What all trunks of a proxy share.
+#[derive(Debug)]
+pub(crate) struct TrunkContext {
+    pub(crate) identities: watch::Receiver<Arc<Identities>>,
+    pub(crate) drain: DrainWatch,
+    pub(crate) provider: Arc<CryptoProvider>,
+    pub(crate) limits: TrunkLimits,
+    /// All trunks, for those who look at them.
+    pub(crate) table: Arc<TrunkTable>,
+    budget: Arc<MemoryBudget>,
+}
+
+impl TrunkContext {
+    pub(crate) fn new(
+        identities: watch::Receiver<Arc<Identities>>,
+        drain: DrainWatch,
+        provider: Arc<CryptoProvider>,
+        limits: TrunkLimits,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            identities,
+            drain,
+            provider,
+            table: Arc::default(),
+            budget: Arc::new(MemoryBudget::new(limits.memory)),
+            limits,
+        })
+    }
+
+    fn identities(&self) -> Arc<Identities> {
+        self.identities.borrow().clone()
+    }
+
+    /// What a trunk holds and how long it waits. Half of the trunk's window is set aside for what
+    /// every stream may have; the other half bounds what they may be granted beyond it, most of
+    /// which is read as it comes. What waits for slow readers is far less.
+    fn config(&self) -> Config {
+        let trunk_window = self.limits.memory.clamp(2 * MIB, 4096 * MIB);
+        let streams = STREAMS.min(trunk_window / 2 / LEAST_WINDOW);
+        Config {
+            limits: renkei_trunk::Limits {
+                max_streams: u32::try_from(streams).unwrap_or(u32::MAX),
+                stream_window: LEAST_WINDOW,
+                trunk_window,
+            },
+            stream_window_max: 64 * MIB,
+            unread: (256 * MIB).min(trunk_window / 4),
+            send_buffer: usize::try_from((128 * MIB).min(trunk_window / 8)).unwrap_or(usize::MAX),
+            max_lanes: MAX_LANES,
+            grace: self.limits.grace,
+            ..Config::default()
+        }
+    }
 }

@@ -4,26 +4,28 @@ use std::sync::{Arc, Weak};
 
 use renkei_trunk::Code;
 
-use super::{driver::Driver, way::Way};
+use super::driver::Driver;
 
 /// Held by every task of a trunk.
-pub(super) struct EndOnPanic(Way);
+pub(super) struct EndOnPanic(Weak<Driver>);
 
 impl EndOnPanic {
     pub(super) fn of(driver: &Arc<Driver>) -> Self {
-        Self(Way::of(driver))
+        Self(Arc::downgrade(driver))
     }
 
     pub(super) fn weak(driver: &Weak<Driver>) -> Self {
-        Self(Way::weak(driver))
+        Self(driver.clone())
     }
 }
 
 impl Drop for EndOnPanic {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking()
+            && let Some(driver) = self.0.upgrade()
+        {
             let text = "a task of the trunk failed";
-            self.0.close(Code::STOPPING, text);
+            driver.with(|core, _| core.trunk.close(Code::STOPPING, text));
         }
     }
 }

@@ -5,18 +5,13 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Waker,
 };
 
 use renkei_spiffe::Identities;
-use renkei_trunk::{Code, LaneId};
+use renkei_trunk::LaneId;
 use time::OffsetDateTime;
 
-use super::{core::LaneFate, driver::Driver};
-use crate::credentials::{Credentials, Fault};
-
-/// What the other end hears when a trunk ends for a fault; the log says which.
-const WITHDRAWN: &str = "an identity with which the trunk was made is not valid any more";
+use crate::identity::{Credentials, Fault};
 
 /// The credentials of a trunk's lanes.
 #[derive(Debug, Default)]
@@ -65,71 +60,25 @@ impl Standing {
         valid.ok_or(fault)
     }
 
-    fn all(&self) -> Vec<(LaneId, Arc<Credentials>)> {
+    pub(super) fn all(&self) -> Vec<(LaneId, Arc<Credentials>)> {
         let lanes = self.locked();
         let all = lanes.lanes.iter();
         all.map(|(id, credentials)| (*id, credentials.clone()))
             .collect()
     }
 
-    fn locked(&self) -> MutexGuard<'_, Lanes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Driver {
-    /// Takes out the lanes that a new handshake with the same certificates would not make now.
-    pub(crate) fn drop_faulty(&self, identities: &Arc<Identities>, now: OffsetDateTime) {
-        let mut faulty = Vec::new();
-        for (id, credentials) in self.standing.all() {
-            if let Err(fault) = credentials.check(identities, now)
-                && fault.ends_what_is_open()
-            {
-                tracing::info!(lane = id.number(), %fault, "a lane is cut");
-                faulty.push(id);
-            }
-        }
-        if !faulty.is_empty() {
-            self.standing.locked().dropped = true;
-            let mut wakers = Vec::new();
-            self.with(|core, now| {
-                for id in &faulty {
-                    core.trunk.lane_down(now, *id);
-                    core.end_lane(*id, LaneFate::Drop, &mut wakers);
-                }
-            });
-            wakers.into_iter().for_each(Waker::wake);
-        }
+    /// Lanes are taken out for their certificates.
+    pub(super) fn note_dropped(&self) {
+        self.locked().dropped = true;
     }
 
-    /// Whether the trunk may carry streams now.
-    pub(crate) fn check(
-        &self,
-        identities: &Arc<Identities>,
-        now: OffsetDateTime,
-    ) -> Result<Arc<Credentials>, Fault> {
-        self.standing.check(identities, now)
-    }
-
-    /// Whether its certificates are what the trunk lacks lanes for, rather than the path.
-    pub(crate) fn lacks_certificates(&self) -> bool {
-        let lanes = self.standing.locked();
+    /// Whether certificates are what the trunk lacks lanes for, rather than the path.
+    pub(super) fn lacks_certificates(&self) -> bool {
+        let lanes = self.locked();
         lanes.dropped || !lanes.lanes.is_empty()
     }
 
-    /// Ends the trunk, and resets its streams at both ends.
-    pub(crate) fn revoke(&self) {
-        self.with(|core, _| core.trunk.close(Code::REVOKED, WITHDRAWN));
-        self.wake_lanes();
-    }
-
-    /// When the answer for one of its lanes may change with nothing but the time.
-    pub(crate) fn settled_until(&self) -> Option<OffsetDateTime> {
-        let all = self.standing.all();
-        let latest = self.standing.latest();
-        let all = all.iter().map(|(_, credentials)| credentials);
-        all.chain(&latest)
-            .map(|credentials| credentials.until())
-            .min()
+    fn locked(&self) -> MutexGuard<'_, Lanes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

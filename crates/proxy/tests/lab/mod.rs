@@ -15,7 +15,7 @@ pub mod three;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use renkei_proxy::{Applied, ApplyError, Desired, Elsewhere, Limits, Proxy, Setup};
+use renkei_proxy::{Applied, ApplyError, DefaultHandler, Desired, Limits, Proxy, Setup};
 use renkei_runtime::{drain::Drain, readiness::Readiness, supervise::Supervisor};
 use renkei_spiffe::{Bundle, BundleSet, Identities, PrivateKey, SpiffeId, TrustDomain, X509Svid};
 use renkei_testkit::{Issued, TestAuthority, free_address};
@@ -77,17 +77,17 @@ impl Node {
         let (identities, watch) = watch::channel(Arc::new(identities));
         let (drain, drain_watch) = Drain::new();
         let readiness = Readiness::new();
-        let elsewhere: Elsewhere = Arc::new(|start| {
+        let default_handler: DefaultHandler = Arc::new(|connection| {
             Box::pin(async move {
                 // Not TLS: enough to tell that the connection came here.
-                let mut tcp = start.io;
+                let mut tcp = connection.stream;
                 let _ = tcp.write_all(b"elsewhere").await;
             })
         });
         let proxy = Proxy::new(Setup {
             provider: provider(),
             identities: watch,
-            elsewhere,
+            default_handler,
             drain: drain_watch,
             broker_ports,
             limits,

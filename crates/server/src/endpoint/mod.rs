@@ -8,6 +8,7 @@ pub(crate) mod pem;
 mod web;
 
 use std::{
+    io::Cursor,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -22,12 +23,12 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, watch},
     time::timeout,
 };
-use tokio_rustls::server::StartHandshake;
+use tokio_rustls::TlsAcceptor;
 
 pub(crate) use self::http::CHECKPOINT_PATH;
 pub(crate) use follow::WebEndpoints;
@@ -96,24 +97,27 @@ impl SpiffeEndpoint {
         }))
     }
 
-    /// Completes a handshake that the gateway began, with the SVID of the endpoint from
-    /// `identities`, and serves the connection to its end.
-    pub async fn serve_handshake(
+    /// Serves a connection to its end, with the SVID of the endpoint from `identities`. `received`
+    /// is what was read of it already, from its first byte on.
+    pub async fn serve(
         &self,
-        start: StartHandshake<TcpStream>,
+        mut stream: TcpStream,
+        received: Bytes,
         identities: &watch::Receiver<Arc<Identities>>,
     ) -> Result<(), HandshakeError> {
         let (_place, config) = match self.0.prepare(identities) {
             Ok(prepared) => prepared,
             Err(error) => {
                 let alert = alert_in_clear(AlertDescription::InternalError);
-                let mut client = start.io;
                 // An error means that the client has gone.
-                let _ = client.write_all(&alert).await;
+                let _ = stream.write_all(&alert).await;
                 return Err(error);
             }
         };
-        let stream = timeout(HANDSHAKE_TIME, start.into_stream(config))
+        let (read, write) = stream.into_split();
+        let stream = tokio::io::join(Cursor::new(received).chain(read), write);
+        let handshake = TlsAcceptor::from(config).accept(stream);
+        let stream = timeout(HANDSHAKE_TIME, handshake)
             .await
             .map_err(|_| HandshakeError::Timeout)?
             .map_err(HandshakeError::Handshake)?;

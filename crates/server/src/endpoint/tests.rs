@@ -1,5 +1,6 @@
 use std::{fs, net::SocketAddr};
 
+use bytes::BytesMut;
 use renkei_site::BundleEndpoint;
 use renkei_spiffe::PrivateKey;
 use renkei_testkit::{Issued, TestAuthority};
@@ -9,7 +10,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
-use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client::TlsStream};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
 use crate::fixtures::{id, provider};
@@ -231,11 +232,12 @@ impl SpiffeServer {
         let follower = identities.subscribe();
         let task = tokio::spawn(async move {
             loop {
-                let (tcp, _) = listener.accept().await.unwrap();
-                let start = LazyConfigAcceptor::new(Default::default(), tcp)
-                    .await
-                    .unwrap();
-                let result = endpoint.serve_handshake(start, &follower).await;
+                let (mut tcp, _) = listener.accept().await.unwrap();
+                // As the gateway does, which reads the server name.
+                let mut received = BytesMut::with_capacity(256);
+                tcp.read_buf(&mut received).await.unwrap();
+                let received = received.freeze();
+                let result = endpoint.serve(tcp, received, &follower).await;
                 results
                     .send(result.err().map(|error| error.to_string()))
                     .await

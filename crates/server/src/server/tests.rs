@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use renkei_api::node::EntryId;
 use time::{Duration as Span, OffsetDateTime, macros::datetime};
 
@@ -264,9 +265,7 @@ async fn accept(port: u16, endpoint: SpiffeEndpoint, identities: renkei_spiffe::
     let identities = watch::Sender::new(Arc::new(identities)).subscribe();
     loop {
         let (tcp, _) = listener.accept().await.unwrap();
-        let acceptor = tokio_rustls::LazyConfigAcceptor::new(Default::default(), tcp);
-        let Ok(start) = acceptor.await else { continue };
-        let _ = endpoint.serve_handshake(start, &identities).await;
+        let _ = endpoint.serve(tcp, Bytes::new(), &identities).await;
     }
 }
 

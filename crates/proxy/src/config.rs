@@ -1,0 +1,55 @@
+//! What a proxy is to do, and its bounds.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use renkei_policy::ServicePolicy;
+use renkei_site::ProxyPart;
+
+/// What a proxy is to do.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    /// Its part of the site.
+    pub site: Arc<ProxyPart>,
+    /// The policy of every service, by the service's name. A service without one is closed.
+    pub policies: BTreeMap<String, Arc<ServicePolicy>>,
+}
+
+/// How much a proxy takes on at once, and how long it waits for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections in each direction; more wait to be accepted.
+    pub connections: usize,
+    /// TLS handshakes under way at the gateway, of which one address has a quarter; more wait.
+    pub handshakes: usize,
+    /// Connections being opened to other sites; more wait their turn.
+    pub dials: usize,
+    /// How long a caller may take for its handshake.
+    pub handshake_time: Duration,
+    /// How long one address of a gateway or backend may take to answer.
+    pub connect_time: Duration,
+    /// How long a backend of HTTP may take nothing of a request, and how long its response may
+    /// take to begin. A service's `response_timeout` comes first.
+    pub backend_response: Duration,
+    /// How long a response of HTTP may pause.
+    pub backend_idle: Duration,
+    /// Bytes that all trunks together may hold, for their applications and for their peers.
+    pub memory: u64,
+    /// How long the connections of a trunk wait when every lane to the other site is lost.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 16_384,
+            handshakes: 1_024,
+            dials: 256,
+            handshake_time: Duration::from_secs(10),
+            connect_time: Duration::from_secs(5),
+            backend_response: Duration::from_mins(5),
+            backend_idle: Duration::from_hours(1),
+            memory: 1 << 30,
+            grace: Duration::from_secs(30),
+        }
+    }
+}

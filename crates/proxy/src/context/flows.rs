@@ -1,0 +1,193 @@
+//! The register of open connections, and what closed ones have carried.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use renkei_api::status::{Pair, Totals};
+use renkei_runtime::{clock, drain::DrainGuard};
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use crate::{identity::Credentials, relay::Traffic};
+
+/// What carries a connection to the other side of the network.
+#[derive(Debug)]
+pub(crate) struct Carrier {
+    pub(crate) remote: SocketAddr,
+    pub(crate) svid_not_after: OffsetDateTime,
+    pub(crate) session: Option<Arc<Credentials>>,
+}
+
+impl Carrier {
+    /// A TLS session of its own.
+    pub(crate) fn session(remote: SocketAddr, credentials: Arc<Credentials>) -> Self {
+        Self {
+            remote,
+            svid_not_after: credentials.own().not_after(),
+            session: Some(credentials),
+        }
+    }
+
+    /// A stream of a trunk.
+    pub(crate) fn trunk(remote: SocketAddr, svid_not_after: OffsetDateTime) -> Self {
+        Self {
+            remote,
+            svid_not_after,
+            session: None,
+        }
+    }
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub struct Flow {
+    /// Its number, unique in this process.
+    pub id: u64,
+    /// Who talks to whom.
+    pub pair: Pair,
+    /// The gateway that was dialled, or the address the peer dialled from.
+    pub remote: SocketAddr,
+    /// When it was opened.
+    pub opened: OffsetDateTime,
+    /// When this side's SVID ends that opened it. A connection within a trunk goes on with the
+    /// next one.
+    pub svid_not_after: OffsetDateTime,
+    /// What both ends have shown, if this is a TLS session of its own. It ends with them.
+    pub(crate) session: Option<Arc<Credentials>>,
+    /// What it has carried.
+    pub traffic: Traffic,
+    cut: CancellationToken,
+    reason: OnceLock<&'static str>,
+}
+
+impl Flow {
+    /// Ends the connection with a reset. The first reason stays.
+    pub fn cut(&self, reason: &'static str) {
+        let _ = self.reason.set(reason);
+        self.cut.cancel();
+    }
+
+    /// Fires when the connection must end.
+    pub fn cut_token(&self) -> &CancellationToken {
+        &self.cut
+    }
+
+    /// Why it was cut.
+    pub fn cut_reason(&self) -> Option<&'static str> {
+        self.reason.get().copied()
+    }
+}
+
+fn add(totals: &mut Totals, traffic: &Traffic) {
+    totals.bytes_sent += traffic.to_wan();
+    totals.bytes_received += traffic.to_app();
+}
+
+#[derive(Debug, Default)]
+struct Register {
+    open: BTreeMap<u64, Arc<Flow>>,
+    totals: BTreeMap<Pair, Totals>,
+}
+
+/// All connections of a proxy.
+#[derive(Debug, Default)]
+pub struct Flows {
+    last: AtomicU64,
+    register: Mutex<Register>,
+}
+
+impl Flows {
+    /// A number for a connection to come.
+    pub fn next_id(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Enters a connection. It stays until the ticket is dropped, and is cut with `parent`.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        id: u64,
+        pair: Pair,
+        carrier: Carrier,
+        (parent, guard): (&CancellationToken, DrainGuard),
+    ) -> Ticket {
+        let Carrier {
+            remote,
+            svid_not_after,
+            session,
+        } = carrier;
+        let flow = Arc::new(Flow {
+            id,
+            pair: pair.clone(),
+            remote,
+            opened: clock::now(),
+            svid_not_after,
+            session,
+            traffic: Traffic::default(),
+            cut: parent.child_token(),
+            reason: OnceLock::new(),
+        });
+        let mut register = self.register();
+        let totals = register.totals.entry(pair).or_default();
+        totals.connections += 1;
+        totals.open += 1;
+        register.open.insert(id, flow.clone());
+        Ticket {
+            flow,
+            flows: self.clone(),
+            _guard: guard,
+        }
+    }
+
+    /// The open connections, oldest first.
+    pub fn list(&self) -> Vec<Arc<Flow>> {
+        self.register().open.values().cloned().collect()
+    }
+
+    /// What every pair has carried, up to now.
+    pub fn totals(&self) -> BTreeMap<Pair, Totals> {
+        let register = self.register();
+        let mut totals = register.totals.clone();
+        for flow in register.open.values() {
+            add(totals.entry(flow.pair.clone()).or_default(), &flow.traffic);
+        }
+        totals
+    }
+
+    /// Cuts every open connection that `reason` gives a reason for; says how many.
+    pub(crate) fn cut_where(&self, reason: impl Fn(&Flow) -> Option<&'static str>) -> usize {
+        // Asked outside the lock: a policy may take its time.
+        let doomed = self
+            .list()
+            .into_iter()
+            .filter_map(|flow| Some((reason(&flow)?, flow)));
+        doomed.map(|(reason, flow)| flow.cut(reason)).count()
+    }
+
+    fn register(&self) -> MutexGuard<'_, Register> {
+        self.register.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a connection in the register.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) flow: Arc<Flow>,
+    flows: Arc<Flows>,
+    _guard: DrainGuard,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut register = self.flows.register();
+        register.open.remove(&self.flow.id);
+        let totals = register.totals.entry(self.flow.pair.clone()).or_default();
+        add(totals, &self.flow.traffic);
+        totals.open = totals.open.saturating_sub(1);
+    }
+}

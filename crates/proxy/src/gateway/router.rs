@@ -1,0 +1,205 @@
+//! Who answers a connection: by its server name a service, another site or this site's bundle
+//! endpoint, and by its protocol a hub.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use renkei_runtime::drain::DrainGuard;
+use renkei_spiffe::TrustDomain;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::server::StartHandshake;
+
+use super::client_hello::{self, ClientHello, HelloError};
+use crate::{
+    admission::{Admission, HandshakePlace},
+    config::Desired,
+    context::Context,
+    hub::{ALPN_RELAY, Hub},
+    inbound::{Inbound, ServiceTarget},
+    tls::{HandshakeFault, NO_SERVICE, UNFINISHED, let_read_alert},
+};
+
+/// A connection of which the ClientHello was read, and nothing was answered.
+#[derive(Debug)]
+pub struct Untouched {
+    /// The connection.
+    pub stream: TcpStream,
+    /// What has come by it, to be read before the rest.
+    pub received: Bytes,
+}
+
+/// Takes over connections to the gateway that are for no service: the site's bundle endpoint.
+pub type DefaultHandler = Arc<dyn Fn(Untouched) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// Hands connections to the parts of the proxy.
+pub(crate) struct Router {
+    pub(crate) context: Arc<Context>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) inbound: Arc<Inbound>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) default_handler: DefaultHandler,
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router").finish_non_exhaustive()
+    }
+}
+
+/// Who answers.
+enum Route {
+    /// A service of this site.
+    Service(Box<ServiceTarget>),
+    /// Another site, for which this one is the hub.
+    Relayed(TrustDomain),
+    /// This site as the hub of the peer.
+    Link(Arc<Desired>),
+    /// The bundle endpoint, also for a server name that is not known.
+    Default,
+}
+
+impl Route {
+    fn of(sni: Option<&str>, asks_for_link: bool, desired: Option<Arc<Desired>>) -> Self {
+        let Some(desired) = desired else {
+            return Self::Default;
+        };
+        if let Some(target) = sni.and_then(|sni| ServiceTarget::of(sni, &desired)) {
+            return Self::Service(Box::new(target));
+        }
+        if let Some(site) = sni.and_then(|sni| desired.site.relayed_by_sni(sni)) {
+            return Self::Relayed(site.clone());
+        }
+        match asks_for_link {
+            true => Self::Link(desired),
+            false => Self::Default,
+        }
+    }
+}
+
+impl Router {
+    /// Serves one connection to its end.
+    pub(super) async fn serve(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        (guard, waiting): (DrainGuard, HandshakePlace),
+    ) {
+        let drain = &self.context.drain;
+        let limit = self.context.limits.handshake_time;
+        let (read, turn) = tokio::select! {
+            biased;
+            () = drain.forced() => return,
+            read = async {
+                let turn = waiting.turn().await;
+                (timeout(limit, client_hello::read(stream, peer)).await, turn)
+            } => read,
+        };
+        let hello = match read {
+            Ok(Ok(hello)) => hello,
+            Ok(Err(HelloError::Gone)) => return,
+            Ok(Err(HelloError::Fault(fault))) => {
+                drop(turn);
+                return fault.conclude(NO_SERVICE, peer, &self.context).await;
+            }
+            Err(_) => {
+                let fault = HandshakeFault::new("handshake_timeout", UNFINISHED);
+                return fault.conclude(NO_SERVICE, peer, &self.context).await;
+            }
+        };
+        let ClientHello { start, received } = hello;
+        match self.route(&start) {
+            Route::Service(target) => {
+                self.inbound
+                    .serve(start, *target, peer, (guard, turn))
+                    .await;
+            }
+            Route::Link(desired) => self.hub.accept(start, desired, peer, (guard, turn)).await,
+            Route::Relayed(site) => {
+                drop(turn);
+                let forwarded = self.hub.forward(start.io, received, (peer, site));
+                tokio::select! {
+                    biased;
+                    () = drain.forced() => {}
+                    unreached = forwarded => {
+                        if let Some(stream) = unreached {
+                            let_read_alert(stream).await;
+                        }
+                    }
+                }
+            }
+            Route::Default => {
+                drop(turn);
+                let stream = start.io;
+                tokio::select! {
+                    biased;
+                    () = drain.forced() => {}
+                    () = (self.default_handler)(Untouched { stream, received }) => {}
+                }
+            }
+        }
+    }
+
+    fn route(&self, start: &StartHandshake<TcpStream>) -> Route {
+        let hello = start.client_hello();
+        let offered = hello.alpn();
+        let asks_for_link =
+            offered.is_some_and(|mut offered| offered.any(|name| name == ALPN_RELAY));
+        Route::of(
+            hello.server_name(),
+            asks_for_link,
+            self.context.desired.load_full(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn desired() -> Arc<Desired> {
+        let text = "site: hokkaido\n\
+                    trust_domain: hokkaido.example\n\
+                    gateway: {listen: 127.0.0.1:7443}\n\
+                    peers: {osaka.example: {bundle: osaka.json}}\n\
+                    relays: [osaka.example]\n\
+                    services: {broker: {protocol: kafka, backends: [127.0.0.1:9092]}}\n";
+        let site = renkei_site::parse("site.yaml", text).expect("a site file");
+        Arc::new(Desired {
+            site: Arc::new(site.proxy_part(1, BTreeMap::new())),
+            policies: BTreeMap::new(),
+        })
+    }
+
+    fn name_of(route: &Route) -> String {
+        match route {
+            Route::Service(target) => format!("service {}", target.name()),
+            Route::Relayed(site) => format!("relayed {site}"),
+            Route::Link(_) => "link".to_owned(),
+            Route::Default => "default".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_server_name_decides_and_then_the_protocol() {
+        let desired = desired();
+        for (sni, asks_for_link, expected) in [
+            (Some("broker.hokkaido.example"), false, "service broker"),
+            (Some("broker.hokkaido.example"), true, "service broker"),
+            (Some("n7.broker.hokkaido.example"), false, "service broker"),
+            (Some("store.osaka.example"), false, "relayed osaka.example"),
+            (Some("hokkaido.example"), true, "link"),
+            (None, true, "link"),
+            (Some("store.kyushu.example"), false, "default"),
+            (Some("hokkaido.example"), false, "default"),
+            (None, false, "default"),
+        ] {
+            let route = Route::of(sni, asks_for_link, Some(desired.clone()));
+            assert_eq!(name_of(&route), expected, "{sni:?} {asks_for_link}");
+            let before = Route::of(sni, asks_for_link, None);
+            assert_eq!(name_of(&before), "default", "before there is a site");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Connections that come through the hub, handed to this site's own gateway over loopback, like
+//! any other connection.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arc_swap::ArcSwapOption;
+use renkei_site::own_address;
+use socket2::SockRef;
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::LinkState;
+use crate::{
+    context::Context,
+    relay,
+    sockets::{PlainStream, settle},
+    trunk::TrunkStream,
+    wan::WanStream,
+};
+
+/// Which connections to this site's gateway came through the hub, by their local address here,
+/// and the address of the hub from which they came. Without it they would seem to come from this
+/// node itself, and policies that look at addresses would take them for its own.
+#[derive(Debug, Default)]
+pub(super) struct LoopbackBridge {
+    known: Mutex<HashMap<SocketAddr, SocketAddr>>,
+    /// The address that the gateway is bound to.
+    gateway: ArcSwapOption<SocketAddr>,
+}
+
+impl LoopbackBridge {
+    pub(super) fn set_gateway(&self, gateway: Option<SocketAddr>) {
+        self.gateway.store(gateway.map(Arc::new));
+    }
+
+    /// The address at the far side of a connection that was accepted from `peer`.
+    pub(super) fn origin(&self, peer: SocketAddr) -> SocketAddr {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&peer).copied().unwrap_or(peer)
+    }
+
+    fn expect(&self, local: SocketAddr, hub: SocketAddr) -> Expected<'_> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(local, hub);
+        Expected {
+            bridge: self,
+            local,
+        }
+    }
+}
+
+struct Expected<'a> {
+    bridge: &'a LoopbackBridge,
+    local: SocketAddr,
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        let known = self.bridge.known.lock();
+        known
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.local);
+    }
+}
+
+impl LoopbackBridge {
+    /// Carries one connection from `hub` between its link and the gateway, to its end.
+    pub(super) async fn carry(
+        &self,
+        stream: TrunkStream,
+        hub: SocketAddr,
+        state: &LinkState,
+        cut: &CancellationToken,
+        context: &Context,
+    ) {
+        let connected = timeout(context.limits.connect_time, self.to_gateway(hub)).await;
+        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let (tcp, _expected) = match connected {
+            Ok(connected) => connected,
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    "a connection from the hub did not reach this site's gateway"
+                );
+                return;
+            }
+        };
+        let (gateway, hub) = (PlainStream::armed(tcp), WanStream::Trunk(stream));
+        let end = relay::relay(gateway, hub, None, &state.traffic, cut).await;
+        tracing::debug!(?end, "a connection from the hub has ended");
+    }
+
+    async fn to_gateway(&self, hub: SocketAddr) -> io::Result<(TcpStream, Expected<'_>)> {
+        let gateway = self.gateway.load_full();
+        let gateway = own_address(*gateway.ok_or(io::ErrorKind::NotConnected)?);
+        let socket = match gateway {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // The port is known, and entered, before the gateway can have accepted the connection.
+        socket.bind(SocketAddr::new(gateway.ip(), 0))?;
+        let expected = self.expect(socket.local_addr()?, hub);
+        let tcp = socket.connect(gateway).await?;
+        settle(&SockRef::from(&tcp), gateway);
+        Ok((tcp, expected))
+    }
+}

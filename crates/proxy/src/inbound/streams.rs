@@ -1,0 +1,157 @@
+//! The streams of one trunk: each is decided about and carried like a connection of its own.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use renkei_policy::Operation;
+use renkei_site::Service;
+use renkei_spiffe::SpiffeId;
+use renkei_trunk::Code;
+
+use super::{
+    Inbound,
+    connection::{Call, carry},
+};
+use crate::{
+    authorization::{decide, log, revocation},
+    context::Carrier,
+    identity::{Direction, Fault},
+    trunk::{IncomingStream, TrunkEvents},
+    wan::WanStream,
+};
+
+/// Where the streams of a trunk come from.
+pub(super) struct Source {
+    pub(super) caller: SpiffeId,
+    pub(super) service: Service,
+    pub(super) peer: SocketAddr,
+    pub(super) inbound: Arc<Inbound>,
+}
+
+/// Gives every stream of a trunk a task of its own, so that none waits for what is decided about
+/// another, until the trunk is over.
+pub(super) async fn serve(mut trunk: TrunkEvents, source: Arc<Source>) {
+    while let Some(stream) = trunk.accept().await {
+        let source = source.clone();
+        tokio::spawn(async move { source.serve(stream).await });
+    }
+}
+
+impl Source {
+    async fn serve(&self, incoming: IncomingStream) {
+        let (context, admission) = (&self.inbound.context, &self.inbound.admission);
+        let Ok(node) = broker_of(&incoming.target) else {
+            let reason = "it does not understand the target of the stream";
+            return incoming.refuse(Code::UNREACHABLE, reason);
+        };
+        if context.drain.is_signaled() {
+            return incoming.refuse(Code::STOPPING, "its site is stopping");
+        }
+        let Some(place) = admission.try_inbound() else {
+            let reason = "its gateway is at its connection limit";
+            return incoming.refuse(Code::UNREACHABLE, reason);
+        };
+        if !incoming.has_room() {
+            return incoming.refuse(Code::BUSY, "its gateway is at its memory limit");
+        }
+        let check = incoming.check();
+        let (flow, svid_not_after) = match (self.decide(check.as_ref().err()), check) {
+            (Ok(flow), Ok(credentials)) => (flow, credentials.own().not_after()),
+            (Err(reason), _) => return incoming.refuse(Code::REVOKED, &reason),
+            (Ok(_), Err(_)) => {
+                return incoming.refuse(Code::REVOKED, "its certificates are not valid");
+            }
+        };
+        let Some(stream) = incoming.accept() else {
+            return;
+        };
+        let guard = context.drain.guard();
+        let Some(desired) = context.desired.load_full() else {
+            return;
+        };
+        // As the site file has it now.
+        let Some(service) = desired.site.services.get(&self.service.name).cloned() else {
+            return;
+        };
+        let call = Call {
+            caller: self.caller.clone(),
+            service,
+            node,
+            carrier: Carrier::trunk(self.peer, svid_not_after),
+            desired,
+        };
+        carry(WanStream::Trunk(stream), call, flow, &self.inbound, guard).await;
+        drop(place);
+    }
+
+    /// Asks what a new handshake would ask: the certificates, of whose `fault` it learns, the peers
+    /// and the policy of now. Gives the number of the flow; the error is for the peer, and says no
+    /// more than an alert would.
+    fn decide(&self, fault: Option<&Fault>) -> Result<u64, String> {
+        let (caller, service) = (&self.caller, &self.service);
+        let refuse = |reason: &'static str, sentence: String| {
+            let refusals = &self.inbound.context.refusals;
+            refusals.record(
+                Direction::Inbound,
+                &service.name,
+                caller.short(),
+                reason,
+                sentence,
+            );
+            Err("its policy does not allow this caller".to_owned())
+        };
+        if let Some(fault) = fault {
+            let _ = refuse(fault.label(), fault.to_string());
+            return Err(
+                "it no longer accepts this caller's certificate, or has no valid one itself"
+                    .to_owned(),
+            );
+        }
+        let Some(desired) = self.inbound.context.desired.load_full() else {
+            return refuse("no_policy", format!("{} has no policy", service.name));
+        };
+        if let Err(denied) = revocation::check_linked(&desired.site, caller) {
+            return refuse(denied.label, denied.reason);
+        }
+        let Some(policy) = desired.policies.get(&service.name) else {
+            return refuse(
+                "no_policy",
+                format!("{} is not offered any more", service.name),
+            );
+        };
+        let source = self.peer.ip().to_canonical();
+        let decision = decide(policy, &service.id, caller, Operation::Connect, source);
+        let flow = self.inbound.context.flows.next_id();
+        log(caller, &service.id, Operation::Connect, &decision, flow);
+        match decision.allowed {
+            true => Ok(flow),
+            false => refuse("not_allowed", decision.reason),
+        }
+    }
+}
+
+/// The broker that a stream is for, if one is named.
+fn broker_of(target: &[u8]) -> Result<Option<i32>, Unreadable> {
+    match std::str::from_utf8(target) {
+        Ok("") => Ok(None),
+        Ok(text) => text.parse().map(Some).map_err(|_| Unreadable),
+        Err(_) => Err(Unreadable),
+    }
+}
+
+/// A target that this side does not know.
+#[derive(Debug, PartialEq, Eq)]
+struct Unreadable;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_nothing_or_the_number_of_a_broker() {
+        assert_eq!(broker_of(b""), Ok(None));
+        assert_eq!(broker_of(b"7"), Ok(Some(7)));
+        for other in [&b"seven"[..], b"99999999999", b"7 ", b"\xff"] {
+            assert_eq!(broker_of(other), Err(Unreadable), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What callers were denied by their topic rights: all of it is counted, and told in the log as
+//! often as people can read it. Clients repeat themselves many times a second.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use renkei_kafka::Denial;
+use renkei_spiffe::SpiffeId;
+
+use crate::{context::Refusals, identity::Direction};
+
+/// The name under which they are counted.
+const REASON: &str = "topic_denied";
+/// The same is told once in this time.
+const QUIET: Duration = Duration::from_secs(10);
+/// Different ones of a caller that are told in that time; it may make up names.
+const MAX_TOLD: usize = 16;
+/// Callers that are remembered before the quiet ones are forgotten.
+const MAX_CALLERS: usize = 1024;
+
+/// What was told of late, by caller and service.
+#[derive(Debug, Default)]
+pub(crate) struct Denials(Mutex<BTreeMap<(SpiffeId, String), HashMap<Denial, Instant>>>);
+
+impl Denials {
+    /// Counts a denial, and tells of it if it is news.
+    pub(super) fn record(
+        &self,
+        caller: &SpiffeId,
+        service: &str,
+        denial: Denial,
+        refusals: &Refusals,
+    ) {
+        let who = caller.short();
+        let sentence = format!("{who} may not {denial}");
+        match self.is_news(caller, service, denial, Instant::now()) {
+            true => refusals.record(Direction::Inbound, service, who, REASON, sentence),
+            false => refusals.count(Direction::Inbound, service, REASON),
+        }
+    }
+
+    fn is_news(&self, caller: &SpiffeId, service: &str, denial: Denial, now: Instant) -> bool {
+        let recent = |at: &Instant| now.saturating_duration_since(*at) < QUIET;
+        let mut callers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if callers.len() >= MAX_CALLERS {
+            callers.retain(|_, told| told.values().any(recent));
+        }
+        let told = callers
+            .entry((caller.clone(), service.to_owned()))
+            .or_default();
+        told.retain(|_, at| recent(at));
+        if told.len() >= MAX_TOLD || told.contains_key(&denial) {
+            return false;
+        }
+        told.insert(denial, now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_is_told_once_in_a_while_and_made_up_names_end() {
+        let denials = Denials::default();
+        let osaka = SpiffeId::parse("spiffe://osaka.example/collector").unwrap();
+        let kyushu = SpiffeId::parse("spiffe://kyushu.example/collector").unwrap();
+        let denial = |name: usize| Denial {
+            operation: "consume topic",
+            name: name.to_string(),
+        };
+        let now = Instant::now();
+        assert!(denials.is_news(&osaka, "broker", denial(0), now));
+        assert!(!denials.is_news(&osaka, "broker", denial(0), now + QUIET / 2));
+        assert!(denials.is_news(&kyushu, "broker", denial(0), now));
+        assert!(denials.is_news(&osaka, "other", denial(0), now));
+        assert!(denials.is_news(&osaka, "broker", denial(0), now + QUIET));
+        let told = (0..100).filter(|name| denials.is_news(&kyushu, "x", denial(*name), now));
+        assert_eq!(told.count(), MAX_TOLD);
+    }
+}

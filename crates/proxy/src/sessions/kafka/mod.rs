@@ -1,0 +1,93 @@
+//! Kafka through the mesh. A Kafka client asks one broker for the addresses of all, and then
+//! dials those; so the addresses in the answers are exchanged on the way, twice:
+//!
+//! ```text
+//!  client             caller's proxy                callee's proxy            broker 7
+//!     ◀─ 127.0.0.1:40001 ──┤◀─ n7.broker.hokkaido.example ─┤◀─ kafka-7.internal:9092 ─┤
+//!     ── 127.0.0.1:40001 ─▶├── SNI n7.broker.hokkaido… ───▶├── kafka-7.internal:9092 ▶│
+//! ```
+//!
+//! - The callee's proxy knows that a service speaks Kafka (the site file says so) and tells the
+//!   caller's by the choice of ALPN. It keeps the brokers' real addresses to itself and gives out
+//!   names under which its gateway knows them.
+//! - The caller's proxy opens one local listener per broker, on the address family and IP of the
+//!   workload's own listener, attested just like it.
+//!
+//! A caller whose proxy is no Renkei is given those names all the same: real addresses do not
+//! leave the site.
+
+mod callee;
+mod caller;
+mod denials;
+
+use std::io;
+
+use renkei_kafka::SessionError;
+
+pub(crate) use callee::{Broker, BrokerTables, CalleeSession};
+pub(crate) use caller::{CallerSession, LocalBrokers};
+pub(crate) use denials::Denials;
+
+/// What the callee's side keeps from one connection to the next.
+#[derive(Debug, Default)]
+pub(crate) struct CalleeState {
+    pub(crate) brokers: BrokerTables,
+    pub(crate) denials: Denials,
+}
+
+/// Brokers of one cluster that are followed; the number comes from another institution.
+pub(crate) const MAX_BROKERS: usize = 256;
+
+/// The server name of one broker of a service, `None` being any of them.
+pub(crate) fn server_name(service_sni: &str, node: Option<i32>) -> String {
+    match node {
+        Some(node) => format!("n{node}.{service_sni}"),
+        None => service_sni.to_owned(),
+    }
+}
+
+/// The reverse of [`server_name`] for a broker.
+pub(crate) fn parse_server_name(sni: &str) -> Option<(i32, &str)> {
+    let (node, service) = sni.split_once('.')?;
+    let digits = node.strip_prefix(['n', 'N'])?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number
+        .then(|| digits.parse().ok())
+        .flatten()
+        .map(|node| (node, service))
+}
+
+/// A session that cannot go on is a broken connection.
+fn broken(error: SessionError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// The reverse of it: why a connection broke, if it was a session.
+pub(crate) fn session_error(error: &io::Error) -> Option<&SessionError> {
+    error.get_ref()?.downcast_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_names_of_brokers_read_back() {
+        let name = server_name("broker.hokkaido.example", Some(7));
+        assert_eq!(name, "n7.broker.hokkaido.example");
+        assert_eq!(
+            parse_server_name(&name),
+            Some((7, "broker.hokkaido.example"))
+        );
+        for other in [
+            "broker.hokkaido.example",
+            "n.x",
+            "n-1.x",
+            "n99999999999.x",
+            "n7",
+            "nx7.y",
+        ] {
+            assert_eq!(parse_server_name(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Plain TCP connections, with applications and backends, where a FIN is all that tells a whole
+//! transfer from half of one.
+//!
+//! When a process dies, the kernel closes its sockets with a FIN. So these sockets are set to end
+//! with a reset (`SO_LINGER` of 0, socket(7)) before they carry anything: accepted ones inherit
+//! it from their listener, others have it before they connect. It is taken back when both
+//! directions have ended cleanly, and only then: with it, closing throws away what waits to be
+//! sent, behind a FIN too. The FIN of one direction needs nothing: `shutdown` is not `close`.
+//!
+//! TLS on its own needs none of this (RFC 8446 6.1): without a close_notify it is no end, to
+//! peers that look. See [`WanStream`](crate::wan::WanStream) for those that do not.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::TcpInfo;
+use crate::relay::{Hangup, Link};
+
+/// What the kernel does with a connection that is closed, by this process or by its death.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnClose {
+    /// It sends what waits, then a FIN.
+    Finish,
+    /// It resets the connection.
+    Reset,
+}
+
+impl OnClose {
+    /// Of a socket, or of every connection that a listener will accept.
+    pub(crate) fn set(self, socket: &SockRef<'_>) -> io::Result<()> {
+        socket.set_linger((self == Self::Reset).then_some(Duration::ZERO))
+    }
+}
+
+/// A plain connection that is reset when it is closed before its [`release`](Link::release).
+#[derive(Debug)]
+pub(crate) struct PlainStream {
+    stream: TcpStream,
+    /// A failed write has taken the word that there will be no FIN: to the reader, the kernel
+    /// would call that an end.
+    broken: bool,
+    hangup: Hangup,
+}
+
+impl PlainStream {
+    /// One that was accepted or dialled with [`OnClose::Reset`].
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            broken: false,
+            hangup: Hangup::default(),
+        }
+    }
+
+    /// One that was to end with a FIN so far.
+    pub(crate) fn armed(stream: TcpStream) -> Self {
+        // On an error the socket is gone already.
+        let _ = OnClose::Reset.set(&SockRef::from(&stream));
+        Self::new(stream)
+    }
+
+    /// A write that fails with EPIPE has found a FIN before the reset; any other has not.
+    fn written<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        self.broken |= result
+            .as_ref()
+            .is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe);
+        result
+    }
+}
+
+impl Link for PlainStream {
+    fn release(&self) {
+        // On an error the socket is gone already.
+        let _ = OnClose::Finish.set(&SockRef::from(&self.stream));
+    }
+
+    fn undelivered(&self) -> u64 {
+        TcpInfo::undelivered(&self.stream)
+    }
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.hangup.poll(cx, &self.stream)
+    }
+}
+
+impl AsyncRead for PlainStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if self.broken && buf.filled().len() == before {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for PlainStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        Poll::Ready(self.written(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        Poll::Ready(self.written(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,9 @@
+//! Mutually authenticated TLS with other sites: dialled by this one, or accepted from them.
+
+mod accept;
+mod dial;
+
+pub(crate) use accept::{
+    HandshakeFault, NO_SERVICE, UNFINISHED, Verified, accept, give_up, let_read_alert,
+};
+pub(crate) use dial::{DialFailure, dial_peer};

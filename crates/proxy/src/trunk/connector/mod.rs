@@ -1,0 +1,323 @@
+//! The caller's end: a trunk for every caller, callee and gateway, made out of its first lane and
+//! kept in lanes by [`LaneManager`].
+
+mod lane_manager;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use renkei_trunk::{Event, LaneId, Trunk, TrunkId};
+use time::OffsetDateTime;
+use tokio::{
+    net::TcpStream,
+    sync::mpsc::UnboundedReceiver,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tokio_rustls::TlsStream;
+
+use super::{
+    TrunkContext, TrunkEvent, TrunkEvents, TrunkStream,
+    core::LaneState,
+    driver::Driver,
+    lane::{self, Wire},
+    timer,
+};
+use crate::identity::{Credentials, Pair};
+
+use lane_manager::LaneManager;
+
+/// A peer that knows no trunks is asked again after this long: it may have been upgraded.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// A verified connection to a peer.
+#[derive(Debug)]
+pub(crate) struct LaneConnection {
+    pub(crate) stream: TlsStream<TcpStream>,
+    /// The address that was dialled.
+    pub(crate) remote: SocketAddr,
+    /// What both ends have shown.
+    pub(crate) credentials: Arc<Credentials>,
+}
+
+impl LaneConnection {
+    fn alpn(&self) -> Option<&[u8]> {
+        self.stream.get_ref().1.alpn_protocol()
+    }
+}
+
+/// Why a connection could not be dialled, in the words of who dialled it.
+pub(crate) trait DialError: std::fmt::Debug + Send + Sync + 'static {
+    /// The other end spoke trunks before, and does no longer.
+    fn no_trunks() -> Self;
+
+    /// Whether the other end was not reached at all.
+    fn is_of_the_path(&self) -> bool;
+
+    /// Whether the certificates of either side are the reason, which further attempts with them
+    /// do not mend.
+    fn is_certain(&self) -> bool;
+
+    /// A short, stable name.
+    fn label(&self) -> &'static str;
+}
+
+/// Dials the lanes of one trunk.
+pub(crate) trait LaneDialer: Send + Sync + 'static {
+    type Error: DialError;
+
+    /// Dials one more connection for the same caller and callee, with the caller's SVID of now.
+    fn dial(&self) -> BoxFuture<'_, Result<LaneConnection, Self::Error>>;
+
+    /// Whether the other end chose a trunk, by the protocol that it chose (RFC 7301).
+    fn is_lane(&self, alpn: Option<&[u8]>) -> bool;
+
+    /// Hears why a trunk that has lost every lane does not get another.
+    fn failed(&self, error: &Self::Error);
+}
+
+/// Why a trunk was not made out of its first lane.
+#[derive(Debug)]
+pub(crate) enum TrunkFailure {
+    /// The connection broke.
+    Io(std::io::Error),
+    /// Anything else.
+    Other(String),
+}
+
+/// Why no stream was opened.
+#[derive(Debug)]
+pub(crate) enum OpenError<E> {
+    /// The other end knows no trunks; the connection that was dialled to ask it, if there is one.
+    NoTrunks(Option<Box<LaneConnection>>),
+    /// The lane that is being dialled takes too long.
+    Timeout,
+    /// No lane could be dialled.
+    Dial(E),
+    /// The lane did not become a trunk.
+    Trunk(TrunkFailure),
+}
+
+/// A stream to a callee.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) stream: TrunkStream,
+    /// The address that the trunk's first lane was dialled to.
+    pub(crate) remote: SocketAddr,
+    /// What the other end chose to speak (RFC 7301).
+    pub(crate) alpn: Arc<[u8]>,
+    /// When this side's SVID ends by which it is opened.
+    pub(crate) svid_not_after: OffsetDateTime,
+}
+
+/// The trunks of this side's callers, by caller, callee and gateway.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    context: Arc<TrunkContext>,
+    slots: Mutex<HashMap<String, Arc<tokio::sync::Mutex<TrunkSlot>>>>,
+}
+
+/// What is known about the way from a caller to a callee.
+#[derive(Debug, Default)]
+enum TrunkSlot {
+    /// Nothing has been dialled yet.
+    #[default]
+    Unknown,
+    /// The other end knew no trunks when it was asked.
+    NoTrunks(Instant),
+    /// There is a trunk.
+    Trunk(Dialed),
+}
+
+/// A trunk that was dialled.
+#[derive(Debug)]
+struct Dialed {
+    driver: Weak<Driver>,
+    remote: SocketAddr,
+    alpn: Arc<[u8]>,
+}
+
+impl Connector {
+    pub(crate) fn new(context: Arc<TrunkContext>) -> Self {
+        Self {
+            context,
+            slots: Mutex::default(),
+        }
+    }
+
+    /// Opens a stream for `target` in the pair's trunk through `gateway`. Without a trunk the
+    /// first caller dials it, and the others wait for that, but no longer than `limit`.
+    pub(crate) async fn open<D: LaneDialer>(
+        &self,
+        (pair, gateway): (&Pair, &str),
+        target: Bytes,
+        dialer: &Arc<D>,
+        limit: Duration,
+    ) -> Result<Opened, OpenError<D::Error>> {
+        let slot = self.slot(format!("{} {gateway}", pair.ends()));
+        let mut slot = timeout(limit, slot.lock())
+            .await
+            .map_err(|_| OpenError::Timeout)?;
+        match &*slot {
+            TrunkSlot::Trunk(trunk) => {
+                if let Some(opened) = trunk.open(target.clone()) {
+                    return Ok(opened);
+                }
+                *slot = TrunkSlot::Unknown;
+            }
+            TrunkSlot::NoTrunks(asked) if asked.elapsed() < ASK_AGAIN => {
+                return Err(OpenError::NoTrunks(None));
+            }
+            _ => {}
+        }
+        let lane = dialer.dial().await.map_err(OpenError::Dial)?;
+        if !dialer.is_lane(lane.alpn()) {
+            *slot = TrunkSlot::NoTrunks(Instant::now());
+            return Err(OpenError::NoTrunks(Some(Box::new(lane))));
+        }
+        let established = self.establish(lane, pair, dialer, false).await;
+        let (trunk, _) = established.map_err(OpenError::Trunk)?;
+        let opened = trunk.open(target);
+        *slot = TrunkSlot::Trunk(trunk);
+        opened.ok_or_else(|| OpenError::Trunk(other("the trunk takes no streams")))
+    }
+
+    /// Dials a trunk that is kept while it carries nothing, until it is closed by its handle. The
+    /// other end may open streams in it.
+    pub(crate) async fn keep<D: LaneDialer>(
+        &self,
+        pair: &Pair,
+        dialer: &Arc<D>,
+    ) -> Result<(TrunkEvents, SocketAddr), OpenError<D::Error>> {
+        let lane = dialer.dial().await.map_err(OpenError::Dial)?;
+        let established = self.establish(lane, pair, dialer, true).await;
+        let (trunk, followed) = established.map_err(OpenError::Trunk)?;
+        let followed = followed.ok_or_else(|| OpenError::Trunk(other("it has no events")))?;
+        Ok((followed, trunk.remote))
+    }
+
+    fn slot(&self, key: String) -> Arc<tokio::sync::Mutex<TrunkSlot>> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.entry(key).or_default().clone()
+    }
+
+    /// Makes a trunk out of its first lane. One that is `kept` takes streams of the other end.
+    async fn establish<D: LaneDialer>(
+        &self,
+        lane: LaneConnection,
+        pair: &Pair,
+        dialer: &Arc<D>,
+        kept: bool,
+    ) -> Result<(Dialed, Option<TrunkEvents>), TrunkFailure> {
+        let context = &self.context;
+        let mut id = [0; 16];
+        let random = &context.provider.secure_random;
+        random.fill(&mut id).map_err(|_| other("no random bytes"))?;
+        let (now, ends) = (std::time::Instant::now(), pair.ends());
+        let trunk = Trunk::dial(now, context.config(), TrunkId(id), &ends);
+        let (driver, mut events) = timer::start(trunk, context);
+        // Streams may be opened as soon as the lane is ready.
+        let (follower, followed) = kept.then(|| TrunkEvents::of(&driver)).unzip();
+        let dialed = Dialed {
+            driver: Arc::downgrade(&driver),
+            remote: lane.remote,
+            alpn: lane.alpn().unwrap_or_default().into(),
+        };
+        let task = add_lane(&driver, &ends, lane).map_err(TrunkFailure::Other)?;
+        timeout(
+            context.limits.handshake_timeout,
+            first_ready(task, &mut events),
+        )
+        .await
+        .map_err(|_| other("the other end sends no HELLO"))??;
+        if let Some(follower) = &follower {
+            // If nobody follows any more, the trunk is closed by its handle.
+            let _ = follower.send(TrunkEvent::Ready);
+        }
+        context.table.enter(pair.clone(), &driver);
+        let manager = LaneManager::new(driver, &ends, dialer.clone(), follower);
+        tokio::spawn(manager.run(events, context.clone()));
+        Ok((dialed, followed))
+    }
+}
+
+impl Dialed {
+    /// A stream of the trunk. Nothing if the trunk is over, takes no streams for now, or was made
+    /// with certificates that are not valid now.
+    fn open(&self, target: Bytes) -> Option<Opened> {
+        let driver = self.driver.upgrade()?;
+        let credentials = driver.check_now().ok()?;
+        let id = driver.open(target).ok()?;
+        driver.used.note();
+        Some(Opened {
+            stream: TrunkStream::opened(driver, id),
+            remote: self.remote,
+            alpn: self.alpn.clone(),
+            svid_not_after: credentials.own().not_after(),
+        })
+    }
+}
+
+fn other(sentence: &str) -> TrunkFailure {
+    TrunkFailure::Other(sentence.to_owned())
+}
+
+/// Waits until the first lane is ready; fails if it never will be.
+async fn first_ready(
+    mut lane: JoinHandle<std::io::Result<()>>,
+    events: &mut UnboundedReceiver<Event>,
+) -> Result<(), TrunkFailure> {
+    loop {
+        tokio::select! {
+            biased;
+            event = events.recv() => match event {
+                Some(Event::LaneReady(_)) => return Ok(()),
+                Some(Event::LaneRefused(_, refusal)) => return Err(other(&refusal.to_string())),
+                Some(Event::Closed(reason)) => return Err(other(&reason.to_string())),
+                _ => {}
+            },
+            ended = &mut lane => return Err(match ended {
+                Ok(Err(error)) => TrunkFailure::Io(error),
+                _ => other("the connection ended at once"),
+            }),
+        }
+    }
+}
+
+/// Makes a lane of a connection that has been dialled.
+fn add_lane(
+    driver: &Arc<Driver>,
+    pair: &str,
+    connection: LaneConnection,
+) -> Result<JoinHandle<std::io::Result<()>>, String> {
+    let LaneConnection {
+        stream,
+        credentials,
+        ..
+    } = connection;
+    let wire = Wire::new(stream).map_err(|error| error.to_string())?;
+    let (writer, inlet) = wire.split();
+    let id = driver
+        .with(|core, now| {
+            let id = core.trunk.add_lane(now, pair)?;
+            driver.standing.enter(id, credentials);
+            core.lanes.insert(id, LaneState::new(writer));
+            Ok::<LaneId, renkei_trunk::LaneError>(id)
+        })
+        .map_err(|error| error.to_string())?;
+    Ok(tokio::spawn(lane::run(
+        driver.clone(),
+        id,
+        inlet,
+        Bytes::new(),
+    )))
+}
+
+#[cfg(test)]
+mod tests;

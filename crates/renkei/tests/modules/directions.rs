@@ -1,0 +1,202 @@
+//! Which module of a crate knows which. What is not in a table is forbidden, and the test says
+//! why; what is in a table and no longer true is to be taken out.
+
+/// A module directly below the root of a crate.
+pub(crate) struct Rule {
+    pub(crate) module: &'static str,
+    /// The modules that it knows.
+    pub(crate) knows: &'static [&'static str],
+    /// Why it knows no others.
+    pub(crate) reason: &'static str,
+}
+
+const fn rule(module: &'static str, knows: &'static [&'static str], reason: &'static str) -> Rule {
+    Rule {
+        module,
+        knows,
+        reason,
+    }
+}
+
+/// The crates with a table.
+pub(crate) const TABLES: [(&str, &[Rule]); 1] = [("renkei-proxy", PROXY)];
+
+/// In the order of the layers: each knows modules above it in this table only.
+const PROXY: &[Rule] = &[
+    rule(
+        "identity",
+        &[],
+        "who talks to whom, with which certificates, is below everything",
+    ),
+    rule(
+        "relay",
+        &[],
+        "bytes are carried in the same way whatever carries them",
+    ),
+    rule(
+        "config",
+        &[],
+        "what is wanted is known before anything serves it",
+    ),
+    rule(
+        "sockets",
+        &["relay"],
+        "a socket knows nothing of what passes it",
+    ),
+    rule(
+        "context",
+        &["config", "identity", "relay"],
+        "what every connection needs must not need one of its users",
+    ),
+    rule(
+        "authorization",
+        &["config", "context", "identity"],
+        "a decision is the same for every way in",
+    ),
+    rule(
+        "trunk",
+        &["identity", "relay", "sockets"],
+        "a library: it knows neither Kafka nor admission, and not who opens streams",
+    ),
+    rule(
+        "admission",
+        &["config"],
+        "places are given out in one place, by the limits alone",
+    ),
+    rule(
+        "wan",
+        &["relay", "sockets", "trunk"],
+        "a stream, whatever carries it",
+    ),
+    rule(
+        "tls",
+        &["admission", "context", "identity", "sockets", "trunk"],
+        "a handshake is the same for services, links and callers",
+    ),
+    rule(
+        "sessions",
+        &[
+            "authorization",
+            "context",
+            "identity",
+            "relay",
+            "sockets",
+            "wan",
+        ],
+        "a protocol does not know which side or listener a connection came from",
+    ),
+    rule(
+        "local_caller",
+        &[],
+        "the kernel is asked about a socket, and nothing else",
+    ),
+    rule(
+        "outbound",
+        &[
+            "admission",
+            "authorization",
+            "context",
+            "identity",
+            "local_caller",
+            "relay",
+            "sessions",
+            "sockets",
+            "tls",
+            "trunk",
+            "wan",
+        ],
+        "the caller's side works without the callee's",
+    ),
+    rule(
+        "inbound",
+        &[
+            "admission",
+            "authorization",
+            "config",
+            "context",
+            "identity",
+            "relay",
+            "sessions",
+            "sockets",
+            "tls",
+            "trunk",
+            "wan",
+        ],
+        "the callee's side works without the caller's, and without the listener",
+    ),
+    rule(
+        "hub",
+        &[
+            "admission",
+            "config",
+            "context",
+            "identity",
+            "relay",
+            "sockets",
+            "tls",
+            "trunk",
+            "wan",
+        ],
+        "a hub forwards bytes: it knows no service and no session",
+    ),
+    rule(
+        "gateway",
+        &[
+            "admission",
+            "config",
+            "context",
+            "hub",
+            "identity",
+            "inbound",
+            "sockets",
+            "tls",
+        ],
+        "it reads a server name and hands the connection on",
+    ),
+    rule("readiness", &["context"], "it looks at identities alone"),
+    rule(
+        "sweep",
+        &[
+            "authorization",
+            "context",
+            "hub",
+            "identity",
+            "readiness",
+            "trunk",
+        ],
+        "it ends what others have opened",
+    ),
+    rule("metrics", &["context", "trunk"], "it reads counters"),
+    rule(
+        "status",
+        &["context", "outbound", "trunk"],
+        "it shows what is there",
+    ),
+    rule(
+        "listeners",
+        &["gateway", "hub", "inbound", "outbound", "sockets"],
+        "it opens and closes what the parts serve",
+    ),
+    rule(
+        "proxy",
+        &[
+            "admission",
+            "authorization",
+            "config",
+            "context",
+            "gateway",
+            "hub",
+            "inbound",
+            "listeners",
+            "metrics",
+            "outbound",
+            "readiness",
+            "relay",
+            "sockets",
+            "status",
+            "sweep",
+            "trunk",
+        ],
+        "it puts the parts together",
+    ),
+];
