@@ -20,6 +20,7 @@ use lab::{Site, own_uid, run, said};
 use renkei_testkit::{Kafka, free_address, python};
 use serde_json::{Value, json};
 
+const COMPARISON: &str = include_str!("programs/rights.py");
 const PROGRAM: &str = include_str!("programs/topics.py");
 const RIGHTS: &str =
     "{produce: [weather], consume: [weath*], describe: [quakes], group: [readers]}";
@@ -33,10 +34,10 @@ fn offer(hokkaido: &Site, osaka: &Site, broker: SocketAddr, rights: &str) {
 }
 
 /// Two sites: osaka's `collector` reaches hokkaido's broker at the address returned.
-fn sites(broker: SocketAddr) -> (Site, Site, SocketAddr) {
+fn sites(broker: SocketAddr, rights: &str) -> (Site, Site, SocketAddr) {
     let (mut hokkaido, mut osaka) = (Site::new("hokkaido"), Site::new("osaka"));
     let local = free_address();
-    offer(&hokkaido, &osaka, broker, RIGHTS);
+    offer(&hokkaido, &osaka, broker, rights);
     osaka.write(&format!(
         "{}workloads:\n  collector: {{selectors: [{}], uses: {{hokkaido.example/broker: {local}}}}}\n",
         osaka.peers(&[&hokkaido]),
@@ -53,7 +54,7 @@ fn sites(broker: SocketAddr) -> (Site, Site, SocketAddr) {
 fn clients_do_what_they_may_and_learn_what_they_may_not() {
     let kafka = Kafka::start(1);
     let address = kafka.address(1);
-    let (hokkaido, osaka, local) = sites(address);
+    let (hokkaido, osaka, local) = sites(address, RIGHTS);
     let output = run(Command::new(python())
         .args(["-c", PROGRAM])
         .args([address.to_string(), local.to_string()]));
@@ -125,4 +126,38 @@ fn changed(hokkaido: &Site, osaka: &Site, broker: SocketAddr, local: SocketAddr)
     assert!(said(&applied).contains("topics"), "{}", said(&applied));
     let rest = std::io::Read::read_to_end(&mut open, &mut Vec::new());
     assert!(rest.is_err(), "the connection is reset: {rest:?}");
+}
+
+/// The broker's own access control is the measure: a client sees the same of it and of the mesh,
+/// when both allow the same.
+#[test]
+fn a_client_sees_what_the_brokers_own_access_control_would_show_it() {
+    let (kafka, account) = Kafka::start_with_account();
+    let operator = kafka.address(1);
+    let rights = "{produce: [weather], consume: [weather], describe: [quakes], create: [fresh*], \
+                  group: [readers]}";
+    let (_hokkaido, _osaka, local) = sites(operator, rights);
+    let output = run(Command::new(python())
+        .args(["-c", COMPARISON])
+        .args([operator, account, local].map(|address| address.to_string())));
+    assert!(output.status.success(), "{}", said(&output));
+    let seen: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let topic = "TOPIC_AUTHORIZATION_FAILED";
+    let group = "GROUP_AUTHORIZATION_FAILED";
+    let written = json!({"weather": ["ok"], "quakes": [topic], "secret": [topic]});
+    let all = json!({
+        "listed": ["quakes", "weather"],
+        "metadata": {"weather": "ok", "quakes": "ok", "secret": topic, "absent": topic},
+        "produced": written,
+        "numbered": written,
+        "read": {"weather": "first", "quakes": topic, "secret": topic},
+        "fetched": {"weather": "first", "quakes": topic},
+        "other group": group,
+        "groups": {"readers": "ok", "others": group},
+        "transaction": "TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
+        "made": ["ok", topic],
+        "without acks": {"weather": "open", "quakes": "closed", "secret": "closed"},
+    });
+    assert_eq!(seen["broker"], all, "the broker");
+    assert_eq!(seen["mesh"], all, "the mesh");
 }

@@ -18,6 +18,9 @@ const START: Duration = Duration::from_secs(120);
 /// How long a node may take to hand over its partitions.
 const STOP: Duration = Duration::from_secs(60);
 
+/// The client of a cluster with access control.
+pub const ACCOUNT: &str = "limited";
+
 /// A cluster. It ends with this value, and at the latest with this process.
 #[derive(Debug)]
 pub struct Kafka {
@@ -25,6 +28,8 @@ pub struct Kafka {
     nodes: Vec<KafkaNode>,
     voters: String,
     replicas: usize,
+    /// Where clients with a name connect, if the cluster has access control.
+    accounts: Option<SocketAddr>,
     folder: TempDir,
 }
 
@@ -39,6 +44,18 @@ struct KafkaNode {
 impl Kafka {
     /// Starts a cluster of `nodes`, with IDs from 1, and waits until each serves.
     pub fn start(nodes: usize) -> Self {
+        Self::launched(nodes, None)
+    }
+
+    /// Starts one node with Kafka's own access control. Its usual clients may do everything; a
+    /// client of the address returned is [`ACCOUNT`] (SASL PLAIN, the password is the name), and
+    /// may do what ACLs allow it.
+    pub fn start_with_account() -> (Self, SocketAddr) {
+        let address = own_address();
+        (Self::launched(1, Some(address)), address)
+    }
+
+    fn launched(nodes: usize, accounts: Option<SocketAddr>) -> Self {
         let controllers: Vec<SocketAddr> = (0..nodes).map(|_| own_address()).collect();
         let voters: Vec<String> = controllers
             .iter()
@@ -49,6 +66,7 @@ impl Kafka {
             nodes: Vec::new(),
             voters: voters.join(","),
             replicas: nodes.min(3),
+            accounts,
             folder: TempDir::with_prefix("renkei-kafka-").expect("folder"),
         };
         for controller in controllers {
@@ -188,7 +206,23 @@ impl Kafka {
             text,
             "transaction.state.log.min.isr={in_sync}\nshare.coordinator.state.topic.min.isr={in_sync}\n"
         );
-        text + SETTINGS
+        text += SETTINGS;
+        if let (Some(accounts), Some(controller)) = (self.accounts, controller) {
+            // Later lines of a file of properties replace former ones.
+            let _ = write!(
+                text,
+                "listener.security.protocol.map=\
+                 PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT\n\
+                 advertised.listeners=PLAINTEXT://{listener},SASL_PLAINTEXT://{accounts}\n\
+                 listeners=PLAINTEXT://{listener},SASL_PLAINTEXT://{accounts},CONTROLLER://{controller}\n\
+                 sasl.enabled.mechanisms=PLAIN\n\
+                 listener.name.sasl_plaintext.plain.sasl.jaas.config=\
+                 org.apache.kafka.common.security.plain.PlainLoginModule required user_{ACCOUNT}=\"{ACCOUNT}\";\n\
+                 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+                 super.users=User:ANONYMOUS\n"
+            );
+        }
+        text
     }
 
     /// Prepares the storage of nodes, side by side.

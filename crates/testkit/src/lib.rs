@@ -8,5 +8,5 @@ mod programs;
 
 pub use authority::{Fault, Issued, TestAuthority};
 pub use child::{Child, free_address, free_address_on, wait_for};
-pub use kafka::Kafka;
+pub use kafka::{ACCOUNT, Kafka};
 pub use programs::{find_program, program, python};
