@@ -24,6 +24,7 @@ mod peers;
 mod server;
 mod store;
 mod time_source;
+mod web_client;
 
 pub use authority::{AuthorityError, RequestError, SignError};
 pub use endpoint::{EndpointError, HandshakeError, PemError, SpiffeEndpoint};

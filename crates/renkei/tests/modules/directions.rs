@@ -19,7 +19,11 @@ const fn rule(module: &'static str, knows: &'static [&'static str], reason: &'st
 }
 
 /// The crates with a table.
-pub(crate) const TABLES: [(&str, &[Rule]); 1] = [("renkei-proxy", PROXY)];
+pub(crate) const TABLES: [(&str, &[Rule]); 3] = [
+    ("renkei-proxy", PROXY),
+    ("renkei-server", SERVER),
+    ("renkei", RENKEI),
+];
 
 /// In the order of the layers: each knows modules above it in this table only.
 const PROXY: &[Rule] = &[
@@ -198,5 +202,173 @@ const PROXY: &[Rule] = &[
             "trunk",
         ],
         "it puts the parts together",
+    ),
+];
+
+const SERVER: &[Rule] = &[
+    rule("time_source", &[], "time comes from one place"),
+    rule("store", &[], "what is kept knows nothing of who keeps it"),
+    rule(
+        "keys",
+        &["store"],
+        "a private key is known by its name in the store",
+    ),
+    rule("metrics", &[], "counters are set by others"),
+    rule(
+        "bundles",
+        &[],
+        "the bundles as they are now, for all who ask",
+    ),
+    rule("endpoint", &[], "it serves a document, whoever made it"),
+    rule("fetch", &[], "one exchange of HTTP, whatever it is for"),
+    rule(
+        "web_client",
+        &["endpoint"],
+        "TLS by the web's PKI, whatever it is for",
+    ),
+    rule(
+        "authority",
+        &["keys", "store"],
+        "a CA needs no peer and no network",
+    ),
+    rule("entries", &["store"], "what may be issued is in the store"),
+    rule(
+        "federation",
+        &["endpoint", "fetch", "metrics", "time_source", "web_client"],
+        "who is a member follows from the log alone",
+    ),
+    rule(
+        "peers",
+        &[
+            "bundles",
+            "federation",
+            "fetch",
+            "metrics",
+            "store",
+            "time_source",
+            "web_client",
+        ],
+        "a peer's bundle needs nothing of this site's CA",
+    ),
+    rule(
+        "server",
+        &[
+            "authority",
+            "bundles",
+            "endpoint",
+            "entries",
+            "federation",
+            "keys",
+            "metrics",
+            "peers",
+            "store",
+            "time_source",
+        ],
+        "it puts the parts together",
+    ),
+];
+
+const RENKEI: &[Rule] = &[
+    rule("allocator", &[], "memory is the process's"),
+    rule(
+        "arguments",
+        &[],
+        "values on the command line, for all commands",
+    ),
+    rule("output", &[], "tables and JSON, whatever is in them"),
+    rule("load", &[], "files of a site, read for all commands"),
+    rule("identity", &[], "where identities come from"),
+    rule("warnings", &[], "what an operator should know of a site"),
+    rule(
+        "place",
+        &["arguments", "load"],
+        "where a running site is found",
+    ),
+    rule("site_client", &["place"], "what a running site is asked"),
+    rule("traffic", &["output"], "it prints what the status has"),
+    rule("links", &["output"], "it prints what the status has"),
+    rule(
+        "federation",
+        &["arguments", "load", "output", "place", "site_client"],
+        "its commands stand alone",
+    ),
+    rule(
+        "cli",
+        &["arguments", "federation"],
+        "words of the command line, no action",
+    ),
+    rule(
+        "failure",
+        &["arguments", "load", "output"],
+        "it prints an error",
+    ),
+    rule(
+        "running",
+        &["identity", "load", "warnings"],
+        "a site while it runs",
+    ),
+    rule(
+        "up",
+        &[
+            "allocator",
+            "cli",
+            "identity",
+            "load",
+            "place",
+            "running",
+            "warnings",
+        ],
+        "it starts the roles and waits",
+    ),
+    rule(
+        "status",
+        &[
+            "arguments",
+            "links",
+            "output",
+            "place",
+            "site_client",
+            "traffic",
+        ],
+        "a command asks the running site, and does not read its files",
+    ),
+    rule(
+        "explain",
+        &[
+            "arguments",
+            "cli",
+            "links",
+            "load",
+            "output",
+            "place",
+            "site_client",
+            "status",
+        ],
+        "it compares the file with the running site",
+    ),
+    rule(
+        "apply",
+        &["arguments", "load", "output", "place", "site_client"],
+        "it sends a file to the running site",
+    ),
+    rule(
+        "bundle",
+        &["arguments", "cli", "load", "output", "place", "site_client"],
+        "it prints a bundle",
+    ),
+    rule(
+        "check",
+        &["arguments", "cli", "load", "output", "place", "warnings"],
+        "it reads a file and starts nothing",
+    ),
+    rule(
+        "svid",
+        &["arguments", "cli", "output"],
+        "a workload's own command",
+    ),
+    rule(
+        "demo",
+        &["arguments", "cli", "output", "place", "site_client"],
+        "it uses the program as a user does",
     ),
 ];

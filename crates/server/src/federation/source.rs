@@ -18,7 +18,7 @@ use url::Url;
 use super::log_cache::LogCache;
 use crate::{
     fetch::{self, Answer, Ask, FetchError},
-    peers::web_client,
+    web_client::web_client,
 };
 
 /// For one file, from the name lookup to the last byte.

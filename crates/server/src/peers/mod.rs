@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 
 pub use accept::BundleRefusal;
 pub use source::PeerFetchError;
-pub(crate) use source::web_client;
 
 use self::{peer::PeerLoop, source::Fetcher, state::PeerStates};
 use crate::{

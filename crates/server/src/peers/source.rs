@@ -16,14 +16,14 @@ use renkei_spiffe::{
     Bundle, BundleSet, DocumentError, MAX_DOCUMENT_BYTES, Refusal, SpiffeId, TrustDomain,
     anonymous_client_side,
 };
-use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
+use rustls::crypto::CryptoProvider;
 use url::Url;
 
 use super::BundleRefusal;
 use crate::{
-    endpoint::pem,
     fetch::{self, FetchError},
     store::StoreError,
+    web_client::{WebClientError, web_client},
 };
 
 const ALPN: &[&[u8]] = &[b"http/1.1"];
@@ -142,7 +142,10 @@ impl Fetcher {
         url: &Url,
         roots: Option<&Path>,
     ) -> Result<Bytes, PeerFetchError> {
-        let config = web_client(&self.provider, roots)?;
+        let config = web_client(&self.provider, roots).map_err(|error| match error {
+            WebClientError::Roots(reason) => PeerFetchError::Roots(reason),
+            WebClientError::Tls(error) => PeerFetchError::Tls(error),
+        })?;
         Ok(fetch::get(url, None, config, self.limit).await?)
     }
 
@@ -171,36 +174,5 @@ impl Fetcher {
             Some(refusal) => Err(PeerFetchError::Refused(refusal)),
             None => Err(error.into()),
         }
-    }
-}
-
-/// A client that believes in certificates of the web's PKI.
-pub(crate) fn web_client(
-    provider: &Arc<CryptoProvider>,
-    roots: Option<&Path>,
-) -> Result<Arc<ClientConfig>, PeerFetchError> {
-    let roots = web_roots(roots).map_err(PeerFetchError::Roots)?;
-    let mut config = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
-    Ok(Arc::new(config))
-}
-
-fn web_roots(file: Option<&Path>) -> Result<RootCertStore, String> {
-    let certificates = match file {
-        Some(path) => pem::certificates(path).map_err(|error| error.to_string())?,
-        None => files::run(Path::new("the system's CA certificates"), || {
-            Ok(rustls_native_certs::load_native_certs().certs)
-        })
-        .map_err(|error| format!("the system's CA certificates cannot be read: {error}"))?,
-    };
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    match (added, file) {
-        (0, None) => Err("the system has no CA certificates; name a PEM file as web_roots".into()),
-        (0, Some(path)) => Err(format!("{} holds no usable certificate", path.display())),
-        _ => Ok(roots),
     }
 }
