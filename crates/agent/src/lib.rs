@@ -7,7 +7,6 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod agent;
-mod backoff;
 pub mod client;
 pub mod keeper;
 mod metrics;

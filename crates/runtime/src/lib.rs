@@ -5,6 +5,7 @@
 //! - [`readiness`]: named conditions; the process is ready when all of them hold.
 //! - [`telemetry`]: logs to standard error and the registry of metrics.
 //! - [`admin`]: metrics, liveness and readiness over HTTP on a loopback address.
+//! - [`backoff`]: how long to wait after failures.
 //! - [`clock`]: the time that the process acts by.
 //! - [`control`]: commands to a running process over a unix socket that only its user may open.
 //! - [`files`]: files that cannot stop the process.
@@ -20,6 +21,7 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod admin;
+pub mod backoff;
 pub mod clock;
 pub mod control;
 pub mod drain;

@@ -23,7 +23,10 @@ use prometheus_client::{
 };
 use tokio::task::JoinHandle;
 
-use crate::readiness::{Condition, Readiness};
+use crate::{
+    backoff::Backoff,
+    readiness::{Condition, Readiness},
+};
 
 /// How failed tasks are started again.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +96,7 @@ impl Supervisor {
             longest_pause,
             steady,
         } = self.pace;
-        let mut pause = first_pause;
+        let mut backoff = Backoff::new(first_pause, longest_pause);
         let mut condition: Option<Condition> = None;
         loop {
             let began = Instant::now();
@@ -120,8 +123,9 @@ impl Supervisor {
                 Err(panic) => format!("it panicked: {}", message(&*panic)),
             };
             if began.elapsed() > steady {
-                pause = first_pause;
+                backoff.succeeded();
             }
+            let pause = backoff.failed();
             let labels = vec![("task", name.clone())];
             self.failures.get_or_create(&labels).inc();
             tracing::error!(task = name, why, retry_in = ?pause, "a task ended before its time");
@@ -131,7 +135,6 @@ impl Supervisor {
                     "the task ended before its time ({why}); it is started again"
                 ));
             tokio::time::sleep(pause).await;
-            pause = longest_pause.min(pause * 2);
         }
     }
 }

@@ -19,7 +19,7 @@ use renkei_api::{
         X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient,
     },
 };
-use renkei_runtime::{files, supervise::Supervisor};
+use renkei_runtime::{backoff::Backoff, files, supervise::Supervisor};
 use renkei_spiffe::{BundleSet, Identities, X509Svid};
 use rustls::crypto::CryptoProvider;
 use tokio::{net::UnixStream, sync::watch};
@@ -30,8 +30,6 @@ pub use decode::DecodeError;
 pub use endpoint::{EndpointError, socket_path};
 
 use published::Published;
-
-use crate::backoff::Backoff;
 
 /// The largest message that is read: thousands of bundles.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -218,7 +216,7 @@ async fn follow(
         let named = message.svids.iter().map(|svid| svid.spiffe_id.clone());
         let named = named.collect();
         let update = decode::update(message, provider).inspect_err(|_| published.retain(&named))?;
-        *backoff = Backoff::default();
+        backoff.succeeded();
         published.receive(update.identities());
         status.send_modify(|status| {
             status.connected = true;

@@ -7,7 +7,7 @@ use renkei_spiffe::{BundleSet, SpiffeId, X509Svid};
 use time::OffsetDateTime;
 
 use super::RequestError;
-use crate::backoff::{Backoff, jitter};
+use renkei_runtime::backoff::{Backoff, jitter};
 
 /// No wait after a failure is longer.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);

@@ -4,6 +4,7 @@
 use std::{io, path::Path, sync::Arc, time::Duration};
 
 use renkei_api::status::PeerStatus;
+use renkei_runtime::backoff::jitter;
 use renkei_site::{BundleSource, PeerBundle};
 use renkei_spiffe::{Bundle, BundleSet, TrustDomain};
 
@@ -68,16 +69,7 @@ impl PeerLoop {
             .known
             .as_ref()
             .and_then(|known| known.bundle.refresh_hint);
-        let mut jitter = [127];
-        // Without random numbers the pause is the middle one.
-        let _ = self
-            .context
-            .fetcher
-            .provider
-            .secure_random
-            .fill(&mut jitter);
-        let [jitter] = jitter;
-        schedule::pause(hint, self.own_refresh, self.failures, jitter)
+        jitter(schedule::pause(hint, self.own_refresh, self.failures))
     }
 
     pub(super) async fn refresh(&mut self) -> Result<(), PeerFetchError> {

@@ -2,32 +2,26 @@
 
 use std::time::Duration;
 
+use renkei_runtime::backoff::exponential;
+
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(5);
 const FLOOR: Duration = Duration::from_mins(1);
 /// A peer that asks to be left alone for longer would miss the rotation of its own CA.
 const CEILING: Duration = Duration::from_hours(1);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const MAX_DOUBLINGS: u32 = 16;
 
 /// The pause until the next fetch.
 ///
 /// `own_refresh` is the refresh interval of the own site: one that is shorter than the floor shows
 /// a site that lives faster than usual, and lowers the floor. `failures` counts the failed fetches
-/// since the last good one. `jitter` in 0..=255 spreads the pause by ±10 %, so that the peers of
-/// one site do not all ask at once.
-pub(super) fn pause(
-    hint: Option<Duration>,
-    own_refresh: Duration,
-    failures: u32,
-    jitter: u8,
-) -> Duration {
+/// since the last good one. The caller adds jitter.
+pub(super) fn pause(hint: Option<Duration>, own_refresh: Duration, failures: u32) -> Duration {
     let floor = FLOOR.min(own_refresh.max(FIRST_RETRY));
     let interval = hint.unwrap_or(DEFAULT_INTERVAL).clamp(floor, CEILING);
-    let pause = match failures {
+    match failures {
         0 => interval,
-        n => (FIRST_RETRY * 2_u32.pow((n - 1).min(MAX_DOUBLINGS))).min(interval),
-    };
-    pause.mul_f64(0.9 + 0.2 * f64::from(jitter) / 255.0)
+        failures => exponential(FIRST_RETRY, interval, failures),
+    }
 }
 
 #[cfg(test)]
@@ -39,31 +33,25 @@ mod tests {
 
     #[test]
     fn the_hint_counts_within_its_bounds() {
-        let middle = |hint, own| pause(hint, own, 0, 127).as_secs_f64().round();
+        let middle = |hint, own| pause(hint, own, 0).as_secs_f64().round();
         assert_eq!(middle(None, USUAL), 300.0);
         assert_eq!(middle(Some(Duration::from_mins(10)), USUAL), 600.0);
         assert_eq!(middle(Some(SECOND), USUAL), 60.0);
         assert_eq!(middle(Some(2 * SECOND), SECOND), 2.0);
         assert_eq!(middle(Some(Duration::ZERO), SECOND), 1.0);
         assert_eq!(
-            pause(Some(Duration::MAX), USUAL, 0, 255),
-            Duration::from_mins(66)
+            pause(Some(Duration::MAX), USUAL, 0),
+            Duration::from_mins(60)
         );
     }
 
     #[test]
     fn failures_back_off_up_to_the_interval() {
-        let after = |failures| pause(None, USUAL, failures, 127).as_secs_f64().round();
+        let after = |failures| pause(None, USUAL, failures).as_secs_f64().round();
         assert_eq!(
             [after(1), after(2), after(3), after(9)],
             [1.0, 2.0, 4.0, 256.0]
         );
         assert_eq!([after(10), after(u32::MAX)], [300.0, 300.0]);
-    }
-
-    #[test]
-    fn jitter_stays_within_a_tenth() {
-        assert_eq!(pause(None, USUAL, 0, 0), Duration::from_secs(270));
-        assert_eq!(pause(None, USUAL, 0, 255), Duration::from_secs(330));
     }
 }
