@@ -82,15 +82,20 @@ async fn connections_of_a_pair_share_one_lane() {
 async fn nothing_is_lost_while_lanes_are_killed_at_random() {
     let path = Path::to(Lab::new(&[echo().await])).await;
     let (hokkaido, osaka) = path.sites().await;
-    let transfer = exchange(path.lab.connect().await, bytes(64 * MIB), Arc::default());
+    let got = Arc::new(AtomicUsize::new(0));
+    let transfer = exchange(path.lab.connect().await, bytes(64 * MIB), got.clone());
     let mut transfer = tokio::spawn(transfer);
-    let mut killed = 0;
+    let (mut killed, mut next) = (0, MIB);
     loop {
         tokio::select! {
             done = &mut transfer => break done.unwrap(),
-            () = tokio::time::sleep(Duration::from_millis(100)) => {
-                killed += usize::from(path.middlebox.kill_one());
-            }
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+        // Where handshakes take longer than the time between two kills, nothing would ever arrive.
+        let now = got.load(Ordering::Relaxed);
+        if now >= next && path.middlebox.kill_one() {
+            killed += 1;
+            next = now + 2 * MIB;
         }
     }
     assert!(killed > 0);

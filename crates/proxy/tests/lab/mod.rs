@@ -18,7 +18,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use renkei_proxy::{Applied, ApplyError, DefaultHandler, Desired, Limits, Proxy, Setup};
 use renkei_runtime::{drain::Drain, readiness::Readiness, supervise::Supervisor};
 use renkei_spiffe::{Bundle, BundleSet, Identities, PrivateKey, SpiffeId, TrustDomain, X509Svid};
-use renkei_testkit::{Issued, TestAuthority, free_address};
+use renkei_testkit::{Issued, TestAuthority, free_address, free_address_on};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -161,7 +161,7 @@ impl Lab {
         Self {
             hokkaido_ca: TestAuthority::new("hokkaido.example"),
             osaka_ca: TestAuthority::new("osaka.example"),
-            gateway: free_address(),
+            gateway: free_gateway(),
             listen: free_address(),
             backends: backends.to_vec(),
         }
@@ -234,6 +234,12 @@ impl Lab {
             .await
             .expect("local listener")
     }
+}
+
+/// A free port on an address that no connection has as its own end: while a gateway is restarted,
+/// no other test's connection can take it.
+pub fn free_gateway() -> SocketAddr {
+    free_address_on("127.0.9.90")
 }
 
 /// A backend whose connections the test handles itself.

@@ -8,7 +8,7 @@ use renkei_spiffe::Identities;
 use renkei_testkit::{TestAuthority, free_address};
 use tokio::net::TcpStream;
 
-use super::{Node, identities, middlebox::Middlebox, tap::Tap};
+use super::{Node, free_gateway, identities, middlebox::Middlebox, tap::Tap};
 
 pub struct Three {
     pub hokkaido_ca: TestAuthority,
@@ -28,7 +28,7 @@ pub struct Three {
 
 impl Three {
     pub async fn new(backend: SocketAddr) -> Self {
-        let gateway = free_address();
+        let gateway = free_gateway();
         Self {
             hokkaido_ca: TestAuthority::new("hokkaido.example"),
             osaka_ca: TestAuthority::new("osaka.example"),
