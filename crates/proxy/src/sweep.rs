@@ -112,6 +112,7 @@ fn review(
         .is_some_and(|desired| !revocation::is_linked(&desired.site, pair.remote()));
     if stranger {
         tracing::info!(
+            trunk = ?driver.id(),
             ?pair,
             "a trunk is ended: the other site is no longer a peer"
         );
@@ -125,7 +126,7 @@ fn review(
         && (matches!(fault, Fault::Own(_)) || driver.lacks_certificates())
     {
         let (caller, callee) = (&pair.caller, &pair.callee);
-        tracing::info!(%caller, %callee, %fault, "a trunk is ended");
+        tracing::info!(trunk = ?driver.id(), %caller, %callee, %fault, "a trunk is ended");
         driver.revoke();
         return Vec::new();
     }

@@ -31,6 +31,15 @@ pub(crate) enum WanStream {
 }
 
 impl WanStream {
+    /// Puts the names of its trunk and stream, if it has them, into the span of the connection.
+    pub(crate) fn record(&self, span: &tracing::Span) {
+        if let Self::Trunk(stream) = self {
+            let (trunk, stream) = stream.name();
+            span.record("trunk", tracing::field::debug(trunk));
+            span.record("stream", stream);
+        }
+    }
+
     /// A TLS session of its own. Cut short it has no close_notify, but there are peers that take
     /// a FIN without one for an end: a session that breaks ends with a reset, as plain TCP does.
     pub(crate) fn session(stream: TlsStream<TcpStream>) -> Self {

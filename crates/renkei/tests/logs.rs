@@ -17,6 +17,7 @@ use std::{
 
 use lab::{SOON, Site, callee, caller, echo, exchange_soon, metrics::metric, renkei, run, said};
 use renkei_testkit::{Child, free_address, wait_for};
+use serde_json::Value;
 
 /// Runs osaka with this standard error: its SVIDs are renewed, its traffic goes on, it is ready,
 /// and it ends when it is asked to. Gives the number of lost lines.
@@ -127,4 +128,37 @@ fn output_that_cannot_be_written_is_a_failure_and_no_panic() {
     let mut schema = renkei();
     let ended = schema.args(["check", "--schema"]).stdout(writer).status();
     assert!(ended.expect("it runs").success());
+}
+
+/// The span of the first connection that the site's log has opened.
+fn opened(site: &mut Site) -> Value {
+    wait_for("a line of an open connection", SOON, || {
+        let output = site.process().output();
+        let lines = output
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let mut opened = lines.filter(|line: &Value| line["message"] == "opened");
+        opened.next().map(|line| line["span"].clone())
+    })
+}
+
+#[test]
+fn a_connection_is_followed_through_the_logs_of_both_sites() {
+    let (mut hokkaido, mut osaka) = (Site::new("hokkaido"), Site::new("osaka"));
+    let local = free_address();
+    hokkaido.write(&callee(&hokkaido, &osaka, echo()));
+    osaka.write(&caller(&osaka, &hokkaido, local));
+    for site in [&mut hokkaido, &mut osaka] {
+        site.start_with(&["--log", "info,renkei_proxy=debug", "--log-format", "json"]);
+    }
+    osaka.wait_linked();
+    exchange_soon(local, b"hello");
+    let (here, there) = (opened(&mut osaka), opened(&mut hokkaido));
+    for key in ["caller", "callee", "trunk", "stream"] {
+        assert!(!here[key].is_null(), "{key} in {here}");
+        assert_eq!(here[key], there[key], "{key}");
+    }
+    assert_eq!(here["direction"], "outbound");
+    assert_eq!(there["direction"], "inbound");
+    assert_eq!(here["flow"], 1, "{here}");
 }

@@ -3,6 +3,7 @@
 mod expiry;
 mod flows;
 mod refusals;
+pub(crate) mod span;
 
 use std::sync::Arc;
 

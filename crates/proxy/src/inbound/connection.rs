@@ -6,6 +6,7 @@ use renkei_runtime::drain::DrainGuard;
 use renkei_site::{Protocol, Service};
 use renkei_spiffe::SpiffeId;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use super::{Inbound, backend};
 use crate::{
@@ -26,6 +27,8 @@ pub(super) struct Call {
     pub(super) node: Option<i32>,
     pub(super) carrier: Carrier,
     pub(super) desired: Arc<Desired>,
+    /// Its span in the log.
+    pub(super) span: Span,
 }
 
 /// Carries an admitted connection to its end.
@@ -42,6 +45,7 @@ pub(super) async fn carry(
         node,
         carrier,
         desired,
+        span,
     } = call;
     let context = &inbound.context;
     let pair = Pair {
@@ -53,16 +57,19 @@ pub(super) async fn carry(
     let ticket = context.flows.open(id, pair, carrier, parent);
     let flow = &ticket.flow;
     revocation::recheck(flow, Some(&desired), context);
+    span.record("flow", id);
     if service.protocol == Protocol::Http {
-        tracing::debug!(flow = id, caller = %flow.pair.caller, service = service.name, "opened");
-        http::serve(stream, flow, &service.name, (context, &inbound.backends)).await;
-        tracing::debug!(flow = id, cut = flow.cut_reason(), "closed");
+        span.in_scope(|| tracing::debug!("opened"));
+        http::serve(stream, flow, &service.name, (context, &inbound.backends))
+            .instrument(span.clone())
+            .await;
+        span.in_scope(|| tracing::debug!(cut = flow.cut_reason(), "closed"));
         return;
     }
     let backend = tokio::select! {
         biased;
         () = flow.cut_token().cancelled() => return,
-        backend = backend::reach(&service, node, inbound) => backend,
+        backend = backend::reach(&service, node, inbound).instrument(span.clone()) => backend,
     };
     let backend = match backend {
         Ok(backend) => backend,
@@ -71,17 +78,20 @@ pub(super) async fn carry(
             let who = flow.pair.caller.short();
             let (service, reason) = (&service.name, "backend_unavailable");
             let refusals = &context.refusals;
-            refusals.record(Direction::Inbound, service, who, reason, down.to_string());
+            let down = down.to_string();
+            span.in_scope(|| refusals.record(Direction::Inbound, service, who, reason, down));
             return;
         }
     };
-    tracing::debug!(flow = id, caller = %flow.pair.caller, service = service.name, "opened");
+    span.in_scope(|| tracing::debug!("opened"));
     let session = backend::session(&service, Some(&flow.pair.caller), inbound)
         .map(|session| -> Box<dyn relay::Session> { Box::new(session) });
     let backend = PlainStream::new(backend);
     let end = relay::relay(backend, stream, session, &flow.traffic, flow.cut_token()).await;
-    tracing::debug!(flow = id, ?end, cut = flow.cut_reason(), "closed");
-    record_session(&end, flow, &service.name, context);
+    span.in_scope(|| {
+        tracing::debug!(?end, cut = flow.cut_reason(), "closed");
+        record_session(&end, flow, &service.name, context);
+    });
 }
 
 /// Remembers a Kafka session that was ended for what was said in it.

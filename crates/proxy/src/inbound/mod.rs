@@ -14,7 +14,7 @@ use tokio_rustls::server::StartHandshake;
 
 use crate::{
     admission::{Admission, HandshakeTurn},
-    context::{Carrier, Context},
+    context::{Carrier, Context, span},
     identity::{Direction, Pair},
     sessions::{Backends, alpn, kafka::CalleeState},
     trunk::Acceptor,
@@ -93,24 +93,26 @@ impl Inbound {
             node,
             desired,
         } = admitted;
+        let pair = Pair {
+            direction: Direction::Inbound,
+            caller: verified.peer.clone(),
+            callee: service.id.clone(),
+        };
         if !alpn::is_trunk(verified.stream.get_ref().1.alpn_protocol()) {
+            let span = span::connection(&pair);
             let call = Call {
                 caller: verified.peer,
                 service,
                 node,
                 carrier: Carrier::session(peer, verified.credentials),
                 desired,
+                span,
             };
             let stream = WanStream::session(verified.stream);
             return carry(stream, call, id, self, guard).await;
         }
         // The lane is no flow: its streams are.
         drop(guard);
-        let pair = Pair {
-            direction: Direction::Inbound,
-            caller: verified.peer.clone(),
-            callee: service.id.clone(),
-        };
         let acceptor = &self.acceptor;
         let joined = acceptor
             .join(verified.stream, verified.credentials, &pair)
@@ -119,7 +121,7 @@ impl Inbound {
             Ok((lane, trunk)) => {
                 if let Some(trunk) = trunk {
                     let source = Source {
-                        caller: verified.peer,
+                        pair,
                         service,
                         peer,
                         inbound: self.clone(),

@@ -4,7 +4,6 @@ use std::{net::SocketAddr, sync::Arc};
 
 use renkei_policy::Operation;
 use renkei_site::Service;
-use renkei_spiffe::SpiffeId;
 use renkei_trunk::Code;
 
 use super::{
@@ -13,15 +12,15 @@ use super::{
 };
 use crate::{
     authorization::{decide, log, revocation},
-    context::Carrier,
-    identity::{Direction, Fault},
+    context::{Carrier, span},
+    identity::{Direction, Fault, Pair},
     trunk::{IncomingStream, TrunkEvents},
     wan::WanStream,
 };
 
 /// Where the streams of a trunk come from.
 pub(super) struct Source {
-    pub(super) caller: SpiffeId,
+    pub(super) pair: Pair,
     pub(super) service: Service,
     pub(super) peer: SocketAddr,
     pub(super) inbound: Arc<Inbound>,
@@ -53,8 +52,13 @@ impl Source {
         if !incoming.has_room() {
             return incoming.refuse(Code::BUSY, "its gateway is at its memory limit");
         }
+        let span = span::connection(&self.pair);
+        let (trunk, stream) = incoming.name();
+        span.record("trunk", tracing::field::debug(trunk));
+        span.record("stream", stream);
         let check = incoming.check();
-        let (flow, svid_not_after) = match (self.decide(check.as_ref().err()), check) {
+        let decided = span.in_scope(|| self.decide(check.as_ref().err()));
+        let (flow, svid_not_after) = match (decided, check) {
             (Ok(flow), Ok(credentials)) => (flow, credentials.own().not_after()),
             (Err(reason), _) => return incoming.refuse(Code::REVOKED, &reason),
             (Ok(_), Err(_)) => {
@@ -73,11 +77,12 @@ impl Source {
             return;
         };
         let call = Call {
-            caller: self.caller.clone(),
+            caller: self.pair.caller.clone(),
             service,
             node,
             carrier: Carrier::trunk(self.peer, svid_not_after),
             desired,
+            span,
         };
         carry(WanStream::Trunk(stream), call, flow, &self.inbound, guard).await;
         drop(place);
@@ -87,7 +92,7 @@ impl Source {
     /// and the policy of now. Gives the number of the flow; the error is for the peer, and says no
     /// more than an alert would.
     fn decide(&self, fault: Option<&Fault>) -> Result<u64, String> {
-        let (caller, service) = (&self.caller, &self.service);
+        let (caller, service) = (&self.pair.caller, &self.service);
         let refuse = |reason: &'static str, sentence: String| {
             let refusals = &self.inbound.context.refusals;
             refusals.record(

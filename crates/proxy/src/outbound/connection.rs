@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use renkei_kafka::Endpoint;
 use renkei_runtime::drain::DrainGuard;
 use tokio::net::TcpStream;
+use tracing::{Instrument, Span};
 
 use super::{
     Outbound, Route, Routes,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     authorization::revocation,
-    context::{Context, Flow},
+    context::{Context, Flow, span},
     local_caller::{self, Caller},
     relay::{self, End, Side},
     sessions::kafka::{CallerSession, LocalBrokers},
@@ -38,17 +39,18 @@ pub(super) async fn run(
     guard: DrainGuard,
 ) {
     let (route, outbound) = (listener.routes.load_full(), &listener.outbound);
+    let span = span::connection(&route.pair());
     let opened = tokio::select! {
         biased;
         () = outbound.context.drain.forced() => return,
         () = route.cut.cancelled() => return,
-        opened = open(&app, caller, &route, listener.node, outbound) => opened,
+        opened = open(&app, caller, &route, listener.node, outbound).instrument(span.clone()) => opened,
     };
     match opened {
-        Ok(dialled) => carry(app, dialled, &route, &listener, guard).await,
+        Ok(dialled) => carry(app, dialled, (&route, &span), &listener, guard).await,
         Err(failure) => {
             drop(app);
-            record_failure(&failure, peer, &route, &outbound.context);
+            span.in_scope(|| record_failure(&failure, peer, &route, &outbound.context));
         }
     }
 }
@@ -104,7 +106,7 @@ async fn look_up(
 async fn carry(
     app: TcpStream,
     dialled: Dialled,
-    route: &Arc<Route>,
+    (route, span): (&Arc<Route>, &Span),
     listener: &Arc<LocalListener>,
     guard: DrainGuard,
 ) {
@@ -119,7 +121,9 @@ async fn carry(
     let ticket = context.flows.open(id, route.pair(), carrier, parent);
     let flow = &ticket.flow;
     revocation::recheck(flow, None, context);
-    tracing::debug!(flow = flow.id, callee = %route.target, %gateway, "opened");
+    span.record("flow", id);
+    stream.record(span);
+    span.in_scope(|| tracing::debug!(%gateway, "opened"));
     let session = kafka.then(|| -> Box<dyn relay::Session> {
         Box::new(CallerSession::new(RouteBrokers {
             brokers: route.brokers.clone(),
@@ -128,13 +132,13 @@ async fn carry(
     });
     let app = PlainStream::new(app);
     let end = relay::relay(app, stream, session, &flow.traffic, flow.cut_token()).await;
-    conclude(&end, flow, route, context);
+    span.in_scope(|| conclude(&end, flow, route, context));
 }
 
 /// A peer that refuses the caller says so after our handshake is over (RFC 8446 4.4.2.4), which
 /// shows here as an alert.
 fn conclude(end: &End, flow: &Flow, route: &Route, context: &Context) {
-    tracing::debug!(flow = flow.id, ?end, cut = flow.cut_reason(), "closed");
+    tracing::debug!(?end, cut = flow.cut_reason(), "closed");
     let failure = match end {
         End::Broken {
             side: Side::Wan,

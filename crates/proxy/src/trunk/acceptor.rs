@@ -85,7 +85,7 @@ impl Acceptor {
         let mut writer = Some(writer);
         match self.enter(&hello, (pair, credentials), &mut writer) {
             Ok((driver, id, events)) => {
-                tracing::debug!(lane = id.number(), "a lane came");
+                tracing::debug!(trunk = ?driver.id(), lane = id.number(), "a lane came");
                 // What changed during its handshake has not seen it.
                 driver.drop_faulty_now();
                 let lane = Lane {

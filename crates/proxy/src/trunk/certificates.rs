@@ -21,7 +21,7 @@ impl Driver {
             if let Err(fault) = credentials.check(identities, now)
                 && fault.ends_what_is_open()
             {
-                tracing::info!(lane = id.number(), %fault, "a lane is cut");
+                tracing::info!(trunk = ?self.id(), lane = id.number(), %fault, "a lane is cut");
                 faulty.push(id);
             }
         }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use renkei_trunk::{Code, Event, StreamId};
+use renkei_trunk::{Code, Event, StreamId, TrunkId};
 use tokio::sync::mpsc;
 
 use super::{TrunkHandle, TrunkStream, driver::Driver};
@@ -121,6 +121,11 @@ impl IncomingStream {
             target,
             answered: false,
         }
+    }
+
+    /// The names of the trunk and of the stream in it, the same at both ends.
+    pub(crate) fn name(&self) -> (TrunkId, u64) {
+        (self.driver.id(), self.id.number())
     }
 
     /// Whether the process has memory for one more stream of this trunk.

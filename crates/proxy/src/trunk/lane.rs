@@ -216,7 +216,7 @@ impl Lane {
         });
         self.driver.hand_over();
         if let Err(violation) = received {
-            tracing::warn!(lane = id.number(), %violation, "a peer broke the protocol of trunks");
+            tracing::warn!(trunk = ?self.driver.id(), lane = id.number(), %violation, "a peer broke the protocol of trunks");
         }
     }
 

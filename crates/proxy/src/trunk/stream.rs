@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use renkei_trunk::{Code, Read, ResetCause, StreamError, StreamId};
+use renkei_trunk::{Code, Read, ResetCause, StreamError, StreamId, TrunkId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
@@ -60,6 +60,11 @@ impl TrunkStream {
             released: AtomicBool::new(false),
             cut: AtomicBool::new(false),
         }
+    }
+
+    /// The names of the trunk and of the stream in it, the same at both ends.
+    pub(crate) fn name(&self) -> (TrunkId, u64) {
+        (self.driver.id(), self.id.number())
     }
 
     /// Tells the other end that no more of its bytes are taken. The other direction goes on.

@@ -103,7 +103,11 @@ where
         .log_internal_errors(false);
     match format {
         LogFormat::Text => Box::new(lines.with_ansi(coloured).with_target(false).finish()),
-        LogFormat::Json => Box::new(lines.json().flatten_event(true).finish()),
+        LogFormat::Json => {
+            // The span of a connection has all that is to be said of it.
+            let json = lines.json().flatten_event(true).with_span_list(false);
+            Box::new(json.finish())
+        }
     }
 }
 

@@ -204,7 +204,7 @@ impl<D: LaneDialer> LaneManager<D> {
             Err(error) => Err(error.to_string()),
         };
         if let Err(reason) = added {
-            tracing::debug!(reason, pair = self.pair, "no further lane");
+            tracing::debug!(trunk = ?self.driver.id(), reason, pair = self.pair, "no further lane");
             self.growth = Instant::now() + SCARCE;
         }
     }

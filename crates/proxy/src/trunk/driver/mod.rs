@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use renkei_trunk::{Code, Event, LaneId, StreamId, Trunk};
+use renkei_trunk::{Code, Event, LaneId, StreamId, Trunk, TrunkId};
 use tokio::sync::{Notify, mpsc};
 
 pub(super) use push::{Left, Pushed, push};
@@ -47,6 +47,7 @@ pub(super) enum Release {
 
 /// One trunk, shared by its tasks.
 pub(crate) struct Driver {
+    id: TrunkId,
     core: Mutex<Core>,
     news: mpsc::UnboundedSender<Event>,
     /// Where the streams go that the other end opens.
@@ -78,9 +79,11 @@ impl Driver {
         trunk: Trunk,
         context: &Arc<TrunkContext>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Event>) {
+        let id = trunk.id();
         let (news, events) = mpsc::unbounded_channel();
         let core = Core::new(trunk, context.budget.enter());
         let driver = Arc::new(Self {
+            id,
             core: Mutex::new(core),
             news,
             incoming: OnceLock::new(),
@@ -90,6 +93,11 @@ impl Driver {
             standing: Standing::default(),
         });
         (driver, events)
+    }
+
+    /// The name of the trunk, the same at both ends.
+    pub(crate) fn id(&self) -> TrunkId {
+        self.id
     }
 
     /// Does something to the trunk, wakes whom it concerns, and sends what there is to send.
@@ -185,6 +193,7 @@ impl Driver {
             core.trunk.set_room(bytes);
         } else if core.trunk.closed().is_none() {
             tracing::warn!(
+                trunk = ?self.id,
                 held,
                 "a trunk is closed: this process is at its memory limit"
             );
