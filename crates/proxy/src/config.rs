@@ -24,14 +24,14 @@ pub struct Limits {
     /// Connections being opened to other sites; more wait their turn.
     pub dials: usize,
     /// How long a caller may take for its handshake.
-    pub handshake_time: Duration,
+    pub handshake_timeout: Duration,
     /// How long one address of a gateway or backend may take to answer.
-    pub connect_time: Duration,
+    pub connect_timeout: Duration,
     /// How long a backend of HTTP may take nothing of a request, and how long its response may
     /// take to begin. A service's `response_timeout` comes first.
-    pub backend_response: Duration,
+    pub backend_response_timeout: Duration,
     /// How long a response of HTTP may pause.
-    pub backend_idle: Duration,
+    pub backend_idle_timeout: Duration,
     /// Bytes that all trunks together may hold, for their applications and for their peers.
     pub memory: u64,
     /// How long the connections of a trunk wait when every lane to the other site is lost.
@@ -44,10 +44,10 @@ impl Default for Limits {
             connections: 16_384,
             handshakes: 1_024,
             dials: 256,
-            handshake_time: Duration::from_secs(10),
-            connect_time: Duration::from_secs(5),
-            backend_response: Duration::from_mins(5),
-            backend_idle: Duration::from_hours(1),
+            handshake_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            backend_response_timeout: Duration::from_mins(5),
+            backend_idle_timeout: Duration::from_hours(1),
             memory: 1 << 30,
             grace: Duration::from_secs(30),
         }

@@ -10,7 +10,7 @@
 //!
 //! One process holds any number of identities: each connection uses the caller's own at one end
 //! and the service's own at the other. The proxy never speaks as itself and issues nothing; it
-//! takes identities from whoever fills the watch channel, and the desired state from
+//! takes identities from a watch channel, and the desired state from
 //! [`Proxy::apply`].
 //!
 //! What a peer learns of a refusal is a TLS alert. The reason is in this side's log, counters and

@@ -125,7 +125,7 @@ impl Listeners {
 }
 
 /// The address that the gateway is to be bound to. A site that is reached through a hub alone
-/// needs one where nobody comes but this process.
+/// needs one that only this process dials.
 fn gateway_listen(site: &ProxyPart) -> Option<SocketAddr> {
     let gateway = site.gateway.as_ref()?;
     Some(gateway.listen.unwrap_or(FOR_LINK))

@@ -36,11 +36,11 @@ pub struct Setup {
     pub identities: watch::Receiver<Arc<Identities>>,
     /// Takes connections to the gateway that are for no service.
     pub default_handler: DefaultHandler,
-    /// Ends it.
+    /// Ends the proxy.
     pub drain: DrainWatch,
     /// Keeps the local ports of Kafka brokers over restarts, if it is to be kept.
     pub broker_ports: Option<PathBuf>,
-    /// Bounds.
+    /// How much it takes on at once.
     pub limits: Limits,
     /// Holds when everything is listened on and has its identity.
     pub ready: Condition,
@@ -51,11 +51,11 @@ pub struct Setup {
 /// What an application of a desired state did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Applied {
-    /// Listeners opened.
+    /// How many listeners were opened.
     pub opened: usize,
-    /// Listeners closed.
+    /// How many listeners were closed.
     pub closed: usize,
-    /// Connections cut, because what they stood on is gone.
+    /// Connections cut, because their right is gone.
     pub cut: usize,
 }
 
@@ -109,7 +109,7 @@ impl Proxy {
             TrunkLimits {
                 memory: limits.memory,
                 grace: limits.grace,
-                handshake_timeout: limits.handshake_time,
+                handshake_timeout: limits.handshake_timeout,
             },
         );
         let connector = Arc::new(Connector::new(trunks.clone()));
@@ -150,7 +150,7 @@ impl Proxy {
     }
 
     /// Follows a new desired state: all of it, or nothing if an address cannot be listened on.
-    /// Connections that it still allows go on.
+    /// Connections that it still allows continue.
     pub async fn apply(&self, desired: Desired) -> Result<Applied, ApplyError> {
         let mut listeners = self.listeners.lock().await;
         let bound = listeners.bind(&desired.site);

@@ -95,7 +95,7 @@ async fn lanes_that_greet_slowly_or_never_keep_nobody_out_and_are_given_up() {
     let limits = Limits {
         // Far fewer than there are slow lanes.
         handshakes: 4,
-        handshake_time: Duration::from_secs(2),
+        handshake_timeout: Duration::from_secs(2),
         ..Limits::default()
     };
     let text = lab.hokkaido_text("osaka.example/collector");
@@ -117,10 +117,13 @@ async fn lanes_that_greet_slowly_or_never_keep_nobody_out_and_are_given_up() {
     let start = Instant::now();
     ping(&mut lab.connect().await, b"not held up").await;
     let waited = start.elapsed();
-    assert!(waited < limits.handshake_time, "{waited:?}");
+    assert!(waited < limits.handshake_timeout, "{waited:?}");
     while let Some(took) = slow.join_next().await {
         let took = took.unwrap();
-        assert!(took < 2 * limits.handshake_time, "given up after {took:?}");
+        assert!(
+            took < 2 * limits.handshake_timeout,
+            "given up after {took:?}"
+        );
     }
     assert_eq!(hokkaido.open(), 0);
     ping(&mut lab.connect().await, b"afterwards").await;

@@ -272,7 +272,7 @@ async fn peers_that_say_nothing_make_room_for_others() {
     let lab = Lab::new(&[echo().await]);
     let limits = renkei_proxy::Limits {
         handshakes: 2,
-        handshake_time: std::time::Duration::from_millis(500),
+        handshake_timeout: std::time::Duration::from_millis(500),
         ..Default::default()
     };
     let text = lab.hokkaido_text("osaka.example/collector");
@@ -294,7 +294,7 @@ async fn a_host_that_is_slow_keeps_only_itself_waiting() {
     let lab = Lab::new(&[echo().await]);
     let limits = renkei_proxy::Limits {
         handshakes: 8,
-        handshake_time: std::time::Duration::from_secs(60),
+        handshake_timeout: std::time::Duration::from_secs(60),
         ..Default::default()
     };
     let text = lab.hokkaido_text("osaka.example/collector");

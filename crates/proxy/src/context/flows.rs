@@ -55,7 +55,7 @@ pub struct Flow {
     pub remote: SocketAddr,
     /// When it was opened.
     pub opened: OffsetDateTime,
-    /// When this side's SVID ends that opened it. A connection within a trunk goes on with the
+    /// When this side's SVID ends that opened it. A connection within a trunk continues with the
     /// next one.
     pub svid_not_after: OffsetDateTime,
     /// What both ends have shown, if this is a TLS session of its own. It ends with them.

@@ -31,7 +31,7 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) flows: Arc<Flows>,
     pub(crate) refusals: Arc<Refusals>,
-    /// What the proxy is to do now; nothing before it was told.
+    /// What the proxy is to do now; nothing before the first time.
     pub(crate) desired: ArcSwapOption<Desired>,
     pub(crate) tasks: Supervisor,
     /// When certificates in use end next.

@@ -93,7 +93,7 @@ impl Refusals {
         });
     }
 
-    /// Counts a refusal of which nothing is told.
+    /// Counts a refusal without a line in the log.
     pub(crate) fn count(&self, direction: Direction, service: &str, reason: &'static str) {
         self.count_with(direction, service, reason, |_| ());
     }

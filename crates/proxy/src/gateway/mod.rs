@@ -62,7 +62,7 @@ async fn serve(listener: TcpListener, router: Arc<Router>, stop: CancellationTok
     let accept = || accept(&listener, &router, &stop);
     let tasks = router.context.tasks.clone();
     tasks.run("gateway".to_owned(), over, accept).await;
-    // The address is free before the drain is told so.
+    // The address is free before the drain hears of it.
     drop(listener);
     drop(open);
 }

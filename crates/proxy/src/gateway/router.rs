@@ -23,7 +23,7 @@ use crate::{
 /// A connection of which the ClientHello was read, and nothing was answered.
 #[derive(Debug)]
 pub struct Untouched {
-    /// The connection.
+    /// The connection, at the position behind `received`.
     pub stream: TcpStream,
     /// What has come by it, to be read before the rest.
     pub received: Bytes,
@@ -47,7 +47,7 @@ impl std::fmt::Debug for Router {
     }
 }
 
-/// Who answers.
+/// The part of the proxy that answers.
 enum Route {
     /// A service of this site.
     Service(Box<ServiceTarget>),
@@ -86,7 +86,7 @@ impl Router {
         (guard, waiting): (DrainGuard, HandshakePlace),
     ) {
         let drain = &self.context.drain;
-        let limit = self.context.limits.handshake_time;
+        let limit = self.context.limits.handshake_timeout;
         let (read, turn) = tokio::select! {
             biased;
             () = drain.forced() => return,

@@ -107,7 +107,11 @@ async fn reach(
         .open(Bytes::from(from.to_string()))
         .ok_or_else(|| no_way("link_full", "its link takes no more connections"))?;
     relayed.state.traffic.add_to_wan(received.len());
-    let asked = timeout(context.limits.handshake_time, ask(&mut stream, &received)).await;
+    let asked = timeout(
+        context.limits.handshake_timeout,
+        ask(&mut stream, &received),
+    )
+    .await;
     match asked {
         Ok(Ok(answer)) if answer.is_empty() => {
             Err(no_way("site_closed", "it closed the connection at once"))

@@ -274,7 +274,7 @@ impl Keeper {
     }
 
     /// Ready when the process stops and nothing of this site is on its way any more. The hub is
-    /// told at once that no connections are taken.
+    /// informed at once that no connections are taken.
     async fn leave(&self, trunk: &TrunkHandle) {
         let guard = self.hub.context.drain.guard();
         self.hub.context.drain.signaled().await;

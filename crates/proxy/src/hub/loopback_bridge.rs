@@ -81,7 +81,7 @@ impl LoopbackBridge {
         cut: &CancellationToken,
         context: &Context,
     ) {
-        let connected = timeout(context.limits.connect_time, self.to_gateway(hub)).await;
+        let connected = timeout(context.limits.connect_timeout, self.to_gateway(hub)).await;
         let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let (tcp, _expected) = match connected {
             Ok(connected) => connected,

@@ -16,7 +16,7 @@ use crate::trunk::{TrunkEvent, TrunkEvents, TrunkHandle};
 
 /// How long a connection waits for a link that was lost just now: the site dials again at once.
 const RETURN: Duration = Duration::from_secs(2);
-/// What the site is told when its link is ended here.
+/// What the site reads when its link is ended here.
 const WITHDRAWN: &str = "the hub does not relay for this site any more";
 
 /// A site that this one relays for.

@@ -49,7 +49,7 @@ async fn reach_broker(
     broker: &Broker,
     inbound: &Inbound,
 ) -> Result<TcpStream, Unreachable> {
-    let (name, limit) = (service.name.clone(), inbound.context.limits.connect_time);
+    let (name, limit) = (service.name.clone(), inbound.context.limits.connect_timeout);
     match broker {
         Broker::Unheard => inbound.backends.connect(service, OnClose::Reset).await,
         Broker::Unknown => Err(Unreachable::NoBroker {
@@ -97,7 +97,7 @@ async fn learn(service: &Service, inbound: &Inbound) {
         session.learn(broker).await.ok()
     };
     if !matches!(
-        timeout(inbound.context.limits.handshake_time, asked).await,
+        timeout(inbound.context.limits.handshake_timeout, asked).await,
         Ok(Some(()))
     ) {
         tracing::warn!(

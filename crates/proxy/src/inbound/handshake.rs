@@ -15,7 +15,7 @@ use crate::{
     tls::{self, HandshakeFault, Verified},
 };
 
-/// The service that a server name stands for.
+/// The service that a server name means.
 pub(crate) struct ServiceTarget {
     desired: Arc<Desired>,
     pub(super) service: Service,

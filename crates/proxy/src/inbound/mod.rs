@@ -46,7 +46,7 @@ impl Inbound {
             context: context.clone(),
             admission: admission.clone(),
             acceptor,
-            backends: Arc::new(Backends::new(context.limits.connect_time)),
+            backends: Arc::new(Backends::new(context.limits.connect_timeout)),
             kafka: Arc::default(),
         })
     }

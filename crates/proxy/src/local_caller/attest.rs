@@ -22,7 +22,7 @@ static UIDS: Mutex<BTreeMap<String, (u32, Instant)>> = Mutex::new(BTreeMap::new(
 /// Why a local caller is not the workload that a listener is for.
 #[derive(Debug, thiserror::Error)]
 pub enum CallerError {
-    /// Nobody, or nobody here.
+    /// No process, or none on this machine.
     #[error(transparent)]
     Owner(#[from] OwnerError),
     /// The user that a selector names cannot be looked up.
@@ -41,12 +41,12 @@ pub enum CallerError {
         /// The selector that does not hold.
         selector: String,
     },
-    /// The user's number stands for other users as well.
+    /// The user's number means other users as well.
     #[error("the caller's user cannot be known: {reason}; so it does not match {selector}")]
     Indistinct {
         /// The selector that would hold.
         selector: String,
-        /// What the number stands for.
+        /// Which users the number means.
         reason: String,
     },
     /// The user fits, something else about the process does not.

@@ -1,4 +1,4 @@
-//! Which local port stands for which broker, kept in a file: clients remember the addresses that
+//! Which local port leads to which broker, kept in a file: clients remember the addresses that
 //! they were given for longer than a process may live.
 
 use std::{

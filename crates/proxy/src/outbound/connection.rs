@@ -70,8 +70,8 @@ async fn open(
         .map_err(Failure::Dial)
 }
 
-/// Asks the kernel whose connection it is. Whoever was found is its caller only if it is open
-/// afterwards: the bytes of a connection that was reset are those of a process that left.
+/// Asks the kernel whose connection it is. The process that was found is its caller only if the connection is
+/// open afterwards: the bytes of a connection that was reset are those of a process that left.
 async fn attest(
     app: &TcpStream,
     caller: Caller,

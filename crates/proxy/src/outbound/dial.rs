@@ -39,7 +39,7 @@ pub(crate) async fn dial(
     });
     // Behind a gateway that hangs, callers do not wait for every one before them.
     let limits = &outbound.context.limits;
-    let limit = limits.connect_time + limits.handshake_time;
+    let limit = limits.connect_timeout + limits.handshake_timeout;
     let target = node.map_or(Bytes::new(), |node| Bytes::from(node.to_string()));
     let connector = &outbound.connector;
     let opened = connector.open((&pair, &through), target, &dialer, limit);

@@ -42,7 +42,7 @@ impl Failure {
         alert.or_else(refused).or_else(|| Self::of_session(error))
     }
 
-    /// The session's complaint that an error stands for, if it does.
+    /// The error of a Kafka session, if this is one.
     pub(super) fn of_session(error: &io::Error) -> Option<Self> {
         kafka::session_error(error).cloned().map(Self::Session)
     }

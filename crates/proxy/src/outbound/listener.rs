@@ -113,7 +113,7 @@ async fn serve(
     let address = listener.local_addr().unwrap_or(routes.load().listen);
     let tasks = outbound.context.tasks.clone();
     tasks.run(format!("listener {address}"), over, accept).await;
-    // The address is free before the drain is told so.
+    // The address is free before the drain hears of it.
     drop(listener);
     drop(open);
 }

@@ -45,7 +45,7 @@ impl Route {
         site.listeners.iter().map(route).collect()
     }
 
-    /// Whether connections of the other route may go on under this one. Another address of the
+    /// Whether connections of the other route may continue under this one. Another address of the
     /// same gateway concerns new connections only.
     pub(super) fn continues(&self, old: &Self) -> bool {
         self.caller == old.caller && self.selectors == old.selectors && self.target == old.target
@@ -60,7 +60,7 @@ impl Route {
         }
     }
 
-    /// Where the route stands in the site file.
+    /// Where the site file has the route.
     pub(crate) fn item(&self) -> Item {
         Item::Use(self.workload.clone(), self.target.clone())
     }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 /// Buffers that wait to be used again, at most; more are given back to the allocator.
 const KEPT: usize = 16;
 
-/// A pool that nobody has used for this long gives its buffers back to the allocator.
+/// A pool that was not used for this long gives its buffers back to the allocator.
 const UNUSED: Duration = Duration::from_secs(5);
 
 /// Buffers of one size, for all connections of the process.
@@ -27,7 +27,7 @@ pub(crate) struct Pool {
     used: AtomicBool,
 }
 
-/// A buffer that comes back when nobody holds a part of it any more.
+/// A buffer that comes back when no part of it is held any more.
 struct Lent {
     memory: Vec<u8>,
     pool: &'static Pool,
@@ -97,7 +97,7 @@ impl Drop for Lent {
     }
 }
 
-/// Gives back what the pools keep and nobody uses, for ever.
+/// Gives back what the pools keep unused. Does not end.
 pub(crate) async fn give_back_unused(pools: [&'static Pool; 2]) {
     loop {
         tokio::time::sleep(UNUSED).await;

@@ -15,18 +15,18 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// Waits while something that waits becomes less.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct StallTimeout {
     left: Option<u64>,
     since: Instant,
 }
 
-impl Patience {
+impl StallTimeout {
     pub(crate) fn new() -> Self {
         let since = Instant::now();
         Self { left: None, since }
     }
 
-    /// Whether to go on waiting for what is `left`.
+    /// Whether to wait longer for what is `left`.
     pub(crate) fn lasts(&mut self, left: u64) -> bool {
         if self.left.replace(left) != Some(left) {
             self.since = Instant::now();
@@ -43,11 +43,11 @@ pub(super) async fn deliver<A: Link, W: Link>(
     pumps: &mut (Pump, Pump),
     traffic: &Traffic,
 ) {
-    let mut patience = Patience::new();
+    let mut stall = StallTimeout::new();
     loop {
         let push = |cx: &mut Context<'_>| Poll::Ready(push(cx, app, wan, pumps, traffic));
         let left = poll_fn(push).await;
-        if !patience.lasts(left) {
+        if !stall.lasts(left) {
             return;
         }
         tokio::time::sleep(TICK).await;

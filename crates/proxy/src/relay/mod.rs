@@ -4,7 +4,7 @@
 //! - A clean end of one direction (FIN, close_notify) ends that direction on the other side, and
 //!   nothing else: half-open connections are legal, for hours.
 //! - Anything else (a reset, a TLS session cut short, a cancellation) resets both sides. It is
-//!   never passed on as a clean end, so that nobody takes half a file for a whole one.
+//!   never passed on as a clean end, so that half a file is never taken for a whole one.
 //! - A reset is passed on behind a clean end too, also while the other direction is idle.
 //! - A side that takes no more bytes may have said something: a backend that answers 413 and
 //!   closes. That is read to its end, and its reader gets all of it before it is reset.
@@ -34,7 +34,7 @@ use pump::{LARGE, Pump, Stop};
 
 use buffers::Pool;
 
-pub(crate) use deliver::Patience;
+pub(crate) use deliver::StallTimeout;
 pub(crate) use hangup::Hangup;
 
 /// Pieces of one vectored write.
@@ -213,14 +213,14 @@ pub enum End {
     Clean,
     /// One side broke; both were reset.
     Broken {
-        /// Where.
+        /// The side that broke.
         side: Side,
         /// What the system or TLS said.
         error: io::Error,
     },
     /// Its session closed it; both ended cleanly.
     Closed,
-    /// Somebody here cut it; both were reset.
+    /// This side cut it; both were reset.
     Cut,
 }
 

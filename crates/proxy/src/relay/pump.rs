@@ -63,7 +63,7 @@ impl Pump {
             received: BytesMut::new(),
             outgoing: VecDeque::new(),
             size: SMALL,
-            // A stream that opens is told of even before its first byte.
+            // The other end learns of a stream even before its first byte.
             unflushed: true,
             drained: false,
             closing: false,
@@ -218,7 +218,7 @@ impl Pump {
         advanced
     }
 
-    /// The reader ended cleanly; half a message that nobody completes is no clean end.
+    /// The reader ended cleanly; half a message is no clean end.
     fn end(&mut self) -> io::Result<Next> {
         if !self.received.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -24,7 +24,7 @@ pub(crate) enum Unreachable {
     /// None of them answers.
     #[error("no backend of {service} answers: {}", .tried.join("; "))]
     AllDown {
-        /// Whose.
+        /// The name of the service.
         service: String,
         /// Each with its reason.
         tried: Vec<String>,
@@ -34,21 +34,21 @@ pub(crate) enum Unreachable {
     /// A broker does not answer.
     #[error("broker {node} of {service} at {address} does not answer: {error}")]
     Broker {
-        /// Whose.
+        /// The name of the service.
         service: String,
-        /// Which.
+        /// The ID of the broker.
         node: i32,
         /// Where it says it is.
         address: HostPort,
-        /// Why not.
+        /// What went wrong.
         error: ConnectError,
     },
     /// The cluster has no such broker.
     #[error("{service} has no broker {node}")]
     NoBroker {
-        /// Whose.
+        /// The name of the service.
         service: String,
-        /// Which.
+        /// The ID of the broker.
         node: i32,
     },
 }

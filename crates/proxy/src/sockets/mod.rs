@@ -23,9 +23,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {}", explain(error))]
 pub struct ListenFault {
-    /// Where the address stands in the site file.
+    /// Where the site file has the address.
     pub item: Item,
-    /// The address.
+    /// The address to listen on.
     pub address: SocketAddr,
     /// What the system said.
     #[source]

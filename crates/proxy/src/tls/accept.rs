@@ -23,7 +23,7 @@ use crate::{
 pub(crate) const NO_SERVICE: &str = "-";
 /// What is said of a peer whose handshake takes too long.
 pub(crate) const UNFINISHED: &str = "the peer did not finish its handshake";
-/// How long a refused peer has to read its alert, and how much it may go on to send.
+/// How long a refused peer has to read its alert, and how much it may still send.
 const ALERT_TIME: Duration = Duration::from_secs(2);
 const ALERT_BYTES: u64 = 256 * 1024;
 
@@ -167,7 +167,7 @@ pub(crate) async fn accept(
         Err(fault) => return Err(give_up(start, fault).await),
     };
     let handshake = start.into_stream(side.config).into_fallible();
-    let stream = timeout(context.limits.handshake_time, handshake)
+    let stream = timeout(context.limits.handshake_timeout, handshake)
         .await
         .map_err(|_| HandshakeFault::new("handshake_timeout", UNFINISHED))?
         .map_err(|(error, stream)| {

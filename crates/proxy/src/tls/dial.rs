@@ -67,7 +67,7 @@ impl DialFailure {
         }
     }
 
-    /// The alert that an error stands for, if it does.
+    /// The alert that the peer sent, if that is the error.
     pub(crate) fn from_alert(error: &io::Error) -> Option<Self> {
         let tls = error
             .get_ref()
@@ -189,12 +189,12 @@ pub(crate) async fn dial_peer(
     let side = client_side(&context.provider, &svid, bundles, demand, protocols)
         .map_err(|error| DialFailure::Tls(error.to_string()))?;
     let limits = &context.limits;
-    let (stream, remote) = connect(gateway, limits.connect_time, OnClose::Finish)
+    let (stream, remote) = connect(gateway, limits.connect_timeout, OnClose::Finish)
         .await
         .map_err(|error| DialFailure::Unreachable(gateway.clone(), error))?;
     keep_alive(&stream, remote);
     let handshake = TlsConnector::from(side.config).connect(name, stream);
-    let stream = match timeout(limits.handshake_time, handshake).await {
+    let stream = match timeout(limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             let refusal = side.outcome.refusal(&error);

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::identity::{Credentials, Pair};
 
-/// How often a trunk without streams is looked at; a stream that opens is told of.
+/// How often a trunk without streams is looked at; a stream that opens wakes the task.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// Trunks that others have dialled, by their names.

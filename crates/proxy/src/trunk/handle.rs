@@ -41,7 +41,7 @@ impl TrunkHandle {
         Some(TrunkStream::opened(driver, id))
     }
 
-    /// Takes no streams from now on; those that live go on.
+    /// Takes no streams from now on; those that are open continue.
     pub(crate) fn go_away(&self) {
         if let Some(driver) = self.0.upgrade() {
             driver.with(|core, _| core.trunk.go_away());

@@ -161,7 +161,7 @@ impl Lane {
         Poll::Pending
     }
 
-    /// Writes what TCP takes now, unless somebody else is writing, who then looks again. What is
+    /// Writes what TCP takes now, unless another task is writing, which then looks again. What is
     /// left, and what another lane could carry meanwhile, wakes whom it concerns.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         loop {
@@ -242,7 +242,7 @@ pub(super) struct Inlet {
     end: Option<io::Result<()>>,
 }
 
-/// What one read gave: memory, and where in it data of the peer stands.
+/// What one read gave: memory, and where in it the data of the peer is.
 struct Pieces {
     whole: Vec<u8>,
     data: Vec<Range<usize>>,

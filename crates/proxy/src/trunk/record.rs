@@ -23,7 +23,7 @@ use rustls::{
 
 /// Bytes that one record carries (5.1).
 pub(super) const RECORD: usize = 16 * 1024;
-/// What stands before them (5.2).
+/// The header before them (5.2).
 const HEADER: usize = 5;
 /// The most that a record is longer than its plaintext (5.2).
 const EXPANSION: usize = 256;

@@ -33,7 +33,7 @@ pub(crate) struct StreamRefused(pub(crate) String);
 pub(crate) struct TrunkStream {
     driver: Arc<Driver>,
     id: StreamId,
-    /// The other end has not been told of it for certain.
+    /// The other end may not know of it.
     unannounced: bool,
     finished: bool,
     read_all: bool,
@@ -42,7 +42,7 @@ pub(crate) struct TrunkStream {
 }
 
 impl TrunkStream {
-    /// One that was opened here, and that nobody has been told of.
+    /// One that was opened here, of which the other end does not know.
     pub(super) fn opened(driver: Arc<Driver>, id: StreamId) -> Self {
         let mut stream = Self::accepted(driver, id);
         stream.unannounced = true;
@@ -67,7 +67,7 @@ impl TrunkStream {
         (self.driver.id(), self.id.number())
     }
 
-    /// Tells the other end that no more of its bytes are taken. The other direction goes on.
+    /// Tells the other end that no more of its bytes are taken. The other direction continues.
     pub(crate) fn stop(&self) {
         // An error means that its bytes have ended.
         self.driver

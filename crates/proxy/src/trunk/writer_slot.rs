@@ -1,5 +1,5 @@
-//! Who writes a lane. The writer itself is what is handed over: whoever has it writes, and nobody
-//! else can.
+//! Who writes a lane. The writer itself is what is handed over: the task that has it writes, and no
+//! other can.
 //!
 //! ```text
 //!             claim, claim_for_task                 hand_to_task
@@ -11,7 +11,7 @@
 //! The slot is kept behind the lock of what there is to write. A writer rests under the lock under
 //! which it found nothing, so that whatever comes later finds it resting and claims it; whatever
 //! came before, it found. One that cannot write on is handed to the lane's task, which is then
-//! woken. So while there is something to write, somebody has the writer or is being woken for it.
+//! woken. So while there is something to write, a task has the writer or is being woken for it.
 
 use std::task::Waker;
 
@@ -27,9 +27,9 @@ pub(super) struct WriterSlot<W> {
 enum Place<W> {
     /// There was nothing to write: for the first who has something.
     Resting(W),
-    /// Somebody has it, and looks again before it rests.
+    /// A task has it, and looks again before it rests.
     Writing,
-    /// TCP takes no more, the turn is over, or the lane is: the task goes on.
+    /// TCP takes no more, the turn is over, or the lane is: its task continues.
     ForTask(W),
 }
 
@@ -58,7 +58,7 @@ impl<W> WriterSlot<W> {
         }
     }
 
-    /// The writer, for the lane's task, unless somebody else has it; one that rests stays where it
+    /// The writer, for the lane's task, unless another task has it; one that rests stays where it
     /// is if there is nothing to do. `task` is woken when it is the task's turn.
     pub(super) fn claim_for_task(&mut self, task: &Waker, something: bool) -> Option<W> {
         match &mut self.task {
@@ -79,7 +79,7 @@ impl<W> WriterSlot<W> {
         self.place = Place::Resting(writer);
     }
 
-    /// The lane's task has to go on with the writer: wake it.
+    /// The lane's task has to continue with the writer: wake it.
     #[must_use]
     pub(super) fn hand_to_task(&mut self, writer: W) -> Option<Waker> {
         self.place = Place::ForTask(writer);

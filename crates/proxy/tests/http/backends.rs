@@ -306,7 +306,7 @@ async fn a_response_that_pauses_for_too_long_ends_in_a_reset_with_its_reason() {
     let (address, mut accepted) = backend().await;
     let lab = Lab::new(&[address]);
     let limits = Limits {
-        backend_idle: Duration::from_secs(1),
+        backend_idle_timeout: Duration::from_secs(1),
         ..Limits::default()
     };
     let identities = lab.hokkaido_identities();

@@ -67,7 +67,7 @@ const IMPATIENCE: Duration = Duration::from_secs(1);
 
 async fn impatient(lab: &Lab) -> Node {
     let limits = Limits {
-        handshake_time: IMPATIENCE,
+        handshake_timeout: IMPATIENCE,
         ..Limits::default()
     };
     Node::start_with(&text(lab, RULES), lab.hokkaido_identities(), limits, None).await

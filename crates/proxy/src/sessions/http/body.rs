@@ -70,7 +70,7 @@ impl Watch {
 /// A body on its way.
 pub(super) struct Passing {
     /// Of a request, until its end has been read. Dropped first, so that the connection knows
-    /// what was left unread when it finds that nobody reads.
+    /// what was left unread when it finds no reader.
     arriving: Option<Arriving>,
     content: Content,
     /// Why it broke off, until what came before is on its way.
@@ -208,7 +208,7 @@ impl Body for Passing {
     }
 }
 
-/// Reads what nobody wants, up to a bound. Beyond it the connection is closed.
+/// Reads and drops what comes, up to a bound. Beyond it the connection is closed.
 pub(super) fn discard(mut body: Passing) {
     if body.is_end_stream() {
         return;

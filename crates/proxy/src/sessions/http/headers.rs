@@ -34,7 +34,7 @@ const CLAIMS: [&str; 6] = [
 ];
 
 /// Whether a request asks for a WebSocket. Other upgrades are not passed on: HTTP/2 for one would
-/// carry requests that nobody decides on.
+/// carry requests about which nothing is decided.
 pub(super) fn asks_for_websocket<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let mut upgrades = headers.get_all(UPGRADE).iter();

@@ -7,7 +7,7 @@
 //!
 //! - Bodies, trailers and their back-pressure go through in both directions; nothing is buffered
 //!   beyond what a connection reads at once.
-//! - A connection to a backend is kept for the session and made anew when it is closed. A request
+//! - A connection to a backend is kept for the session and replaced when it is closed. A request
 //!   that goes out as it closes goes out once more, if that does no harm.
 //! - A connection between requests may be quiet for as long as it likes; a request that has begun
 //!   must have its head complete in time.
@@ -58,7 +58,7 @@ pub(crate) async fn serve(
     (context, backends): (&Arc<Context>, &Arc<Backends>),
 ) {
     let progress = Arc::new(Progress::default());
-    let limit = context.limits.handshake_time;
+    let limit = context.limits.handshake_timeout;
     let stream = CountedStream::new(stream, flow.clone(), progress.clone(), limit);
     let session = Session::new(
         flow.clone(),

@@ -41,12 +41,12 @@ pub(super) struct Session {
 }
 
 /// An answer of this side.
-struct Refusal {
+struct RequestRefusal {
     status: StatusCode,
     /// A short, stable name for the counters.
     label: &'static str,
     /// For the caller.
-    told: String,
+    answer_text: String,
     /// For this side's people, who may know more.
     sentence: String,
 }
@@ -81,7 +81,7 @@ impl Session {
         let answered = match self.judge(&request) {
             Ok(service) => self.forward(request, &service).await,
             Err(refusal) => {
-                // Who waits to be told to go on will not be.
+                // A caller that waits for 100 Continue sends no body.
                 if !request.headers().contains_key(EXPECT) {
                     body::discard(self.upload(request.into_body()));
                 }
@@ -104,20 +104,20 @@ impl Session {
     }
 
     /// Whether the request is allowed as things are now, and to which service it goes.
-    fn judge(&self, request: &Request<Incoming>) -> Result<Service, Refusal> {
+    fn judge(&self, request: &Request<Incoming>) -> Result<Service, RequestRefusal> {
         let caller = &self.flow.pair.caller;
-        let path = target::path_of(request).map_err(|bad| Refusal {
+        let path = target::path_of(request).map_err(|bad| RequestRefusal {
             status: StatusCode::BAD_REQUEST,
             label: "bad_request",
-            told: bad.to_string(),
+            answer_text: bad.to_string(),
             sentence: format!("{} sent a request that is refused: {bad}", caller.short()),
         })?;
         let (service, policy) = self.offered().ok_or_else(|| {
             let sentence = format!("{} is no longer offered", self.flow.pair.callee.short());
-            Refusal {
+            RequestRefusal {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 label: "no_policy",
-                told: sentence.clone(),
+                answer_text: sentence.clone(),
                 sentence,
             }
         })?;
@@ -142,17 +142,17 @@ impl Session {
         is_same.then(|| (service.clone(), policy.clone()))
     }
 
-    fn denied(&self, operation: Operation<'_>, decision: Decision) -> Refusal {
+    fn denied(&self, operation: Operation<'_>, decision: Decision) -> RequestRefusal {
         let (caller, callee) = (self.flow.pair.caller.short(), self.flow.pair.callee.short());
         let form = match decision.kind {
             RuleKind::Methods => "no rule in its methods allows that",
             RuleKind::Policy => "its policy denies that",
             RuleKind::AllowList | RuleKind::Default => "no rule allows that",
         };
-        Refusal {
+        RequestRefusal {
             status: StatusCode::FORBIDDEN,
             label: "request_denied",
-            told: format!("{caller} may not do {operation} at {callee}: {form}"),
+            answer_text: format!("{caller} may not do {operation} at {callee}: {form}"),
             sentence: decision.reason,
         }
     }
@@ -161,7 +161,7 @@ impl Session {
         self: &Arc<Self>,
         mut request: Request<Incoming>,
         service: &Service,
-    ) -> Result<Response<Passing>, Refusal> {
+    ) -> Result<Response<Passing>, RequestRefusal> {
         let websocket = headers::asks_for_websocket(&request);
         let waits = request.headers().contains_key(EXPECT);
         let caller = websocket.then(|| hyper::upgrade::on(&mut request));
@@ -169,7 +169,7 @@ impl Session {
         let request = request.map(|body| self.upload(body));
         let mut kept = self.upstream.lock().await;
         let limit = service.response_timeout;
-        let limit = limit.unwrap_or(self.context.limits.backend_response);
+        let limit = limit.unwrap_or(self.context.limits.backend_response_timeout);
         let to = (service, &*self.backends);
         let sent = upstream::send(request, &mut kept, to, limit).await;
         let mut response = sent.map_err(|(error, rest)| {
@@ -208,9 +208,9 @@ impl Session {
         Passing::request(body, self.progress.arriving(), self.progress.hold())
     }
 
-    fn no_response(&self, error: &NoResponse) -> Refusal {
+    fn no_response(&self, error: &NoResponse) -> RequestRefusal {
         let callee = self.flow.pair.callee.short();
-        let (status, label, told) = match error {
+        let (status, label, answer_text) = match error {
             NoResponse::Unreachable(down) => (
                 match down.is_silent() {
                     true => StatusCode::GATEWAY_TIMEOUT,
@@ -235,34 +235,34 @@ impl Session {
                 "the request ends in its middle".to_owned(),
             ),
         };
-        Refusal {
+        RequestRefusal {
             status,
             label,
-            told,
+            answer_text,
             sentence: error.to_string(),
         }
     }
 
-    fn unasked(&self) -> Refusal {
+    fn unasked(&self) -> RequestRefusal {
         let callee = self.flow.pair.callee.short();
         let sentence = format!("a backend of {callee} changed the protocol without a request to");
-        Refusal {
+        RequestRefusal {
             status: StatusCode::BAD_GATEWAY,
             label: "backend_failed",
-            told: sentence.clone(),
+            answer_text: sentence.clone(),
             sentence,
         }
     }
 
-    fn refuse(&self, refusal: Refusal, held: Held) -> Response<Passing> {
-        let Refusal {
+    fn refuse(&self, refusal: RequestRefusal, held: Held) -> Response<Passing> {
+        let RequestRefusal {
             status,
             label,
-            told,
+            answer_text,
             sentence,
         } = refusal;
         self.record(label, sentence);
-        let mut response = Response::new(Passing::text(format!("{told}\n"), held));
+        let mut response = Response::new(Passing::text(format!("{answer_text}\n"), held));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -274,7 +274,7 @@ impl Session {
 
 impl ResponseOwner for Session {
     fn idle_limit(&self) -> Duration {
-        self.context.limits.backend_idle
+        self.context.limits.backend_idle_timeout
     }
 
     fn broke_off(&self, error: &Broken) {

@@ -78,7 +78,7 @@ impl BackendSocket {
     }
 
     /// The end of the stream, after a write failed. The system reports a reset once, and to
-    /// whoever asks first: a later read finds an end. Only a backend that had ended its direction
+    /// the first that asks: a later read finds an end. Only a backend that had ended its direction
     /// before it was reset (EPIPE) has said all that it had to say.
     fn end(&self) -> io::Result<()> {
         match &self.unwritable {

@@ -1,8 +1,8 @@
 //! The connection of a session to a backend, and the requests that go over it.
 //!
-//! Every wait has an end: for a connection (`connect_time`), for the backend to take the request
+//! Every wait has an end: for a connection (`connect_timeout`), for the backend to take the request
 //! and for its response to begin (the service's `response_timeout`), and between two parts of the
-//! response (`backend_idle`).
+//! response (`backend_idle_timeout`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -47,7 +47,7 @@ pub(super) enum NoResponse {
     /// It broke off.
     #[error("a backend of {service} gave no response: {error}")]
     Broken {
-        /// Whose.
+        /// The name of the service.
         service: String,
         /// What HTTP says.
         error: hyper::Error,
@@ -55,7 +55,7 @@ pub(super) enum NoResponse {
     /// It had the request, and its response did not begin.
     #[error("a backend of {service} gave no response within {} s", .limit.as_secs_f32())]
     Late {
-        /// Whose.
+        /// The name of the service.
         service: String,
         /// How long was waited.
         limit: Duration,
@@ -63,7 +63,7 @@ pub(super) enum NoResponse {
     /// It did not read the request.
     #[error("a backend of {service} took nothing of a request for {} s", .limit.as_secs_f32())]
     Stalled {
-        /// Whose.
+        /// The name of the service.
         service: String,
         /// How long was waited.
         limit: Duration,
@@ -88,7 +88,7 @@ impl Failure {
     /// Whether the same request may go out again (RFC 9110 9.2.2, RFC 9112 9.3.1).
     fn allows_another(&self, method: &Method) -> bool {
         let closed = self.error.is_some() && !self.stalled && !self.answered;
-        // Others have side effects, and nobody knows whether they came about.
+        // Others have side effects, and it is not known whether they came about.
         let again = method.is_idempotent() || self.unsent;
         closed && again
     }

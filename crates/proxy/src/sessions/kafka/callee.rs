@@ -42,7 +42,7 @@ pub(crate) struct BrokerTables(Mutex<HashMap<String, BTreeMap<i32, HostPort>>>);
 pub(crate) enum Broker {
     /// Its address, by its own account.
     At {
-        /// The address.
+        /// The address that it gives.
         address: HostPort,
         /// No other broker is known.
         alone: bool,
@@ -101,7 +101,7 @@ pub(crate) struct CalleeSession {
     session: Session,
     service: String,
     sni: String,
-    /// Who calls; nobody, when the gateway asks for itself.
+    /// The caller; none when the gateway itself asks.
     caller: Option<SpiffeId>,
     state: Arc<CalleeState>,
     context: Arc<Context>,

@@ -1,4 +1,4 @@
-//! What callers were denied by their topic rights: all of it is counted, and told in the log as
+//! What callers were denied by their topic rights: all of it is counted, and logged as
 //! often as people can read it. Clients repeat themselves many times a second.
 
 use std::{
@@ -14,14 +14,14 @@ use crate::{context::Refusals, identity::Direction};
 
 /// The name under which they are counted.
 const REASON: &str = "topic_denied";
-/// The same is told once in this time.
+/// The same is logged once in this time.
 const QUIET: Duration = Duration::from_secs(10);
-/// Different ones of a caller that are told in that time; it may make up names.
-const MAX_TOLD: usize = 16;
+/// Different ones of a caller that are logged in that time; it may make up names.
+const MAX_LOGGED: usize = 16;
 /// Callers that are remembered before the quiet ones are forgotten.
 const MAX_CALLERS: usize = 1024;
 
-/// What was told of late, by caller and service.
+/// What was logged in the last time, by caller and service.
 #[derive(Debug, Default)]
 pub(crate) struct Denials(Mutex<BTreeMap<(SpiffeId, String), HashMap<Denial, Instant>>>);
 
@@ -46,16 +46,16 @@ impl Denials {
         let recent = |at: &Instant| now.saturating_duration_since(*at) < QUIET;
         let mut callers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if callers.len() >= MAX_CALLERS {
-            callers.retain(|_, told| told.values().any(recent));
+            callers.retain(|_, logged| logged.values().any(recent));
         }
-        let told = callers
+        let logged = callers
             .entry((caller.clone(), service.to_owned()))
             .or_default();
-        told.retain(|_, at| recent(at));
-        if told.len() >= MAX_TOLD || told.contains_key(&denial) {
+        logged.retain(|_, at| recent(at));
+        if logged.len() >= MAX_LOGGED || logged.contains_key(&denial) {
             return false;
         }
-        told.insert(denial, now);
+        logged.insert(denial, now);
         true
     }
 }
@@ -79,7 +79,7 @@ mod tests {
         assert!(denials.is_news(&kyushu, "broker", denial(0), now));
         assert!(denials.is_news(&osaka, "other", denial(0), now));
         assert!(denials.is_news(&osaka, "broker", denial(0), now + QUIET));
-        let told = (0..100).filter(|name| denials.is_news(&kyushu, "x", denial(*name), now));
-        assert_eq!(told.count(), MAX_TOLD);
+        let logged = (0..100).filter(|name| denials.is_news(&kyushu, "x", denial(*name), now));
+        assert_eq!(logged.count(), MAX_LOGGED);
     }
 }

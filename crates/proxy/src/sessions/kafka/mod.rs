@@ -57,7 +57,7 @@ pub(crate) fn parse_server_name(sni: &str) -> Option<(i32, &str)> {
         .map(|node| (node, service))
 }
 
-/// A session that cannot go on is a broken connection.
+/// A session that cannot continue is a broken connection.
 fn broken(error: SessionError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }

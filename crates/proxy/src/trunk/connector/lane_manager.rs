@@ -1,4 +1,4 @@
-//! Keeps a dialed trunk in lanes, until nobody needs it.
+//! Keeps a dialled trunk in lanes, as long as it is used.
 //!
 //! A trunk starts with one lane. While buffers hold its lanes back and more of them bring more
 //! bytes a second, lanes are added ([`LaneSizing`]), and so they are when the other end asks for them,
@@ -44,7 +44,7 @@ pub(super) struct LaneManager<D: LaneDialer> {
     /// Hears of the trunk as a whole. With one it is kept even while it carries nothing.
     follower: Option<EventSender>,
     /// Why the last attempt failed, while there is no lane.
-    told: Option<&'static str>,
+    reported: Option<&'static str>,
     adding: JoinSet<Result<LaneConnection, D::Error>>,
     /// Lanes that newer ones take the place of, one for one.
     retired: Vec<LaneId>,
@@ -71,7 +71,7 @@ impl<D: LaneDialer> LaneManager<D> {
             pair: pair.to_owned(),
             dialer,
             follower,
-            told: None,
+            reported: None,
             adding: JoinSet::new(),
             retired: Vec::new(),
             renewal: Instant::now(),
@@ -109,7 +109,7 @@ impl<D: LaneDialer> LaneManager<D> {
             }
             let wait = if busy { TICK } else { self.doze() };
             tokio::select! {
-                event = events.recv() => match self.told(event) {
+                event = events.recv() => match self.forward(event) {
                     None | Some(Event::Closed(_)) => return,
                     Some(Event::Suspended { .. }) => {
                         suspended = true;
@@ -117,7 +117,7 @@ impl<D: LaneDialer> LaneManager<D> {
                     }
                     Some(Event::LaneReady(lane)) => {
                         suspended = false;
-                        self.told = None;
+                        self.reported = None;
                         self.refused_since = None;
                         if !self.retired.contains(&lane) {
                             self.replaced();
@@ -157,10 +157,10 @@ impl<D: LaneDialer> LaneManager<D> {
         }
     }
 
-    fn told(&self, event: Option<Event>) -> Option<Event> {
+    fn forward(&self, event: Option<Event>) -> Option<Event> {
         let news = event.as_ref().and_then(TrunkEvent::of);
         if let (Some(follower), Some(news)) = (&self.follower, news) {
-            // If nobody follows any more, the trunk is closed by its handle.
+            // Without a follower the trunk is closed by its handle.
             let _ = follower.send(news);
         }
         event
@@ -194,7 +194,7 @@ impl<D: LaneDialer> LaneManager<D> {
                 if suspended {
                     // Streams wait for it; once is enough to say why.
                     let label = failure.label();
-                    if self.told.replace(label) != Some(label) {
+                    if self.reported.replace(label) != Some(label) {
                         self.dialer.failed(&failure);
                     }
                     self.answered_with(&failure);

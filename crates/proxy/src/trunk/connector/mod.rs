@@ -87,7 +87,7 @@ pub(crate) trait LaneDialer: Send + Sync + 'static {
 pub(crate) enum TrunkFailure {
     /// The connection broke.
     Io(std::io::Error),
-    /// Anything else.
+    /// The other end refused the lane, or sent no HELLO.
     Other(String),
 }
 
@@ -237,7 +237,7 @@ impl Connector {
         .await
         .map_err(|_| other("the other end sends no HELLO"))??;
         if let Some(follower) = &follower {
-            // If nobody follows any more, the trunk is closed by its handle.
+            // Without a follower the trunk is closed by its handle.
             let _ = follower.send(TrunkEvent::Ready);
         }
         context.table.enter(pair.clone(), &driver);

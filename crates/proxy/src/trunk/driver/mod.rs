@@ -23,7 +23,7 @@ use super::{
     memory_budget::Room,
     standing::Standing,
 };
-use crate::relay::Patience;
+use crate::relay::StallTimeout;
 
 /// How often a stream that is to be reset is looked at.
 const RESET_TICK: Duration = Duration::from_millis(10);
@@ -125,7 +125,7 @@ impl Driver {
         }
     }
 
-    /// The writer of a lane, for its task, if there is something to do with it and nobody else is
+    /// The writer of a lane, for its task, if there is something to do with it and no other task is
     /// writing.
     pub(super) fn claim_for_task(&self, id: LaneId, task: &Waker) -> Option<Box<LaneWriter>> {
         let mut core = self.lock();
@@ -253,7 +253,7 @@ impl Driver {
         })
     }
 
-    /// Lets go of a stream that nobody holds any more.
+    /// Lets go of a stream that is not held any more.
     pub(super) fn release(self: &Arc<Self>, id: StreamId, release: Release) {
         // Errors mean that a direction is over already.
         let waits = self.with(|core, _| {
@@ -315,8 +315,8 @@ impl Drop for Lost<'_> {
 
 /// A reset overtakes what was written before it: it waits as long as the other end takes that.
 async fn reset_behind(driver: Arc<Driver>, id: StreamId) {
-    let mut patience = Patience::new();
-    while patience.lasts(driver.with(|core, _| core.trunk.undelivered(id))) {
+    let mut stall = StallTimeout::new();
+    while stall.lasts(driver.with(|core, _| core.trunk.undelivered(id))) {
         tokio::time::sleep(RESET_TICK).await;
     }
     driver.with(|core, _| core.trunk.reset(id, Code::CANCELLED).ok());
