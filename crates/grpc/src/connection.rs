@@ -7,12 +7,13 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures_util::{Stream, stream};
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use renkei_runtime::{
+    accept::accept,
     process::{AttestError, Process},
     telemetry::LineBudget,
 };
@@ -23,9 +24,6 @@ use tokio::{
 use tonic::transport::server::Connected;
 
 use crate::{Limits, compat::LocalAuthority};
-
-/// The wait after the system could not accept, such as for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The process that opened a connection, if the kernel says which.
 #[derive(Debug)]
@@ -76,16 +74,10 @@ impl Connections {
     ) -> impl Stream<Item = io::Result<Connection>> {
         stream::unfold(self, async move |connections| {
             loop {
-                match listener.accept().await {
-                    Ok((socket, _)) => {
-                        if let Some(connection) = connections.admit(socket) {
-                            return Some((Ok(connection), connections));
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "no connection to the {} can be accepted", connections.service);
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
+                let service = connections.service;
+                let (socket, _) = accept(service, || listener.accept()).await;
+                if let Some(connection) = connections.admit(socket) {
+                    return Some((Ok(connection), connections));
                 }
             }
         })

@@ -14,8 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Pause after the system refused a connection (for want of descriptors, mostly).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use crate::accept::accept;
 
 /// What a stranger can hold of the server.
 #[derive(Debug, Clone, Copy)]
@@ -66,15 +65,11 @@ where
     loop {
         tokio::select! {
             Some(_) = open.join_next(), if !open.is_empty() => {}
-            accepted = listener.next(), if open.len() < limits.connections => match accepted {
-                Ok((stream, client)) => {
-                    open.spawn(connection(stream, client, limits, handler.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
+            (stream, client) = accept("an HTTP server", || listener.next()),
+                if open.len() < limits.connections =>
+            {
+                open.spawn(connection(stream, client, limits, handler.clone()));
+            }
         }
     }
 }

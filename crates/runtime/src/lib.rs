@@ -4,6 +4,7 @@
 //! - [`process`]: who a local process is, and whether a workload's selectors match it.
 //! - [`readiness`]: named conditions; the process is ready when all of them hold.
 //! - [`telemetry`]: logs to standard error and the registry of metrics.
+//! - [`accept`]: the next connection of a listener.
 //! - [`admin`]: metrics, liveness and readiness over HTTP on a loopback address.
 //! - [`backoff`]: how long to wait after failures.
 //! - [`clock`]: the time that the process acts by.
@@ -20,6 +21,7 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+pub mod accept;
 pub mod admin;
 pub mod backoff;
 pub mod clock;

@@ -4,11 +4,11 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
-use renkei_runtime::telemetry::LineBudget;
+use renkei_runtime::{accept::accept, telemetry::LineBudget};
 use renkei_site::BundleEndpoint;
 use rustls::{ServerConfig, crypto::CryptoProvider};
 use tokio::{
@@ -23,9 +23,6 @@ use super::{
     http::{self, Places},
     pem::{PemError, PemIdentity},
 };
-
-/// A wait after accept failed, for example because the process ran out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why the https_web endpoint cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -83,13 +80,8 @@ impl WebEndpoint {
     /// Accepts until it is dropped.
     pub(crate) async fn run(&self) {
         loop {
-            match self.listener.accept().await {
-                Ok((stream, client)) => self.begin(stream, client),
-                Err(error) => {
-                    tracing::warn!(%error, "the bundle endpoint could not accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+            let (stream, client) = accept("the bundle endpoint", || self.listener.accept()).await;
+            self.begin(stream, client);
         }
     }
 
