@@ -1,8 +1,9 @@
 //! The agent of a node: it attests workloads, keeps their identities fresh, and serves them the
 //! SPIFFE Workload API on a unix socket.
 //!
-//! It never signs anything: certificates come from an [`keeper::Issuer`], keys are made here and
-//! leave this process only towards the workload they belong to.
+//! It never signs anything: certificates come from a
+//! [`CertificateIssuer`](renkei_api::issue::CertificateIssuer), keys are made here and leave this
+//! process only towards the workload they belong to.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 

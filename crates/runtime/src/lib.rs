@@ -1,7 +1,8 @@
 //! The frame of a Renkei process: what every role needs to be started, watched, told and stopped.
 //!
 //! - [`drain`]: one way to end work in progress: a signal, a deadline, then force.
-//! - [`process`]: who a local process is, and whether a workload's selectors match it.
+//! - [`process`]: who a local process is.
+//! - [`attest`]: which selectors hold for a process.
 //! - [`readiness`]: named conditions; the process is ready when all of them hold.
 //! - [`telemetry`]: logs to standard error and the registry of metrics.
 //! - [`accept`]: the next connection of a listener.
@@ -17,12 +18,13 @@
 //! - [`supervise`]: tasks that are to run as long as the process.
 //! - [`memory`]: how much of it the process may have.
 //!
-//! This crate knows no role: it never issues, attests, proxies or decides.
+//! This crate knows no role: it never issues, proxies or decides.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod accept;
 pub mod admin;
+pub mod attest;
 pub mod backoff;
 pub mod clock;
 pub mod control;

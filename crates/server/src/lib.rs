@@ -1,5 +1,5 @@
 //! The authority of a trust domain: its CA and the state it keeps, the registration entries that
-//! follow from the site file, the bundle endpoints that publish its bundle, and the bundles of its
+//! say what may be issued, the bundle endpoints that publish its bundle, and the bundles of its
 //! peers.
 //!
 //! Private keys stay in files that only the owner may read; they are never logged, never in the

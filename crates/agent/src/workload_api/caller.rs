@@ -2,7 +2,10 @@
 
 use renkei_api::node::AgentPart;
 use renkei_grpc::Peer;
-use renkei_runtime::process::{Asked, AttestError, Digests, ProcessFacts, matches};
+use renkei_runtime::{
+    attest::Attestors,
+    process::{AttestError, Process},
+};
 use renkei_spiffe::SpiffeId;
 
 /// A workload that a caller is.
@@ -17,17 +20,17 @@ pub(super) struct Entitlement {
 pub(super) fn entitlements(
     peer: &Peer,
     part: &AgentPart,
-    digests: &Digests,
+    attestors: &Attestors,
 ) -> Result<Vec<Entitlement>, Refusal> {
     let process = peer.process().map_err(Refusal::not_attested)?;
     let selectors = part.workloads().flat_map(|entry| &entry.selectors);
-    let facts = process
-        .facts(digests, &Asked::by(selectors))
+    let examined = attestors
+        .examine(process, selectors)
         .map_err(|error| Refusal::not_attested(&error))?;
     let mut reasons = Vec::new();
     let mut entitlements = Vec::new();
     for entry in part.workloads() {
-        match matches(&entry.selectors, &facts) {
+        match examined.matches(&entry.selectors) {
             Ok(()) => entitlements.push(Entitlement {
                 workload: entry.hint.clone(),
                 id: entry.spiffe_id.clone(),
@@ -36,7 +39,7 @@ pub(super) fn entitlements(
         }
     }
     if entitlements.is_empty() {
-        Err(Refusal::no_match(&facts, &reasons))
+        Err(Refusal::no_match(process, &reasons))
     } else {
         Ok(entitlements)
     }
@@ -66,11 +69,11 @@ impl Refusal {
         }
     }
 
-    fn no_match(facts: &ProcessFacts, reasons: &[String]) -> Self {
+    fn no_match(process: &Process, reasons: &[String]) -> Self {
         const LOGGED: usize = 8;
         let shown = reasons.get(..LOGGED).unwrap_or(reasons).join("; ");
         let more = reasons.len().saturating_sub(LOGGED);
-        let process = format!("process {} of user ID {}", facts.pid, facts.uid);
+        let process = format!("process {} of user ID {}", process.pid(), process.uid());
         Self::NoMatch {
             caller: format!("no identity issued: {process} is no workload"),
             log: match (reasons.len(), more) {

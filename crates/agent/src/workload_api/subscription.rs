@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{Stream, stream};
 use renkei_api::node::AgentPart;
 use renkei_grpc::Peer;
+use renkei_runtime::attest::Attestors;
 use renkei_spiffe::Identities;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,6 @@ use crate::{
     AgentMetrics,
     keeper::has_authorities,
     metrics::{Counted, Denial},
-    process::Digests,
 };
 
 /// How long a first message waits for SVIDs that are just being issued.
@@ -33,7 +33,7 @@ const CONCURRENT_ATTESTATIONS: usize = 16;
 /// What all streams share.
 #[derive(Debug)]
 pub(super) struct Attestor {
-    digests: Arc<Digests>,
+    attestors: Attestors,
     turns: Semaphore,
     metrics: AgentMetrics,
 }
@@ -41,7 +41,7 @@ pub(super) struct Attestor {
 impl Attestor {
     pub(super) fn new(metrics: AgentMetrics) -> Self {
         Self {
-            digests: Arc::default(),
+            attestors: Attestors::default(),
             turns: Semaphore::new(CONCURRENT_ATTESTATIONS),
             metrics,
         }
@@ -59,9 +59,9 @@ impl Attestor {
             .await
             .map_err(|error| internal(&error))?;
         let (peer, part) = (Arc::clone(peer), Arc::clone(part));
-        let digests = Arc::clone(&self.digests);
+        let attestors = self.attestors.clone();
         let examined =
-            tokio::task::spawn_blocking(move || caller::entitlements(&peer, &part, &digests));
+            tokio::task::spawn_blocking(move || caller::entitlements(&peer, &part, &attestors));
         tokio::time::timeout(EXAMINATION, examined)
             .await
             .map_err(|_| Status::unavailable("the calling process could not be examined in time"))?

@@ -1,23 +1,12 @@
 //! Comparing the owner of a connection with a workload's selectors.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+use renkei_runtime::{
+    attest::{Attestors, ByUser, UserFault, by_user, holds_at_once},
+    process,
 };
-
-use renkei_site::{Selector, UnixSelector};
-
-use renkei_runtime::process::{self, Digests, IdKind, indistinct};
+use renkei_site::Selector;
 
 use super::{Caller, OwnerError, SocketOwner, holder, socket_owner};
-
-/// How long the user database's word on a name is taken without asking again.
-const FRESH: Duration = Duration::from_secs(5);
-
-/// Users that selectors name, and when the user database was asked.
-static UIDS: Mutex<BTreeMap<String, (u32, Instant)>> = Mutex::new(BTreeMap::new());
 
 /// Why a local caller is not the workload that a listener is for.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +68,7 @@ impl Caller {
     pub fn attest(
         &self,
         selectors: &[Selector],
-        digests: &Digests,
+        attestors: &Attestors,
     ) -> Result<SocketOwner, CallerError> {
         let owner = self.owner()?;
         let needs_process = check_user(selectors, &owner)?;
@@ -89,7 +78,7 @@ impl Caller {
         if owner.inode == 0 {
             return Err(OwnerError::Closed(self.peer).into());
         }
-        let examined = holder::check(selectors, &owner, digests);
+        let examined = holder::check(selectors, &owner, attestors);
         // The inode may have gone to another socket, and the processes looked at be those of that.
         if socket_owner(self.peer, self.local)? != owner {
             return Err(OwnerError::Closed(self.peer).into());
@@ -105,77 +94,30 @@ impl Caller {
     /// be told without blocking: by its user alone. If not, [`Caller::attest`] decides. This too
     /// holds only if the connection is still open afterwards.
     pub fn is_plainly(&self, selectors: &[Selector]) -> bool {
-        let uids: Option<Vec<u32>> = selectors.iter().map(known_uid).collect();
-        let Some(uids) = uids.filter(|uids| !uids.is_empty()) else {
-            return false;
-        };
         self.seen
-            .is_some_and(|owner| uids.iter().all(|uid| *uid == owner.uid))
+            .is_some_and(|owner| holds_at_once(selectors, owner.uid))
     }
 }
 
-/// The user that a selector asks for, if it asks for nothing else and no look-up is needed.
-fn known_uid(selector: &Selector) -> Option<u32> {
-    let Selector::Unix(unix) = selector;
-    let uid = match unix {
-        UnixSelector::Uid(uid) => *uid,
-        UnixSelector::User(name) => {
-            let known = UIDS.lock().unwrap_or_else(PoisonError::into_inner);
-            let (uid, asked) = known.get(name)?;
-            (asked.elapsed() < FRESH).then_some(*uid)?
-        }
-        _ => return None,
-    };
-    indistinct(IdKind::User, uid).is_none().then_some(uid)
-}
-
-/// Whether a socket's user satisfies every selector that asks about users. `true` if other selectors
-/// ask about its processes; a workload without any selector is nobody's.
+/// What the socket's user says; `true` if selectors ask about its processes as well.
 fn check_user(selectors: &[Selector], owner: &SocketOwner) -> Result<bool, CallerError> {
-    let other_user = |selector: &Selector| CallerError::OtherUser {
-        found: user_name(owner.uid),
-        selector: selector.to_string(),
-    };
-    if selectors.is_empty() {
-        return Err(CallerError::OtherProcess {
+    match by_user(selectors, owner.uid) {
+        Ok(answer) => Ok(answer == ByUser::AskProcess),
+        Err(UserFault::NoAnswer { selector, reason }) => {
+            Err(CallerError::NoAnswer { selector, reason })
+        }
+        Err(UserFault::OtherUser(selector)) => Err(CallerError::OtherUser {
+            found: user_name(owner.uid),
+            selector,
+        }),
+        Err(UserFault::Indistinct { selector, reason }) => {
+            Err(CallerError::Indistinct { selector, reason })
+        }
+        Err(fault @ UserFault::NoSelectors) => Err(CallerError::OtherProcess {
             user: user_name(owner.uid),
-            reason: "the workload has no selectors".to_owned(),
-        });
+            reason: fault.to_string(),
+        }),
     }
-    let mut needs_process = false;
-    for selector in selectors {
-        let Selector::Unix(unix) = selector;
-        match unix {
-            UnixSelector::Uid(uid) if *uid == owner.uid => {}
-            UnixSelector::Uid(_) => return Err(other_user(selector)),
-            UnixSelector::User(name) => match uid_of(name) {
-                Ok(uid) if uid == Some(owner.uid) => {}
-                Ok(_) => return Err(other_user(selector)),
-                Err(error) => {
-                    let (selector, reason) = (selector.to_string(), error.to_string());
-                    return Err(CallerError::NoAnswer { selector, reason });
-                }
-            },
-            _ => {
-                needs_process = true;
-                continue;
-            }
-        }
-        if let Some(reason) = indistinct(IdKind::User, owner.uid) {
-            let selector = selector.to_string();
-            return Err(CallerError::Indistinct { selector, reason });
-        }
-    }
-    Ok(needs_process)
-}
-
-fn uid_of(name: &str) -> io::Result<Option<u32>> {
-    let found = process::user_id(name)?;
-    if let Some(uid) = found {
-        let mut known = UIDS.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(name.to_owned(), (uid, Instant::now()));
-    }
-    Ok(found)
 }
 
 fn user_name(uid: u32) -> String {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, io};
 
 use procfs::process::{FDTarget, Process as ProcDirectory, all_processes};
-use renkei_runtime::process::{Asked, Digests, Process, matches};
+use renkei_runtime::{attest::Attestors, process::Process};
 use renkei_site::Selector;
 
 use super::{SocketOwner, proc_net::io_error, reading::SharedReading};
@@ -18,7 +18,7 @@ static HOLDERS: SharedReading<Holders> = SharedReading::new();
 pub(super) fn check(
     selectors: &[Selector],
     owner: &SocketOwner,
-    digests: &Digests,
+    attestors: &Attestors,
 ) -> Result<(), String> {
     let holders = HOLDERS.get(read).map_err(|error| error.to_string())?;
     let found = holders
@@ -30,18 +30,18 @@ pub(super) fn check(
     }
     found
         .iter()
-        .try_for_each(|pid| check_process(*pid, selectors, owner, digests))
+        .try_for_each(|pid| check_process(*pid, selectors, owner, attestors))
 }
 
 fn check_process(
     pid: i32,
     selectors: &[Selector],
     owner: &SocketOwner,
-    digests: &Digests,
+    attestors: &Attestors,
 ) -> Result<(), String> {
     let process = Process::open(pid).map_err(|error| error.to_string())?;
-    let facts = process
-        .facts(digests, &Asked::by(selectors))
+    let examined = attestors
+        .examine(&process, selectors)
         .map_err(|error| error.to_string())?;
     // The ID was found before the handle was opened: is it still the holder?
     let still_holds = ProcDirectory::new(pid).is_ok_and(|directory| {
@@ -51,7 +51,9 @@ fn check_process(
         return Err(format!("process {pid} no longer holds the connection"));
     }
     process.check_alive().map_err(|error| error.to_string())?;
-    matches(selectors, &facts).map_err(|mismatch| mismatch.to_string())
+    examined
+        .matches(selectors)
+        .map_err(|mismatch| mismatch.to_string())
 }
 
 fn read() -> io::Result<Holders> {

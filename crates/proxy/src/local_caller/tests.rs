@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use renkei_runtime::process::Digests;
+use renkei_runtime::attest::Attestors;
 use renkei_site::Selector;
 
 use super::*;
@@ -124,14 +124,14 @@ fn a_caller_that_has_closed_its_socket_is_known_by_its_user_until_its_end_is_let
         caller.write_all(b"a line").unwrap();
         drop(caller);
         until_closed(peer, local);
-        let (uid, digests) = (format!("unix:uid:{}", own_uid()), Digests::default());
+        let (uid, attestors) = (format!("unix:uid:{}", own_uid()), Attestors::default());
         let path = format!("unix:path:{}", std::env::current_exe().unwrap().display());
         let closed = Caller::at(peer, local);
         assert!(
             closed.is_plainly(&selectors(&[&uid])),
             "Linux 6.17 or later"
         );
-        let error = closed.attest(&selectors(&[&path]), &digests).unwrap_err();
+        let error = closed.attest(&selectors(&[&path]), &attestors).unwrap_err();
         assert_eq!(error.label(), "caller_closed");
         assert!(crate::sockets::is_open(&ours));
         release_end(&ours);
@@ -163,8 +163,8 @@ fn what_is_left_of_a_caller_that_has_closed_its_socket_is_nobody() {
 fn every_selector_must_hold() {
     let (ours, _caller) = connection("127.0.0.1");
     let (peer, local) = ends(&ours);
-    let digests = Digests::default();
-    let check = |texts: &[&str]| Caller::at(peer, local).attest(&selectors(texts), &digests);
+    let attestors = Attestors::default();
+    let check = |texts: &[&str]| Caller::at(peer, local).attest(&selectors(texts), &attestors);
     let (uid, gid) = (own_uid(), rustix::process::getegid().as_raw());
     let uid = format!("unix:uid:{uid}");
     let path = format!("unix:path:{}", std::env::current_exe().unwrap().display());
@@ -212,13 +212,13 @@ fn a_process_of_another_user_is_seen_as_that_user() {
         .unwrap();
     let (mut ours, _) = listener.accept().unwrap();
     let (peer, local) = ends(&ours);
-    let (digests, caller) = (Digests::default(), Caller::at(peer, local));
+    let (attestors, caller) = (Attestors::default(), Caller::at(peer, local));
     let nobody = selectors(&["unix:uid:65534"]);
-    assert_eq!(caller.attest(&nobody, &digests).unwrap().uid, NOBODY);
+    assert_eq!(caller.attest(&nobody, &attestors).unwrap().uid, NOBODY);
     let both = selectors(&["unix:uid:65534", "unix:gid:65534"]);
-    caller.attest(&both, &digests).unwrap();
+    caller.attest(&both, &attestors).unwrap();
     let error = caller
-        .attest(&selectors(&["unix:uid:0"]), &digests)
+        .attest(&selectors(&["unix:uid:0"]), &attestors)
         .unwrap_err();
     assert_eq!(error.label(), "other_user");
     assert!(
@@ -251,20 +251,20 @@ fn whom_a_user_namespace_does_not_map_is_no_workload() {
     }
     let (ours, _caller) = connection("127.0.0.1");
     let (peer, local) = ends(&ours);
-    let (caller, digests) = (Caller::at(peer, local), Digests::default());
+    let (caller, attestors) = (Caller::at(peer, local), Attestors::default());
     for selector in ["unix:uid:65534", "unix:user:nobody"] {
         // Asked twice: the second time its number is known without a look-up.
         for _ in 0..2 {
             assert!(!caller.is_plainly(&selectors(&[selector])), "{selector}");
             let error = caller
-                .attest(&selectors(&[selector]), &digests)
+                .attest(&selectors(&[selector]), &attestors)
                 .unwrap_err();
             assert_eq!(error.label(), "indistinct_user");
             assert!(error.to_string().contains("root included"), "{error}");
         }
     }
     for selector in ["unix:gid:65534", "unix:group:nogroup"] {
-        let error = caller.attest(&selectors(&[selector]), &digests);
+        let error = caller.attest(&selectors(&[selector]), &attestors);
         assert_eq!(error.unwrap_err().label(), "other_process");
     }
 }

@@ -96,7 +96,7 @@ async fn look_up(
     }
     let (route, outbound) = (route.clone(), outbound.clone());
     let asked =
-        tokio::task::spawn_blocking(move || caller.attest(&route.selectors, &outbound.digests));
+        tokio::task::spawn_blocking(move || caller.attest(&route.selectors, &outbound.attestors));
     match asked.await {
         Ok(answer) => answer.map(drop).map_err(Failure::Caller),
         Err(_) => Err(Failure::CallerGone),

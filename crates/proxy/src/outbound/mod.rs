@@ -13,7 +13,7 @@ mod route;
 
 use std::{path::PathBuf, sync::Arc};
 
-use renkei_runtime::process::Digests;
+use renkei_runtime::attest::Attestors;
 
 use crate::{admission::Admission, context::Context, trunk::Connector};
 
@@ -28,7 +28,7 @@ pub(crate) struct Outbound {
     context: Arc<Context>,
     admission: Arc<Admission>,
     connector: Arc<Connector>,
-    digests: Digests,
+    attestors: Attestors,
     broker_ports: Option<PortFile>,
 }
 
@@ -43,7 +43,7 @@ impl Outbound {
             context: context.clone(),
             admission: admission.clone(),
             connector,
-            digests: Digests::default(),
+            attestors: Attestors::default(),
             broker_ports: broker_ports.map(PortFile::open),
         })
     }

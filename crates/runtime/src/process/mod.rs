@@ -1,10 +1,10 @@
-//! Which process is this, and what may be said about it: workload attestation by the kernel's
-//! word.
+//! Which process is this, and what does the kernel say about it.
 //!
 //! A [`Process`] is a handle to one process, taken from a unix socket's peer or from a process
 //! ID. It stays bound to that very process: a pidfd where the kernel has one, a directory handle
 //! of `/proc/PID`, and the start time that is compared after reading close the race against a
-//! reused process ID. [`Process::facts`] reads what selectors ask about, [`matches()`] compares.
+//! reused process ID. [`Process::facts`] reads what is asked about; [`attest`](crate::attest)
+//! compares it with selectors.
 //!
 //! User and group of a socket's peer are those it had when it connected, as the kernel recorded
 //! them. A process whose user has changed since (a set-user-ID program it turned into) is
@@ -13,11 +13,11 @@
 //!
 //! Everything here may block on files or the user database: call it where blocking is allowed.
 
+mod asked;
 mod examine;
 mod executable;
 mod facts;
 mod namespace;
-mod selector;
 mod users;
 
 use std::{
@@ -39,10 +39,10 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
+pub use asked::Asked;
 pub use executable::Digests;
 pub use facts::{Executable, ProcessFacts};
 pub use namespace::{IdKind, indistinct, never_matches};
-pub use selector::{Asked, Mismatch, matches};
 pub use users::{group_id, user_id, user_name};
 
 /// Why nothing can be said about a process.

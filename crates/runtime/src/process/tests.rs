@@ -18,6 +18,11 @@ use renkei_site::Selector;
 use tempfile::TempDir;
 
 use super::*;
+use crate::attest::{self, Evidence, Mismatch};
+
+fn matches(selectors: &[Selector], facts: &ProcessFacts) -> Result<(), Mismatch> {
+    attest::matches(selectors, |selector| facts.holds(selector))
+}
 
 const STRANGER: u32 = 4242;
 
@@ -128,7 +133,11 @@ fn a_program_that_no_selector_can_match_is_not_touched() {
     let me = std::env::current_exe().unwrap();
     let process = Process::open(std::process::id() as i32).unwrap();
     let path = |path: &Path| {
-        let asked = Asked::by(&selectors(&[&format!("unix:path:{}", path.display())]));
+        let asked = Asked {
+            path: true,
+            paths: vec![path.to_owned()],
+            sha256: false,
+        };
         let facts = process.facts(&Digests::default(), &asked).unwrap();
         facts.executable.unwrap().path
     };
