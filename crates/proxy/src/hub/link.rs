@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use renkei_runtime::backoff::Backoff;
 use renkei_site::{HostPort, ProxyPart};
 use renkei_spiffe::SpiffeId;
 use renkei_trunk::Code;
@@ -149,7 +150,7 @@ impl Keeper {
     async fn run(&self, stop: CancellationToken) {
         let drain = self.hub.context.drain.clone();
         let mut identities = self.hub.context.identities.clone();
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let began = Instant::now();
             let ended = tokio::select! {
@@ -158,27 +159,19 @@ impl Keeper {
                 ended = self.serve() => ended,
             };
             self.state.lost(&ended);
-            pause = match began.elapsed() > LONGEST_PAUSE {
-                true => FIRST_PAUSE,
-                false => LONGEST_PAUSE.min(pause * 2),
-            };
+            if began.elapsed() > LONGEST_PAUSE {
+                backoff.succeeded();
+            }
+            // With jitter: the sites of a hub that was away do not return as one.
+            let pause = backoff.failed();
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = drain.signaled() => return,
                 // A bundle or an SVID may have been what was missing.
                 changed = identities.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(self.scattered(pause)) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
-    }
-
-    /// Half of the pause to all of it: the sites of a hub that was away do not return as one.
-    fn scattered(&self, pause: Duration) -> Duration {
-        let mut random = [0];
-        // Without random bytes it is half of it.
-        let _ = self.hub.context.provider.secure_random.fill(&mut random);
-        let [random] = random;
-        pause / 2 + pause * u32::from(random) / 512
     }
 
     /// What has still to come before there can be a link.
