@@ -6,6 +6,7 @@ mod tcp_info;
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use renkei_runtime::accept;
 use renkei_site::Item;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,8 +17,6 @@ pub(crate) use tcp_info::{TcpInfo, is_open};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
-/// Pause after running out of file descriptors or memory.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -80,29 +79,9 @@ pub(crate) fn bind(address: SocketAddr, connections: OnClose) -> io::Result<TcpL
 
 /// The next connection. Errors of single connections are skipped; shortage is waited out.
 pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                set_congestion(&SockRef::from(&stream), peer);
-                return (stream, peer);
-            }
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connections; trying again");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-}
-
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
+    let (stream, peer) = accept::accept("connections", || listener.accept()).await;
+    set_congestion(&SockRef::from(&stream), peer);
+    (stream, peer)
 }
 
 /// The settings of every connection that is dialled.
