@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use renkei_spiffe::{TrustDomain, alert_in_clear};
+use renkei_trunk::OpenError;
 use rustls::AlertDescription;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -95,17 +96,17 @@ async fn reach(
         reason,
         sentence: format!("{site} cannot be reached through this hub: {why}"),
     };
-    let trunk = relayed.trunk().await;
-    let trunk = trunk.map_err(|why| no_way("not_linked", &format!("it is not linked: {why}")))?;
-    if let Some(fault) = trunk.fault() {
-        return Err(no_way(
-            "not_linked",
-            &format!("its link is not valid any more: {fault}"),
-        ));
+    let target = Bytes::from(from.to_string());
+    let mut stream = match open(relayed, target.clone()).await {
+        // The link ended in this moment; the site may have another.
+        Err(NotOpened::Over) => open(relayed, target).await,
+        opened => opened,
     }
-    let mut stream = trunk
-        .open(Bytes::from(from.to_string()))
-        .ok_or_else(|| no_way("link_full", "its link takes no more connections"))?;
+    .map_err(|why| match why {
+        NotOpened::NotLinked(why) => no_way("not_linked", &why),
+        NotOpened::Over => no_way("not_linked", "its link has ended"),
+        NotOpened::Full => no_way("link_full", "its link takes no more connections"),
+    })?;
     relayed.state.traffic.add_to_wan(received.len());
     let asked = timeout(
         context.limits.handshake_timeout,
@@ -122,6 +123,30 @@ async fn reach(
             stream.cut();
             Err(no_way("site_silent", "it does not answer"))
         }
+    }
+}
+
+/// Why no stream of the link was opened.
+enum NotOpened {
+    NotLinked(String),
+    Over,
+    Full,
+}
+
+async fn open(relayed: &Relayed, target: Bytes) -> Result<TrunkStream, NotOpened> {
+    let trunk = relayed.trunk().await;
+    let trunk = trunk.map_err(|why| NotOpened::NotLinked(format!("it is not linked: {why}")))?;
+    if let Some(fault) = trunk.fault() {
+        let why = format!("its link is not valid any more: {fault}");
+        return Err(NotOpened::NotLinked(why));
+    }
+    match trunk.open(target) {
+        Ok(stream) => Ok(stream),
+        Err(OpenError::Closed | OpenError::GoingAway) => {
+            relayed.lose(&trunk, "its link has ended");
+            Err(NotOpened::Over)
+        }
+        Err(_) => Err(NotOpened::Full),
     }
 }
 

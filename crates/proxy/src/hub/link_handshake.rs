@@ -33,10 +33,12 @@ impl Hub {
             verified = tls::accept(start, &own, authorizer, &[ALPN_RELAY], context) => verified,
         };
         drop(turn);
-        // As with lanes: what matters is what passes.
-        drop(guard);
         match verified {
-            Ok(verified) => self.serve_lane(verified, own, peer).await,
+            Ok(verified) => {
+                // As with lanes: what matters is what passes.
+                drop(guard);
+                self.serve_lane(verified, own, peer).await;
+            }
             Err(fault) => fault.conclude(NO_SERVICE, peer, context).await,
         }
     }

@@ -143,7 +143,7 @@ impl Relayed {
         }
     }
 
-    fn lose(&self, trunk: &TrunkHandle, reason: &str) {
+    pub(super) fn lose(&self, trunk: &TrunkHandle, reason: &str) {
         let was = self.trunk.send_if_modified(|now| {
             let is = now.as_ref().is_some_and(|now| now.is(trunk));
             if is {

@@ -40,8 +40,9 @@ impl TrunkEvent {
 /// Where the events of a trunk as a whole go.
 pub(super) type EventSender = mpsc::UnboundedSender<TrunkEvent>;
 
-/// The events of one trunk. At most as many streams wait in it as the trunk may have open. Those
-/// that wait when it is dropped are refused.
+/// The events of one trunk. At most as many streams wait in it as the trunk may have open. Dropped
+/// before the trunk is over, as by a panic of its task, it ends the trunk: the streams would have
+/// no one to serve them.
 #[derive(Debug)]
 pub(crate) struct TrunkEvents {
     handle: TrunkHandle,
@@ -94,12 +95,8 @@ impl TrunkEvents {
 
 impl Drop for TrunkEvents {
     fn drop(&mut self) {
-        self.incoming.close();
-        while let Ok((id, _)) = self.incoming.try_recv() {
-            if let Some(driver) = self.driver.upgrade() {
-                driver.refuse_unheard(id);
-            }
-        }
+        self.handle
+            .close(Code::STOPPING, "the trunk is not served any more");
     }
 }
 

@@ -34,11 +34,11 @@ impl TrunkHandle {
         self.0.upgrade()?.check_now().err()
     }
 
-    /// A stream of the trunk, unless it is over or takes none for now.
-    pub(crate) fn open(&self, target: Bytes) -> Option<TrunkStream> {
-        let driver = self.0.upgrade()?;
-        let id = driver.open(target).ok()?;
-        Some(TrunkStream::opened(driver, id))
+    /// A stream of the trunk, unless it is over or takes no more.
+    pub(crate) fn open(&self, target: Bytes) -> Result<TrunkStream, renkei_trunk::OpenError> {
+        let driver = self.0.upgrade().ok_or(renkei_trunk::OpenError::Closed)?;
+        let id = driver.open(target)?;
+        Ok(TrunkStream::opened(driver, id))
     }
 
     /// Takes no streams from now on; those that are open continue.

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use renkei_trunk::{Event, LaneId, Trunk, TrunkId};
+use renkei_trunk::{Code, Event, LaneId, Trunk, TrunkId};
 use time::OffsetDateTime;
 use tokio::{
     net::TcpStream,
@@ -229,6 +229,7 @@ impl Connector {
             remote: lane.remote,
             alpn: lane.alpn().unwrap_or_default().into(),
         };
+        let mut unmanaged = Unmanaged(Some(driver.clone()));
         let task = add_lane(&driver, &ends, lane).map_err(TrunkFailure::Other)?;
         timeout(
             context.limits.handshake_timeout,
@@ -241,9 +242,22 @@ impl Connector {
             let _ = follower.send(TrunkEvent::Ready);
         }
         context.table.enter(pair.clone(), &driver);
+        unmanaged.0 = None;
         let manager = LaneManager::new(driver, &ends, dialer.clone(), follower);
         tokio::spawn(manager.run(events, context.clone()));
         Ok((dialed, followed))
+    }
+}
+
+/// A trunk that nothing keeps yet. It ends if that stays so: its first lane is not ready in time,
+/// or is not waited for any more.
+struct Unmanaged(Option<Arc<Driver>>);
+
+impl Drop for Unmanaged {
+    fn drop(&mut self) {
+        if let Some(driver) = self.0.take() {
+            driver.with(|core, _| core.trunk.close(Code::STOPPING, "it is not waited for"));
+        }
     }
 }
 
