@@ -40,9 +40,7 @@ pub fn by_everyone<'a>(paths: impl IntoIterator<Item = &'a Path>, state: &Path) 
         if limit.is_zero() {
             return;
         }
-        let owned = path.to_owned();
-        let seen = files::run_within(limit, Budget::Folder, path, move || Ok(look(&owned)));
-        for sentence in seen.unwrap_or_default() {
+        for sentence in looked(limit, path, look).unwrap_or_default() {
             if !sentences.contains(&sentence) {
                 sentences.push(sentence);
             }
@@ -52,6 +50,16 @@ pub fn by_everyone<'a>(paths: impl IntoIterator<Item = &'a Path>, state: &Path) 
     add(state, look);
     add(state, look_into);
     sentences
+}
+
+/// A file that is only slow must not be refused to those who use it: hence the budget.
+fn looked(
+    limit: Duration,
+    path: &Path,
+    look: impl FnOnce(&Path) -> Vec<String> + Send + 'static,
+) -> Option<Vec<String>> {
+    let owned = path.to_owned();
+    files::run_within(limit, Budget::Warnings, path, move || Ok(look(&owned))).ok()
 }
 
 fn look(path: &Path) -> Vec<String> {
@@ -313,13 +321,29 @@ mod tests {
     fn files_that_give_no_answer_leave_the_others_looked_at() {
         let folder = tempfile::tempdir().unwrap();
         let (hung, open) = (folder.path().join("hung"), folder.path().join("open"));
-        fs::write(&open, "").unwrap();
-        set(&open, 0o666);
+        for file in [&hung, &open] {
+            fs::write(file, "").unwrap();
+            set(file, 0o666);
+        }
         let (answer, answers) = std::sync::mpsc::channel::<()>();
         let wait = move || answers.recv().map_err(io::Error::other);
-        files::run_within(Duration::from_millis(1), Budget::Folder, &hung, wait).unwrap_err();
+        files::run_within(Duration::from_millis(1), Budget::Warnings, &hung, wait).unwrap_err();
         let said = by_everyone([hung.as_path(), open.as_path()], Path::new("/nowhere"));
         assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains(&open.display().to_string()), "{said:?}");
+        drop(answer);
+    }
+
+    #[test]
+    fn a_state_folder_that_a_warning_waits_for_is_still_opened() {
+        let state = tempfile::tempdir().unwrap();
+        let (answer, answers) = std::sync::mpsc::channel::<()>();
+        let slow = move |_: &Path| {
+            let _ = answers.recv();
+            Vec::new()
+        };
+        assert_eq!(looked(Duration::from_millis(1), state.path(), slow), None);
+        crate::state_folder::StateFolder::open(state.path()).unwrap();
         drop(answer);
     }
 }

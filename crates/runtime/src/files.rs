@@ -48,6 +48,9 @@ const MOST_STUCK: usize = 16;
 pub enum Budget {
     /// With the files in the same folder.
     Folder,
+    /// With looks that only lead to warnings, in the same folder. A file that such a look waits
+    /// for can still be used.
+    Warnings,
     /// With site files alone, whatever else gives no answer in their folders.
     SiteFile,
     /// With all files that others cause the process to read.
@@ -65,7 +68,7 @@ static STUCK: Mutex<Stuck> = Mutex::new(BTreeMap::new());
 impl Budget {
     fn key(self, path: &Path) -> (Self, PathBuf) {
         let folder = match self {
-            Self::Folder => path.parent().unwrap_or(path).to_owned(),
+            Self::Folder | Self::Warnings => path.parent().unwrap_or(path).to_owned(),
             Self::SiteFile | Self::Caller | Self::UserDatabase => PathBuf::new(),
         };
         (self, folder)
