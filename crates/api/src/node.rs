@@ -6,8 +6,9 @@ use renkei_site::Selector;
 use renkei_spiffe::{SpiffeId, TrustDomain};
 use serde::{Deserialize, Serialize};
 
-/// The number of bytes that the ID of an entry has at most.
-const MAX_ENTRY_ID: usize = 255;
+/// The number of bytes that the ID of an entry has at most. The ID of an entry of the site file is
+/// `file.`, a kind, and a name of up to 255 bytes.
+const MAX_ENTRY_ID: usize = 320;
 
 /// The ID of a registration entry: letters, digits, `.`, `-` and `_`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,7 +17,7 @@ pub struct EntryId(String);
 
 /// Why a text is not the ID of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the ID of an entry: at most 255 letters, digits, `.`, `-` and `_`")]
+#[error("{0:?} is not the ID of an entry: at most 320 letters, digits, `.`, `-` and `_`")]
 pub struct EntryIdError(String);
 
 impl EntryId {
@@ -102,7 +103,7 @@ mod tests {
         for good in ["file.workload.collector", "a", "4C0c-91_x"] {
             assert_eq!(EntryId::parse(good).unwrap().as_str(), good);
         }
-        for bad in ["", "a/b", "a b", "é", "a\n", &"x".repeat(256)] {
+        for bad in ["", "a/b", "a b", "é", "a\n", &"x".repeat(321)] {
             EntryId::parse(bad).unwrap_err();
         }
         serde_json::from_str::<EntryId>("\"a/b\"").unwrap_err();

@@ -1,16 +1,12 @@
 //! Registration entries. A change of one source is one transaction, and raises the version of the
 //! whole set.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
 use renkei_api::{node::EntryId, status::EntryKind};
 use renkei_spiffe::SpiffeId;
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::{FromRow, Sqlite, SqliteConnection, Transaction, sqlite::SqliteRow};
 use time::OffsetDateTime;
 
 use super::{SqliteStore, StoreError};
@@ -111,7 +107,7 @@ impl EntryStore for SqliteStore {
 
 impl SqliteStore {
     async fn entry_set(&self, connection: &mut SqliteConnection) -> Result<EntrySet, StoreError> {
-        let rows: Vec<Columns> = sqlx::query_as(ALL)
+        let rows = sqlx::query(ALL)
             .fetch_all(&mut *connection)
             .await
             .map_err(|error| self.error(error))?;
@@ -119,17 +115,22 @@ impl SqliteStore {
             .fetch_one(&mut *connection)
             .await
             .map_err(|error| self.error(error))?;
-        let entries = rows.into_iter().map(|row| {
-            let known = self.registered(row)?;
-            Ok((known.entry.id.clone(), known))
+        // An entry that cannot be read is in force for nobody; the others stay.
+        let entries = rows.iter().filter_map(|row| {
+            let known = self.registered(row).inspect_err(|error| {
+                tracing::error!(%error, "a registration entry is left out");
+            });
+            let known = known.ok()?;
+            Some((known.entry.id.clone(), known))
         });
         Ok(EntrySet {
             version: version.unsigned_abs(),
-            entries: entries.collect::<Result<_, StoreError>>()?,
+            entries: entries.collect(),
         })
     }
 
-    fn registered(&self, row: Columns) -> Result<Registered, StoreError> {
+    fn registered(&self, row: &SqliteRow) -> Result<Registered, StoreError> {
+        let row = Columns::from_row(row).map_err(|error| self.error(error))?;
         let (id, source, spiffe_id, kind, hint, selectors, revision, since) = row;
         let damaged =
             |what: &dyn fmt::Display| self.corrupt(format!("the entry {id:?} is damaged: {what}"));
@@ -187,13 +188,20 @@ async fn write(
         .iter()
         .filter(|(_, known)| known.source == *source)
         .collect();
-    let kept: BTreeSet<&EntryId> = wanted.iter().map(|entry| &entry.id).collect();
-    for gone in of_source.keys().filter(|id| !kept.contains(**id)) {
-        sqlx::query("DELETE FROM entries WHERE id = ?")
-            .bind(gone.as_str())
-            .execute(&mut **change)
-            .await?;
-    }
+    // Rows that cannot be read go as well, and are made again where they are wanted.
+    let ids = wanted.iter().map(|entry| &entry.id);
+    let kept: Vec<&str> = ids
+        .filter(|id| of_source.contains_key(id))
+        .map(EntryId::as_str)
+        .collect();
+    sqlx::query(
+        "DELETE FROM entries
+         WHERE source = ? AND id NOT IN (SELECT value FROM json_each(?))",
+    )
+    .bind(source.as_str())
+    .bind(serde_json::json!(kept).to_string())
+    .execute(&mut **change)
+    .await?;
     let is_new = |entry: &&Registration| {
         let known = of_source.get(&entry.id);
         known.is_none_or(|known| known.entry != **entry)
@@ -204,7 +212,8 @@ async fn write(
              VALUES (?, ?, ?, ?, ?, ?, 0, ?)
              ON CONFLICT (id) DO UPDATE SET spiffe_id = excluded.spiffe_id,
                  kind = excluded.kind, hint = excluded.hint, selectors = excluded.selectors,
-                 revision = revision + 1",
+                 revision = revision + 1
+             WHERE source = excluded.source",
         )
         .bind(entry.id.as_str())
         .bind(source.as_str())
