@@ -307,8 +307,13 @@ impl Inner {
             bundle.sequence.unwrap_or_default(),
             ends.iter().map(|ca| (ca.state.as_str(), ca.not_after)),
         );
-        self.document
-            .send_replace(Bytes::from(bundle.to_document()));
+        let document = Bytes::from(bundle.to_document());
+        // A round that changes nothing wakes no reader.
+        self.document.send_if_modified(|present| {
+            let is_new = *present != document;
+            *present = document;
+            is_new
+        });
         self.bundles.put(bundle);
     }
 
