@@ -1,11 +1,14 @@
 //! Registration entries: the only truth of what may be issued.
 //!
 //! The store has them, each with the source that it comes from. A source replaces its own entries
-//! in one transaction and cannot touch those of another. Beside the database there is an image of
-//! all entries in memory, which changes only after the database has. Certificates are issued by
-//! the image, so a database that gives no answer delays new entries and never a renewal.
+//! in one transaction and cannot touch those of another. In force is what the database has and its
+//! source still wants, both from an image in memory. So a database that gives no answer delays new
+//! entries, and neither a renewal nor the end of an entry.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use renkei_api::{
     node::{AgentPart, Entry, EntryId},
@@ -22,11 +25,20 @@ use crate::store::{DataStore, EntrySet, Registered, Registration, Source, StoreE
 pub(crate) struct Entries {
     trust_domain: TrustDomain,
     store: Arc<dyn DataStore>,
-    /// What the database has.
-    image: RwLock<Arc<EntrySet>>,
+    image: RwLock<Image>,
     agent_part: watch::Sender<Arc<AgentPart>>,
     /// One change at a time.
     changing: Mutex<()>,
+}
+
+/// All entries in memory.
+struct Image {
+    /// What the database has.
+    stored: Arc<EntrySet>,
+    /// What each source wants, as far as it has said so.
+    wanted: BTreeMap<Source, Vec<Registration>>,
+    /// What may be issued.
+    in_force: Arc<EntrySet>,
 }
 
 impl Entries {
@@ -35,8 +47,13 @@ impl Entries {
         store: Arc<dyn DataStore>,
         trust_domain: TrustDomain,
     ) -> Result<Self, StoreError> {
-        let image = Arc::new(store.entries().await?);
-        let agent_part = Arc::new(agent_part(&image, &trust_domain));
+        let stored = Arc::new(store.entries().await?);
+        let agent_part = Arc::new(agent_part(&stored, &trust_domain));
+        let image = Image {
+            stored: stored.clone(),
+            wanted: BTreeMap::new(),
+            in_force: stored,
+        };
         Ok(Self {
             trust_domain,
             store,
@@ -46,34 +63,58 @@ impl Entries {
         })
     }
 
-    /// Makes the entries of a source equal to `wanted`, in one transaction. What stays as it is
-    /// keeps its revision and is not written.
+    /// Makes the entries of a source equal to `wanted`.
     pub(crate) async fn replace(
         &self,
         source: &Source,
         wanted: &[Registration],
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
+        self.limit(source, wanted.to_vec());
+        self.write(source, now).await
+    }
+
+    /// Ends at once what a source no longer wants. What it wants more waits for [`Self::write`].
+    pub(crate) fn limit(&self, source: &Source, wanted: Vec<Registration>) {
+        self.update(|image| {
+            image.wanted.insert(source.clone(), wanted);
+        });
+    }
+
+    /// Writes what a source wants, in one transaction. What stays as it is keeps its revision and
+    /// is not written.
+    pub(crate) async fn write(
+        &self,
+        source: &Source,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
         let _turn = self.changing.lock().await;
-        if self.has_exactly(source, wanted) {
+        let (wanted, stored) = {
+            let image = self.image.read().unwrap_or_else(PoisonError::into_inner);
+            let wanted = image.wanted.get(source).cloned();
+            (wanted.unwrap_or_default(), image.stored.clone())
+        };
+        if has_exactly(&stored, source, &wanted) {
             return Ok(());
         }
-        let set = self.store.replace_entries(source, wanted, now).await?;
-        let part = agent_part(&set, &self.trust_domain);
+        let set = self.store.replace_entries(source, &wanted, now).await?;
         tracing::info!(%source, entries = wanted.len(), version = set.version, "entries changed");
-        *self.image.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
-        self.agent_part.send_replace(Arc::new(part));
+        self.update(|image| image.stored = Arc::new(set));
         Ok(())
     }
 
-    fn has_exactly(&self, source: &Source, wanted: &[Registration]) -> bool {
-        let image = self.image();
-        let present = image.entries.values().filter(|one| one.source == *source);
-        let is_same = |entry: &Registration| {
-            let known = image.entries.get(&entry.id);
-            known.is_some_and(|known| known.source == *source && known.entry == *entry)
-        };
-        present.count() == wanted.len() && wanted.iter().all(is_same)
+    fn update(&self, change: impl FnOnce(&mut Image)) {
+        let mut image = self.image.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut image);
+        let mut next = in_force(&image.stored, &image.wanted);
+        if next.entries == image.in_force.entries {
+            return;
+        }
+        next.version = next.version.max(image.in_force.version + 1);
+        image.in_force = Arc::new(next);
+        // Before the lock is given back: agents see changes in their order.
+        let part = agent_part(&image.in_force, &self.trust_domain);
+        self.agent_part.send_replace(Arc::new(part));
     }
 
     /// The identity that an entry allows to be issued.
@@ -104,8 +145,63 @@ impl Entries {
 
     fn image(&self) -> Arc<EntrySet> {
         let image = self.image.read().unwrap_or_else(PoisonError::into_inner);
-        image.clone()
+        image.in_force.clone()
     }
+}
+
+fn has_exactly(stored: &EntrySet, source: &Source, wanted: &[Registration]) -> bool {
+    let present = stored.entries.values().filter(|one| one.source == *source);
+    let is_same = |entry: &Registration| {
+        let known = stored.entries.get(&entry.id);
+        known.is_some_and(|known| known.source == *source && known.entry == *entry)
+    };
+    present.count() == wanted.len() && wanted.iter().all(is_same)
+}
+
+/// What is stored, as far as its sources still want it.
+fn in_force(stored: &EntrySet, wanted: &BTreeMap<Source, Vec<Registration>>) -> EntrySet {
+    let wanted: BTreeMap<&Source, BTreeMap<&EntryId, &Registration>> = wanted
+        .iter()
+        .map(|(source, all)| (source, all.iter().map(|one| (&one.id, one)).collect()))
+        .collect();
+    let limited = stored.entries.iter().filter_map(|(id, known)| {
+        let entry = match wanted.get(&known.source) {
+            Some(wanted) => narrowed(&known.entry, wanted.get(id)?)?,
+            None => known.entry.clone(),
+        };
+        let source = known.source.clone();
+        Some((
+            id.clone(),
+            Registered {
+                entry,
+                source,
+                ..*known
+            },
+        ))
+    });
+    EntrySet {
+        version: stored.version,
+        entries: limited.collect(),
+    }
+}
+
+/// What both the entry as it was and the entry as it is wanted allow: the same identity, for a
+/// process that matches the selectors of both.
+fn narrowed(before: &Registration, wanted: &Registration) -> Option<Registration> {
+    if (&before.spiffe_id, before.kind) != (&wanted.spiffe_id, wanted.kind) {
+        return None;
+    }
+    let mut both = wanted.clone();
+    // Without selectors an entry is for no process.
+    if before.selectors.is_empty() {
+        both.selectors.clear();
+    }
+    if !both.selectors.is_empty() {
+        let old = before.selectors.iter();
+        let more = old.filter(|text| !wanted.selectors.contains(text));
+        both.selectors.extend(more.cloned());
+    }
+    Some(both)
 }
 
 /// The entries that a site file asks for.

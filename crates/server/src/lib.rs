@@ -31,6 +31,6 @@ pub use endpoint::{EndpointError, HandshakeError, PemError, SpiffeEndpoint};
 pub use fetch::FetchError;
 pub use metrics::ServerMetrics;
 pub use peers::{BundleRefusal, PeerFetchError};
-pub use server::{Server, ServerError, ServerSettings, stored_bundle_document};
+pub use server::{EntriesState, Server, ServerError, ServerSettings, stored_bundle_document};
 pub use store::{KeyFileError, StoreError};
 pub use time_source::Clock;

@@ -1,6 +1,6 @@
 //! The server role put together: state folder, authority, entries, endpoints and peers.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use renkei_api::{
@@ -78,6 +78,15 @@ pub struct ServerSettings {
     pub tasks: Supervisor,
 }
 
+/// How far the entries of the site file are in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntriesState {
+    /// The version of the part that has them.
+    pub version: u64,
+    /// Why those that were added are not in force yet.
+    pub failed: Option<String>,
+}
+
 /// The authority of a trust domain. Cheap to clone.
 #[derive(Clone)]
 pub struct Server(Arc<Inner>);
@@ -87,6 +96,7 @@ struct Inner {
     store: Arc<dyn DataStore>,
     authority: Authority,
     entries: Entries,
+    entries_state: watch::Sender<EntriesState>,
     /// Wakes the rotation before its time.
     rotation_due: Notify,
     /// Counts the rounds of the rotation.
@@ -181,6 +191,10 @@ impl Server {
             store,
             authority,
             entries,
+            entries_state: watch::Sender::new(EntriesState {
+                version: now_part.version,
+                failed: None,
+            }),
             rotation_due: Notify::new(),
             rounds: watch::Sender::new(0),
             bundles,
@@ -219,6 +233,11 @@ impl Server {
     /// The own bundle as a document.
     pub fn bundle_document(&self) -> String {
         self.0.authority.bundle().to_document()
+    }
+
+    /// How far the entries of the site file are in force, as that changes.
+    pub fn entries_state(&self) -> watch::Receiver<EntriesState> {
+        self.0.entries_state.subscribe()
     }
 
     /// What the site's agent holds and serves, as it changes.
@@ -433,19 +452,53 @@ impl Inner {
     async fn keep_entries(&self, stop: CancellationToken) {
         let mut part = self.part.clone();
         loop {
-            let wanted = of_file(&part.borrow_and_update().entries);
-            let replaced = self.entries.replace(&Source::FILE, &wanted, (self.clock)());
-            let failed = replaced.await.inspect_err(|error| {
-                tracing::error!(%error, retry_in = ?RETRY, "the entries of the site file are not in force");
-            });
+            let version = self.limit_entries(&mut part);
+            let written = self.write_entries(&mut part).await;
+            let failed = written.err().map(|error| error.to_string());
+            if let Some(error) = &failed {
+                tracing::error!(error, retry_in = ?RETRY, "new entries of the site file are not in force");
+            }
+            let retry = failed.is_some();
+            self.entries_state
+                .send_replace(EntriesState { version, failed });
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(RETRY), if failed.is_err() => {}
+                () = tokio::time::sleep(RETRY), if retry => {}
                 changed = part.changed() => if changed.is_err() {
                     return stop.cancelled().await;
                 }
             }
         }
+    }
+
+    /// Ends what the site file no longer has.
+    fn limit_entries(&self, part: &mut watch::Receiver<Arc<ServerPart>>) -> u64 {
+        let now = part.borrow_and_update().clone();
+        self.entries.limit(&Source::FILE, of_file(&now.entries));
+        now.version
+    }
+
+    /// What the file no longer has ends also while the database is waited for.
+    async fn write_entries(
+        &self,
+        part: &mut watch::Receiver<Arc<ServerPart>>,
+    ) -> Result<(), StoreError> {
+        let mut written = pin!(self.entries.write(&Source::FILE, (self.clock)()));
+        let mut again = false;
+        let done = loop {
+            tokio::select! {
+                biased;
+                done = &mut written => break done,
+                Ok(()) = part.changed() => {
+                    self.limit_entries(part);
+                    again = true;
+                }
+            }
+        };
+        if again {
+            part.mark_changed();
+        }
+        done
     }
 
     async fn keep_records(&self, stop: CancellationToken) {

@@ -110,17 +110,103 @@ async fn an_entry_that_cannot_be_attested_or_is_of_another_domain_is_for_nobody(
 async fn what_has_an_entry_stays_issued_while_the_database_fails() {
     let folder = tempfile::tempdir().unwrap();
     let entries = open(folder.path()).await;
-    let old = [workload("old", "old", &["unix:uid:1"])];
-    entries.replace(&Source::FILE, &old, START).await.unwrap();
+    let one = |name, selectors: &[&str]| workload(name, name, selectors);
+    let stays = one("stays", &["unix:uid:1"]);
+    let before = [stays.clone(), one("gone", &["unix:uid:1"])];
+    let api = [one("api", &["unix:uid:1"])];
+    let (file, other) = (Source::FILE, Source::new("api"));
+    entries.replace(&file, &before, START).await.unwrap();
+    entries.replace(&other, &api, START).await.unwrap();
     entries.store.close().await;
-    let new = [workload("new", "new", &["unix:uid:1"])];
-    entries
-        .replace(&Source::FILE, &new, LATER)
-        .await
-        .unwrap_err();
-    assert_eq!(entries.identity(&entry("old")), Some(id("old")));
-    assert_eq!(entries.identity(&entry("new")), None);
-    assert_eq!(ids(&entries), ["old"]);
+    let after = [stays, one("new", &["unix:uid:1"])];
+    entries.replace(&file, &after, LATER).await.unwrap_err();
+    assert_eq!(entries.identity(&entry("stays")), Some(id("stays")));
+    assert_eq!(entries.identity(&entry("api")), Some(id("api")));
+    assert_eq!(entries.identity(&entry("gone")), None, "it was removed");
+    assert_eq!(entries.identity(&entry("new")), None, "it is not stored");
+    assert_eq!(ids(&entries), ["api", "stays"]);
+    assert_eq!(entries.status().len(), 2);
+}
+
+#[tokio::test]
+async fn a_change_of_an_entry_only_narrows_it_while_the_database_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let entries = open(folder.path()).await;
+    let one = |name, selectors: &[&str]| workload(name, name, selectors);
+    let before = [
+        one("moved", &["unix:uid:1"]),
+        one("narrower", &["unix:uid:1"]),
+        one("other-id", &["unix:uid:1"]),
+        one("was-for-none", &[]),
+        one("wider", &["unix:uid:1", "unix:gid:2"]),
+    ];
+    let file = Source::FILE;
+    entries.replace(&file, &before, START).await.unwrap();
+    entries.store.close().await;
+    let mut other_id = one("other-id", &["unix:uid:1"]);
+    other_id.spiffe_id = id("root");
+    let after = [
+        one("moved", &["unix:uid:2"]),
+        one("narrower", &["unix:uid:1", "unix:gid:2"]),
+        other_id,
+        one("was-for-none", &["unix:uid:1"]),
+        one("wider", &["unix:gid:2"]),
+    ];
+    entries.replace(&file, &after, LATER).await.unwrap_err();
+    assert_eq!(entries.identity(&entry("other-id")), None);
+    let part = entries.agent_part().borrow().clone();
+    let selectors = part.entries.iter().map(|one| {
+        let texts = one.selectors.iter().map(ToString::to_string);
+        (one.id.as_str(), texts.collect::<Vec<_>>())
+    });
+    let both = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    let expected: Vec<(&str, Vec<String>)> = vec![
+        ("moved", both(&["unix:uid:2", "unix:uid:1"])),
+        ("narrower", both(&["unix:uid:1", "unix:gid:2"])),
+        ("was-for-none", vec![]),
+        ("wider", both(&["unix:gid:2", "unix:uid:1"])),
+    ];
+    assert_eq!(selectors.collect::<Vec<_>>(), expected);
+}
+
+/// Changes the database behind the back of its store.
+async fn change(folder: &std::path::Path, statement: &'static str) {
+    let database = SqliteConnectOptions::new().filename(folder.join("renkei.db"));
+    let pool = SqlitePoolOptions::new().connect_with(database).await;
+    let pool = pool.unwrap();
+    sqlx::raw_sql(statement).execute(&pool).await.unwrap();
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_left_out_alone() {
+    for damage in [
+        "UPDATE entries SET spiffe_id = 'x' WHERE id = 'bad'",
+        "UPDATE entries SET kind = 'x' WHERE id = 'bad'",
+        "UPDATE entries SET selectors = 'x' WHERE id = 'bad'",
+        "UPDATE entries SET since = 9223372036854775807 WHERE id = 'bad'",
+        "UPDATE entries SET hint = CAST(X'FF' AS TEXT) WHERE id = 'bad'",
+        "UPDATE entries SET id = 'a/b' WHERE id = 'bad'",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let entries = open(folder.path()).await;
+        let all = ["bad", "good"].map(|name| workload(name, name, &["unix:uid:1"]));
+        entries.replace(&Source::FILE, &all, START).await.unwrap();
+        entries.store.close().await;
+        drop(entries);
+        change(folder.path(), damage).await;
+        let entries = open(folder.path()).await;
+        assert_eq!(ids(&entries), ["good"], "{damage}");
+        assert_eq!(entries.identity(&entry("bad")), None, "{damage}");
+        // Its source may write it once more, and no other.
+        let api = Source::new("api");
+        entries.replace(&api, &all[..1], LATER).await.unwrap();
+        let taken = entries.identity(&entry("bad"));
+        assert_eq!(taken.is_some(), damage.contains("'a/b'"), "{damage}");
+        entries.replace(&api, &[], LATER).await.unwrap();
+        entries.replace(&Source::FILE, &all, LATER).await.unwrap();
+        assert_eq!(ids(&entries), ["bad", "good"], "{damage}");
+    }
 }
 
 #[tokio::test]

@@ -113,6 +113,53 @@ async fn only_what_has_an_entry_is_issued_and_the_file_makes_entries() {
 }
 
 #[tokio::test]
+async fn a_workload_may_have_the_longest_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = "n".repeat(255);
+    let part = part_with(&format!("  {name}: {{selectors: [unix:uid:1]}}"));
+    for _ in 0..2 {
+        let started = Started::start(folder.path(), part.clone()).await;
+        let (key, der) = request();
+        let entry = format!("file.workload.{name}");
+        let chain = sign(&started.server, &entry, &der).await.unwrap();
+        assert_eq!(svid(chain, &key).id(), &id(&name));
+        started.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_removed_entry_ends_though_the_database_cannot_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let stranger = "  stranger: {selectors: [unix:uid:1001]}";
+    let started = Started::start(folder.path(), part_with(stranger)).await;
+    let mut entries = started.server.entries_state();
+    started.server.0.store.close().await;
+    let mut part = ServerPart::clone(&part_with("  new: {selectors: [unix:uid:1002]}"));
+    part.version = 2;
+    started.part.send_replace(Arc::new(part));
+    let state = entries.wait_for(|state| state.version == 2).await.unwrap();
+    assert!(state.failed.is_some(), "{state:?}");
+    drop(state);
+    let (_, der) = request();
+    for gone in ["file.workload.stranger", "file.workload.new"] {
+        let refused = sign(&started.server, gone, &der).await.unwrap_err();
+        assert!(matches!(refused, SignError::UnknownEntry(_)), "{refused}");
+    }
+    sign(&started.server, COLLECTOR, &der).await.unwrap();
+    started.stop().await;
+}
+
+#[tokio::test]
+async fn a_round_that_changes_nothing_wakes_no_reader_of_the_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = Started::start(folder.path(), part_with("")).await;
+    let document = started.server.0.document.subscribe();
+    assert!(started.server.0.next_round().await);
+    assert!(!document.has_changed().unwrap());
+    started.stop().await;
+}
+
+#[tokio::test]
 async fn status_tells_authorities_entries_and_their_age_across_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let started = Started::start(folder.path(), part_with("")).await;
