@@ -78,7 +78,7 @@ impl Request {
 /// What reading the site file again has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
-    /// For programs.
+    /// The changes as data, for programs.
     pub changes: Changes,
     /// The same for people; empty when nothing has changed.
     pub text: String,

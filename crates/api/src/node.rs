@@ -66,7 +66,7 @@ pub struct Entry {
     pub id: EntryId,
     /// Rises with each change of the entry.
     pub revision: u64,
-    /// The identity.
+    /// The SPIFFE ID that is issued for it.
     pub spiffe_id: SpiffeId,
     /// A name that tells a workload its identities apart (SPIFFE_Workload_API 5.2.1).
     pub hint: String,

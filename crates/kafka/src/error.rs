@@ -50,7 +50,7 @@ pub enum SessionError {
     UnsupportedRequest {
         /// The kind of request.
         key: i16,
-        /// Its version.
+        /// The version of the request.
         version: i16,
     },
     /// A request whose first fields cannot be read.
@@ -72,7 +72,7 @@ pub enum SessionError {
     LongRequest {
         /// The kind of request.
         api: &'static str,
-        /// Its length.
+        /// The length that it gives, in bytes.
         length: usize,
     },
     /// More requests without an answer than any client sends.
@@ -100,7 +100,7 @@ pub enum SessionError {
     LongAnswer {
         /// What it answers.
         api: &'static str,
-        /// Its length.
+        /// The length that it gives, in bytes.
         length: usize,
     },
     /// An answer that cannot be read.

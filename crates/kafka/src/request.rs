@@ -23,7 +23,7 @@ pub(crate) struct Head<'a> {
 /// What else must be known of certain requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Detail<'a> {
-    /// Nothing.
+    /// Nothing else must be known.
     None,
     /// A Produce request that is not answered.
     NoAcks,

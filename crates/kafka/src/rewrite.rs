@@ -21,7 +21,7 @@ const UNSUPPORTED_VERSION: i16 = 35;
 pub struct Endpoint {
     /// Host name or address.
     pub host: String,
-    /// Port.
+    /// The TCP port of the listener.
     pub port: u16,
 }
 

@@ -76,7 +76,7 @@ pub(crate) enum Right {
     Group,
     /// To number records, for a producer that repeats none; whoever may produce may.
     Sequence,
-    /// Nobody's.
+    /// A transactional ID, to which no caller has a right.
     Transaction,
 }
 

@@ -13,7 +13,7 @@ const MAX_SHOWN: usize = 200;
 /// What a caller asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation<'a> {
-    /// A connection.
+    /// Opening a connection.
     Connect,
     /// A request of HTTP on a connection that was allowed.
     Http {
@@ -49,7 +49,7 @@ pub struct Request<'a> {
     pub peer: &'a SpiffeId,
     /// The service it asks for.
     pub service: &'a SpiffeId,
-    /// What for.
+    /// What the peer asks for.
     pub operation: Operation<'a>,
     /// The address the connection came from, where it is known.
     pub source: Option<IpAddr>,
@@ -61,15 +61,15 @@ pub struct Request<'a> {
 pub enum RuleKind {
     /// The allow list.
     AllowList,
-    /// Rego.
+    /// The service's Rego policy.
     Policy,
     /// The rules by HTTP method and path.
     Methods,
-    /// No rule.
+    /// No rule matches: denied.
     Default,
 }
 
-/// The answer.
+/// What was decided, and by which rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Decision {
     /// Whether the caller may use the service.
@@ -77,7 +77,7 @@ pub struct Decision {
     /// The rule that decided: `allow osaka.example/collector`, `policy broker.rego`,
     /// `methods GET /v1/*`, `methods` or `default deny`.
     pub rule: String,
-    /// Its kind.
+    /// The kind of that rule.
     pub kind: RuleKind,
     /// One sentence for people.
     pub reason: String,

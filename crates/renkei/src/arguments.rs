@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// Which site.
+/// The site that a command is about.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SiteArgs {
     /// The site file.

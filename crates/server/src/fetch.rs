@@ -35,7 +35,7 @@ pub enum FetchError {
     /// The URL has no host that TLS could ask for.
     #[error("the URL {0} names no host")]
     NoHost(Url),
-    /// No connection.
+    /// The host was not reached.
     #[error("cannot connect to {host}: {source}")]
     Connect {
         /// Host and port.
@@ -143,7 +143,7 @@ pub(crate) async fn get(
     }
 }
 
-/// One exchange.
+/// Sends a request and reads the answer, both bounded.
 pub(crate) async fn exchange(ask: Ask<'_>) -> Result<Answer, FetchError> {
     let limit = ask.limit;
     match timeout(limit, connect_and_ask(ask)).await {

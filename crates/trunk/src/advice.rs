@@ -80,7 +80,7 @@ impl LaneSample {
 pub enum LaneAdvice {
     /// Add that many.
     Grow(usize),
-    /// Leave it.
+    /// As many lanes as now.
     Keep,
     /// Drain that many.
     Shrink(usize),

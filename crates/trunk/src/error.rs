@@ -147,7 +147,7 @@ pub enum CloseReason {
     /// The other end closed it.
     #[error("the other end closed the trunk with code {code}: {text}")]
     Peer {
-        /// Its code.
+        /// The code on the wire.
         code: Code,
         /// Its words, without control characters.
         text: String,

@@ -37,7 +37,7 @@ pub enum Event {
     Accepted(StreamId),
     /// The peer refused our stream; both directions are over.
     Refused {
-        /// The stream.
+        /// The stream that was refused.
         stream: StreamId,
         /// The peer's code.
         code: Code,

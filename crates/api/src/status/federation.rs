@@ -12,13 +12,13 @@ use time::OffsetDateTime;
 /// A federation as one site sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FederationStatus {
-    /// Its name.
+    /// The name of the federation.
     pub name: String,
     /// The name of its log.
     pub origin: String,
     /// This site's identity, once it has joined: a SHA-256 in hexadecimal digits.
     pub identity: Option<String>,
-    /// The log.
+    /// What the log says of it.
     #[serde(flatten)]
     pub log: LogStatus,
     /// Where it is read.
@@ -39,7 +39,7 @@ pub struct FederationStatus {
 /// The log as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LogStatus {
-    /// Entries seen.
+    /// Entries of the log that were read.
     pub entries: u64,
     /// Entries that a quorum of witnesses has seen.
     pub witnessed: u64,
@@ -86,13 +86,13 @@ pub struct MirrorStatus {
 /// A member, or one that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberStatus {
-    /// Its name.
+    /// The trust domain of the member.
     pub trust_domain: TrustDomain,
     /// The identity that the name stands for: a SHA-256 in hexadecimal digits.
     pub identity: String,
     /// Whether it is valid.
     pub counts: bool,
-    /// Why not.
+    /// Why it is excluded, if it is.
     pub reason: Option<String>,
     /// Of its newest bundle statement.
     pub sequence: Option<u64>,

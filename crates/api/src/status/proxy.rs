@@ -15,7 +15,7 @@ pub struct ProxyStatus {
     pub hub: Option<HubStatus>,
     /// Sites that are reached through this one.
     pub relays: Vec<RelayStatus>,
-    /// Local listeners.
+    /// The listeners for local workloads.
     pub listeners: Vec<ListenerStatus>,
     /// Open connections, up to a thousand.
     #[serde(default)]
@@ -38,7 +38,7 @@ impl ProxyStatus {
         counts.map(|count| count.count).sum()
     }
 
-    /// All refusals.
+    /// How many connections were refused since the start.
     pub fn refused_in_all(&self) -> u64 {
         self.refused.iter().map(|count| count.count).sum()
     }
@@ -72,9 +72,9 @@ impl Direction {
 /// Who talks to whom.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Pair {
-    /// Which way.
+    /// The side that opened the connection.
     pub direction: Direction,
-    /// Who called.
+    /// The identity of the caller.
     pub caller: SpiffeId,
     /// Who was called.
     pub callee: SpiffeId,
@@ -174,7 +174,7 @@ pub struct ListenerStatus {
     pub workload: SpiffeId,
     /// The service it leads to.
     pub target: SpiffeId,
-    /// Its address.
+    /// The address that it listens on.
     pub listen: SocketAddr,
     /// The gateway that is dialled.
     pub gateway: Option<String>,
@@ -183,7 +183,7 @@ pub struct ListenerStatus {
 /// An open connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowStatus {
-    /// Its number.
+    /// A number that is unique in this process.
     pub id: u64,
     /// Who talks to whom.
     #[serde(flatten)]
@@ -208,7 +208,7 @@ pub struct TotalStatus {
     /// Who talks to whom.
     #[serde(flatten)]
     pub pair: Pair,
-    /// How much.
+    /// What it has carried so far.
     #[serde(flatten)]
     pub totals: Totals,
 }
@@ -219,7 +219,7 @@ pub struct TrunkStatus {
     /// Who talks to whom; direction says which side has dialled.
     #[serde(flatten)]
     pub pair: Pair,
-    /// How many.
+    /// How many trunks and lanes there are.
     #[serde(flatten)]
     pub count: TrunkCount,
 }
@@ -249,8 +249,8 @@ pub struct RefusalCount {
     pub direction: Direction,
     /// The service that was asked for.
     pub service: String,
-    /// The reason.
+    /// A short, stable name of the reason.
     pub reason: Cow<'static, str>,
-    /// How often.
+    /// How often it happened since the start.
     pub count: u64,
 }

@@ -12,11 +12,11 @@ use super::FederationStatus;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ServerReport {
-    /// Its state.
+    /// The server works; this is its state.
     Status(Box<ServerStatus>),
     /// The state could not be read.
     Failed {
-        /// Why not.
+        /// What the server says instead.
         error: String,
     },
 }
@@ -99,7 +99,7 @@ pub struct EntryStatus {
     /// Where it comes from: `file`.
     #[serde(default)]
     pub source: String,
-    /// The identity.
+    /// The SPIFFE ID that was issued for.
     pub id: SpiffeId,
     /// What it is for.
     pub kind: EntryKind,
@@ -143,7 +143,7 @@ impl EntryKind {
 /// A peer's bundle and how fetching it goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerStatus {
-    /// Whose bundle.
+    /// The trust domain of the bundle.
     pub trust_domain: TrustDomain,
     /// `file`, `https_web`, `https_spiffe` or `federation`.
     pub profile: Cow<'static, str>,

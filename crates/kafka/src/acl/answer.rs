@@ -121,7 +121,7 @@ pub(crate) struct Amendment {
     pub(super) filter: bool,
     /// Elements that are added to the list, encoded.
     pub(super) extra: Bytes,
-    /// How many.
+    /// How many entries the list has.
     pub(super) count: u32,
 }
 

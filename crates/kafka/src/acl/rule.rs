@@ -24,7 +24,7 @@ impl Governed {
 /// What a request needs.
 #[derive(Debug)]
 pub(super) enum Rule {
-    /// No right.
+    /// It needs no right.
     Free,
     /// A right to the one thing that it names first.
     One {
@@ -38,7 +38,7 @@ pub(super) enum Rule {
 /// What a request names first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subject {
-    /// A group.
+    /// The name of a consumer group.
     Group,
     /// A group or a transactional id, and then which of them.
     Coordinator,

@@ -17,7 +17,7 @@ pub enum CallerError {
     /// The user that a selector names cannot be looked up.
     #[error("{selector} cannot be looked up: {reason}")]
     NoAnswer {
-        /// The selector.
+        /// The selector as the site file has it.
         selector: String,
         /// What the user database says, if anything.
         reason: String,
@@ -41,7 +41,7 @@ pub enum CallerError {
     /// The user fits, something else about the process does not.
     #[error("the calling process of user {user} does not match: {reason}")]
     OtherProcess {
-        /// The user.
+        /// The user of the calling process.
         user: String,
         /// The selector and what was found in its place.
         reason: String,

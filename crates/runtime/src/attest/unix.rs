@@ -80,7 +80,7 @@ pub enum UserFault {
     /// The user that a selector names cannot be looked up.
     #[error("{selector} cannot be looked up: {reason}")]
     NoAnswer {
-        /// The selector.
+        /// The selector as the site file has it.
         selector: String,
         /// What the user database says, if anything.
         reason: String,

@@ -23,7 +23,7 @@ pub enum PemError {
     /// The file cannot be read.
     #[error("cannot read {path}: {source}")]
     Unreadable {
-        /// The file.
+        /// The path of the PEM file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -31,7 +31,7 @@ pub enum PemError {
     /// The file holds nothing of the kind.
     #[error("{path} holds no {what} in PEM form")]
     Nothing {
-        /// The file.
+        /// The path of the PEM file.
         path: PathBuf,
         /// `certificate` or `private key`.
         what: &'static str,

@@ -20,7 +20,7 @@ pub enum KeyFileError {
     /// The system refuses.
     #[error("the key file {} cannot be used: {source}", path.display())]
     Unusable {
-        /// The file.
+        /// The path of the key file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -30,7 +30,7 @@ pub enum KeyFileError {
         "the key file {path} has mode {mode:04o}, so other users can read it; if no one has, run: chmod 600 {path}", path = path.display()
     )]
     Exposed {
-        /// The file.
+        /// The path of the key file.
         path: PathBuf,
         /// Its mode bits.
         mode: u32,
@@ -38,13 +38,13 @@ pub enum KeyFileError {
     /// Not an Ed25519 key.
     #[error("the file {} holds no Ed25519 key (PKCS#8, PEM)", path.display())]
     Damaged {
-        /// The file.
+        /// The path of the key file.
         path: PathBuf,
     },
     /// It would be overwritten.
     #[error("the key file {} exists already and is not changed", path.display())]
     Exists {
-        /// The file.
+        /// The path of the key file.
         path: PathBuf,
     },
     /// No random numbers.

@@ -21,7 +21,7 @@ pub enum RemovalError {
     /// It would add trust, which only the log can.
     #[error("a {0} statement does not reduce trust, so only the log can make it valid")]
     Kind(&'static str),
-    /// The folder.
+    /// The site's folder of the federation cannot be used.
     #[error(transparent)]
     Own(#[from] OwnError),
 }

@@ -20,16 +20,16 @@ const MAX_FILE: usize = 1024 * 1024;
 /// Why this site cannot take its part.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnError {
-    /// A key.
+    /// A key file cannot be used.
     #[error(transparent)]
     Key(#[from] KeyFileError),
-    /// The folder.
+    /// The state folder cannot be used.
     #[error(transparent)]
     Folder(#[from] StateFolderError),
-    /// A file.
+    /// A file cannot be read or written.
     #[error("the file {} cannot be used: {source}", path.display())]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -37,15 +37,15 @@ pub enum OwnError {
     /// A statement on disk.
     #[error("the file {} is damaged: {source}", path.display())]
     Damaged {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with its statement.
         source: EnvelopeError,
     },
     /// The files do not fit together.
     #[error("the file {} is not a site root of {trust_domain}", path.display())]
     Foreign {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
         /// The site's.
         trust_domain: TrustDomain,
@@ -55,7 +55,7 @@ pub enum OwnError {
     Joined {
         /// The site's.
         trust_domain: TrustDomain,
-        /// Its identity.
+        /// The digest of the federation's first statement.
         genesis: Digest,
     },
     /// A statement cannot be made.

@@ -30,7 +30,7 @@ pub enum MirrorError {
     /// A folder's file.
     #[error("cannot read {file}: {source}")]
     File {
-        /// Which.
+        /// The name of the file in the log.
         file: String,
         /// What the system said.
         source: io::Error,
@@ -91,7 +91,7 @@ impl Source {
         Ok(Self { mirror, tls })
     }
 
-    /// A folder.
+    /// A mirror that is a folder of this machine.
     pub(super) fn folder(path: &Path) -> Self {
         Self {
             mirror: Mirror::Folder(path.to_owned()),

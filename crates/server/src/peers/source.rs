@@ -34,7 +34,7 @@ pub enum PeerFetchError {
     /// A bundle document on disk.
     #[error("cannot read the bundle document {path}: {source}")]
     File {
-        /// The file.
+        /// The path that the site file names.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -44,7 +44,7 @@ pub enum PeerFetchError {
         "the bootstrap file {path} does not exist yet; put the peer's bundle there (the peer prints it with: renkei bundle show --output json)"
     )]
     NoBootstrap {
-        /// The file.
+        /// The path that the site file names.
         path: PathBuf,
     },
     /// The first bundle verifies nothing.
@@ -52,7 +52,7 @@ pub enum PeerFetchError {
         "the bootstrap file {path} has no X.509 authorities, so the bundle endpoint cannot be verified; put the peer's bundle there (the peer prints it with: renkei bundle show --output json)"
     )]
     EmptyBootstrap {
-        /// The file.
+        /// The path that the site file names.
         path: PathBuf,
     },
     /// The endpoint could not be read.

@@ -39,7 +39,7 @@ pub struct ServerPart {
 pub struct FileEntry {
     /// The name in its section of the file.
     pub name: String,
-    /// The identity.
+    /// The SPIFFE ID to issue.
     pub id: SpiffeId,
     /// What it is for.
     pub kind: FileEntryKind,
@@ -71,7 +71,7 @@ pub struct PeerBundle {
 /// A federation, and what this site says in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FederationPart {
-    /// The federation.
+    /// What the federation file says.
     pub file: Arc<FederationFile>,
     /// The site file, for messages that say what to do with it.
     pub site_file: String,
