@@ -28,14 +28,13 @@ pub(super) fn check_none(folder: &Path, database: &Path) -> Result<(), StoreErro
     }
 }
 
-/// The same before the database is opened, which then has a journal of its own.
+/// The same before the database is opened, which then has a log of its own. A rollback journal is
+/// no trace: a first start that was cut off before the database had its mode leaves one, too.
 pub(super) fn check_none_beside(folder: &Path, database: &Path) -> Result<(), StoreError> {
-    for name in ["renkei.db-wal", "renkei.db-journal"] {
-        let trace = folder.join(name);
-        if !is_empty(&trace) {
-            let path = database.to_owned();
-            return Err(StoreError::Lost { path, trace });
-        }
+    let trace = folder.join("renkei.db-wal");
+    if !is_empty(&trace) {
+        let path = database.to_owned();
+        return Err(StoreError::Lost { path, trace });
     }
     check_none(folder, database)
 }
@@ -119,6 +118,35 @@ mod tests {
                 let text = error.to_string();
                 assert!(text.contains("move the state folder away"), "{text}");
                 fs::write(folder.path().join("renkei.db"), "").unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_journal_beside_an_empty_database_is_a_trace_only_with_another_one() {
+        for (other, lost) in [
+            (None, false),
+            (Some("keys/1.pem"), true),
+            (Some("renkei.db-wal"), true),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            write(folder.path(), "renkei.db", "");
+            // As SQLite begins it, before the first page of the database is written.
+            let mut journal = vec![0; 512];
+            journal[..8].copy_from_slice(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]);
+            fs::write(folder.path().join("renkei.db-journal"), &journal).unwrap();
+            for name in other {
+                write(folder.path(), name, "-");
+            }
+            let opened = SqliteStore::open(folder.path(), &own()).await;
+            match opened {
+                Err(StoreError::Lost { .. }) => assert!(lost, "{other:?}"),
+                Err(error) => panic!("{other:?}: {error}"),
+                Ok(_) => assert!(!lost, "{other:?}"),
+            }
+            if lost {
+                let kept = fs::read(folder.path().join("renkei.db-journal")).unwrap();
+                assert_eq!(kept, journal, "{other:?}");
             }
         }
     }
