@@ -45,6 +45,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: u32 = 4;
 /// How long statements may take that belong together.
 const STATEMENT_TIME: Duration = Duration::from_secs(10);
+/// How long the checks and changes of the whole database at the start may take: they read all of it.
+const START_TIME: Duration = Duration::from_mins(5);
 /// How long to wait while every connection waits for the disk.
 const ACQUIRE_TIME: Duration = Duration::from_secs(10);
 /// SQLITE_CORRUPT and SQLITE_NOTADB.
@@ -96,10 +98,7 @@ impl SqliteStore {
             .foreign_keys(true);
         let store = Self::connect(options, path, keys, Some(lock)).await?;
         store.check_health().await?;
-        timeout(STATEMENT_TIME, schema::migrator().run(&store.database))
-            .await
-            .map_err(|_| store.no_answer())?
-            .map_err(|error| store.migration(error))?;
+        store.migrate().await?;
         if store.owner().await?.is_none() {
             traces::check_none(folder.path(), &store.path)?;
         }
@@ -139,9 +138,12 @@ impl SqliteStore {
     }
 
     async fn check_health(&self) -> Result<(), StoreError> {
-        let verdict: String = self
-            .within(sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&self.database))
-            .await?;
+        let check = async {
+            let check = sqlx::query_scalar("PRAGMA quick_check(1)");
+            let verdict = check.fetch_one(&self.database).await;
+            verdict.map_err(|error| self.error(error))
+        };
+        let verdict: String = self.at_start(check).await?;
         if verdict == "ok" {
             return Ok(());
         }
@@ -149,6 +151,14 @@ impl SqliteStore {
             path: self.path.clone(),
             reason: verdict,
         })
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let migrate = async {
+            let migrated = schema::migrator().run(&self.database).await;
+            migrated.map_err(|error| self.migration(error))
+        };
+        self.at_start(migrate).await
     }
 
     /// A fresh folder becomes this trust domain's; any other must already be.
@@ -192,7 +202,7 @@ impl SqliteStore {
     }
 
     /// What statements bring, in bounded time. SQLite waits for its disk on a thread of its own,
-    /// and that may be for ever.
+    /// and that may be for ever. A change that gave no answer may still be made later.
     async fn within<T>(
         &self,
         work: impl Future<Output = Result<T, sqlx::Error>>,
@@ -206,6 +216,14 @@ impl SqliteStore {
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let done = timeout(STATEMENT_TIME, work).await;
+        done.unwrap_or_else(|_| Err(self.no_answer()))
+    }
+
+    async fn at_start<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let done = timeout(START_TIME, work).await;
         done.unwrap_or_else(|_| Err(self.no_answer()))
     }
 
@@ -428,6 +446,20 @@ mod tests {
         assert!(matches!(error, StoreError::NoAnswer { .. }), "{error}");
         store.close().await;
         sqlx::query("ROLLBACK").execute(&mut writer).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_reads_the_whole_database_at_the_start_has_more_time_than_a_statement() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path(), &own()).await.unwrap();
+        tokio::time::pause();
+        let slow = async || {
+            tokio::time::sleep(Duration::from_mins(4)).await;
+            Ok(())
+        };
+        store.at_start(slow()).await.unwrap();
+        let statement = store.bounded(slow()).await;
+        assert!(matches!(statement, Err(StoreError::NoAnswer { .. })));
     }
 
     #[tokio::test]
