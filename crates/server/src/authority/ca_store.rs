@@ -16,14 +16,25 @@ use super::{
 };
 use crate::{
     keys::KeyManager,
-    store::{CaRow, DataStore},
+    store::{AuthorityStore, CaRow, StoreError},
 };
 
 /// Where CAs and their keys are kept.
 pub(super) struct CaStore {
-    pub(super) store: Arc<dyn DataStore>,
+    pub(super) store: Arc<dyn AuthorityStore>,
     pub(super) keys: Arc<dyn KeyManager>,
     pub(super) random: &'static dyn SecureRandom,
+}
+
+/// What a new CA is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Role<'a> {
+    /// The first one, which signs.
+    First,
+    /// The next one.
+    Next,
+    /// It signs in place of this one.
+    InPlaceOf(&'a str),
 }
 
 /// Makes a CA with a fresh key and keeps it. The key first: a certificate whose key was lost in a
@@ -31,7 +42,7 @@ pub(super) struct CaStore {
 pub(super) async fn new_ca(
     cas: &CaStore,
     trust_domain: &TrustDomain,
-    state: CaState,
+    role: Role<'_>,
     lifetime: Duration,
     now: OffsetDateTime,
 ) -> Result<Signer, AuthorityError> {
@@ -49,19 +60,44 @@ pub(super) async fn new_ca(
     let ca = CaRow {
         id,
         certificate,
-        state,
+        state: match role {
+            Role::Next => CaState::Prepared,
+            Role::First | Role::InPlaceOf(_) => CaState::Active,
+        },
         not_before,
         not_after,
         key_file: Some(name.clone()),
     };
-    if let Err(error) = cas.store.add_authority(&ca).await {
-        // No certificate will ever name it.
-        if let Err(error) = cas.keys.remove(&name) {
-            tracing::warn!(%error, "the key of a CA that could not be stored is left");
-        }
+    let replaced = match role {
+        Role::InPlaceOf(id) => Some(id),
+        Role::First | Role::Next => None,
+    };
+    if let Err(error) = cas.store.add_authority(&ca, replaced).await {
+        remove_unused(cas, &name, &error).await;
         return Err(error.into());
     }
     Ok(Signer { ca, issuer })
+}
+
+/// Removes the key of a CA that was not stored. One that may be stored later keeps it.
+async fn remove_unused(cas: &CaStore, name: &str, error: &StoreError) {
+    let is_unused = !error.may_be_done() && is_unnamed(cas, name).await;
+    if !is_unused {
+        tracing::warn!(
+            key = name,
+            "it is not certain that a new CA was not stored: its key is left"
+        );
+        return;
+    }
+    if let Err(error) = cas.keys.remove(name) {
+        tracing::warn!(%error, "the key of a CA that could not be stored is left");
+    }
+}
+
+/// Whether the store says that no CA has this key.
+async fn is_unnamed(cas: &CaStore, name: &str) -> bool {
+    let known = cas.store.authorities().await;
+    known.is_ok_and(|all| all.iter().all(|ca| ca.key_file.as_deref() != Some(name)))
 }
 
 /// The CAs as they were kept, with the keys of those that may sign.

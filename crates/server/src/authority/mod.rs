@@ -8,7 +8,10 @@ mod error;
 mod request;
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,7 +23,7 @@ use time::OffsetDateTime;
 
 use self::{
     ca_rotation::{CaSet, Step},
-    ca_store::{CaStore, delete_key, new_ca, read_cas, serial},
+    ca_store::{CaStore, Role, delete_key, new_ca, read_cas, serial},
     certificate::Validity,
 };
 use crate::{
@@ -44,6 +47,9 @@ pub(crate) struct Authority {
     trust_domain: TrustDomain,
     kept: CaStore,
     cas: RwLock<CaSet>,
+    /// Whether the store may have other CAs than `cas`: a change failed, which may still be made
+    /// later.
+    in_doubt: AtomicBool,
 }
 
 impl Authority {
@@ -57,6 +63,7 @@ impl Authority {
     ) -> Result<Self, AuthorityError> {
         let time = time.into();
         let random = provider.secure_random;
+        let path = store.path().to_owned();
         let kept = CaStore {
             store,
             keys,
@@ -69,30 +76,46 @@ impl Authority {
             // The sequence of the bundle rises with its first CA.
             let (sequence, _) = store.bundle_state().await?;
             if sequence > 0 || !known.is_empty() {
-                let path = store.path().to_owned();
                 return Err(AuthorityError::Lost { path });
             }
             tracing::info!(%trust_domain, "a new state folder: its first CA is made");
-            let state = CaState::Active;
-            new_ca(&kept, &trust_domain, state, lifetimes.ca, time.now).await?;
+            new_ca(&kept, &trust_domain, Role::First, lifetimes.ca, time.now).await?;
         }
         let cas = RwLock::new(read_cas(&kept).await?);
         let authority = Self {
             trust_domain,
             kept,
             cas,
+            in_doubt: AtomicBool::new(false),
         };
         authority.rotate(lifetimes, time).await?;
         Ok(authority)
     }
 
     /// Takes every step that is due. `true` when the published bundle or the signing CA changed.
+    /// After a failure, the next call begins with the CAs that the store has.
     pub(crate) async fn rotate(
         &self,
         lifetimes: CaLifetimes,
         time: impl Into<Reading>,
     ) -> Result<bool, AuthorityError> {
-        let time = time.into();
+        let mut changed = false;
+        if self.in_doubt.swap(true, Ordering::Relaxed) {
+            let before = self.bundle_and_signer();
+            self.replace(read_cas(&self.kept).await?);
+            changed = self.bundle_and_signer() != before;
+        }
+        changed |= self.take_steps(lifetimes, time.into()).await?;
+        // Not after an error, nor when the caller does not wait for the end.
+        self.in_doubt.store(false, Ordering::Relaxed);
+        Ok(changed)
+    }
+
+    async fn take_steps(
+        &self,
+        lifetimes: CaLifetimes,
+        time: Reading,
+    ) -> Result<bool, AuthorityError> {
         let now = time.now;
         let mut changed = false;
         if self.snapshot().refresh_hint != lifetimes.refresh_hint {
@@ -112,10 +135,7 @@ impl Authority {
                 Step::Activate => self.activate().await?,
                 Step::RemoveEnded => self.remove_ended(time.ended.unwrap_or(now)).await?,
                 Step::Replace => self.replace_active(lifetimes.ca, now).await?,
-                Step::SetAside => {
-                    self.kept.store.set_prepared_aside().await?;
-                    self.replace(read_cas(&self.kept).await?);
-                }
+                Step::SetAside => self.set_aside().await?,
             }
             tracing::info!(trust_domain = %self.trust_domain, ?step, "CA rotation");
             changed = true;
@@ -124,8 +144,7 @@ impl Authority {
     }
 
     async fn prepare(&self, lifetime: Duration, now: OffsetDateTime) -> Result<(), AuthorityError> {
-        let state = CaState::Prepared;
-        let next = new_ca(&self.kept, &self.trust_domain, state, lifetime, now).await?;
+        let next = new_ca(&self.kept, &self.trust_domain, Role::Next, lifetime, now).await?;
         let (sequence, _) = self.kept.store.bundle_state().await?;
         self.replace(CaSet {
             prepared: Some(next),
@@ -137,8 +156,18 @@ impl Authority {
 
     async fn activate(&self) -> Result<(), AuthorityError> {
         let before = self.snapshot();
-        self.kept.store.activate_prepared().await?;
+        if let Some(next) = &before.prepared {
+            self.kept.store.activate_prepared(&next.ca.id).await?;
+        }
         self.replace(before.activated());
+        Ok(())
+    }
+
+    async fn set_aside(&self) -> Result<(), AuthorityError> {
+        if let Some(next) = self.snapshot().prepared {
+            self.kept.store.set_prepared_aside(&next.ca.id).await?;
+        }
+        self.replace(read_cas(&self.kept).await?);
         Ok(())
     }
 
@@ -157,9 +186,8 @@ impl Authority {
                 self.kept.store.reinstate(&old.id).await?;
             }
             None => {
-                self.kept.store.set_active_aside().await?;
-                let state = CaState::Active;
-                let next = new_ca(&self.kept, &self.trust_domain, state, lifetime, now).await?;
+                let role = Role::InPlaceOf(to_come);
+                let next = new_ca(&self.kept, &self.trust_domain, role, lifetime, now).await?;
                 tracing::warn!(%to_come, %not_before, ca = next.ca.id, "the CA is not yet valid: a new one signs");
             }
         }
@@ -240,6 +268,10 @@ impl Authority {
     /// When rotation may have something to do next.
     pub(crate) fn next_step(&self) -> OffsetDateTime {
         self.snapshot().next_step()
+    }
+
+    fn bundle_and_signer(&self) -> (Bundle, String) {
+        (self.bundle(), self.snapshot().active.ca.id)
     }
 
     fn snapshot(&self) -> CaSet {

@@ -1,3 +1,5 @@
+mod late;
+
 use std::{fs, process::Command};
 
 use rcgen::KeyPair;
@@ -19,9 +21,20 @@ const LIFETIMES: CaLifetimes = CaLifetimes {
 const HOUR: Duration = Duration::from_hours(1);
 
 async fn open(folder: &std::path::Path, now: OffsetDateTime) -> Result<Authority, AuthorityError> {
-    let store = SqliteStore::open(folder, &own()).await?;
-    let keys = Arc::new(store.keys().clone());
-    Authority::open((Arc::new(store), keys), own(), &provider(), LIFETIMES, now).await
+    Ok(open_store(folder, now).await?.1)
+}
+
+async fn open_store(
+    folder: &std::path::Path,
+    now: OffsetDateTime,
+) -> Result<(Arc<SqliteStore>, Authority), AuthorityError> {
+    let store = Arc::new(SqliteStore::open(folder, &own()).await?);
+    let kept = (
+        store.clone() as Arc<dyn DataStore>,
+        Arc::new(store.keys().clone()) as _,
+    );
+    let authority = Authority::open(kept, own(), &provider(), LIFETIMES, now).await?;
+    Ok((store, authority))
 }
 
 async fn fresh() -> (tempfile::TempDir, Authority) {
@@ -430,9 +443,10 @@ async fn keys_without_their_database_or_a_database_without_its_ca_stop_the_start
         }),
     ];
     for (what, lose) in losses {
-        let (folder, authority) = fresh().await;
-        authority.kept.store.close().await;
-        drop(authority);
+        let folder = tempfile::tempdir().unwrap();
+        let (store, authority) = open_store(folder.path(), START).await.unwrap();
+        store.close().await;
+        drop((store, authority));
         lose(&folder.path().join("renkei.db"));
         let keys = || fs::read_dir(folder.path().join("keys")).unwrap().count();
         let before = keys();
@@ -490,11 +504,20 @@ fn sql(database: &std::path::Path, statements: &'static str) {
 }
 
 #[tokio::test]
-async fn a_ca_that_cannot_be_stored_leaves_no_key() {
-    let (folder, authority) = fresh().await;
-    authority.kept.store.close().await;
+async fn a_ca_that_is_certainly_not_stored_leaves_no_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, authority) = open_store(folder.path(), START).await.unwrap();
+    let keys = || fs::read_dir(folder.path().join("keys")).unwrap().count();
     let half = START + Span::hours(13);
+    sql(
+        &folder.path().join("renkei.db"),
+        "CREATE TRIGGER refuse BEFORE INSERT ON authorities
+         BEGIN SELECT RAISE(ABORT, 'refused'); END",
+    );
     authority.rotate(LIFETIMES, half).await.unwrap_err();
-    let keys = fs::read_dir(folder.path().join("keys")).unwrap();
-    assert_eq!(keys.count(), 1, "that of the CA which signs");
+    assert_eq!(keys(), 1, "that of the CA which signs");
+    // What the store has cannot be read.
+    store.close().await;
+    authority.rotate(LIFETIMES, half).await.unwrap_err();
+    assert_eq!(keys(), 1, "and so nothing is made");
 }

@@ -23,11 +23,14 @@ pub(crate) struct CaRow {
     pub(crate) key_file: Option<String>,
 }
 
+/// Undone unless it is committed.
+type Change = Transaction<'static, Sqlite>;
+
 type Columns = (String, Vec<u8>, String, i64, i64, Option<String>);
 
 /// The CA certificates, and the sequence of the bundle that they make up.
 #[async_trait]
-pub(crate) trait AuthorityStore {
+pub(crate) trait AuthorityStore: Send + Sync {
     /// Every CA, the oldest first.
     async fn authorities(&self) -> Result<Vec<CaRow>, StoreError>;
 
@@ -37,26 +40,24 @@ pub(crate) trait AuthorityStore {
     /// Remembers the refresh hint, for readers of the folder.
     async fn set_refresh_hint(&self, hint: Duration) -> Result<(), StoreError>;
 
-    /// Adds a CA, which changes the bundle.
-    async fn add_authority(&self, ca: &CaRow) -> Result<(), StoreError>;
+    /// Adds a CA, which changes the bundle. The active CA that it replaces becomes an old one in
+    /// the same change.
+    async fn add_authority(&self, ca: &CaRow, replaced: Option<&str>) -> Result<(), StoreError>;
 
     /// The prepared CA becomes the one that signs. The bundle's content stays the same.
-    async fn activate_prepared(&self) -> Result<(), StoreError>;
+    async fn activate_prepared(&self, id: &str) -> Result<(), StoreError>;
 
     /// A CA that is not valid yet is not waited for: nothing is prepared from now on.
-    async fn set_prepared_aside(&self) -> Result<(), StoreError>;
+    async fn set_prepared_aside(&self, id: &str) -> Result<(), StoreError>;
 
     /// An old CA signs again in place of the active one, which stays. The bundle's content stays
     /// the same.
     async fn reinstate(&self, id: &str) -> Result<(), StoreError>;
 
-    /// The active CA becomes an old one.
-    async fn set_active_aside(&self) -> Result<(), StoreError>;
-
     /// Notes that the key of an old CA is gone.
     async fn forget_key(&self, id: &str) -> Result<(), StoreError>;
 
-    /// Takes out old CAs that ended, which changes the bundle.
+    /// Takes out old CAs that ended, which changes the bundle if there are any.
     async fn remove_ended(&self, now: OffsetDateTime) -> Result<(), StoreError>;
 }
 
@@ -100,9 +101,13 @@ impl AuthorityStore for SqliteStore {
         .map(|_| ())
     }
 
-    async fn add_authority(&self, ca: &CaRow) -> Result<(), StoreError> {
+    async fn add_authority(&self, ca: &CaRow, replaced: Option<&str>) -> Result<(), StoreError> {
         let add = async {
-            let mut change = self.database.begin_with("BEGIN IMMEDIATE").await?;
+            let mut change = self.begin().await?;
+            if let Some(id) = replaced {
+                self.turn(&mut change, id, CaState::Active, CaState::Old)
+                    .await?;
+            }
             sqlx::query(
                 "INSERT INTO authorities (id, certificate, state, not_before, not_after, key_file)
                  VALUES (?, ?, ?, ?, ?, ?)",
@@ -114,58 +119,30 @@ impl AuthorityStore for SqliteStore {
             .bind(ca.not_after.unix_timestamp())
             .bind(&ca.key_file)
             .execute(&mut *change)
-            .await?;
-            raise_sequence(&mut change).await?;
-            change.commit().await
+            .await
+            .map_err(|error| self.error(error))?;
+            self.raise_sequence(&mut change).await?;
+            self.commit(change).await
         };
-        self.within(add).await
+        self.bounded(add).await
     }
 
-    async fn activate_prepared(&self) -> Result<(), StoreError> {
-        let activate = async {
-            let mut change = self.database.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'active'")
-                .execute(&mut *change)
-                .await?;
-            sqlx::query("UPDATE authorities SET state = 'active' WHERE state = 'prepared'")
-                .execute(&mut *change)
-                .await?;
-            change.commit().await
-        };
-        self.within(activate).await
+    async fn activate_prepared(&self, id: &str) -> Result<(), StoreError> {
+        self.bounded(self.let_sign(id, CaState::Prepared)).await
     }
 
-    async fn set_prepared_aside(&self) -> Result<(), StoreError> {
-        self.within(
-            sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'prepared'")
-                .execute(&self.database),
-        )
-        .await
-        .map(|_| ())
+    async fn set_prepared_aside(&self, id: &str) -> Result<(), StoreError> {
+        let set_aside = async {
+            let mut change = self.begin().await?;
+            self.turn(&mut change, id, CaState::Prepared, CaState::Old)
+                .await?;
+            self.commit(change).await
+        };
+        self.bounded(set_aside).await
     }
 
     async fn reinstate(&self, id: &str) -> Result<(), StoreError> {
-        let reinstate = async {
-            let mut change = self.database.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'active'")
-                .execute(&mut *change)
-                .await?;
-            sqlx::query("UPDATE authorities SET state = 'active' WHERE id = ?")
-                .bind(id)
-                .execute(&mut *change)
-                .await?;
-            change.commit().await
-        };
-        self.within(reinstate).await
-    }
-
-    async fn set_active_aside(&self) -> Result<(), StoreError> {
-        self.within(
-            sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'active'")
-                .execute(&self.database),
-        )
-        .await
-        .map(|_| ())
+        self.bounded(self.let_sign(id, CaState::Old)).await
     }
 
     async fn forget_key(&self, id: &str) -> Result<(), StoreError> {
@@ -180,19 +157,78 @@ impl AuthorityStore for SqliteStore {
 
     async fn remove_ended(&self, now: OffsetDateTime) -> Result<(), StoreError> {
         let remove = async {
-            let mut change = self.database.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query("DELETE FROM authorities WHERE state = 'old' AND not_after <= ?")
+            let mut change = self.begin().await?;
+            let old = "DELETE FROM authorities WHERE state = 'old' AND not_after <= ?";
+            let removed = sqlx::query(old)
                 .bind(now.unix_timestamp())
                 .execute(&mut *change)
-                .await?;
-            raise_sequence(&mut change).await?;
-            change.commit().await
+                .await
+                .map_err(|error| self.error(error))?;
+            if removed.rows_affected() == 0 {
+                return Ok(());
+            }
+            self.raise_sequence(&mut change).await?;
+            self.commit(change).await
         };
-        self.within(remove).await
+        self.bounded(remove).await
     }
 }
 
 impl SqliteStore {
+    async fn begin(&self) -> Result<Change, StoreError> {
+        let begun = self.database.begin_with("BEGIN IMMEDIATE").await;
+        begun.map_err(|error| self.error(error))
+    }
+
+    async fn commit(&self, change: Change) -> Result<(), StoreError> {
+        change.commit().await.map_err(|error| self.error(error))
+    }
+
+    /// Another CA signs in place of the active one, or none of the two changes.
+    async fn let_sign(&self, id: &str, before: CaState) -> Result<(), StoreError> {
+        let mut change = self.begin().await?;
+        sqlx::query("UPDATE authorities SET state = 'old' WHERE state = 'active' AND id <> ?")
+            .bind(id)
+            .execute(&mut *change)
+            .await
+            .map_err(|error| self.error(error))?;
+        self.turn(&mut change, id, before, CaState::Active).await?;
+        self.commit(change).await
+    }
+
+    /// Changes the state of a CA that has the state which the caller knows.
+    async fn turn(
+        &self,
+        change: &mut Change,
+        id: &str,
+        before: CaState,
+        after: CaState,
+    ) -> Result<(), StoreError> {
+        let turned = sqlx::query("UPDATE authorities SET state = ? WHERE id = ? AND state = ?")
+            .bind(after.as_str())
+            .bind(id)
+            .bind(before.as_str())
+            .execute(&mut **change)
+            .await
+            .map_err(|error| self.error(error))?;
+        if turned.rows_affected() == 1 {
+            return Ok(());
+        }
+        Err(StoreError::Changed {
+            path: self.path.clone(),
+            id: id.to_owned(),
+            expected: before.as_str(),
+        })
+    }
+
+    async fn raise_sequence(&self, change: &mut Change) -> Result<(), StoreError> {
+        sqlx::query("UPDATE bundle SET sequence = sequence + 1")
+            .execute(&mut **change)
+            .await
+            .map_err(|error| self.error(error))?;
+        Ok(())
+    }
+
     fn ca_row(&self, row: Columns) -> Result<CaRow, StoreError> {
         let (id, certificate, state, not_before, not_after, key_file) = row;
         let state = CaState::parse(&state)
@@ -206,11 +242,4 @@ impl SqliteStore {
             key_file,
         })
     }
-}
-
-async fn raise_sequence(change: &mut Transaction<'_, Sqlite>) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE bundle SET sequence = sequence + 1")
-        .execute(&mut **change)
-        .await?;
-    Ok(())
 }

@@ -96,6 +96,18 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
+    /// The CAs in the database are not as the caller knew them.
+    #[error(
+        "the database {path} has no CA {id} in the state `{expected}`: an earlier change was made late; the CAs are read again"
+    )]
+    Changed {
+        /// The database.
+        path: PathBuf,
+        /// The CA.
+        id: String,
+        /// The state that it should have.
+        expected: &'static str,
+    },
     /// Any other failure of the database, such as a full disk.
     #[error(
         "the database {path} failed: {reason}; check the free space (`df -h {path}`), and that this user may write"
@@ -106,6 +118,27 @@ pub enum StoreError {
         /// What SQLite said.
         reason: sqlx::Error,
     },
+}
+
+/// SQLITE_IOERR and SQLITE_FULL. The lower byte of SQLite's codes has the kind of error.
+const DISK_CODES: [i64; 2] = [10, 13];
+
+impl StoreError {
+    /// Whether a change that failed so may still be found in the database later.
+    pub(crate) fn may_be_done(&self) -> bool {
+        match self {
+            Self::NoAnswer { .. } => true,
+            Self::Database { reason, .. } => match reason {
+                sqlx::Error::Database(error) => {
+                    let code = error.code().and_then(|code| code.parse::<i64>().ok());
+                    code.is_none_or(|code| DISK_CODES.contains(&(code & 0xff)))
+                }
+                sqlx::Error::PoolTimedOut => false,
+                _ => true,
+            },
+            _ => false,
+        }
+    }
 }
 
 /// Sites of another agent write this file, too.

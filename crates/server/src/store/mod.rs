@@ -442,7 +442,7 @@ mod tests {
             .await
             .unwrap();
         drop(connections);
-        let error = store.set_active_aside().await.unwrap_err();
+        let error = store.set_prepared_aside("1").await.unwrap_err();
         assert!(matches!(error, StoreError::NoAnswer { .. }), "{error}");
         store.close().await;
         sqlx::query("ROLLBACK").execute(&mut writer).await.unwrap();

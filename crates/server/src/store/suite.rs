@@ -69,36 +69,49 @@ async fn sequence(store: &dyn DataStore) -> u64 {
 async fn authorities(store: &dyn DataStore) {
     let zero = sequence(store).await;
     store
-        .add_authority(&ca("a", CaState::Active, 0))
+        .add_authority(&ca("a", CaState::Active, 0), None)
         .await
         .unwrap();
     store
-        .add_authority(&ca("b", CaState::Prepared, 1))
+        .add_authority(&ca("b", CaState::Prepared, 1), None)
         .await
         .unwrap();
     let two = sequence(store).await;
     assert_eq!(two, zero + 2);
     // One signs, and one is next.
     store
-        .add_authority(&ca("c", CaState::Active, 2))
+        .add_authority(&ca("c", CaState::Active, 2), None)
         .await
         .unwrap_err();
     store
-        .add_authority(&ca("c", CaState::Prepared, 2))
+        .add_authority(&ca("c", CaState::Prepared, 2), None)
         .await
         .unwrap_err();
     assert_eq!(sequence(store).await, two);
 
-    store.activate_prepared().await.unwrap();
+    store.activate_prepared("b").await.unwrap();
     let activated = [("a", CaState::Old), ("b", CaState::Active)];
     assert_eq!(states(store).await, activated);
+    // What is not as the caller knows it stays.
+    let late = [
+        store.activate_prepared("b").await,
+        store.set_prepared_aside("b").await,
+        store.reinstate("b").await,
+        store
+            .add_authority(&ca("c", CaState::Active, 2), Some("a"))
+            .await,
+    ];
+    for refused in late {
+        assert!(matches!(refused, Err(StoreError::Changed { .. })));
+    }
+    assert_eq!(states(store).await, activated);
+    assert_eq!(sequence(store).await, two);
     store.reinstate("a").await.unwrap();
     assert_eq!(
         states(store).await,
         [("a", CaState::Active), ("b", CaState::Old)]
     );
     store.reinstate("b").await.unwrap();
-    store.set_prepared_aside().await.unwrap();
     assert_eq!(states(store).await, activated);
     store.forget_key("a").await.unwrap();
     let all = store.authorities().await.unwrap();
@@ -109,6 +122,9 @@ async fn authorities(store: &dyn DataStore) {
     store.set_refresh_hint(hint).await.unwrap();
     store.remove_ended(START + Duration::days(1)).await.unwrap();
     assert_eq!(store.bundle_state().await.unwrap(), (two + 1, hint));
+    // Nothing is left to take out.
+    store.remove_ended(START + Duration::days(1)).await.unwrap();
+    assert_eq!(sequence(store).await, two + 1);
 }
 
 fn entry(name: &str, selector: &str) -> Registration {

@@ -135,7 +135,7 @@ mod tests {
             let mut journal = vec![0; 512];
             journal[..8].copy_from_slice(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]);
             fs::write(folder.path().join("renkei.db-journal"), &journal).unwrap();
-            for name in other {
+            if let Some(name) = other {
                 write(folder.path(), name, "-");
             }
             let opened = SqliteStore::open(folder.path(), &own()).await;
