@@ -82,12 +82,19 @@ pub struct Applied {
     pub changes: Changes,
     /// The same for people; empty when nothing has changed.
     pub text: String,
+    /// What is not in force yet, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl From<Changes> for Applied {
     fn from(changes: Changes) -> Self {
         let text = changes.to_string();
-        Self { changes, text }
+        Self {
+            changes,
+            text,
+            warnings: Vec::new(),
+        }
     }
 }
 

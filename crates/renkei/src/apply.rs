@@ -16,6 +16,11 @@ pub(crate) async fn run(args: &SiteArgs, form: Output) -> miette::Result<ExitCod
     load(&args.file)?;
     let site = SiteClient::new(&place::state_of(args)?);
     let applied = site.apply().await.map_err(explain)?;
+    if form == Output::Text {
+        for warning in &applied.warnings {
+            output::note(&format!("warning: {warning}"));
+        }
+    }
     match form {
         Output::Json => output::print_json(&applied)?,
         Output::Text => output::print(match applied.text.trim_end() {

@@ -19,7 +19,7 @@ use renkei_agent::{
 };
 use renkei_api::status::{AgentStatus, ServerReport, SvidStatus, WorkloadApiStatus};
 use renkei_runtime::{clock, files, supervise::Supervisor, telemetry::Metrics};
-use renkei_server::{Server, ServerMetrics, ServerSettings, federation::Members};
+use renkei_server::{EntriesState, Server, ServerMetrics, ServerSettings, federation::Members};
 use renkei_site::ServerPart;
 use renkei_spiffe::{Identities, X509Svid};
 use tokio::sync::watch;
@@ -116,6 +116,14 @@ impl Plane {
     pub(crate) fn members(&self) -> Option<watch::Receiver<Members>> {
         match self {
             Self::Own { server, .. } => Some(server.members()),
+            Self::Foreign { .. } => None,
+        }
+    }
+
+    /// How far the entries of the site file are in force; another authority has its own.
+    pub(crate) fn entries_state(&self) -> Option<watch::Receiver<EntriesState>> {
+        match self {
+            Self::Own { server, .. } => Some(server.entries_state()),
             Self::Foreign { .. } => None,
         }
     }

@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -30,6 +31,9 @@ use crate::{
     load::{LoadError, Loaded, load},
     warnings,
 };
+
+/// How long an apply waits for its entries: longer than one statement of the database may take.
+const ENTRIES_TIME: Duration = Duration::from_secs(15);
 
 /// Everything that commands can ask of or tell a running site.
 pub(crate) struct Running {
@@ -184,7 +188,9 @@ impl Running {
                 Ok(changes) => {
                     self.config.applied();
                     tracing::info!(changes = %changes.to_string().trim_end().replace('\n', "; "), "applied the site file");
-                    json(&Answer::from(changes))
+                    let mut answer = Answer::from(changes);
+                    answer.warnings.extend(self.late_entries().await);
+                    json(&answer)
                 }
                 Err(error) => {
                     self.config.refused();
@@ -194,6 +200,21 @@ impl Running {
             },
             Request::Bundle(of) => json(&self.bundle(of)?),
         }
+    }
+
+    /// Why the entries of the file are not all in force.
+    async fn late_entries(&self) -> Option<String> {
+        let version = self.version.load(Ordering::Relaxed);
+        let mut state = self.plane.entries_state()?;
+        let reached = state.wait_for(|state| state.version >= version);
+        let reason = match tokio::time::timeout(ENTRIES_TIME, reached).await {
+            Ok(Ok(state)) => state.failed.clone()?,
+            _ => "the database gives no answer".to_owned(),
+        };
+        Some(format!(
+            "the entries of the site file could not be stored: {reason}; those that were removed \
+             have ended, and those that were added are not in force yet"
+        ))
     }
 
     fn bundle(&self, of: Option<TrustDomain>) -> Result<BundleDocument, ControlError> {

@@ -23,7 +23,7 @@ use renkei_runtime::{
     systemd::Notifier,
     telemetry::{ConfigMetrics, Metrics},
 };
-use renkei_server::federation::Members;
+use renkei_server::{EntriesState, federation::Members};
 use renkei_site::{ServerPart, Site};
 use renkei_spiffe::{Identities, SpiffeId};
 use rustls::time_provider::TimeProvider;
@@ -215,6 +215,9 @@ async fn start(
         let certified = until_certified(plane.identities(), site.server_id.clone(), ready);
         tokio::spawn(certified);
     }
+    if let Some(state) = plane.entries_state() {
+        tokio::spawn(follow_entries(state, readiness.condition("entries")));
+    }
     let proxy = Proxy::new(Setup {
         provider: provider(),
         identities: plane.identities(),
@@ -298,6 +301,19 @@ async fn until_certified(
     let certified = identities.wait_for(|now| now.svids.contains_key(&id)).await;
     if certified.is_ok() {
         ready.set_ready();
+    }
+}
+
+/// A site is not ready while entries of its file wait for the database.
+async fn follow_entries(mut state: watch::Receiver<EntriesState>, ready: Condition) {
+    loop {
+        match &state.borrow_and_update().failed {
+            Some(reason) => ready.set_not_ready(reason),
+            None => ready.set_ready(),
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
     }
 }
 

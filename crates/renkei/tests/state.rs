@@ -1,5 +1,5 @@
-//! What surrounds a site on its machine: user namespaces, lost state, files that others may write,
-//! and what a crash would leave behind.
+//! What surrounds a site on its machine: user namespaces, state that is lost or cannot be written,
+//! files that others may write, and what a crash would leave behind.
 
 #![allow(
     clippy::expect_used,
@@ -21,7 +21,7 @@ use std::{
 };
 
 use lab::{SOON, Site, run, said};
-use renkei_testkit::{Child, wait_for};
+use renkei_testkit::{Child, python, wait_for};
 
 /// The program under test in a user namespace that maps nobody.
 fn unmapped() -> Command {
@@ -175,4 +175,46 @@ fn a_crash_writes_no_keys_to_a_file() {
     assert_eq!(core[4..6], ["0", "0"], "{limits}");
     let limits = fs::metadata(format!("{folder}/limits"));
     assert_eq!(limits.expect("process").uid(), 0);
+}
+
+fn statement(database: &Path, text: &str) {
+    let program = "import sqlite3, sys
+with sqlite3.connect(sys.argv[1], timeout=60) as database:
+    database.execute(sys.argv[2])";
+    let output = run(Command::new(python())
+        .args(["-c", program])
+        .arg(database)
+        .arg(text));
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn apply_says_what_its_database_does_not_take_and_ends_what_was_removed() {
+    let mut site = Site::new("osaka");
+    let stays = "workloads:\n  stays: {selectors: [unix:uid:4242]}\n";
+    site.write(&format!("{stays}  gone: {{selectors: [unix:uid:4243]}}\n"));
+    site.start();
+    let database = site.state().join("renkei.db");
+    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON entry_set
+                  BEGIN SELECT RAISE(FAIL, 'not today'); END";
+    statement(&database, refuse);
+    site.write(&format!("{stays}  new: {{selectors: [unix:uid:4244]}}\n"));
+    let applied = site.apply();
+    assert!(applied.status.success(), "{}", said(&applied));
+    let warned = said(&applied).contains("warning: the entries of the site file could not");
+    assert!(warned, "{}", said(&applied));
+    assert!(said(&applied).contains("not today"), "{}", said(&applied));
+    let has = |name: &str| site.status()["server"].to_string().contains(name);
+    assert!(has("osaka.example/stays"), "{}", site.status());
+    assert!(!has("osaka.example/gone"), "{}", site.status());
+    assert!(!has("osaka.example/new"), "{}", site.status());
+    wait_for("the site is not ready", SOON, || {
+        (site.status()["ready"] == false).then_some(())
+    });
+    statement(&database, "DROP TRIGGER refuse");
+    wait_for("the entries are in force", SOON, || {
+        (site.status()["ready"] == true && has("osaka.example/new")).then_some(())
+    });
+    let applied = site.apply();
+    assert_eq!(said(&applied), "Nothing has changed.\n");
 }

@@ -150,6 +150,44 @@ async fn a_removed_entry_ends_though_the_database_cannot_be_written() {
 }
 
 #[tokio::test]
+async fn a_removed_entry_ends_while_another_change_waits_for_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let stranger = "  stranger: {selectors: [unix:uid:1001]}";
+    let started = Started::start(folder.path(), part_with(stranger)).await;
+    let database =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("renkei.db"));
+    let pool = sqlx::SqlitePool::connect_with(database).await.unwrap();
+    let held = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let more = |version, more: &str| {
+        let mut part = ServerPart::clone(&part_with(more));
+        part.version = version;
+        Arc::new(part)
+    };
+    let added = format!("{stranger}\n  new: {{selectors: [unix:uid:1002]}}");
+    started.part.send_replace(more(2, &added));
+    // The write of the addition has begun once the task has run.
+    tokio::task::yield_now().await;
+    started.part.send_replace(more(3, ""));
+    let mut agent = started.server.agent_part();
+    let is_gone = |part: &Arc<AgentPart>| {
+        let mut ids = part.entries.iter().map(|entry| entry.id.as_str());
+        ids.all(|id| id != "file.workload.stranger")
+    };
+    agent.wait_for(is_gone).await.unwrap();
+    let state = started.server.entries_state().borrow().clone();
+    assert!(state.version == 1 || state.failed.is_some(), "{state:?}");
+    held.rollback().await.unwrap();
+    let mut state = started.server.entries_state();
+    let stored = |state: &EntriesState| state.version == 3 && state.failed.is_none();
+    state.wait_for(stored).await.unwrap();
+    let part = started.server.agent_part().borrow().clone();
+    let ids = part.entries.iter().map(|entry| entry.id.as_str());
+    let all = ["file.server", "file.service.broker", COLLECTOR];
+    assert_eq!(ids.collect::<Vec<_>>(), all);
+    started.stop().await;
+}
+
+#[tokio::test]
 async fn a_round_that_changes_nothing_wakes_no_reader_of_the_document() {
     let folder = tempfile::tempdir().unwrap();
     let started = Started::start(folder.path(), part_with("")).await;
