@@ -158,6 +158,13 @@ async fn a_ca_that_is_replaced_or_reinstated_late_leaves_one_that_signs() {
 }
 
 #[tokio::test]
+async fn a_prepared_ca_that_is_set_aside_late_is_replaced() {
+    // Prepared by a clock that was ahead.
+    let done = [unsettled(20)];
+    is_done_once(START, &done, unsettled(13), &["active", "prepared", "old"]).await;
+}
+
+#[tokio::test]
 async fn a_ca_that_ended_leaves_late() {
     is_done_once(START, &[at(12), at(20)], at(24), &["active", "prepared"]).await;
 }
