@@ -60,7 +60,7 @@ pub struct Gateway {
     /// The address that the gateway binds; nothing if the hub alone leads here.
     pub listen: Option<SocketAddr>,
     /// The address that other sites dial; with `via` it is the hub's
-    /// ([`Site::advertised`](crate::Site::advertised)).
+    /// (`Site::advertised`).
     pub advertise: Option<HostPort>,
     /// The peer that is the hub through which others reach this site.
     pub via: Option<TrustDomain>,
