@@ -410,7 +410,7 @@ impl Inner {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
-                // What has failed waits, whoever asks.
+                // After a failure, requests do not shorten the pause.
                 () = self.rotation_due.notified(), if rotated => {}
                 Ok(()) = part.changed() => {}
             }

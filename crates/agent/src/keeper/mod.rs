@@ -147,7 +147,7 @@ impl Keeper {
         }
     }
 
-    /// Takes up what the part asks for now, lets go of the rest.
+    /// Keeps an SVID for each entry of the part, and drops the others.
     fn follow_part(&mut self) {
         let part = self.inputs.part.borrow_and_update().clone();
         self.own = part.trust_domain.clone();

@@ -61,7 +61,7 @@ impl OutboundListener {
         self.routes.load_full()
     }
 
-    /// Goes on with another route on the same address. If it is for another caller or another
+    /// Continues with another route on the same address. If it is for another caller or another
     /// service, the open connections are cut.
     pub(crate) fn follow(&self, mut new: Route) {
         let old = self.route();

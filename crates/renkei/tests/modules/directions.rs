@@ -219,7 +219,7 @@ const SERVER: &[Rule] = &[
         &[],
         "the bundles as they are now, for all who ask",
     ),
-    rule("endpoint", &[], "it serves a document, whoever made it"),
+    rule("endpoint", &[], "it serves a document, whatever made it"),
     rule("fetch", &[], "one exchange of HTTP, whatever it is for"),
     rule(
         "web_client",

@@ -38,7 +38,7 @@ pub trait Evidence {
 /// The first selector that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
-    /// A workload without selectors matches nobody.
+    /// A workload without selectors matches no process.
     #[error("the workload has no selectors")]
     NoSelectors,
     /// This one does not hold.

@@ -74,7 +74,7 @@ pub enum ByUser {
 /// Why the user alone excludes that the selectors hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UserFault {
-    /// A workload without selectors matches nobody.
+    /// A workload without selectors matches no process.
     #[error("the workload has no selectors")]
     NoSelectors,
     /// The user that a selector names cannot be looked up.

@@ -29,7 +29,7 @@ impl DialError for NoAnswer {
     }
 }
 
-/// Fails when it is told to.
+/// A dialer whose attempts fail when the test lets them.
 struct Dialer {
     dialled: AtomicUsize,
     answers: Semaphore,
