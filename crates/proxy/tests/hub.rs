@@ -381,7 +381,7 @@ async fn what_has_no_identity_says_so_to_the_site_and_through_the_hub() {
     osaka.identities.send_modify(|all| {
         Arc::make_mut(all).svids.remove(&id("osaka.example/store"));
     });
-    assert_reset(&mut three.connect().await).await;
+    three.assert_refused().await;
     let sentence = kyushu.refusal("peer_no_identity").await;
     assert!(
         sentence.starts_with("osaka.example/store has no valid identity at this time"),

@@ -20,7 +20,7 @@ use std::{
 };
 
 use lab::{
-    Lab, Node, assert_reset, backend, echo, eventually,
+    Lab, Node, assert_refused, assert_reset, backend, echo, eventually,
     middlebox::reset,
     path::{MIB, Path, bytes, exchange},
     ping, within,
@@ -228,11 +228,7 @@ async fn a_withdrawn_rule_cuts_the_streams_of_its_caller_only() {
     ping(&mut path.lab.connect().await, b"and new ones").await;
 
     // The reader's trunk is warm; what it asks for now is refused, and its own side knows why.
-    match TcpStream::connect(listen).await {
-        Ok(mut refused) => assert_reset(&mut refused).await,
-        // So soon that connecting was not over.
-        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
-    }
+    assert_refused(listen).await;
     let what = "its policy does not allow this caller";
     let sentence = eventually("the refusal's reason", || {
         let refusals = osaka.proxy.refusals().last().into_iter();

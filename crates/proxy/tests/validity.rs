@@ -14,7 +14,7 @@ mod lab;
 use std::{sync::Arc, time::Duration};
 
 use lab::{
-    Lab, Node, assert_reset, echo, eventually, id,
+    Lab, Node, assert_refused, assert_reset, echo, eventually, id,
     lane::{self, DATA, HELLO, OPEN, OPEN_OK, VERSION},
     path::Path,
     ping,
@@ -167,8 +167,7 @@ async fn a_withdrawn_identity_is_used_no_more_and_others_are() {
     // And the callee's: nobody is let in as it.
     take(&hokkaido, &id("hokkaido.example/broker"));
     assert_reset(&mut reader).await;
-    let mut refused = TcpStream::connect(listen).await.unwrap();
-    assert_reset(&mut refused).await;
+    assert_refused(listen).await;
     hokkaido.refusal("no_identity").await;
 }
 

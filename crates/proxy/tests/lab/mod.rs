@@ -222,10 +222,7 @@ impl Lab {
 
     /// The application at Osaka connects and is reset, at once or a moment later.
     pub async fn assert_refused(&self) {
-        match TcpStream::connect(self.listen).await {
-            Ok(mut app) => assert_reset(&mut app).await,
-            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
-        }
+        assert_refused(self.listen).await;
     }
 
     /// A connection of the application at Osaka.
@@ -299,6 +296,14 @@ pub async fn assert_reset(stream: &mut TcpStream) {
         std::io::ErrorKind::ConnectionReset,
         "after {rest:?}"
     );
+}
+
+/// A new connection is reset: at once, so that connecting fails with it, or a moment later.
+pub async fn assert_refused(address: SocketAddr) {
+    match TcpStream::connect(address).await {
+        Ok(mut app) => assert_reset(&mut app).await,
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+    }
 }
 
 pub async fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {

@@ -331,11 +331,13 @@ pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec
 
 /// Asserts that nothing comes back, while the other end is away: the connection may wait for it.
 pub(crate) fn assert_unanswered(address: SocketAddr) {
-    let mut stream = TcpStream::connect(address).expect("connected");
-    let limit = Some(Duration::from_secs(1));
-    stream.set_read_timeout(limit).expect("timeout");
-    let sent = stream.write_all(b"during");
-    let got = sent.and_then(|()| stream.read(&mut [0]));
+    let ask = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"during")?;
+        stream.read(&mut [0])
+    };
+    let got = ask();
     assert!(got.as_ref().map_or(true, |count| *count == 0), "{got:?}");
 }
 
