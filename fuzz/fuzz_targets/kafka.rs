@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
-use renkei_kafka::{Endpoint, Names, Rights, Session, SessionError};
+use renkei_kafka::{Endpoint, KafkaSession, Names, Rights, SessionError};
 
 fuzz_target!(|input: &[u8]| {
     let Some((choice, records)) = input.split_first() else {
@@ -46,8 +46,8 @@ struct Conversation {
 impl Conversation {
     fn carry(rights: bool, size: usize, records: &[u8]) -> Self {
         let mut session = match rights {
-            true => Session::with_rights(Arc::new(some_rights())),
-            false => Session::new(),
+            true => KafkaSession::with_rights(Arc::new(some_rights())),
+            false => KafkaSession::new(),
         };
         let mut said = Self::default();
         let mut input = [BytesMut::new(), BytesMut::new()];

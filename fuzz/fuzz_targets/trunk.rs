@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
-use renkei_trunk::{Config, Event, Greeting, LaneId, Limits, Read, Trunk, TrunkId};
+use renkei_trunk::{Config, Event, Greeting, LaneId, Read, Trunk, TrunkId, TrunkLimits};
 
 const WINDOW: u64 = 256 * 1024;
 
@@ -44,7 +44,7 @@ fuzz_target!(|input: &[u8]| {
 
 /// Two ends with a stream from each, bytes on both, and a lane between them.
 fn pair(now: Instant) -> ([Trunk; 2], LaneId) {
-    let limits = Limits {
+    let limits = TrunkLimits {
         max_streams: 64,
         stream_window: 32 * 1024,
         trunk_window: WINDOW,

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     AgentMetrics,
     keeper::{KeeperInputs, Kept, keep},
-    workload_api::{Limits, SocketError, Sources, serve},
+    workload_api::{GrpcLimits, SocketError, Sources, serve},
 };
 
 /// A running agent.
@@ -34,7 +34,7 @@ impl Agent {
     /// `stop`. Needs a tokio runtime.
     pub fn start(
         socket: PathBuf,
-        limits: Limits,
+        limits: GrpcLimits,
         inputs: KeeperInputs,
         stop: CancellationToken,
     ) -> Result<Self, SocketError> {
@@ -117,7 +117,7 @@ mod tests {
         // Only for its watches and its signer.
         let around = Running::keeper(part_of(&[("one", &me())]), Duration::from_secs(3600));
         let stop = CancellationToken::new();
-        let (socket, limits) = (around.socket(), Limits::default());
+        let (socket, limits) = (around.socket(), GrpcLimits::default());
         let agent = Agent::start(socket, limits, around.inputs(), stop.clone()).unwrap();
         let source = client::watch(
             &around.endpoint(),
@@ -158,9 +158,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_agent_at_the_same_socket_does_not_start() {
-        let running = Running::serving(part_of(&[]), Limits::default());
+        let running = Running::serving(part_of(&[]), GrpcLimits::default());
         let stop = CancellationToken::new();
-        let started = Agent::start(running.socket(), Limits::default(), running.inputs(), stop);
+        let started = Agent::start(
+            running.socket(),
+            GrpcLimits::default(),
+            running.inputs(),
+            stop,
+        );
         let error = started.unwrap_err();
         assert!(matches!(error, SocketError::InUse { .. }), "{error}");
         client::fetch(&running.endpoint(), &provider())

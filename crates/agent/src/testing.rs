@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     AgentMetrics,
     keeper::{KeeperInputs, Kept, keep},
-    workload_api::{Limits, Sources, serve},
+    workload_api::{GrpcLimits, Sources, serve},
 };
 
 pub(crate) fn provider() -> Arc<CryptoProvider> {
@@ -197,13 +197,13 @@ impl Running {
     }
 
     /// With the Workload API.
-    pub(crate) fn serving(part: Arc<AgentPart>, limits: Limits) -> Self {
+    pub(crate) fn serving(part: Arc<AgentPart>, limits: GrpcLimits) -> Self {
         let mut running = Self::keeper(part, Duration::from_secs(3600));
         running.serve(limits);
         running
     }
 
-    fn serve(&mut self, limits: Limits) {
+    fn serve(&mut self, limits: GrpcLimits) {
         let sources = Sources {
             part: self.part.subscribe(),
             identities: self.kept.identities.clone(),
@@ -226,7 +226,7 @@ impl Running {
         assert!(!self.socket().exists(), "the socket goes with its server");
         self.stop = CancellationToken::new();
         self.kept = keep(self.inputs(), self.stop.clone());
-        self.serve(Limits::default());
+        self.serve(GrpcLimits::default());
     }
 
     pub(crate) fn inputs(&self) -> KeeperInputs {

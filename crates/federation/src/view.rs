@@ -16,7 +16,7 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     CheckpointError, Envelope, Federation, SignedCheckpoint,
     log::Tree,
-    replay::{Refusal, State},
+    replay::{State, StatementRefusal},
 };
 
 /// A checkpoint whose quorum is older says nothing about today.
@@ -133,7 +133,7 @@ impl View {
 
     /// Lets a statement that reduces trust act on sight, however it came here, until the view is
     /// extended the next time. `Ok(false)` when it is not of that kind.
-    pub fn heed(&mut self, envelope: &Envelope) -> Result<bool, Refusal> {
+    pub fn heed(&mut self, envelope: &Envelope) -> Result<bool, StatementRefusal> {
         if !envelope.statement().reduces_trust() {
             return Ok(false);
         }

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use crate::{Limits, compat::LocalAuthority};
+use crate::{GrpcLimits, compat::LocalAuthority};
 
 /// The process that opened a connection, if the kernel says which.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub struct ConnectionMetrics {
 #[derive(Debug, Clone)]
 pub(crate) struct Connections {
     service: &'static str,
-    limits: Limits,
+    limits: GrpcLimits,
     metrics: ConnectionMetrics,
     open: Arc<Mutex<HashMap<u32, usize>>>,
     /// Of the refused ones.
@@ -57,7 +57,11 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(crate) fn new(service: &'static str, limits: Limits, metrics: ConnectionMetrics) -> Self {
+    pub(crate) fn new(
+        service: &'static str,
+        limits: GrpcLimits,
+        metrics: ConnectionMetrics,
+    ) -> Self {
         Self {
             service,
             limits,

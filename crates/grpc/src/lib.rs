@@ -13,6 +13,6 @@ mod server;
 mod socket;
 
 pub use connection::{ConnectionMetrics, Peer};
-pub use limits::Limits;
+pub use limits::GrpcLimits;
 pub use server::UnixServer;
 pub use socket::SocketError;

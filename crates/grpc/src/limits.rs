@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What the clients of one user, and all of them, may take up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct GrpcLimits {
     /// Connections at once.
     pub connections: usize,
     /// Connections at once by processes of one user.
@@ -15,7 +15,7 @@ pub struct Limits {
     pub keepalive: Duration,
 }
 
-impl Default for Limits {
+impl Default for GrpcLimits {
     fn default() -> Self {
         Self {
             connections: 4096,

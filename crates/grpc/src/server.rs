@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
-use crate::{ConnectionMetrics, Limits, SocketError, connection::Connections, socket::Socket};
+use crate::{ConnectionMetrics, GrpcLimits, SocketError, connection::Connections, socket::Socket};
 
 /// How long open streams get to end when the server stops.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -22,7 +22,7 @@ pub struct UnixServer {
     /// The mode of the socket: who may connect.
     pub mode: u32,
     /// What clients may take up.
-    pub limits: Limits,
+    pub limits: GrpcLimits,
     /// Where connections are counted.
     pub metrics: ConnectionMetrics,
 }

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    error::{SessionError, Side},
+    error::{Party, SessionError},
     limits::MAX_FRAME,
 };
 
@@ -86,7 +86,7 @@ impl<'a> Cutter<'a> {
 }
 
 /// The length of the frame that `bytes` begin with, once it has arrived and if it is allowed.
-pub(crate) fn frame_length(bytes: &[u8], from: Side) -> Result<Option<usize>, SessionError> {
+pub(crate) fn frame_length(bytes: &[u8], from: Party) -> Result<Option<usize>, SessionError> {
     let Some(prefix) = bytes.first_chunk::<LENGTH>() else {
         return Ok(None);
     };
@@ -95,8 +95,8 @@ pub(crate) fn frame_length(bytes: &[u8], from: Side) -> Result<Option<usize>, Se
         Ok(length) if length <= MAX_FRAME => Ok(Some(length)),
         // A TLS record (RFC 8446, section 5.1) of any version reads as a length beyond the limit.
         _ => Err(match (prefix, from) {
-            ([0x16, 0x03, ..], Side::Client) => SessionError::ClientSpeaksTls,
-            ([0x15 | 0x16, 0x03, ..], Side::Broker) => SessionError::BrokerSpeaksTls,
+            ([0x16, 0x03, ..], Party::Client) => SessionError::ClientSpeaksTls,
+            ([0x15 | 0x16, 0x03, ..], Party::Broker) => SessionError::BrokerSpeaksTls,
             _ => SessionError::FrameLength {
                 from,
                 length: claimed,

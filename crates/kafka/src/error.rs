@@ -5,7 +5,7 @@ use crate::wire::WireFault;
 
 /// Who sent what a session could not go on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum Party {
     /// The client, at the local site.
     Client,
     /// The broker, as reached through the peer's gateway.
@@ -33,7 +33,7 @@ pub enum SessionError {
     #[error("the {} sent a frame of {length} bytes; the limit is {MAX_FRAME}", name(*.from))]
     FrameLength {
         /// Who sent it.
-        from: Side,
+        from: Party,
         /// The length it claims.
         length: i32,
     },
@@ -41,7 +41,7 @@ pub enum SessionError {
     #[error("the {} sent a frame of {length} bytes, too short for a header", name(*.from))]
     ShortFrame {
         /// Who sent it.
-        from: Side,
+        from: Party,
         /// The length it claims.
         length: usize,
     },
@@ -142,14 +142,14 @@ impl SessionError {
     }
 
     /// Whose doing it is.
-    pub fn blame(&self) -> Side {
+    pub fn blame(&self) -> Party {
         match self {
             Self::FrameLength { from, .. } | Self::ShortFrame { from, .. } => *from,
             Self::BrokerSpeaksTls
             | Self::Correlation { .. }
             | Self::LongAnswer { .. }
-            | Self::MalformedAnswer { .. } => Side::Broker,
-            Self::NoEndpoint { .. } => Side::Own,
+            | Self::MalformedAnswer { .. } => Party::Broker,
+            Self::NoEndpoint { .. } => Party::Own,
             Self::ClientSpeaksTls
             | Self::UnsupportedRequest { .. }
             | Self::MalformedRequest { .. }
@@ -157,15 +157,15 @@ impl SessionError {
             | Self::LongRequest { .. }
             | Self::InFlight
             | Self::SaslMechanism { .. }
-            | Self::SaslOutOfTurn => Side::Client,
+            | Self::SaslOutOfTurn => Party::Client,
         }
     }
 }
 
-fn name(side: Side) -> &'static str {
+fn name(side: Party) -> &'static str {
     match side {
-        Side::Client => "client",
-        Side::Broker => "broker",
-        Side::Own => "proxy",
+        Party::Client => "client",
+        Party::Broker => "broker",
+        Party::Own => "proxy",
     }
 }

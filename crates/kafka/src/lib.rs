@@ -1,6 +1,6 @@
 //! Kafka sessions through the mesh: one client connection to one broker, carried byte by byte.
 //!
-//! A [`Session`] sits between a Kafka client and the broker whose connection it was given. It
+//! A [`KafkaSession`] sits between a Kafka client and the broker whose connection it was given. It
 //! follows the framing in both directions, remembers which requests await an answer, and rewrites
 //! the few answers that name brokers, so that the client only ever learns local listeners.
 //! Everything else passes as slices of the buffer it arrived in: record batches are neither
@@ -57,9 +57,9 @@ mod session;
 mod wire;
 
 pub use api::{Api, CARRIED};
-pub use error::{SessionError, Side};
+pub use error::{Party, SessionError};
 pub use limits::{MAX_FRAME, MAX_REWRITTEN};
 pub use rewrite::{Endpoint, Endpoints};
 pub use rights::{Denial, Names, Rights};
-pub use session::Session;
+pub use session::KafkaSession;
 pub use wire::WireFault;

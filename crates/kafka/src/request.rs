@@ -2,7 +2,7 @@
 
 use crate::api::{self, Api};
 use crate::cutter::LENGTH;
-use crate::error::{SessionError, Side};
+use crate::error::{Party, SessionError};
 use crate::wire::{Reader, WireFault};
 
 /// Key, version and correlation id: what every request begins with.
@@ -38,7 +38,7 @@ impl<'a> Head<'a> {
     pub(crate) fn parse(bytes: &'a [u8], length: usize) -> Result<Option<Self>, SessionError> {
         if length < FIXED {
             return Err(SessionError::ShortFrame {
-                from: Side::Client,
+                from: Party::Client,
                 length,
             });
         }

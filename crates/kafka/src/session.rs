@@ -36,7 +36,7 @@ use self::governed::Asked;
 use crate::acl::{self, Amendment};
 use crate::api;
 use crate::cutter::{Cutter, LENGTH, frame_length};
-use crate::error::{SessionError, Side};
+use crate::error::{Party, SessionError};
 use crate::limits::MAX_REWRITTEN;
 use crate::request::{Detail, Head};
 use crate::rewrite::{Answer, Endpoints};
@@ -58,7 +58,7 @@ const REMEMBERED_SILENT: usize = 1024;
 /// out of it; what cannot stays, so the caller must always be ready to read more into the same
 /// buffer. What is to be sent comes out as slices in order; after an error too, before closing.
 #[derive(Debug, Default)]
-pub struct Session {
+pub struct KafkaSession {
     requests: Rest,
     answers: Rest,
     awaited: VecDeque<Awaited>,
@@ -135,7 +135,7 @@ impl Then {
     }
 }
 
-impl Session {
+impl KafkaSession {
     /// A session at the beginning of a connection.
     pub fn new() -> Self {
         Self::default()
@@ -213,7 +213,7 @@ impl Session {
         if self.sasl == Sasl::Handshake && !cut.rest().is_empty() {
             return Err(SessionError::SaslOutOfTurn);
         }
-        let Some(length) = frame_length(cut.rest(), Side::Client)? else {
+        let Some(length) = frame_length(cut.rest(), Party::Client)? else {
             return Ok(None);
         };
         if let Sasl::Tokens(left) = self.sasl {
@@ -301,7 +301,7 @@ impl Session {
         cut: &mut Cutter<'_>,
         endpoints: &mut dyn Endpoints,
     ) -> Result<Option<Rest>, SessionError> {
-        let Some(length) = frame_length(cut.rest(), Side::Broker)? else {
+        let Some(length) = frame_length(cut.rest(), Party::Broker)? else {
             return Ok(None);
         };
         let Some(then) = self.due(cut.rest(), length)? else {
@@ -361,7 +361,7 @@ impl Session {
         }
         if length < CORRELATION {
             return Err(SessionError::ShortFrame {
-                from: Side::Broker,
+                from: Party::Broker,
                 length,
             });
         }

@@ -16,7 +16,7 @@ pub struct Desired {
 
 /// How much a proxy takes on at once, and how long it waits for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ProxyLimits {
     /// Open connections in each direction; more wait to be accepted.
     pub connections: usize,
     /// TLS handshakes under way at the gateway, of which one address has a quarter; more wait.
@@ -38,7 +38,7 @@ pub struct Limits {
     pub grace: Duration,
 }
 
-impl Default for Limits {
+impl Default for ProxyLimits {
     fn default() -> Self {
         Self {
             connections: 16_384,

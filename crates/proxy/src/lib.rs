@@ -43,7 +43,7 @@ mod trunk;
 mod wan;
 
 pub use authorization::TARGET as DECISION_TARGET;
-pub use config::{Desired, Limits};
+pub use config::{Desired, ProxyLimits};
 pub use context::{Flow, Flows, Refusals};
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     gateway::{Gateway, Router},
-    hub::{Hub, Link, Target},
+    hub::{Hub, HubLink, Target},
     inbound::Inbound,
     outbound::{Outbound, OutboundListener, Route},
     sockets::{self, ListenFault, OnClose},
@@ -34,7 +34,7 @@ pub(crate) struct Parts {
 pub(crate) struct Listeners {
     pub(crate) gateway: Option<Gateway>,
     pub(crate) outbound: BTreeMap<SocketAddr, OutboundListener>,
-    pub(crate) link: Option<Link>,
+    pub(crate) link: Option<HubLink>,
 }
 
 /// Sockets that are bound and not yet used.

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, watch};
 use crate::{
     admission::Admission,
     authorization::revocation,
-    config::{Desired, Limits},
+    config::{Desired, ProxyLimits},
     context::{Context, Flows, Refusals},
     gateway::{DefaultHandler, Router},
     hub::{Hub, HubMetrics, hub_status},
@@ -41,7 +41,7 @@ pub struct Setup {
     /// Keeps the local ports of Kafka brokers over restarts, if it is to be kept.
     pub broker_ports: Option<PathBuf>,
     /// How much it takes on at once.
-    pub limits: Limits,
+    pub limits: ProxyLimits,
     /// Holds when everything is listened on and has its identity.
     pub ready: Condition,
     /// Keeps the proxy's tasks running.

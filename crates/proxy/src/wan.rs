@@ -16,7 +16,7 @@ use tokio::{
 use tokio_rustls::TlsStream;
 
 use crate::{
-    relay::{Hangup, Link},
+    relay::{Hangup, Transport},
     sockets::{OnClose, TcpInfo},
     trunk::TrunkStream,
 };
@@ -49,7 +49,7 @@ impl WanStream {
     }
 }
 
-impl Link for TlsStream<TcpStream> {
+impl Transport for TlsStream<TcpStream> {
     fn release(&self) {
         // On an error the socket is gone already.
         let _ = OnClose::Finish.set(&SockRef::from(self.get_ref().0));
@@ -60,7 +60,7 @@ impl Link for TlsStream<TcpStream> {
     }
 }
 
-impl Link for WanStream {
+impl Transport for WanStream {
     fn release(&self) {
         match self {
             Self::Session(stream, _) => stream.release(),

@@ -14,7 +14,7 @@ mod lab;
 use std::{io, net::SocketAddr, sync::Arc};
 
 use lab::{Lab, Node, backend, bundle, eventually, id, provider, svid, three::Three, within};
-use renkei_proxy::Limits;
+use renkei_proxy::ProxyLimits;
 use renkei_spiffe::{BundleSet, client_side, server_side};
 use renkei_testkit::TestAuthority;
 use tokio::{
@@ -91,7 +91,7 @@ async fn an_answer_that_comes_before_the_request_is_through_arrives() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_arrives_through_a_hub_too() {
     let three = Three::new(refusing().await).await;
-    let _sites = three.sites(Limits::default()).await;
+    let _sites = three.sites(ProxyLimits::default()).await;
     assert_answered("through a hub", || three.connect()).await;
     let large = vec![b'y'; 8 * MIB];
     for _ in 0..5 {

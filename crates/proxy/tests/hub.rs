@@ -21,7 +21,7 @@ use lab::{
     within,
 };
 use renkei_api::status::HubStatus;
-use renkei_proxy::Limits;
+use renkei_proxy::ProxyLimits;
 use renkei_spiffe::{BundleSet, client_side, server_side};
 use renkei_testkit::{TestAuthority, free_address};
 use sha2::{Digest, Sha256};
@@ -33,10 +33,10 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 const MIB: usize = 1024 * 1024;
 
-fn impatient() -> Limits {
-    Limits {
+fn impatient() -> ProxyLimits {
+    ProxyLimits {
         grace: Duration::from_secs(1),
-        ..Limits::default()
+        ..ProxyLimits::default()
     }
 }
 
@@ -91,7 +91,7 @@ async fn exchange(app: TcpStream, sent: Vec<u8>) -> [u8; 32] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_site_that_listens_nowhere_is_reached_through_its_hub() {
     let three = Three::new(echo().await).await;
-    let (hokkaido, osaka, _kyushu) = three.sites(Limits::default()).await;
+    let (hokkaido, osaka, _kyushu) = three.sites(ProxyLimits::default()).await;
     assert_eq!(osaka.proxy.status().await.gateway, None);
     let mut app = three.connect().await;
     ping(&mut app, b"through the hub").await;
@@ -125,7 +125,7 @@ async fn a_site_that_listens_nowhere_is_reached_through_its_hub() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_crosses_the_hub_is_ciphertext() {
     let three = Three::new(echo().await).await;
-    let (hokkaido, _osaka, _kyushu) = three.sites(Limits::default()).await;
+    let (hokkaido, _osaka, _kyushu) = three.sites(ProxyLimits::default()).await;
     let secret = b"the quick brown fox is a secret of Kyushu and Osaka; ".repeat(40_000);
     let hash: [u8; 32] = Sha256::digest(&secret).into();
     let app = three.connect().await;
@@ -194,7 +194,7 @@ async fn a_hub_that_answers_for_the_site_is_refused_by_the_caller() {
     ] {
         let three = Three::new(echo().await).await;
         impostor(three.gateway, own, &three.kyushu_ca).await;
-        let kyushu = three.kyushu(Limits::default()).await;
+        let kyushu = three.kyushu(ProxyLimits::default()).await;
         three.assert_refused().await;
         kyushu.refusal(reason).await;
     }
@@ -202,7 +202,7 @@ async fn a_hub_that_answers_for_the_site_is_refused_by_the_caller() {
     let three = Three::new(echo().await).await;
     let other = three.osaka_ca.issue("/other");
     impostor(three.gateway, other, &three.kyushu_ca).await;
-    let kyushu = three.kyushu(Limits::default()).await;
+    let kyushu = three.kyushu(ProxyLimits::default()).await;
     three.assert_refused().await;
     kyushu.refusal("unexpected_peer").await;
 }
@@ -211,7 +211,7 @@ async fn a_hub_that_answers_for_the_site_is_refused_by_the_caller() {
 async fn without_a_link_callers_are_told_at_once() {
     let three = Three::new(echo().await).await;
     let hokkaido = three.hokkaido().await;
-    let kyushu = three.kyushu(Limits::default()).await;
+    let kyushu = three.kyushu(ProxyLimits::default()).await;
     let asked = Instant::now();
     three.assert_refused().await;
     assert!(
@@ -230,7 +230,7 @@ async fn without_a_link_callers_are_told_at_once() {
         "{theirs}"
     );
     // It comes when it can.
-    let osaka = three.osaka(Limits::default()).await;
+    let osaka = three.osaka(ProxyLimits::default()).await;
     linked(&hokkaido, &osaka).await;
     ping(&mut three.connect().await, b"now").await;
     // And when it stops, that is known.
@@ -250,7 +250,7 @@ async fn without_a_link_callers_are_told_at_once() {
 async fn who_is_not_under_relays_is_refused_and_told_so() {
     let three = Three::new(echo().await).await;
     let hokkaido = Node::start(&three.hokkaido_text(""), three.hokkaido_identities()).await;
-    let osaka = three.osaka(Limits::default()).await;
+    let osaka = three.osaka(ProxyLimits::default()).await;
     unlinked(
         &osaka,
         "relays only for sites under `relays` in its site file",
@@ -277,7 +277,7 @@ async fn who_is_not_under_relays_is_refused_and_told_so() {
     let stranger = lab::identities(&imposter, &["/store", "/renkei/server"], &trusts);
     let _stranger = Node::start(&text, stranger).await;
     hokkaido.refusal("untrusted_ca").await;
-    let _kyushu = three.kyushu(Limits::default()).await;
+    let _kyushu = three.kyushu(ProxyLimits::default()).await;
     ping(&mut three.connect().await, b"to the real one").await;
 }
 
@@ -288,7 +288,7 @@ async fn a_transfer_outlives_every_connection_of_the_link() {
         .with_ansi(false)
         .init();
     let three = Three::new(echo().await).await;
-    let (_hokkaido, osaka, kyushu) = three.sites(Limits::default()).await;
+    let (_hokkaido, osaka, kyushu) = three.sites(ProxyLimits::default()).await;
     let sent = bytes(48 * MIB);
     let hash: [u8; 32] = Sha256::digest(&sent).into();
     let transfer = tokio::spawn(exchange(three.connect().await, sent));
@@ -314,7 +314,7 @@ async fn a_transfer_outlives_every_connection_of_the_link() {
 async fn ends_and_resets_keep_their_meaning() {
     let (address, mut connections) = backend().await;
     let three = Three::new(address).await;
-    let _sites = three.sites(Limits::default()).await;
+    let _sites = three.sites(ProxyLimits::default()).await;
     for caller_first in [true, false] {
         let app = three.connect().await;
         let service = within(connections.recv()).await.unwrap();
@@ -401,7 +401,7 @@ async fn what_has_no_identity_says_so_to_the_site_and_through_the_hub() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renewed_svid_takes_over_the_link_under_an_open_connection() {
     let three = Three::new(echo().await).await;
-    let (hokkaido, osaka, _kyushu) = three.sites(Limits::default()).await;
+    let (hokkaido, osaka, _kyushu) = three.sites(ProxyLimits::default()).await;
     let mut app = three.connect().await;
     ping(&mut app, b"before").await;
     let dialled = three.link.accepted();
@@ -425,8 +425,8 @@ async fn a_renewed_svid_takes_over_the_link_under_an_open_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_hub_is_found_again() {
     let three = Three::new(echo().await).await;
-    let osaka = three.osaka(Limits::default()).await;
-    let _kyushu = three.kyushu(Limits::default()).await;
+    let osaka = three.osaka(ProxyLimits::default()).await;
+    let _kyushu = three.kyushu(ProxyLimits::default()).await;
     for _ in 0..2 {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -462,7 +462,7 @@ fn greeting(name: &str) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn greetings_are_passed_on_whole_however_they_come() {
     let three = Three::new(echo().await).await;
-    let (hokkaido, osaka, _kyushu) = three.sites(Limits::default()).await;
+    let (hokkaido, osaka, _kyushu) = three.sites(ProxyLimits::default()).await;
     for name in ["store.osaka.example", "Store.OSAKA.example"] {
         let mut caller = TcpStream::connect(three.gateway).await.unwrap();
         caller.set_nodelay(true).unwrap();
@@ -507,7 +507,7 @@ async fn greetings_are_passed_on_whole_however_they_come() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_knows_no_trunks_has_a_session_of_its_own() {
     let three = Three::new(echo().await).await;
-    let (_hokkaido, osaka, _kyushu) = three.sites(Limits::default()).await;
+    let (_hokkaido, osaka, _kyushu) = three.sites(ProxyLimits::default()).await;
     let own = svid(three.kyushu_ca.issue("/collector"));
     let bundles: BundleSet = [lab::bundle(&three.osaka_ca)].into_iter().collect();
     let callee = Arc::new(id("osaka.example/store"));
@@ -546,7 +546,7 @@ async fn a_site_with_a_hub_still_reaches_itself_and_may_listen_too() {
     identities.svids.insert(svid.id().clone(), svid);
     let osaka = Node::start(&text, identities).await;
     linked(&hokkaido, &osaka).await;
-    let _kyushu = three.kyushu(Limits::default()).await;
+    let _kyushu = three.kyushu(ProxyLimits::default()).await;
     let mut through = three.connect().await;
     let mut inside = TcpStream::connect(own).await.unwrap();
     ping(&mut through, b"through the hub").await;
@@ -576,7 +576,7 @@ async fn a_site_with_a_hub_still_reaches_itself_and_may_listen_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_has_gone_silent_is_dialled_again() {
     let three = Three::new(echo().await).await;
-    let _sites = three.sites(Limits::default()).await;
+    let _sites = three.sites(ProxyLimits::default()).await;
     let mut app = three.connect().await;
     ping(&mut app, b"before").await;
     // As a firewall does that has forgotten the connection.
@@ -587,7 +587,7 @@ async fn a_link_that_has_gone_silent_is_dialled_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_site_that_stops_lets_its_connections_end() {
     let three = Three::new(echo().await).await;
-    let (hokkaido, osaka, kyushu) = three.sites(Limits::default()).await;
+    let (hokkaido, osaka, kyushu) = three.sites(ProxyLimits::default()).await;
     let mut app = three.connect().await;
     ping(&mut app, b"before").await;
     osaka.drain.begin();
@@ -610,7 +610,7 @@ async fn a_site_that_stops_lets_its_connections_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hub_that_stops_does_not_wait_for_quiet_lanes() {
     let three = Three::new(echo().await).await;
-    let (hokkaido, _osaka, _kyushu) = three.sites(Limits::default()).await;
+    let (hokkaido, _osaka, _kyushu) = three.sites(ProxyLimits::default()).await;
     let mut app = three.connect().await;
     ping(&mut app, b"one").await;
     let asked = Instant::now();

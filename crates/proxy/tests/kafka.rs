@@ -13,7 +13,7 @@ mod lab;
 use std::{net::SocketAddr, sync::Arc};
 
 use lab::{Lab, Node, PATIENCE, assert_reset, within};
-use renkei_proxy::Limits;
+use renkei_proxy::ProxyLimits;
 use renkei_spiffe::client_side;
 use renkei_testkit::free_address;
 use tokio::{
@@ -110,7 +110,7 @@ async fn every_broker_is_reached_through_a_local_port_that_outlives_the_process(
     let ports = folder.path().join("kafka-ports.json");
     let start = async || {
         let hokkaido = Node::start(&kafka_text(&lab), lab.hokkaido_identities()).await;
-        let (text, limits) = (lab.osaka_text(), Limits::default());
+        let (text, limits) = (lab.osaka_text(), ProxyLimits::default());
         let osaka =
             Node::start_with(&text, lab.osaka_identities(), limits, Some(ports.clone())).await;
         (hokkaido, osaka)

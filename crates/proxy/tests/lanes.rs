@@ -23,7 +23,7 @@ use lab::{
     path::Path,
     ping, svid, within,
 };
-use renkei_proxy::Limits;
+use renkei_proxy::ProxyLimits;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -92,11 +92,11 @@ async fn drip(mut lane: TlsStream<TcpStream>) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lanes_that_greet_slowly_or_never_keep_nobody_out_and_are_given_up() {
     let lab = Lab::new(&[echo().await]);
-    let limits = Limits {
+    let limits = ProxyLimits {
         // Far fewer than there are slow lanes.
         handshakes: 4,
         handshake_timeout: Duration::from_secs(2),
-        ..Limits::default()
+        ..ProxyLimits::default()
     };
     let text = lab.hokkaido_text("osaka.example/collector");
     let hokkaido = Node::start_with(&text, lab.hokkaido_identities(), limits, None).await;

@@ -270,7 +270,7 @@ async fn a_process_of_another_user_is_refused_at_the_local_listener() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn peers_that_say_nothing_make_room_for_others() {
     let lab = Lab::new(&[echo().await]);
-    let limits = renkei_proxy::Limits {
+    let limits = renkei_proxy::ProxyLimits {
         handshakes: 2,
         handshake_timeout: std::time::Duration::from_millis(500),
         ..Default::default()
@@ -292,7 +292,7 @@ async fn peers_that_say_nothing_make_room_for_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_is_slow_keeps_only_itself_waiting() {
     let lab = Lab::new(&[echo().await]);
-    let limits = renkei_proxy::Limits {
+    let limits = renkei_proxy::ProxyLimits {
         handshakes: 8,
         handshake_timeout: std::time::Duration::from_secs(60),
         ..Default::default()

@@ -17,7 +17,7 @@ use lab::{
     path::{MIB, Path},
     within,
 };
-use renkei_proxy::Limits;
+use renkei_proxy::ProxyLimits;
 use renkei_testkit::free_address;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -91,9 +91,9 @@ async fn a_caller_that_fills_the_process_holds_nobody_else_up() {
     let (address, mut connections) = backend().await;
     let path = Path::to(Lab::new(&[address])).await;
     let listen = free_address();
-    let limits = Limits {
+    let limits = ProxyLimits {
         memory: 16 * MIB as u64,
-        ..Limits::default()
+        ..ProxyLimits::default()
     };
     let text = path
         .lab

@@ -25,7 +25,7 @@ use lab::{
     path::{MIB, Path, bytes, exchange},
     ping, within,
 };
-use renkei_proxy::Limits;
+use renkei_proxy::ProxyLimits;
 use renkei_spiffe::{Identities, TrustDomain};
 use renkei_testkit::{TestAuthority, free_address};
 use tokio::{
@@ -133,9 +133,9 @@ async fn a_transfer_goes_on_where_it_was_when_the_path_comes_back() {
 async fn after_the_grace_time_both_applications_are_reset() {
     let (address, mut connections) = backend().await;
     let path = Path::to(Lab::new(&[address])).await;
-    let limits = Limits {
+    let limits = ProxyLimits {
         grace: Duration::from_secs(1),
-        ..Limits::default()
+        ..ProxyLimits::default()
     };
     let (hokkaido, osaka) = (path.hokkaido(limits).await, path.osaka(limits).await);
     let mut app = path.lab.connect().await;
@@ -250,9 +250,9 @@ async fn a_caller_that_nobody_reads_is_held_up_and_others_are_not() {
     let (address, mut connections) = backend().await;
     let path = Path::to(Lab::new(&[address])).await;
     let listen = free_address();
-    let limits = Limits {
+    let limits = ProxyLimits {
         memory: 4 * MIB as u64,
-        ..Limits::default()
+        ..ProxyLimits::default()
     };
     let (text, identities) = (path.lab.hokkaido_text(BOTH), path.lab.hokkaido_identities());
     let _hokkaido = Node::start_with(&text, identities, limits, None).await;
@@ -290,7 +290,7 @@ async fn a_withdrawn_bundle_cuts_the_streams_of_its_site_only() {
     let trusts = [&path.lab.osaka_ca, &nagoya_ca];
     let identities = lab::identities(&path.lab.hokkaido_ca, &["/broker"], &trusts);
     let hokkaido = Node::start(&text, identities).await;
-    let _osaka = path.osaka(Limits::default()).await;
+    let _osaka = path.osaka(ProxyLimits::default()).await;
     let text = path
         .osaka_text()
         .replace("osaka", "nagoya")
@@ -317,7 +317,7 @@ async fn a_restarted_gateway_resets_what_it_does_not_know_and_serves_the_rest() 
     let path = Path::to(Lab::new(&[echo().await])).await;
     let text = path.lab.hokkaido_text("osaka.example/collector");
     let first = Process::start(text.clone(), path.lab.hokkaido_identities()).await;
-    let _osaka = path.osaka(Limits::default()).await;
+    let _osaka = path.osaka(ProxyLimits::default()).await;
     let mut old = path.lab.connect().await;
     ping(&mut old, b"hello").await;
     let gateway = path.lab.gateway;
@@ -335,7 +335,7 @@ async fn a_restarted_gateway_resets_what_it_does_not_know_and_serves_the_rest() 
 async fn a_drain_waits_for_what_closed_applications_have_sent() {
     let (address, mut connections) = backend().await;
     let path = Path::to(Lab::new(&[address])).await;
-    let _hokkaido = path.hokkaido(Limits::default()).await;
+    let _hokkaido = path.hokkaido(ProxyLimits::default()).await;
     let (process, osaka) = Process::start(path.osaka_text(), path.lab.osaka_identities()).await;
     let mut app = path.lab.connect().await;
     let mut service = within(connections.recv()).await.unwrap();

@@ -19,14 +19,14 @@ use lab::{
     svid,
     three::{Three, linked},
 };
-use renkei_proxy::{Limits, Proxy};
+use renkei_proxy::{Proxy, ProxyLimits};
 use renkei_testkit::TestAuthority;
 
 /// Connections whose path is gone end soon.
-fn impatient() -> Limits {
-    Limits {
+fn impatient() -> ProxyLimits {
+    ProxyLimits {
         grace: Duration::from_secs(1),
-        ..Limits::default()
+        ..ProxyLimits::default()
     }
 }
 

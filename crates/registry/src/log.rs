@@ -13,7 +13,7 @@ use renkei_federation::{
     CheckpointError, Digest, Envelope, EnvelopeError, Federation, SignedCheckpoint, SigningKey,
     Statement,
     log::Tree,
-    replay::{Refusal, State},
+    replay::{State, StatementRefusal},
 };
 use time::{Duration, OffsetDateTime};
 
@@ -30,7 +30,7 @@ pub enum SubmitError {
     Envelope(#[from] EnvelopeError),
     /// No site would count it.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] StatementRefusal),
     /// Strangers could fill the log.
     #[error(
         "{name} is not admitted with this identity; its registrar says: renkei federation admit \

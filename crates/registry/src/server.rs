@@ -23,7 +23,7 @@ use renkei_federation::{
 };
 use renkei_runtime::{
     files::{self, Budget},
-    http1::{self, Client, Limits},
+    http1::{self, Client, HttpLimits},
 };
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
@@ -34,7 +34,7 @@ use crate::{
     log::{CosignError, Log, SubmitError},
 };
 
-const LIMITS: Limits = Limits {
+const LIMITS: HttpLimits = HttpLimits {
     connections: 128,
     head_time: Duration::from_secs(5),
     time: Duration::from_secs(60),

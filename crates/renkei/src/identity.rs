@@ -13,9 +13,9 @@ use std::{fs, path::PathBuf, sync::Arc};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use renkei_agent::{
     Agent, AgentMetrics,
-    client::{self, Source},
+    client::{self, AgentIdentities},
     keeper::KeeperInputs,
-    workload_api::Limits,
+    workload_api::GrpcLimits,
 };
 use renkei_api::status::{AgentStatus, ServerReport, SvidStatus, WorkloadApiStatus};
 use renkei_runtime::{clock, files, supervise::Supervisor, telemetry::Metrics};
@@ -32,7 +32,10 @@ pub(crate) enum Plane {
     /// A CA of its own, and an agent that serves what it issues.
     Own { server: Server, agent: Agent },
     /// Another agent's Workload API, such as SPIRE's.
-    Foreign { socket: String, source: Source },
+    Foreign {
+        socket: String,
+        source: AgentIdentities,
+    },
 }
 
 /// What the plane is made from.
@@ -79,7 +82,7 @@ impl Plane {
             metrics: agent_metrics,
             tasks,
         };
-        let agent = Agent::start(workload_socket, Limits::default(), keeper, stop.clone())
+        let agent = Agent::start(workload_socket, GrpcLimits::default(), keeper, stop.clone())
             .into_diagnostic()
             .wrap_err("the Workload API cannot be served")?;
         tokio::spawn({

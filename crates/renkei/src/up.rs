@@ -224,9 +224,9 @@ async fn start(
         default_handler: bundle_endpoint(&plane),
         broker_ports: Some(state.join("broker-ports.json")),
         drain: drain.watch(),
-        limits: renkei_proxy::Limits {
+        limits: renkei_proxy::ProxyLimits {
             memory: renkei_runtime::memory::available() / 4,
-            ..renkei_proxy::Limits::default()
+            ..renkei_proxy::ProxyLimits::default()
         },
         ready: readiness.condition("proxy"),
         tasks: tasks.clone(),

@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 
 use crate::{
-    http1::{self, Limits},
+    http1::{self, HttpLimits},
     readiness::Readiness,
     telemetry::Metrics,
 };
@@ -87,7 +87,7 @@ impl Server {
 
     /// Serves until dropped.
     pub async fn serve(&self, metrics: Metrics, readiness: Readiness) {
-        let limits = Limits {
+        let limits = HttpLimits {
             connections: 64,
             head_time: Duration::from_secs(5),
             time: Duration::from_secs(30),

@@ -18,7 +18,7 @@ use crate::accept::accept;
 
 /// What a stranger can hold of the server.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct HttpLimits {
     /// Connections served at once; more wait in the listener's queue.
     pub connections: usize,
     /// Time of a client to send the whole head of its request.
@@ -55,7 +55,7 @@ impl Listen for UnixListener {
 }
 
 /// Serves until dropped; what is open then is cut.
-pub async fn serve<L, H, F>(listener: &L, limits: Limits, handler: H)
+pub async fn serve<L, H, F>(listener: &L, limits: HttpLimits, handler: H)
 where
     L: Listen,
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -74,7 +74,7 @@ where
     }
 }
 
-async fn connection<S, H, F>(stream: S, client: Option<Client>, limits: Limits, handler: H)
+async fn connection<S, H, F>(stream: S, client: Option<Client>, limits: HttpLimits, handler: H)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>) -> F,
@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    async fn served(limits: Limits) -> SocketAddr {
+    async fn served(limits: HttpLimits) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let handler = |_| async { Response::new(Full::new(Bytes::from_static(b"hello"))) };
@@ -118,7 +118,7 @@ mod tests {
 
     #[tokio::test]
     async fn more_idle_connections_than_the_limit_give_way_in_time() {
-        let limits = Limits {
+        let limits = HttpLimits {
             connections: 2,
             head_time: Duration::from_millis(50),
             time: Duration::from_secs(30),
@@ -140,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_without_end_is_cut() {
-        let limits = Limits {
+        let limits = HttpLimits {
             connections: 8,
             head_time: Duration::from_secs(30),
             time: Duration::from_secs(30),

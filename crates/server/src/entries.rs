@@ -19,7 +19,7 @@ use renkei_spiffe::{SpiffeId, TrustDomain};
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, watch};
 
-use crate::store::{DataStore, EntrySet, Registered, Registration, Source, StoreError};
+use crate::store::{DataStore, EntrySet, EntrySource, Registered, Registration, StoreError};
 
 /// The entries of a trust domain.
 pub(crate) struct Entries {
@@ -36,7 +36,7 @@ struct Image {
     /// What the database has.
     stored: Arc<EntrySet>,
     /// What each source wants, as far as it has said so.
-    wanted: BTreeMap<Source, Vec<Registration>>,
+    wanted: BTreeMap<EntrySource, Vec<Registration>>,
     /// What may be issued.
     in_force: Arc<EntrySet>,
 }
@@ -66,7 +66,7 @@ impl Entries {
     /// Makes the entries of a source equal to `wanted`.
     pub(crate) async fn replace(
         &self,
-        source: &Source,
+        source: &EntrySource,
         wanted: &[Registration],
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
@@ -75,7 +75,7 @@ impl Entries {
     }
 
     /// Ends at once what a source no longer wants. What it wants more waits for [`Self::write`].
-    pub(crate) fn limit(&self, source: &Source, wanted: Vec<Registration>) {
+    pub(crate) fn limit(&self, source: &EntrySource, wanted: Vec<Registration>) {
         self.update(|image| {
             image.wanted.insert(source.clone(), wanted);
         });
@@ -85,7 +85,7 @@ impl Entries {
     /// is not written.
     pub(crate) async fn write(
         &self,
-        source: &Source,
+        source: &EntrySource,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
         let _turn = self.changing.lock().await;
@@ -149,7 +149,7 @@ impl Entries {
     }
 }
 
-fn has_exactly(stored: &EntrySet, source: &Source, wanted: &[Registration]) -> bool {
+fn has_exactly(stored: &EntrySet, source: &EntrySource, wanted: &[Registration]) -> bool {
     let present = stored.entries.values().filter(|one| one.source == *source);
     let is_same = |entry: &Registration| {
         let known = stored.entries.get(&entry.id);
@@ -159,8 +159,8 @@ fn has_exactly(stored: &EntrySet, source: &Source, wanted: &[Registration]) -> b
 }
 
 /// What is stored, as far as its sources still want it.
-fn in_force(stored: &EntrySet, wanted: &BTreeMap<Source, Vec<Registration>>) -> EntrySet {
-    let wanted: BTreeMap<&Source, BTreeMap<&EntryId, &Registration>> = wanted
+fn in_force(stored: &EntrySet, wanted: &BTreeMap<EntrySource, Vec<Registration>>) -> EntrySet {
+    let wanted: BTreeMap<&EntrySource, BTreeMap<&EntryId, &Registration>> = wanted
         .iter()
         .map(|(source, all)| (source, all.iter().map(|one| (&one.id, one)).collect()))
         .collect();

@@ -26,7 +26,7 @@ use crate::{
     federation::{self, Federator, Members},
     keys::KeyManager,
     peers::Peers,
-    store::{DataStore, Source, SqliteStore},
+    store::{DataStore, EntrySource, SqliteStore},
     time_source::Clock,
 };
 
@@ -150,7 +150,7 @@ impl Server {
         .await?;
         let entries = Entries::open(store.clone(), trust_domain.clone()).await?;
         let wanted = of_file(&now_part.entries);
-        entries.replace(&Source::FILE, &wanted, now).await?;
+        entries.replace(&EntrySource::FILE, &wanted, now).await?;
         let bundles = Arc::new(Bundles::new());
         let document = watch::Sender::new(Bytes::new());
         let checkpoint = watch::Sender::new(Bytes::new());
@@ -474,7 +474,8 @@ impl Inner {
     /// Ends what the site file no longer has.
     fn limit_entries(&self, part: &mut watch::Receiver<Arc<ServerPart>>) -> u64 {
         let now = part.borrow_and_update().clone();
-        self.entries.limit(&Source::FILE, of_file(&now.entries));
+        self.entries
+            .limit(&EntrySource::FILE, of_file(&now.entries));
         now.version
     }
 
@@ -483,7 +484,7 @@ impl Inner {
         &self,
         part: &mut watch::Receiver<Arc<ServerPart>>,
     ) -> Result<(), StoreError> {
-        let mut written = pin!(self.entries.write(&Source::FILE, (self.clock)()));
+        let mut written = pin!(self.entries.write(&EntrySource::FILE, (self.clock)()));
         let mut again = false;
         let done = loop {
             tokio::select! {

@@ -19,8 +19,8 @@ pub use id::{IdError, SpiffeId, TrustDomain};
 pub use identities::{Identities, NoSvid};
 pub use jwt::JwtAuthority;
 pub use tls::{
-    ClientSide, Outcome, Refusal, ServerSide, alert_in_clear, anonymous_client_side, client_side,
-    server_side, tell_time,
+    ClientSide, HandshakeRefusal, Outcome, ServerSide, alert_in_clear, anonymous_client_side,
+    client_side, server_side, tell_time,
 };
 pub use x509::{
     CertificateFault, PeerChain, PeerError, PrivateKey, SvidCertificate, SvidError, X509Svid,

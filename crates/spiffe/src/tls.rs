@@ -31,7 +31,7 @@ use crate::{Authorizer, BundleSet, Denied, PeerError, SpiffeId, X509Svid, verify
 
 /// Why a handshake was ended by this side.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum HandshakeRefusal {
     /// The certificate does not prove an identity.
     #[error("{0}")]
     Peer(PeerError),
@@ -45,7 +45,7 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
+impl HandshakeRefusal {
     /// A short, stable name for metrics and counters.
     pub fn label(&self) -> &'static str {
         match self {
@@ -65,7 +65,7 @@ impl Refusal {
 
 /// What one handshake found out about the peer.
 #[derive(Debug, Clone, Default)]
-pub struct Outcome(Arc<OnceLock<Result<SpiffeId, Refusal>>>);
+pub struct Outcome(Arc<OnceLock<Result<SpiffeId, HandshakeRefusal>>>);
 
 impl Outcome {
     /// The verified and authorised peer, once the handshake has come that far.
@@ -75,7 +75,7 @@ impl Outcome {
 
     /// Why this side refused the peer, given the error with which the handshake ended. `None`
     /// when the failure was not this side's refusal (the peer's alert, a lost connection).
-    pub fn refusal(&self, error: &std::io::Error) -> Option<Refusal> {
+    pub fn refusal(&self, error: &std::io::Error) -> Option<HandshakeRefusal> {
         if let Some(Err(refusal)) = self.0.get() {
             return Some(refusal.clone());
         }
@@ -83,7 +83,7 @@ impl Outcome {
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
         matches!(tls, Some(rustls::Error::NoCertificatesPresented))
-            .then_some(Refusal::Peer(PeerError::NoCertificate))
+            .then_some(HandshakeRefusal::Peer(PeerError::NoCertificate))
     }
 }
 
@@ -230,8 +230,8 @@ impl PeerVerifier {
         let found = self.verify(leaf, intermediates, now);
         let verdict = match &found {
             Ok(_) => Ok(()),
-            Err(Refusal::Peer(error)) => Err(alert(error).into()),
-            Err(Refusal::Denied { .. }) => {
+            Err(HandshakeRefusal::Peer(error)) => Err(alert(error).into()),
+            Err(HandshakeRefusal::Denied { .. }) => {
                 Err(CertificateError::ApplicationVerificationFailure.into())
             }
         };
@@ -245,7 +245,7 @@ impl PeerVerifier {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<SpiffeId, Refusal> {
+    ) -> Result<SpiffeId, HandshakeRefusal> {
         let mut chain = Vec::with_capacity(1 + intermediates.len());
         chain.push(leaf.clone());
         chain.extend(intermediates.iter().cloned());
@@ -254,10 +254,11 @@ impl PeerVerifier {
             .and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok())
             .unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let algorithms = &self.provider.signature_verification_algorithms;
-        let peer = verify_peer(&chain, &self.bundles, now, algorithms).map_err(Refusal::Peer)?;
+        let peer =
+            verify_peer(&chain, &self.bundles, now, algorithms).map_err(HandshakeRefusal::Peer)?;
         match self.authorizer.authorize(&peer) {
             Ok(()) => Ok(peer),
-            Err(denied) => Err(Refusal::Denied { peer, denied }),
+            Err(denied) => Err(HandshakeRefusal::Denied { peer, denied }),
         }
     }
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use renkei_spiffe::{
-    Authorizer, Bundle, BundleSet, CertificateFault, Denied, DocumentError, IdError, Identities,
-    NoSvid, PeerChain, PeerError, PrivateKey, Refusal, SpiffeId, TrustDomain, X509Svid,
+    Authorizer, Bundle, BundleSet, CertificateFault, Denied, DocumentError, HandshakeRefusal,
+    IdError, Identities, NoSvid, PeerChain, PeerError, PrivateKey, SpiffeId, TrustDomain, X509Svid,
     client_side, server_side, verify_peer,
 };
 use renkei_testkit::{Fault, Issued, TestAuthority};
@@ -263,8 +263,8 @@ impl Authorizer for Nobody {
 
 /// What the callee saw, and what the caller saw.
 type Seen = (
-    Result<SpiffeId, Option<Refusal>>,
-    Result<SpiffeId, (io::Error, Option<Refusal>)>,
+    Result<SpiffeId, Option<HandshakeRefusal>>,
+    Result<SpiffeId, (io::Error, Option<HandshakeRefusal>)>,
 );
 
 /// One handshake and one byte each way.

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 /// The least window or count that a HELLO may announce: what a dialer may buffer before it has
 /// heard the acceptor's.
-pub(crate) const LEAST: Limits = Limits {
+pub(crate) const LEAST: TrunkLimits = TrunkLimits {
     max_streams: 16,
     stream_window: 16 * 1024,
     trunk_window: 64 * 1024,
 };
 
 /// The most that a HELLO may announce.
-pub(crate) const MOST: Limits = Limits {
+pub(crate) const MOST: TrunkLimits = TrunkLimits {
     max_streams: 1 << 20,
     stream_window: 1 << 30,
     trunk_window: 1 << 32,
@@ -19,7 +19,7 @@ pub(crate) const MOST: Limits = Limits {
 
 /// What a receiver grants its peer; each end announces its own in its HELLO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct TrunkLimits {
     /// Streams of the peer's making that may live at once (16 to 2^20).
     pub max_streams: u32,
     /// Bytes a stream may send before its first acknowledgement (16 KiB to 1 GiB), and the least
@@ -30,7 +30,7 @@ pub struct Limits {
     pub trunk_window: u64,
 }
 
-impl Limits {
+impl TrunkLimits {
     /// These limits, brought within what a HELLO may announce.
     pub(crate) fn bounded(self) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl Limits {
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// What the peer is granted from the start.
-    pub limits: Limits,
+    pub limits: TrunkLimits,
     /// How far the window of a stream that is read quickly grows.
     pub stream_window_max: u64,
     /// Bytes unread in all streams at which windows grow no more; the more there are, the less a
@@ -81,7 +81,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            limits: Limits {
+            limits: TrunkLimits {
                 max_streams: 16 * 1024,
                 stream_window: 256 * 1024,
                 trunk_window: 64 << 20,

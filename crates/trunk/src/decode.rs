@@ -3,8 +3,8 @@
 
 use bytes::{Buf, Bytes, BytesMut, TryGetError};
 
-use crate::config::Limits;
-use crate::error::{Refusal, Violation};
+use crate::config::TrunkLimits;
+use crate::error::{LaneRefusal, Violation};
 use crate::frame::{
     DATA_FIELDS, Frame, HEAD, HELLO_LENGTH, MAX_DATA, MAX_GREETING, MAX_TARGET, MAX_TEXT, VERSION,
     kind,
@@ -56,12 +56,12 @@ impl Decoder {
     }
 
     /// The first frame of a lane, whose version may be another: then it is not looked into.
-    pub(crate) fn greeting(&mut self, input: &mut Bytes) -> Result<Option<Frame>, Refusal> {
+    pub(crate) fn greeting(&mut self, input: &mut Bytes) -> Result<Option<Frame>, LaneRefusal> {
         let Some((kind, length)) = self.head(input) else {
             return Ok(None);
         };
         if !matches!(kind, kind::HELLO | kind::REFUSED) || !(1..=MAX_GREETING).contains(&length) {
-            return Err(Refusal::Malformed);
+            return Err(LaneRefusal::Malformed);
         }
         if !self.fill(input, HEAD + length) {
             return Ok(None);
@@ -70,17 +70,17 @@ impl Decoder {
         fields.advance(HEAD);
         let theirs = fields.first().copied().unwrap_or_default();
         if kind == kind::HELLO && theirs != VERSION {
-            return Err(Refusal::Version {
+            return Err(LaneRefusal::Version {
                 ours: VERSION,
                 theirs,
             });
         }
         if kind == kind::HELLO && length != HELLO_LENGTH {
-            return Err(Refusal::Malformed);
+            return Err(LaneRefusal::Malformed);
         }
         parse(kind, fields)
             .map(Some)
-            .map_err(|_| Refusal::Malformed)
+            .map_err(|_| LaneRefusal::Malformed)
     }
 
     /// The type and length of the frame that begins, once they are there.
@@ -167,7 +167,7 @@ fn parse(kind: u8, mut fields: BytesMut) -> Result<Frame, TryGetError> {
             f.try_get_u8()?;
             Frame::Hello(Hello::decode(f)?)
         }
-        kind::REFUSED => Frame::Refused(Refusal::from_wire(f.try_get_u8()?, f.try_get_u8()?)),
+        kind::REFUSED => Frame::Refused(LaneRefusal::from_wire(f.try_get_u8()?, f.try_get_u8()?)),
         kind::OPEN => Frame::Open {
             stream: id(f)?,
             target: fields.freeze(),
@@ -234,7 +234,7 @@ impl Hello {
             incarnation: fields.try_get_u64()?,
             lane: LaneId(fields.try_get_u32()?),
             oldest: LaneId(fields.try_get_u32()?),
-            limits: Limits {
+            limits: TrunkLimits {
                 max_streams: fields.try_get_u32()?,
                 stream_window: fields.try_get_u64()?,
                 trunk_window: fields.try_get_u64()?,
@@ -243,7 +243,7 @@ impl Hello {
     }
 }
 
-impl Refusal {
+impl LaneRefusal {
     fn from_wire(theirs: u8, code: u8) -> Self {
         match code {
             1 => Self::Version {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::error::Refusal;
+use crate::error::LaneRefusal;
 use crate::frame::{Frame, HEAD, HELLO_LENGTH, VERSION, kind};
 use crate::hello::Hello;
 use crate::id::StreamId;
@@ -102,7 +102,7 @@ impl Hello {
     }
 }
 
-impl Refusal {
+impl LaneRefusal {
     fn code(self) -> u8 {
         match self {
             Self::Version { .. } => 1,

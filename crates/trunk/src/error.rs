@@ -1,4 +1,4 @@
-//! Errors by blame: the peer misbehaved ([`Violation`]), a lane is not wanted ([`Refusal`]), or
+//! Errors by blame: the peer misbehaved ([`Violation`]), a lane is not wanted ([`LaneRefusal`]), or
 //! our own side asked for what cannot be ([`OpenError`], [`StreamError`], [`LaneError`]).
 
 use crate::id::Code;
@@ -23,7 +23,7 @@ pub enum Violation {
     Greeting,
     /// The HELLO announces limits that no end may announce.
     #[error("the peer announced limits out of bounds")]
-    Limits,
+    TrunkLimits,
     /// The answer to a HELLO names another trunk or lane.
     #[error("the peer answered for another trunk or lane")]
     Answer,
@@ -61,7 +61,7 @@ pub enum Violation {
 
 /// Why a lane is not taken. It travels to the dialer in the REFUSED frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum LaneRefusal {
     /// The dialer speaks another version.
     #[error("the peer speaks version {theirs} of the trunk protocol, this side version {ours}")]
     Version {
@@ -127,9 +127,9 @@ pub enum LaneError {
     /// The other end opens the lanes.
     #[error("only the dialing end opens lanes")]
     NotDialer,
-    /// See [`Refusal`].
+    /// See [`LaneRefusal`].
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] LaneRefusal),
 }
 
 /// Why a trunk is over. All its streams have been reset.
@@ -143,7 +143,7 @@ pub enum CloseReason {
     Forgotten,
     /// The other end does not take its lanes.
     #[error("the other end refused: {0}")]
-    Refused(Refusal),
+    Refused(LaneRefusal),
     /// The other end closed it.
     #[error("the other end closed the trunk with code {code}: {text}")]
     Peer {

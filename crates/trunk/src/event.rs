@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::error::{CloseReason, Refusal};
+use crate::error::{CloseReason, LaneRefusal};
 use crate::id::{Code, LaneId, StreamId};
 
 /// Something the driver should know, from [`Trunk::poll_event`](crate::Trunk::poll_event).
@@ -13,7 +13,7 @@ pub enum Event {
     /// The lane has greeted and carries streams.
     LaneReady(LaneId),
     /// The other end does not take the lane: close its connection.
-    LaneRefused(LaneId, Refusal),
+    LaneRefused(LaneId, LaneRefusal),
     /// The lane has drained in both directions: flush, then close its connection.
     LaneClosed(LaneId),
     /// The lane is silent or given up: drop its connection. What it carried goes elsewhere.

@@ -30,7 +30,7 @@
 
 use bytes::Bytes;
 
-use crate::error::Refusal;
+use crate::error::LaneRefusal;
 use crate::hello::Hello;
 use crate::id::{Code, StreamId};
 
@@ -74,7 +74,7 @@ pub(crate) mod kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
     Hello(Hello),
-    Refused(Refusal),
+    Refused(LaneRefusal),
     Data {
         stream: StreamId,
         offset: u64,

@@ -4,11 +4,11 @@ use bytes::Bytes;
 
 use crate::decode::Decoder;
 use crate::encode::Transmit;
-use crate::error::Refusal;
+use crate::error::LaneRefusal;
 use crate::frame::Frame;
 use crate::hello::Hello;
 
-impl Refusal {
+impl LaneRefusal {
     /// The frame that tells the dialer; write it on the lane and close.
     #[must_use]
     pub fn frame(self) -> Transmit {
@@ -35,12 +35,12 @@ impl Greeting {
     ///
     /// # Errors
     ///
-    /// Anything but a HELLO of this version within bounds: answer with [`Refusal::frame`].
-    pub fn receive(&mut self, input: &mut Bytes) -> Result<Option<Hello>, Refusal> {
+    /// Anything but a HELLO of this version within bounds: answer with [`LaneRefusal::frame`].
+    pub fn receive(&mut self, input: &mut Bytes) -> Result<Option<Hello>, LaneRefusal> {
         match self.decoder.greeting(input)? {
             None => Ok(None),
             Some(Frame::Hello(hello)) if hello.limits.in_bounds() => Ok(Some(hello)),
-            Some(_) => Err(Refusal::Malformed),
+            Some(_) => Err(LaneRefusal::Malformed),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the first frame of a lane says, before the lane belongs to a trunk.
 
-use crate::config::Limits;
+use crate::config::TrunkLimits;
 use crate::id::{LaneId, TrunkId};
 
 /// What a HELLO says. The dialer's names the trunk; the acceptor's answers it.
@@ -16,5 +16,5 @@ pub struct Hello {
     /// Every lane of a lower number is over for the sender.
     pub oldest: LaneId,
     /// What the sender grants.
-    pub limits: Limits,
+    pub limits: TrunkLimits,
 }

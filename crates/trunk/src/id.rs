@@ -4,14 +4,14 @@ use std::fmt;
 
 /// Which end of the trunk this is: the one that opens lanes, or the one that takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum TrunkSide {
     /// Opens the lanes; its streams have even numbers.
     Dialer,
     /// Takes the lanes; its streams have odd numbers.
     Acceptor,
 }
 
-impl Side {
+impl TrunkSide {
     /// The other end.
     #[must_use]
     pub fn other(self) -> Self {
@@ -57,17 +57,17 @@ impl fmt::Display for LaneId {
 pub struct StreamId(pub(crate) u64);
 
 impl StreamId {
-    pub(crate) fn new(opener: Side, index: u64) -> Self {
-        Self(index << 1 | u64::from(opener == Side::Acceptor))
+    pub(crate) fn new(opener: TrunkSide, index: u64) -> Self {
+        Self(index << 1 | u64::from(opener == TrunkSide::Acceptor))
     }
 
     /// The side that opened the stream.
     #[must_use]
-    pub fn opener(self) -> Side {
+    pub fn opener(self) -> TrunkSide {
         if self.0 & 1 == 0 {
-            Side::Dialer
+            TrunkSide::Dialer
         } else {
-            Side::Acceptor
+            TrunkSide::Acceptor
         }
     }
 

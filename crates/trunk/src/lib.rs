@@ -66,12 +66,12 @@ mod stream;
 mod trunk;
 
 pub use advice::{LaneAdvice, LaneAdvisor, LaneSample};
-pub use config::{Config, Limits};
+pub use config::{Config, TrunkLimits};
 pub use encode::Transmit;
-pub use error::{CloseReason, LaneError, OpenError, Refusal, StreamError, Violation};
+pub use error::{CloseReason, LaneError, LaneRefusal, OpenError, StreamError, Violation};
 pub use event::{Event, Read, ResetCause};
 pub use frame::{MAX_DATA, MAX_TARGET, MAX_TEXT, VERSION};
 pub use greeting::Greeting;
 pub use hello::Hello;
-pub use id::{Code, LaneId, Side, StreamId, TrunkId};
+pub use id::{Code, LaneId, StreamId, TrunkId, TrunkSide};
 pub use trunk::Trunk;

@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, LEAST, Limits};
-use crate::error::{CloseReason, Refusal};
+use crate::config::{Config, LEAST, TrunkLimits};
+use crate::error::{CloseReason, LaneRefusal};
 use crate::event::Event;
 use crate::frame::Frame;
 use crate::hello::Hello;
-use crate::id::{LaneId, Side, StreamId, TrunkId};
+use crate::id::{LaneId, StreamId, TrunkId, TrunkSide};
 use crate::lane::{Lane, State};
 use crate::schedule::Schedule;
 use crate::stream::{Room, Stream};
@@ -36,7 +36,7 @@ pub(crate) const LEAST_ROOM: u64 = 16 * 1024;
 /// One trunk, seen from one end. See the [crate documentation](crate) for how to drive it.
 #[derive(Debug)]
 pub struct Trunk {
-    side: Side,
+    side: TrunkSide,
     id: TrunkId,
     peer: Arc<str>,
     config: Config,
@@ -82,7 +82,7 @@ pub struct Trunk {
 /// What the peer grants us and what we made of it.
 #[derive(Debug)]
 struct Outgoing {
-    limits: Limits,
+    limits: TrunkLimits,
     /// Streams we may have opened so far.
     streams: u64,
     /// Streams we have opened so far.
@@ -128,7 +128,7 @@ impl Trunk {
     /// lanes. Add a lane next.
     #[must_use]
     pub fn dial(now: Instant, config: Config, id: TrunkId, peer: &str) -> Self {
-        Self::new(now, config, Side::Dialer, id, peer, 0, LEAST)
+        Self::new(now, config, TrunkSide::Dialer, id, peer, 0, LEAST)
     }
 
     /// The accepting end, made for a HELLO that names a trunk not known here.
@@ -143,16 +143,16 @@ impl Trunk {
         hello: &Hello,
         peer: &str,
         incarnation: u64,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, LaneRefusal> {
         if hello.incarnation != 0 {
-            return Err(Refusal::UnknownTrunk);
+            return Err(LaneRefusal::UnknownTrunk);
         }
         let incarnation = incarnation.max(1);
         let limits = hello.limits.bounded();
         Ok(Self::new(
             now,
             config,
-            Side::Acceptor,
+            TrunkSide::Acceptor,
             hello.trunk,
             peer,
             incarnation,
@@ -163,11 +163,11 @@ impl Trunk {
     fn new(
         now: Instant,
         config: Config,
-        side: Side,
+        side: TrunkSide,
         id: TrunkId,
         peer: &str,
         incarnation: u64,
-        theirs: Limits,
+        theirs: TrunkLimits,
     ) -> Self {
         let config = config.bounded();
         Self {
@@ -218,7 +218,7 @@ impl Trunk {
 
     /// Which end this is.
     #[must_use]
-    pub fn side(&self) -> Side {
+    pub fn side(&self) -> TrunkSide {
         self.side
     }
 
@@ -317,7 +317,7 @@ impl Trunk {
 }
 
 impl Outgoing {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: TrunkLimits) -> Self {
         Self {
             limits,
             streams: u64::from(limits.max_streams),
@@ -333,7 +333,7 @@ impl Outgoing {
 }
 
 impl Incoming {
-    fn new(limits: &Limits) -> Self {
+    fn new(limits: &TrunkLimits) -> Self {
         Self {
             streams: u64::from(limits.max_streams),
             next: 0,

@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use renkei_trunk::{
-    CloseReason, Code, Config, Event, Greeting, Limits, Refusal, Trunk, TrunkId, Violation,
+    CloseReason, Code, Config, Event, Greeting, LaneRefusal, Trunk, TrunkId, TrunkLimits, Violation,
 };
 use simulation::direct::{Pair, n8, one, raw};
 use simulation::{ACCEPTOR, DIALER, PEER_OF_DIALER, small_config};
@@ -136,7 +136,7 @@ fn all_streams_together_stay_within_the_window_of_the_trunk() {
 #[test]
 fn bytes_in_too_many_pieces_are_refused_before_they_cost_memory() {
     let mut config = small_config();
-    config.limits = Limits {
+    config.limits = TrunkLimits {
         max_streams: 64,
         stream_window: 1 << 20,
         trunk_window: 16 << 20,
@@ -236,7 +236,7 @@ fn a_peer_of_another_version_is_refused_and_learns_why() {
     let refusal = Greeting::new()
         .receive(&mut hello)
         .expect_err("another version");
-    assert_eq!(refusal, Refusal::Version { ours: 1, theirs: 2 });
+    assert_eq!(refusal, LaneRefusal::Version { ours: 1, theirs: 2 });
     let frame = refusal.frame();
     assert_eq!(frame.header(), raw(0x02, &[&[1, 1]]));
     // A version 2 acceptor refuses us: the trunk ends, so that the caller can do without.
@@ -247,7 +247,7 @@ fn a_peer_of_another_version_is_refused_and_learns_why() {
     dialer
         .receive(now, lane, answer)
         .expect("a refusal is no violation");
-    let refusal = Refusal::Version { ours: 1, theirs: 2 };
+    let refusal = LaneRefusal::Version { ours: 1, theirs: 2 };
     assert_eq!(dialer.closed(), Some(&CloseReason::Refused(refusal)));
 }
 
@@ -259,7 +259,7 @@ fn anything_but_a_greeting_is_refused_at_its_first_bytes() {
         "\x01\x00\x00\x00",
     ] {
         let refusal = Greeting::new().receive(&mut Bytes::from_static(bytes.as_bytes()));
-        assert_eq!(refusal, Err(Refusal::Malformed));
+        assert_eq!(refusal, Err(LaneRefusal::Malformed));
     }
     let mut slow = Greeting::new();
     assert_eq!(slow.receive(&mut Bytes::from_static(b"\x01\x00")), Ok(None));

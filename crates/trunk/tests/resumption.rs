@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use renkei_trunk::{
-    CloseReason, Code, Config, Event, Greeting, LaneError, OpenError, Refusal, ResetCause, Trunk,
+    CloseReason, Code, Config, Event, Greeting, LaneError, LaneRefusal, OpenError, ResetCause,
+    Trunk,
 };
 use simulation::direct::{Pair, one};
 use simulation::{ACCEPTOR, DIALER, PEER_OF_ACCEPTOR, PEER_OF_DIALER, small_config};
@@ -104,13 +105,13 @@ fn an_acceptor_that_was_restarted_does_not_know_the_trunk() {
     let hello = Greeting::new().receive(&mut bytes).unwrap().unwrap();
     let made = Trunk::accept_trunk(pair.now, Config::default(), &hello, PEER_OF_ACCEPTOR, 6);
     let refusal = made.expect_err("not made anew");
-    assert_eq!(refusal, Refusal::UnknownTrunk);
+    assert_eq!(refusal, LaneRefusal::UnknownTrunk);
     let frame = Bytes::copy_from_slice(refusal.frame().header());
     pair.ends[DIALER]
         .receive(pair.now, lane, frame)
         .expect("a refusal is no violation");
     let events = pair.events(DIALER);
-    assert!(events.contains(&Event::LaneRefused(lane, Refusal::UnknownTrunk)));
+    assert!(events.contains(&Event::LaneRefused(lane, LaneRefusal::UnknownTrunk)));
     assert!(events.contains(&Event::Reset(id, ResetCause::Trunk)));
     assert_eq!(events.last(), Some(&Event::Closed(CloseReason::Forgotten)));
 }
@@ -119,14 +120,14 @@ fn an_acceptor_that_was_restarted_does_not_know_the_trunk() {
 fn a_lane_of_another_identity_is_refused_at_either_end() {
     let mut pair = Pair::new(Config::default());
     let other = pair.ends[DIALER].add_lane(pair.now, "spiffe://b/other");
-    assert_eq!(other, Err(LaneError::Refused(Refusal::Identity)));
+    assert_eq!(other, Err(LaneError::Refused(LaneRefusal::Identity)));
     let lane = pair.ends[DIALER]
         .add_lane(pair.now, PEER_OF_DIALER)
         .expect("lane");
     let mut bytes = one(&mut pair.ends[DIALER], pair.now, lane).expect("HELLO");
     let hello = Greeting::new().receive(&mut bytes).unwrap().unwrap();
     let taken = pair.ends[ACCEPTOR].accept_lane(pair.now, &hello, "spiffe://a/other");
-    assert_eq!(taken, Err(Refusal::Identity));
+    assert_eq!(taken, Err(LaneRefusal::Identity));
     assert_eq!(pair.ends[ACCEPTOR].ready_lanes(), 1);
 }
 

@@ -21,7 +21,7 @@ mod simulation;
 use std::time::Duration;
 
 use bytes::Bytes;
-use renkei_trunk::{Config, Limits, Read, StreamId};
+use renkei_trunk::{Config, Read, StreamId, TrunkLimits};
 use simulation::direct::Pair;
 use simulation::{ACCEPTOR, DIALER};
 
@@ -31,7 +31,7 @@ const LEAST: u64 = 64 * 1024;
 /// A quarter of what a proxy's trunk may have.
 fn config() -> Config {
     Config {
-        limits: Limits {
+        limits: TrunkLimits {
             max_streams: 2048,
             stream_window: LEAST,
             trunk_window: 1024 * MIB,

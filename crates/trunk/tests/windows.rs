@@ -21,7 +21,7 @@ mod simulation;
 use std::time::Duration;
 
 use bytes::Bytes;
-use renkei_trunk::{Code, Config, Event, Limits, OpenError, Read};
+use renkei_trunk::{Code, Config, Event, OpenError, Read, TrunkLimits};
 use simulation::direct::Pair;
 use simulation::{ACCEPTOR, DIALER, World, small_config};
 
@@ -142,7 +142,7 @@ fn one_stream_fills_sixteen_lanes_over_a_long_path_within_a_second() {
     let mut world = World::connected(
         7,
         Config {
-            limits: Limits {
+            limits: TrunkLimits {
                 max_streams: 8192,
                 stream_window: 64 * 1024,
                 trunk_window: 1024 * MIB,

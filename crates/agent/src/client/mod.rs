@@ -124,7 +124,7 @@ impl Update {
 
 /// Identities that follow an agent.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct AgentIdentities {
     /// What of the last good state has not ended; empty before the first message.
     pub identities: watch::Receiver<Arc<Identities>>,
     /// How it is doing.
@@ -137,7 +137,7 @@ pub fn watch(
     endpoint: &str,
     provider: Arc<CryptoProvider>,
     (tasks, stop): (Supervisor, CancellationToken),
-) -> Result<Source, EndpointError> {
+) -> Result<AgentIdentities, EndpointError> {
     let socket = socket_path(endpoint)?;
     let (identities, identities_seen) = watch::channel(Arc::default());
     let (status, status_seen) = watch::channel(SourceStatus::default());
@@ -153,7 +153,7 @@ pub fn watch(
             stop.clone().run_until_cancelled_owned(following).map(drop)
         },
     );
-    Ok(Source {
+    Ok(AgentIdentities {
         identities: identities_seen,
         status: status_seen,
     })

@@ -13,13 +13,13 @@ use tonic::Code;
 use super::{DecodeError, FetchError, decode::update, fetch, watch};
 use crate::{
     testing::{Running, id, me, part_of, provider},
-    workload_api::Limits,
+    workload_api::GrpcLimits,
 };
 
 #[tokio::test]
 async fn one_fetch_brings_svids_in_their_order_and_bundles() {
     let part = part_of(&[("zebra", &me()), ("ant", &me())]);
-    let running = Running::serving(part, Limits::default());
+    let running = Running::serving(part, GrpcLimits::default());
     let update = fetch(&running.endpoint(), &provider()).await.unwrap();
     let hints: Vec<_> = update.svids.iter().map(|(hint, _)| hint.as_str()).collect();
     assert_eq!(hints, ["ant", "zebra"]);
@@ -32,7 +32,10 @@ async fn one_fetch_brings_svids_in_their_order_and_bundles() {
 
 #[tokio::test]
 async fn a_refusal_and_an_absent_agent_are_told_apart() {
-    let running = Running::serving(part_of(&[("other", "unix:uid:4242")]), Limits::default());
+    let running = Running::serving(
+        part_of(&[("other", "unix:uid:4242")]),
+        GrpcLimits::default(),
+    );
     match fetch(&running.endpoint(), &provider()).await {
         Err(FetchError::Status(status)) => assert_eq!(status.code(), Code::PermissionDenied),
         other => panic!("{other:?}"),
@@ -47,7 +50,7 @@ async fn a_refusal_and_an_absent_agent_are_told_apart() {
 
 #[tokio::test]
 async fn an_agent_whose_folder_hangs_gives_no_answer_and_holds_up_nothing() {
-    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), GrpcLimits::default());
     let socket = super::socket_path(&running.endpoint()).unwrap();
     let (answer, answers) = std::sync::mpsc::channel::<()>();
     let hang = move || answers.recv().map_err(std::io::Error::other);
@@ -64,7 +67,7 @@ async fn an_agent_whose_folder_hangs_gives_no_answer_and_holds_up_nothing() {
 
 #[tokio::test]
 async fn a_watch_follows_changes_and_survives_the_agents_restart() {
-    let mut running = Running::serving(part_of(&[("one", &me())]), Limits::default());
+    let mut running = Running::serving(part_of(&[("one", &me())]), GrpcLimits::default());
     let stop = CancellationToken::new();
     let source = watch(
         &running.endpoint(),
@@ -108,7 +111,7 @@ async fn a_watch_follows_changes_and_survives_the_agents_restart() {
 async fn what_an_answer_no_longer_holds_is_gone_and_a_denial_takes_everything() {
     let running = Running::serving(
         part_of(&[("one", &me()), ("two", &me())]),
-        Limits::default(),
+        GrpcLimits::default(),
     );
     let stop = CancellationToken::new();
     let source = watch(
@@ -156,7 +159,7 @@ async fn what_an_answer_no_longer_holds_is_gone_and_a_denial_takes_everything() 
 
 #[tokio::test]
 async fn what_has_ended_is_not_kept_for_want_of_an_agent() {
-    let running = Running::serving(part_of(&[]), Limits::default());
+    let running = Running::serving(part_of(&[]), GrpcLimits::default());
     running.signer.set_lifetime(Duration::from_secs(3));
     running.part.send_replace(part_of(&[("one", &me())]));
     let stop = CancellationToken::new();

@@ -21,12 +21,12 @@ pub(super) fn entitlements(
     peer: &Peer,
     part: &AgentPart,
     attestors: &Attestors,
-) -> Result<Vec<Entitlement>, Refusal> {
-    let process = peer.process().map_err(Refusal::not_attested)?;
+) -> Result<Vec<Entitlement>, CallerRefusal> {
+    let process = peer.process().map_err(CallerRefusal::not_attested)?;
     let selectors = part.workloads().flat_map(|entry| &entry.selectors);
     let examined = attestors
         .examine(process, selectors)
-        .map_err(|error| Refusal::not_attested(&error))?;
+        .map_err(|error| CallerRefusal::not_attested(&error))?;
     let mut reasons = Vec::new();
     let mut entitlements = Vec::new();
     for entry in part.workloads() {
@@ -39,7 +39,7 @@ pub(super) fn entitlements(
         }
     }
     if entitlements.is_empty() {
-        Err(Refusal::no_match(process, &reasons))
+        Err(CallerRefusal::no_match(process, &reasons))
     } else {
         Ok(entitlements)
     }
@@ -47,7 +47,7 @@ pub(super) fn entitlements(
 
 /// Why a caller gets no identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum CallerRefusal {
     /// The process has ended.
     Ended(String),
     /// The kernel does not let the process be examined.
@@ -61,7 +61,7 @@ pub(super) enum Refusal {
     },
 }
 
-impl Refusal {
+impl CallerRefusal {
     fn not_attested(error: &AttestError) -> Self {
         match error {
             AttestError::Gone(_) => Self::Ended(error.to_string()),

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use renkei_grpc::{Limits, SocketError};
+pub use renkei_grpc::{GrpcLimits, SocketError};
 
 use crate::AgentMetrics;
 use service::Service;
@@ -43,7 +43,7 @@ pub struct Sources {
 pub fn serve(
     path: PathBuf,
     sources: Sources,
-    limits: Limits,
+    limits: GrpcLimits,
     metrics: AgentMetrics,
     (tasks, stop): (Supervisor, CancellationToken),
 ) -> Result<tokio::task::JoinHandle<()>, SocketError> {

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::{
     Sources,
-    caller::{self, Entitlement, Refusal},
+    caller::{self, CallerRefusal, Entitlement},
     message::{Message, View},
 };
 use crate::{
@@ -69,19 +69,19 @@ impl Attestor {
             .map_err(|refusal| self.refused(refusal))
     }
 
-    fn refused(&self, refusal: Refusal) -> Status {
+    fn refused(&self, refusal: CallerRefusal) -> Status {
         let (denial, log, caller) = match refusal {
-            Refusal::Ended(log) => (
+            CallerRefusal::Ended(log) => (
                 Denial::ProcessEnded,
                 log,
                 "the process that connected has ended".into(),
             ),
-            Refusal::NotAttested(log) => (
+            CallerRefusal::NotAttested(log) => (
                 Denial::NotAttested,
                 log,
                 "the calling process cannot be attested".into(),
             ),
-            Refusal::NoMatch { caller, log } => (Denial::NoIdentity, log, caller),
+            CallerRefusal::NoMatch { caller, log } => (Denial::NoIdentity, log, caller),
         };
         self.metrics.denied(denial);
         tracing::info!(reason = denial.label(), "no identity is issued: {log}");

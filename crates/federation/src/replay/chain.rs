@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use renkei_spiffe::{Bundle, TrustDomain};
 
-use super::Refusal;
+use super::StatementRefusal;
 use crate::{BundleStatement, Digest, Envelope, PublicKey, SiteRoot, Withdrawal};
 
 /// A sequence that jumps by more was made by somebody who wants to leave no number behind.
@@ -46,9 +46,9 @@ pub struct Chain {
 }
 
 impl Chain {
-    pub(super) fn begin(envelope: &Envelope, root: &SiteRoot) -> Result<Self, Refusal> {
+    pub(super) fn begin(envelope: &Envelope, root: &SiteRoot) -> Result<Self, StatementRefusal> {
         if !envelope.is_signed_by(&root.root) {
-            return Err(Refusal::Signature("its own root keys"));
+            return Err(StatementRefusal::Signature("its own root keys"));
         }
         Ok(Self {
             root: root.clone(),
@@ -61,19 +61,25 @@ impl Chain {
     }
 
     /// The next version: exactly one up, signed by the root keys of both versions.
-    pub(super) fn follow(&mut self, envelope: &Envelope, root: &SiteRoot) -> Result<(), Refusal> {
+    pub(super) fn follow(
+        &mut self,
+        envelope: &Envelope,
+        root: &SiteRoot,
+    ) -> Result<(), StatementRefusal> {
         self.is_alive()?;
         if root.prev != Some(self.head) || Some(root.version) != self.root.version.checked_add(1) {
-            return Err(Refusal::NotTheNext);
+            return Err(StatementRefusal::NotTheNext);
         }
         if root.trust_domain != self.root.trust_domain {
-            return Err(Refusal::NotTheNext);
+            return Err(StatementRefusal::NotTheNext);
         }
         if !envelope.is_signed_by(&self.root.root) {
-            return Err(Refusal::Signature("the root keys of the version before"));
+            return Err(StatementRefusal::Signature(
+                "the root keys of the version before",
+            ));
         }
         if !envelope.is_signed_by(&root.root) {
-            return Err(Refusal::Signature("its own root keys"));
+            return Err(StatementRefusal::Signature("its own root keys"));
         }
         self.root = root.clone();
         self.head = envelope.digest();
@@ -87,21 +93,21 @@ impl Chain {
         envelope: &Envelope,
         statement: &BundleStatement,
         index: u64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), StatementRefusal> {
         self.is_alive()?;
         let current = self.root.version;
         if statement.root_version != current {
             let said = statement.root_version;
-            return Err(Refusal::RootVersion { said, current });
+            return Err(StatementRefusal::RootVersion { said, current });
         }
         let signers = envelope.signers(&self.root.online_keys);
         if signers.is_empty() {
-            return Err(Refusal::Signature("an online key of the site"));
+            return Err(StatementRefusal::Signature("an online key of the site"));
         }
         let known = self.bundle.as_ref().map_or(0, |b| b.statement.sequence);
         let offered = statement.sequence;
         if offered <= known || offered - known > MAX_JUMP {
-            return Err(Refusal::Sequence { known, offered });
+            return Err(StatementRefusal::Sequence { known, offered });
         }
         // A document of JSON values is written back without loss.
         let document = statement.bundle.to_string();
@@ -123,7 +129,11 @@ impl Chain {
 
     /// Within one version of the site root the bundle's own sequence never falls, and one number
     /// is one content. A new version, signed by root keys, may begin anew.
-    fn judge_bundle(&self, statement: &BundleStatement, offered: &Bundle) -> Result<(), Refusal> {
+    fn judge_bundle(
+        &self,
+        statement: &BundleStatement,
+        offered: &Bundle,
+    ) -> Result<(), StatementRefusal> {
         let before = self.bundle.as_ref();
         let Some(before) = before.filter(|b| b.statement.root_version == statement.root_version)
         else {
@@ -135,7 +145,7 @@ impl Chain {
         match offered.sequence.cmp(&known.sequence) {
             std::cmp::Ordering::Greater => Ok(()),
             std::cmp::Ordering::Equal if same => Ok(()),
-            _ => Err(Refusal::BundleSequence {
+            _ => Err(StatementRefusal::BundleSequence {
                 known: known.sequence,
                 offered: offered.sequence,
             }),
@@ -146,10 +156,12 @@ impl Chain {
         &mut self,
         envelope: &Envelope,
         withdrawal: &Withdrawal,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), StatementRefusal> {
         let by_root = envelope.is_signed_by(&self.root.root);
         if !by_root && envelope.signers(&self.root.recovery_keys).is_empty() {
-            return Err(Refusal::Signature("the site's root or recovery keys"));
+            return Err(StatementRefusal::Signature(
+                "the site's root or recovery keys",
+            ));
         }
         self.withdrawn = Some(withdrawal.clone());
         Ok(())
@@ -159,21 +171,21 @@ impl Chain {
         &mut self,
         envelope: &Envelope,
         newcomer: (TrustDomain, Digest),
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), StatementRefusal> {
         self.is_alive()?;
         if envelope.signers(&self.root.online_keys).is_empty() {
-            return Err(Refusal::Signature("an online key of the member"));
+            return Err(StatementRefusal::Signature("an online key of the member"));
         }
         if self.endorsed.len() >= MAX_ENDORSEMENTS {
-            return Err(Refusal::TooMany("endorsements by this member"));
+            return Err(StatementRefusal::TooMany("endorsements by this member"));
         }
         self.endorsed.insert(newcomer);
         Ok(())
     }
 
-    fn is_alive(&self) -> Result<(), Refusal> {
+    fn is_alive(&self) -> Result<(), StatementRefusal> {
         match self.withdrawn {
-            Some(_) => Err(Refusal::Withdrawn),
+            Some(_) => Err(StatementRefusal::Withdrawn),
             None => Ok(()),
         }
     }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use renkei_spiffe::TrustDomain;
 
 pub use chain::{Accepted, Chain};
-pub use refusal::Refusal;
+pub use refusal::StatementRefusal;
 
 use crate::{Admission, Digest, Envelope, Federation, SiteRoot, Statement};
 
@@ -30,7 +30,7 @@ pub struct Refused {
     /// Whom it claimed to be about.
     pub trust_domain: Option<TrustDomain>,
     /// The reason for the refusal.
-    pub reason: Refusal,
+    pub reason: StatementRefusal,
 }
 
 /// The federation as the log tells it.
@@ -64,7 +64,7 @@ impl State {
         federation: &Federation,
         index: u64,
         envelope: &Envelope,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), StatementRefusal> {
         match envelope.statement() {
             Statement::SiteRoot(root) => match root.prev {
                 None => self.begin(envelope, root),
@@ -84,19 +84,19 @@ impl State {
                 let newcomer = (endorsement.trust_domain.clone(), endorsement.genesis);
                 let chain = self.chains.get_mut(&by);
                 chain
-                    .ok_or(Refusal::UnknownGenesis(by))?
+                    .ok_or(StatementRefusal::UnknownGenesis(by))?
                     .endorse(envelope, newcomer)
             }
         }
     }
 
-    fn begin(&mut self, envelope: &Envelope, root: &SiteRoot) -> Result<(), Refusal> {
+    fn begin(&mut self, envelope: &Envelope, root: &SiteRoot) -> Result<(), StatementRefusal> {
         let genesis = envelope.digest();
         if self.chains.contains_key(&genesis) {
-            return Err(Refusal::Repeated);
+            return Err(StatementRefusal::Repeated);
         }
         if self.chains.len() >= MAX_IDENTITIES {
-            return Err(Refusal::TooMany("identities"));
+            return Err(StatementRefusal::TooMany("identities"));
         }
         self.chains.insert(genesis, Chain::begin(envelope, root)?);
         self.heads.insert(genesis, genesis);
@@ -108,9 +108,12 @@ impl State {
         head: Digest,
         envelope: &Envelope,
         root: &SiteRoot,
-    ) -> Result<(), Refusal> {
-        let genesis = *self.heads.get(&head).ok_or(Refusal::NotTheNext)?;
-        let chain = self.chains.get_mut(&genesis).ok_or(Refusal::NotTheNext)?;
+    ) -> Result<(), StatementRefusal> {
+        let genesis = *self.heads.get(&head).ok_or(StatementRefusal::NotTheNext)?;
+        let chain = self
+            .chains
+            .get_mut(&genesis)
+            .ok_or(StatementRefusal::NotTheNext)?;
         chain.follow(envelope, root)?;
         self.heads.remove(&head);
         self.heads.insert(envelope.digest(), genesis);
@@ -118,12 +121,16 @@ impl State {
     }
 
     /// The chain of an identity, under its own name only.
-    fn chain_of(&mut self, name: &TrustDomain, genesis: Digest) -> Result<&mut Chain, Refusal> {
+    fn chain_of(
+        &mut self,
+        name: &TrustDomain,
+        genesis: Digest,
+    ) -> Result<&mut Chain, StatementRefusal> {
         let chain = self.chains.get_mut(&genesis);
-        let chain = chain.ok_or(Refusal::UnknownGenesis(genesis))?;
+        let chain = chain.ok_or(StatementRefusal::UnknownGenesis(genesis))?;
         match &chain.root.trust_domain {
             owner if owner == name => Ok(chain),
-            owner => Err(Refusal::Relabelled {
+            owner => Err(StatementRefusal::Relabelled {
                 genesis,
                 name: owner.clone(),
             }),
@@ -135,17 +142,17 @@ impl State {
         federation: &Federation,
         envelope: &Envelope,
         admission: &Admission,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), StatementRefusal> {
         if !envelope.is_signed_by(&federation.registrar) {
-            return Err(Refusal::Signature("the registrar"));
+            return Err(StatementRefusal::Signature("the registrar"));
         }
         if !admission.is_in_scope() {
-            return Err(Refusal::OutOfScope);
+            return Err(StatementRefusal::OutOfScope);
         }
         if let Some(chain) = self.chains.get(&admission.genesis)
             && chain.root.trust_domain != admission.trust_domain
         {
-            return Err(Refusal::Relabelled {
+            return Err(StatementRefusal::Relabelled {
                 genesis: admission.genesis,
                 name: chain.root.trust_domain.clone(),
             });
@@ -154,13 +161,13 @@ impl State {
         if let Some(before) = self.admissions.get(name) {
             // Else an old "admitted" in the log once more would undo a suspension.
             if admission.issued <= before.issued {
-                return Err(Refusal::Outdated);
+                return Err(StatementRefusal::Outdated);
             }
             if before.genesis != admission.genesis && self.holds_name(before) {
-                return Err(Refusal::NameTaken(before.genesis));
+                return Err(StatementRefusal::NameTaken(before.genesis));
             }
         } else if self.admissions.len() >= MAX_IDENTITIES {
-            return Err(Refusal::TooMany("admissions"));
+            return Err(StatementRefusal::TooMany("admissions"));
         }
         self.admissions.insert(name.clone(), admission.clone());
         Ok(())
@@ -174,7 +181,7 @@ impl State {
         chain.is_some_and(|chain| chain.withdrawn.is_none())
     }
 
-    fn refuse(&mut self, index: u64, statement: Option<&Statement>, reason: Refusal) {
+    fn refuse(&mut self, index: u64, statement: Option<&Statement>, reason: StatementRefusal) {
         self.refused_in_all = self.refused_in_all.saturating_add(1);
         if self.refused.len() == REMEMBERED {
             self.refused.pop_front();

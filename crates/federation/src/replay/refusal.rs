@@ -7,7 +7,7 @@ use crate::{Digest, EnvelopeError};
 /// Why a statement in the log does not count. The replay goes on: anybody may have anything
 /// logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum StatementRefusal {
     /// Not a signed statement at all.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),

@@ -41,7 +41,7 @@ use proptest::prelude::*;
 
 use super::table;
 use crate::rewrite::Endpoint;
-use crate::{Names, Rights, Session, SessionError};
+use crate::{KafkaSession, Names, Rights, SessionError};
 
 const CORRELATION: i32 = 77;
 
@@ -110,13 +110,13 @@ fn decode_answer<M: Decodable + HeaderVersion>(mut frame: Bytes, version: i16) -
 
 /// One request and its answer, in pieces of `size`.
 struct Exchange {
-    session: Session,
+    session: KafkaSession,
     size: usize,
 }
 
 impl Exchange {
     fn new(size: usize) -> Self {
-        let session = Session::with_rights(Arc::new(rights()));
+        let session = KafkaSession::with_rights(Arc::new(rights()));
         Self { session, size }
     }
 
@@ -261,7 +261,7 @@ fn produce_is_cut_down_to_what_is_allowed() {
 
 #[test]
 fn an_allowed_produce_request_for_one_topic_leaves_before_it_is_complete() {
-    let mut session = Session::with_rights(Arc::new(rights()));
+    let mut session = KafkaSession::with_rights(Arc::new(rights()));
     let frame = request(ApiKey::Produce, 9, &produce(&["weather-1"]));
     let (mut input, mut out) = (BytesMut::from(&frame[..200]), Vec::new());
     session
@@ -269,7 +269,7 @@ fn an_allowed_produce_request_for_one_topic_leaves_before_it_is_complete() {
         .expect("first part");
     assert_eq!(out.concat(), frame[..200]);
     let frame = request(ApiKey::Produce, 9, &produce(&["weather-1", "secret"]));
-    let mut session = Session::with_rights(Arc::new(rights()));
+    let mut session = KafkaSession::with_rights(Arc::new(rights()));
     let (mut input, mut out) = (BytesMut::from(&frame[..200]), Vec::new());
     session
         .client_to_broker(&mut input, &mut out)
@@ -280,7 +280,7 @@ fn an_allowed_produce_request_for_one_topic_leaves_before_it_is_complete() {
 #[test]
 fn record_batches_of_trimmed_requests_are_slices() {
     let frame = request(ApiKey::Produce, 9, &produce(&["secret", "weather-1"]));
-    let mut session = Session::with_rights(Arc::new(rights()));
+    let mut session = KafkaSession::with_rights(Arc::new(rights()));
     let (mut input, mut out) = (BytesMut::from(&frame[..]), Vec::new());
     let held = input.as_ptr() as usize..input.as_ptr() as usize + input.len();
     session
@@ -331,7 +331,7 @@ fn produce_without_acks_is_denied_by_closing_after_what_is_allowed() {
 
 #[test]
 fn what_came_before_a_denied_request_without_an_answer_is_answered_first() {
-    let mut session = Session::with_rights(Arc::new(rights()));
+    let mut session = KafkaSession::with_rights(Arc::new(rights()));
     let allowed = request(ApiKey::Produce, 9, &produce(&["weather-1"]));
     let denied = request(ApiKey::Produce, 9, &produce(&["secret"]).with_acks(0));
     let (mut input, mut out) = (BytesMut::new(), Vec::new());
@@ -1067,7 +1067,7 @@ fn coordinators_are_found_by_right_and_transactions_have_none() {
 
 #[test]
 fn who_may_produce_nothing_gets_no_producer_id() {
-    let mut session = Session::with_rights(Arc::default());
+    let mut session = KafkaSession::with_rights(Arc::default());
     let sent = InitProducerIdRequest::default().with_transactional_id(None);
     let mut input = BytesMut::from(&request(ApiKey::InitProducerId, 4, &sent)[..]);
     session

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Rest, Session, Then, api_versions_0};
+use super::{KafkaSession, Rest, Then, api_versions_0};
 use crate::acl::{self, Amendment, Governed, Judged, Verdict};
 use crate::api;
 use crate::cutter::{Cutter, LENGTH};
@@ -34,7 +34,7 @@ impl Asked {
     }
 }
 
-impl Session {
+impl KafkaSession {
     /// Judges a request by the caller's rights; `None` asks for more of it.
     pub(super) fn governed(
         &mut self,

@@ -86,7 +86,7 @@ fn metadata_answer(id: i32, host: &str, port: i32) -> Bytes {
 /// Both directions, fed in pieces.
 #[derive(Default)]
 struct Carried {
-    session: Session,
+    session: KafkaSession,
     from_client: BytesMut,
     from_broker: BytesMut,
     to_broker: Vec<Bytes>,
@@ -268,14 +268,14 @@ fn frame_lengths_are_bounded() {
     for length in [-1, i32::MIN, i32::MAX, MAX_FRAME as i32 + 1] {
         let bytes = length.to_be_bytes();
         let error = |from| Err(SessionError::FrameLength { from, length });
-        assert_eq!(Carried::default().client(&bytes), error(Side::Client));
-        assert_eq!(Carried::default().broker(&bytes), error(Side::Broker));
+        assert_eq!(Carried::default().client(&bytes), error(Party::Client));
+        assert_eq!(Carried::default().broker(&bytes), error(Party::Broker));
     }
     let short = Carried::default().client(&framed(&[0, 18, 0]));
     assert_eq!(
         short,
         Err(SessionError::ShortFrame {
-            from: Side::Client,
+            from: Party::Client,
             length: 3
         })
     );
@@ -283,7 +283,7 @@ fn frame_lengths_are_bounded() {
     assert_eq!(
         short,
         Err(SessionError::ShortFrame {
-            from: Side::Broker,
+            from: Party::Broker,
             length: 3
         })
     );

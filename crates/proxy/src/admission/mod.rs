@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::Limits;
+use crate::config::ProxyLimits;
 
 pub(crate) use handshake_limiter::{HandshakeLimiter, HandshakePlace, HandshakeTurn};
 
@@ -25,7 +25,7 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &ProxyLimits) -> Self {
         let places =
             |count: usize| Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS)));
         Self {
@@ -70,10 +70,10 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_own_places_and_gets_them_back() {
-        let admission = Admission::new(&Limits {
+        let admission = Admission::new(&ProxyLimits {
             connections: 1,
             dials: 1,
-            ..Limits::default()
+            ..ProxyLimits::default()
         });
         let inbound = admission.try_inbound().expect("a place");
         assert!(admission.try_inbound().is_none());

@@ -14,7 +14,7 @@ use rustls::{CommonState, crypto::CryptoProvider};
 use tokio::sync::watch;
 
 use crate::{
-    config::{Desired, Limits},
+    config::{Desired, ProxyLimits},
     identity::Credentials,
 };
 
@@ -28,7 +28,7 @@ pub(crate) struct Context {
     pub(crate) provider: Arc<CryptoProvider>,
     pub(crate) identities: watch::Receiver<Arc<Identities>>,
     pub(crate) drain: DrainWatch,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ProxyLimits,
     pub(crate) flows: Arc<Flows>,
     pub(crate) refusals: Arc<Refusals>,
     /// What the proxy is to do now; nothing before the first time.

@@ -92,13 +92,13 @@ impl Target {
 
 /// A link that is kept until it is dropped. Its connections end with it.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct HubLink {
     pub(crate) target: Target,
     pub(crate) state: Arc<LinkState>,
     stop: CancellationToken,
 }
 
-impl Link {
+impl HubLink {
     pub(super) fn start(target: Target, hub: Arc<Hub>) -> Self {
         let state = Arc::new(LinkState::new(target.hub(), "it is being dialled"));
         let stop = CancellationToken::new();
@@ -124,7 +124,7 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for HubLink {
     fn drop(&mut self) {
         self.stop.cancel();
     }

@@ -33,7 +33,7 @@ use crate::{
 use loopback_bridge::LoopbackBridge;
 use relays::Relays;
 
-pub(crate) use link::{Link, Target};
+pub(crate) use link::{HubLink, Target};
 pub(crate) use link_state::LinkState;
 pub(crate) use status::{HubMetrics, hub_status};
 
@@ -91,8 +91,8 @@ impl Hub {
     }
 
     /// Keeps a link to the site's own hub, until what is returned is dropped.
-    pub(crate) fn link(self: &Arc<Self>, target: Option<Target>) -> Option<Link> {
-        let link = target.map(|target| Link::start(target, self.clone()));
+    pub(crate) fn link(self: &Arc<Self>, target: Option<Target>) -> Option<HubLink> {
+        let link = target.map(|target| HubLink::start(target, self.clone()));
         self.link
             .store(link.as_ref().map(|link| link.state.clone()));
         link

@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 use renkei_api::status::{HubStatus, LinkStatus, RelayStatus};
 
-use super::{Hub, Link, LinkState};
+use super::{Hub, HubLink, LinkState};
 
 type Labels = [(&'static str, String); 2];
 
@@ -27,7 +27,7 @@ fn status_of(link: &LinkState) -> LinkStatus {
 }
 
 /// The link to this site's hub.
-pub(crate) fn hub_status(link: &Link) -> HubStatus {
+pub(crate) fn hub_status(link: &HubLink) -> HubStatus {
     HubStatus {
         hub: link.target.hub().to_owned(),
         gateway: link.target.gateway().map(ToString::to_string),

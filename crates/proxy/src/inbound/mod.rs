@@ -23,7 +23,7 @@ use crate::{
 
 use connection::{Call, carry};
 use handshake::Admitted;
-use streams::Source;
+use streams::StreamSource;
 
 pub(crate) use handshake::ServiceTarget;
 
@@ -120,7 +120,7 @@ impl Inbound {
         let ended = match joined {
             Ok((lane, trunk)) => {
                 if let Some(trunk) = trunk {
-                    let source = Source {
+                    let source = StreamSource {
                         pair,
                         service,
                         peer,

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Where the streams of a trunk come from.
-pub(super) struct Source {
+pub(super) struct StreamSource {
     pub(super) pair: Pair,
     pub(super) service: Service,
     pub(super) peer: SocketAddr,
@@ -28,14 +28,14 @@ pub(super) struct Source {
 
 /// Gives every stream of a trunk a task of its own, so that none waits for what is decided about
 /// another, until the trunk is over.
-pub(super) async fn serve(mut trunk: TrunkEvents, source: Arc<Source>) {
+pub(super) async fn serve(mut trunk: TrunkEvents, source: Arc<StreamSource>) {
     while let Some(stream) = trunk.accept().await {
         let source = source.clone();
         tokio::spawn(async move { source.serve(stream).await });
     }
 }
 
-impl Source {
+impl StreamSource {
     async fn serve(&self, incoming: IncomingStream) {
         let (context, admission) = (&self.inbound.context, &self.inbound.admission);
         let Ok(node) = broker_of(&incoming.target) else {

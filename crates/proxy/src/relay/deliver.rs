@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Link, Pump, Traffic};
+use super::{Pump, Traffic, Transport};
 
 /// How long the other end may take nothing of what is on its way to it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ impl StallTimeout {
 
 /// Ready when both sides have what was sent to them, or do not take it. What they send meanwhile
 /// is dropped: one that sends and does not read would not take anything.
-pub(super) async fn deliver<A: Link, W: Link>(
+pub(super) async fn deliver<A: Transport, W: Transport>(
     app: &mut A,
     wan: &mut W,
     pumps: &mut (Pump, Pump),
@@ -55,7 +55,7 @@ pub(super) async fn deliver<A: Link, W: Link>(
 }
 
 /// Sends what can be sent; says how much is still to be delivered.
-fn push<A: Link, W: Link>(
+fn push<A: Transport, W: Transport>(
     cx: &mut Context<'_>,
     app: &mut A,
     wan: &mut W,

@@ -51,7 +51,7 @@ pub(crate) static READS: Pool = Pool::new(LARGE);
 
 /// A stream whose connection ends with a reset, whatever closes it: an error, a panic, the death
 /// of the process.
-pub trait Link: AsyncRead + AsyncWrite + Unpin {
+pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// Both directions have ended cleanly: closing the connection is no reset any more.
     fn release(&self);
 
@@ -225,7 +225,7 @@ pub enum End {
 }
 
 /// Carries bytes both ways until the end. Both streams are closed when it returns.
-pub async fn relay<A: Link, W: Link>(
+pub async fn relay<A: Transport, W: Transport>(
     mut app: A,
     mut wan: W,
     mut session: Option<Box<dyn Session>>,
@@ -268,7 +268,7 @@ pub async fn relay<A: Link, W: Link>(
     end
 }
 
-fn poll_both<A: Link, W: Link>(
+fn poll_both<A: Transport, W: Transport>(
     cx: &mut Context<'_>,
     app: &mut A,
     wan: &mut W,

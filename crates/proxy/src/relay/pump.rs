@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{Link, Next, Session, Side};
+use super::{Next, Session, Side, Transport};
 use bytes::{Buf, Bytes, BytesMut};
 
 /// What a quiet connection reads at once.
@@ -71,7 +71,7 @@ impl Pump {
     }
 
     /// Ready when this direction is over, cleanly or because the writer takes no more.
-    pub(super) fn poll<R: Link, W: Link>(
+    pub(super) fn poll<R: Transport, W: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut R,
@@ -146,7 +146,7 @@ impl Pump {
     }
 
     /// Drops what comes from the reader, as far as it is there.
-    pub(super) fn discard<R: Link>(
+    pub(super) fn discard<R: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut R,
@@ -169,7 +169,7 @@ impl Pump {
     }
 
     /// Sends what was taken from the reader before the end; says how much still waits.
-    pub(super) fn send_rest<W: Link>(
+    pub(super) fn send_rest<W: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         writer: &mut W,
@@ -228,7 +228,7 @@ impl Pump {
         Ok(Next::More)
     }
 
-    fn poll_send<W: Link>(
+    fn poll_send<W: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         writer: &mut W,
@@ -246,7 +246,7 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_end<W: Link>(
+    fn poll_end<W: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         writer: &mut W,
@@ -261,7 +261,7 @@ impl Pump {
     }
 
     /// Ready when everything is on its way.
-    fn poll_flush<W: Link>(
+    fn poll_flush<W: Transport>(
         &mut self,
         cx: &mut Context<'_>,
         writer: &mut W,

@@ -129,7 +129,7 @@ struct Refusing {
     noticed: bool,
 }
 
-impl Link for Refusing {
+impl Transport for Refusing {
     fn release(&self) {}
 }
 

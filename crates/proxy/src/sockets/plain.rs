@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::TcpInfo;
-use crate::relay::{Hangup, Link};
+use crate::relay::{Hangup, Transport};
 
 /// What the kernel does with a connection that is closed, by this process or by its death.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl OnClose {
     }
 }
 
-/// A plain connection that is reset when it is closed before its [`release`](Link::release).
+/// A plain connection that is reset when it is closed before its [`release`](Transport::release).
 #[derive(Debug)]
 pub(crate) struct PlainStream {
     stream: TcpStream,
@@ -78,7 +78,7 @@ impl PlainStream {
     }
 }
 
-impl Link for PlainStream {
+impl Transport for PlainStream {
     fn release(&self) {
         // On an error the socket is gone already.
         let _ = OnClose::Finish.set(&SockRef::from(&self.stream));

@@ -3,7 +3,8 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use renkei_spiffe::{
-    Authorizer, Identities, Refusal, ServerSide, SpiffeId, X509Svid, alert_in_clear, server_side,
+    Authorizer, HandshakeRefusal, Identities, ServerSide, SpiffeId, X509Svid, alert_in_clear,
+    server_side,
 };
 use rustls::AlertDescription;
 use tokio::{
@@ -64,7 +65,7 @@ impl HandshakeFault {
     }
 
     /// Why a handshake failed: by our refusal, by the peer's, or by what came over the line.
-    fn of(refusal: Option<Refusal>, error: &io::Error, stream: TcpStream) -> Self {
+    fn of(refusal: Option<HandshakeRefusal>, error: &io::Error, stream: TcpStream) -> Self {
         let tls = error
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use renkei_site::HostPort;
-use renkei_spiffe::{NoSvid, Refusal, SpiffeId, client_side};
+use renkei_spiffe::{HandshakeRefusal, NoSvid, SpiffeId, client_side};
 use rustls::AlertDescription;
 use rustls_pki_types::ServerName;
 use tokio::time::timeout;
@@ -31,7 +31,7 @@ pub(crate) enum DialFailure {
     /// The gateway does not answer in TLS.
     SlowHandshake(HostPort),
     /// The other end did not prove to be the callee.
-    Peer(Refusal),
+    Peer(HandshakeRefusal),
     /// The gateway answered as itself: it knows no such service.
     NoSuchService,
     /// The other end ended the session and said so.
@@ -42,7 +42,11 @@ pub(crate) enum DialFailure {
 
 impl DialFailure {
     /// What a failed handshake means.
-    fn of_handshake(refusal: Option<Refusal>, error: &io::Error, callee: &SpiffeId) -> Self {
+    fn of_handshake(
+        refusal: Option<HandshakeRefusal>,
+        error: &io::Error,
+        callee: &SpiffeId,
+    ) -> Self {
         match refusal {
             Some(refusal) if is_server_of(&refusal, callee) => Self::NoSuchService,
             Some(refusal) => Self::Peer(refusal),
@@ -124,7 +128,10 @@ impl DialError for DialFailure {
     }
 
     fn is_certain(&self) -> bool {
-        matches!(self, Self::NoIdentity(_) | Self::Peer(Refusal::Peer(_)))
+        matches!(
+            self,
+            Self::NoIdentity(_) | Self::Peer(HandshakeRefusal::Peer(_))
+        )
     }
 
     fn label(&self) -> &'static str {
@@ -147,8 +154,8 @@ impl DialError for DialFailure {
     }
 }
 
-fn is_server_of(refusal: &Refusal, callee: &SpiffeId) -> bool {
-    let Refusal::Denied { peer, .. } = refusal else {
+fn is_server_of(refusal: &HandshakeRefusal, callee: &SpiffeId) -> bool {
+    let HandshakeRefusal::Denied { peer, .. } = refusal else {
         return false;
     };
     peer.trust_domain() == callee.trust_domain() && peer.path() == "/renkei/server"
@@ -204,7 +211,7 @@ pub(crate) async fn dial_peer(
     };
     let credentials = context
         .credentials(svid, stream.get_ref().1, identities)
-        .map_err(|error| DialFailure::Peer(Refusal::Peer(error)))?;
+        .map_err(|error| DialFailure::Peer(HandshakeRefusal::Peer(error)))?;
     Ok(LaneConnection {
         stream: stream.into(),
         remote,

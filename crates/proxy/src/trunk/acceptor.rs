@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use renkei_trunk::{Event, Greeting, Hello, LaneId, Refusal, Trunk, TrunkId};
+use renkei_trunk::{Event, Greeting, Hello, LaneId, LaneRefusal, Trunk, TrunkId};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -111,7 +111,7 @@ impl Acceptor {
         hello: &Hello,
         (pair, credentials): (&Pair, Arc<Credentials>),
         writer: &mut Option<LaneWriter>,
-    ) -> Result<(Arc<Driver>, LaneId, Option<TrunkEvents>), Refusal> {
+    ) -> Result<(Arc<Driver>, LaneId, Option<TrunkEvents>), LaneRefusal> {
         let (context, ends) = (&self.context, pair.ends());
         let mut known = self.known();
         if let Some(driver) = known.get(&hello.trunk) {
@@ -195,7 +195,7 @@ impl Acceptor {
 }
 
 enum HelloError {
-    Refused(Refusal),
+    Refused(LaneRefusal),
     Io(io::Error),
 }
 
@@ -214,7 +214,7 @@ async fn read_hello(stream: &mut TlsStream<TcpStream>) -> Result<(Hello, Bytes),
     }
 }
 
-async fn refuse<T>(mut stream: TlsStream<TcpStream>, refusal: Refusal) -> io::Result<T> {
+async fn refuse<T>(mut stream: TlsStream<TcpStream>, refusal: LaneRefusal) -> io::Result<T> {
     let frame = refusal.frame();
     stream.write_all(frame.header()).await?;
     stream.write_all(frame.payload()).await?;
@@ -222,7 +222,7 @@ async fn refuse<T>(mut stream: TlsStream<TcpStream>, refusal: Refusal) -> io::Re
     Err(refused(&refusal))
 }
 
-fn refused(refusal: &Refusal) -> io::Error {
+fn refused(refusal: &LaneRefusal) -> io::Error {
     io::Error::other(format!("the lane was refused: {refusal}"))
 }
 
@@ -232,7 +232,7 @@ fn accept(
     hello: &Hello,
     (pair, credentials): (&str, Arc<Credentials>),
     writer: &mut Option<LaneWriter>,
-) -> Result<LaneId, Refusal> {
+) -> Result<LaneId, LaneRefusal> {
     driver.with(|core, now| {
         let id = core.trunk.accept_lane(now, hello, pair)?;
         driver.standing.enter(id, credentials);

@@ -118,7 +118,7 @@ impl TrunkContext {
         let trunk_window = self.limits.memory.clamp(2 * MIB, 4096 * MIB);
         let streams = STREAMS.min(trunk_window / 2 / LEAST_WINDOW);
         Config {
-            limits: renkei_trunk::Limits {
+            limits: renkei_trunk::TrunkLimits {
                 max_streams: u32::try_from(streams).unwrap_or(u32::MAX),
                 stream_window: LEAST_WINDOW,
                 trunk_window,

@@ -305,9 +305,9 @@ async fn what_takes_its_time_but_moves_is_not_given_up() {
 async fn a_response_that_pauses_for_too_long_ends_in_a_reset_with_its_reason() {
     let (address, mut accepted) = backend().await;
     let lab = Lab::new(&[address]);
-    let limits = Limits {
+    let limits = ProxyLimits {
         backend_idle_timeout: Duration::from_secs(1),
-        ..Limits::default()
+        ..ProxyLimits::default()
     };
     let identities = lab.hokkaido_identities();
     let hokkaido = Node::start_with(&text(&lab, ANY), identities, limits, None).await;

@@ -39,7 +39,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use lab::{Lab, Node, assert_reset, backend, desired, eventually, id, within};
 use renkei_policy::{RegoModule, ServicePolicy};
-use renkei_proxy::Limits;
+use renkei_proxy::ProxyLimits;
 use renkei_spiffe::client_side;
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -66,9 +66,9 @@ async fn sites(lab: &Lab, rules: &str) -> (Node, Node) {
 const IMPATIENCE: Duration = Duration::from_secs(1);
 
 async fn impatient(lab: &Lab) -> Node {
-    let limits = Limits {
+    let limits = ProxyLimits {
         handshake_timeout: IMPATIENCE,
-        ..Limits::default()
+        ..ProxyLimits::default()
     };
     Node::start_with(&text(lab, RULES), lab.hokkaido_identities(), limits, None).await
 }

@@ -15,7 +15,7 @@ pub mod three;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use renkei_proxy::{Applied, ApplyError, DefaultHandler, Desired, Limits, Proxy, Setup};
+use renkei_proxy::{Applied, ApplyError, DefaultHandler, Desired, Proxy, ProxyLimits, Setup};
 use renkei_runtime::{drain::Drain, readiness::Readiness, supervise::Supervisor};
 use renkei_spiffe::{Bundle, BundleSet, Identities, PrivateKey, SpiffeId, TrustDomain, X509Svid};
 use renkei_testkit::{Issued, TestAuthority, free_address, free_address_on};
@@ -65,13 +65,13 @@ pub struct Node {
 
 impl Node {
     pub async fn start(text: &str, identities: Identities) -> Self {
-        Self::start_with(text, identities, Limits::default(), None).await
+        Self::start_with(text, identities, ProxyLimits::default(), None).await
     }
 
     pub async fn start_with(
         text: &str,
         identities: Identities,
-        limits: Limits,
+        limits: ProxyLimits,
         broker_ports: Option<PathBuf>,
     ) -> Self {
         let (identities, watch) = watch::channel(Arc::new(identities));

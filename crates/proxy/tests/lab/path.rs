@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use renkei_proxy::Limits;
+use renkei_proxy::ProxyLimits;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -33,18 +33,18 @@ impl Path {
         text.replace(&real.to_string(), &between.to_string())
     }
 
-    pub async fn osaka(&self, limits: Limits) -> Node {
+    pub async fn osaka(&self, limits: ProxyLimits) -> Node {
         let identities = self.lab.osaka_identities();
         Node::start_with(&self.osaka_text(), identities, limits, None).await
     }
 
-    pub async fn hokkaido(&self, limits: Limits) -> Node {
+    pub async fn hokkaido(&self, limits: ProxyLimits) -> Node {
         let text = self.lab.hokkaido_text("osaka.example/collector");
         Node::start_with(&text, self.lab.hokkaido_identities(), limits, None).await
     }
 
     pub async fn sites(&self) -> (Node, Node) {
-        let limits = Limits::default();
+        let limits = ProxyLimits::default();
         (self.hokkaido(limits).await, self.osaka(limits).await)
     }
 

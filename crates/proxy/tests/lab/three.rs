@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use renkei_proxy::Limits;
+use renkei_proxy::ProxyLimits;
 use renkei_spiffe::Identities;
 use renkei_testkit::{TestAuthority, free_address};
 use tokio::net::TcpStream;
@@ -113,18 +113,18 @@ impl Three {
         Node::start(&text, self.hokkaido_identities()).await
     }
 
-    pub async fn osaka(&self, limits: Limits) -> Node {
+    pub async fn osaka(&self, limits: ProxyLimits) -> Node {
         let text = self.osaka_text(true);
         Node::start_with(&text, self.osaka_identities(), limits, None).await
     }
 
-    pub async fn kyushu(&self, limits: Limits) -> Node {
+    pub async fn kyushu(&self, limits: ProxyLimits) -> Node {
         let identities = identities(&self.kyushu_ca, &["/collector"], &[&self.osaka_ca]);
         Node::start_with(&self.kyushu_text(), identities, limits, None).await
     }
 
     /// All three, linked.
-    pub async fn sites(&self, limits: Limits) -> (Node, Node, Node) {
+    pub async fn sites(&self, limits: ProxyLimits) -> (Node, Node, Node) {
         let hokkaido = self.hokkaido().await;
         let osaka = self.osaka(limits).await;
         linked(&hokkaido, &osaka).await;

@@ -2,7 +2,7 @@
 
 use miette::miette;
 use renkei_federation::{Digest, TrustDomain, View};
-use renkei_server::federation::{MirrorError, Source, anchors};
+use renkei_server::federation::{MirrorError, MirrorReader, anchors};
 use renkei_site::{FederationFile, Mirror};
 use time::OffsetDateTime;
 
@@ -11,7 +11,7 @@ use crate::provider;
 /// What a mirror has, replayed from the beginning.
 pub(super) async fn replay(file: &FederationFile, mirror: &Mirror) -> Result<View, MirrorError> {
     let nothing = View::new(anchors(file));
-    let source = Source::new(mirror.clone(), &provider()).await?;
+    let source = MirrorReader::new(mirror.clone(), &provider()).await?;
     let now = OffsetDateTime::now_utc();
     source
         .extend(&nothing, false, now, None)

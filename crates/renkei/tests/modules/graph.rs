@@ -17,10 +17,10 @@ pub(crate) type Module = Vec<String>;
 
 /// The modules of one crate that have a file, and what each names of the others.
 pub(crate) struct Graph {
-    files: BTreeMap<Module, Source>,
+    files: BTreeMap<Module, SourceFile>,
 }
 
-struct Source {
+struct SourceFile {
     /// Names that the file brings in, and where they come from.
     uses: Vec<Use>,
     /// Paths in its code that begin at the root, the parent or a child.
@@ -151,10 +151,15 @@ pub(crate) fn circles(edges: &BTreeSet<(Module, Module)>) -> Vec<BTreeSet<Module
     found
 }
 
-fn read_file(file: &Path, folder: &Path, module: &Module, files: &mut BTreeMap<Module, Source>) {
+fn read_file(
+    file: &Path,
+    folder: &Path,
+    module: &Module,
+    files: &mut BTreeMap<Module, SourceFile>,
+) {
     let text = fs::read_to_string(file).expect("a source file");
     let syntax = syn::parse_file(&text).unwrap_or_else(|error| panic!("{file:?}: {error}"));
-    let mut source = Source {
+    let mut source = SourceFile {
         uses: Vec::new(),
         paths: Vec::new(),
     };
@@ -176,7 +181,7 @@ fn read_file(file: &Path, folder: &Path, module: &Module, files: &mut BTreeMap<M
     }
 }
 
-fn collect(items: &[Item], source: &mut Source, children: &mut Vec<String>) {
+fn collect(items: &[Item], source: &mut SourceFile, children: &mut Vec<String>) {
     for item in items {
         match item {
             Item::Mod(inner) if is_test(&inner.attrs) => {}

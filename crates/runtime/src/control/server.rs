@@ -35,7 +35,7 @@ use tokio::net::UnixListener;
 use super::{ErrorBody, MAX_REQUEST_BYTES};
 use crate::{
     files,
-    http1::{self, Limits},
+    http1::{self, HttpLimits},
     state_folder::{StateFolder, StateFolderError},
 };
 
@@ -216,7 +216,7 @@ impl Server {
 
     /// Answers until dropped. A command that has begun is finished even if its client goes away.
     pub async fn serve(&self, router: Router) {
-        let limits = Limits {
+        let limits = HttpLimits {
             connections: 64,
             head_time: Duration::from_secs(5),
             time: Duration::from_secs(300),

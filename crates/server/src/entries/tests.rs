@@ -38,7 +38,7 @@ fn ids(entries: &Entries) -> Vec<String> {
 #[tokio::test]
 async fn a_source_changes_only_its_own_entries() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, api) = (Source::FILE, Source::new("api"));
+    let (file, api) = (EntrySource::FILE, EntrySource::new("api"));
     let entries = open(folder.path()).await;
     let collector = workload("file.workload.collector", "collector", &["unix:uid:1"]);
     let robot = workload("robot", "robot", &["unix:uid:2"]);
@@ -71,17 +71,20 @@ async fn a_revision_rises_with_a_change_and_with_nothing_else() {
     let before = [stays.clone(), workload("b", "b", &["unix:uid:2"])];
     let after = [stays, workload("b", "b", &["unix:uid:3"])];
     entries
-        .replace(&Source::FILE, &before, START)
+        .replace(&EntrySource::FILE, &before, START)
         .await
         .unwrap();
     let mut part = entries.agent_part();
     let first = part.borrow_and_update().version;
     entries
-        .replace(&Source::FILE, &before, LATER)
+        .replace(&EntrySource::FILE, &before, LATER)
         .await
         .unwrap();
     assert!(!part.has_changed().unwrap(), "the same again is no change");
-    entries.replace(&Source::FILE, &after, LATER).await.unwrap();
+    entries
+        .replace(&EntrySource::FILE, &after, LATER)
+        .await
+        .unwrap();
     let changed = part.borrow_and_update().clone();
     assert!(changed.version > first);
     let revisions: Vec<u64> = changed.entries.iter().map(|one| one.revision).collect();
@@ -96,7 +99,7 @@ async fn an_entry_that_cannot_be_attested_or_is_of_another_domain_is_for_nobody(
     let later = workload("later", "later", &["unix:uid:1", "moon:phase:full"]);
     let mut foreign = workload("foreign", "x", &["unix:uid:1"]);
     foreign.spiffe_id = SpiffeId::parse("spiffe://tokyo.example/x").unwrap();
-    let api = Source::new("api");
+    let api = EntrySource::new("api");
     entries
         .replace(&api, &[later, foreign], START)
         .await
@@ -114,7 +117,7 @@ async fn what_has_an_entry_stays_issued_while_the_database_fails() {
     let stays = one("stays", &["unix:uid:1"]);
     let before = [stays.clone(), one("gone", &["unix:uid:1"])];
     let api = [one("api", &["unix:uid:1"])];
-    let (file, other) = (Source::FILE, Source::new("api"));
+    let (file, other) = (EntrySource::FILE, EntrySource::new("api"));
     entries.replace(&file, &before, START).await.unwrap();
     entries.replace(&other, &api, START).await.unwrap();
     entries.store.close().await;
@@ -140,7 +143,7 @@ async fn a_change_of_an_entry_only_narrows_it_while_the_database_fails() {
         one("was-for-none", &[]),
         one("wider", &["unix:uid:1", "unix:gid:2"]),
     ];
-    let file = Source::FILE;
+    let file = EntrySource::FILE;
     entries.replace(&file, &before, START).await.unwrap();
     entries.store.close().await;
     let mut other_id = one("other-id", &["unix:uid:1"]);
@@ -191,7 +194,10 @@ async fn a_row_that_cannot_be_read_is_left_out_alone() {
         let folder = tempfile::tempdir().unwrap();
         let entries = open(folder.path()).await;
         let all = ["bad", "good"].map(|name| workload(name, name, &["unix:uid:1"]));
-        entries.replace(&Source::FILE, &all, START).await.unwrap();
+        entries
+            .replace(&EntrySource::FILE, &all, START)
+            .await
+            .unwrap();
         entries.store.close().await;
         drop(entries);
         change(folder.path(), damage).await;
@@ -199,12 +205,15 @@ async fn a_row_that_cannot_be_read_is_left_out_alone() {
         assert_eq!(ids(&entries), ["good"], "{damage}");
         assert_eq!(entries.identity(&entry("bad")), None, "{damage}");
         // Its source may write it once more, and no other.
-        let api = Source::new("api");
+        let api = EntrySource::new("api");
         entries.replace(&api, &all[..1], LATER).await.unwrap();
         let taken = entries.identity(&entry("bad"));
         assert_eq!(taken.is_some(), damage.contains("'a/b'"), "{damage}");
         entries.replace(&api, &[], LATER).await.unwrap();
-        entries.replace(&Source::FILE, &all, LATER).await.unwrap();
+        entries
+            .replace(&EntrySource::FILE, &all, LATER)
+            .await
+            .unwrap();
         assert_eq!(ids(&entries), ["bad", "good"], "{damage}");
     }
 }
@@ -249,7 +258,7 @@ async fn a_database_of_the_release_before_is_taken_over() {
         }
     }
     entries
-        .replace(&Source::FILE, &wanted, LATER)
+        .replace(&EntrySource::FILE, &wanted, LATER)
         .await
         .unwrap();
     assert_eq!(entries.agent_part().borrow().version, version);

@@ -10,7 +10,7 @@ use renkei_site::{FederationFile, Mirror, ServerPart};
 use time::OffsetDateTime;
 
 use super::{
-    Inputs, Members, MirrorError, SiteKeys, Source, anchors,
+    Inputs, Members, MirrorError, MirrorReader, SiteKeys, anchors,
     gossip::Gossip,
     log_cache::LogCache,
     monitor::Monitor,
@@ -43,7 +43,7 @@ impl Following {
         let cache = LogCache::of(&place(&inputs.state), &federation);
         let empty = View::new(federation);
         let now = (inputs.clock)();
-        let kept = Source::folder(cache.path());
+        let kept = MirrorReader::folder(cache.path());
         let view = match kept.extend(&empty, false, now, None).await {
             Ok((mut view, _)) => {
                 view.files_are_there();
@@ -146,7 +146,7 @@ impl Following {
     }
 
     async fn read_mirror(&mut self, mirror: &Mirror, inputs: &Inputs) -> Result<(), Fault> {
-        let source = Source::new(mirror.clone(), &inputs.provider).await?;
+        let source = MirrorReader::new(mirror.clone(), &inputs.provider).await?;
         let now = (inputs.clock)();
         let before = self.view.size();
         let offered = source
@@ -176,7 +176,7 @@ impl Following {
 
     /// Entries that do not add up are a damaged mirror, or another history. Replaying all that the
     /// mirror has tells which.
-    async fn why(&self, source: &Source, now: OffsetDateTime, error: MirrorError) -> Fault {
+    async fn why(&self, source: &MirrorReader, now: OffsetDateTime, error: MirrorError) -> Fault {
         let nothing = View::new(self.view.federation().clone());
         match source.extend(&nothing, false, now, None).await {
             Ok((theirs, _)) => match self.view.fork_with(&theirs) {
@@ -224,7 +224,7 @@ impl Following {
         let mut sources = Vec::new();
         for mirror in &self.file.mirrors {
             // What is wrong with it stands at the mirror already.
-            sources.extend(Source::new(mirror.clone(), &inputs.provider).await);
+            sources.extend(MirrorReader::new(mirror.clone(), &inputs.provider).await);
         }
         let watch = &mut self.monitor;
         watch

@@ -40,7 +40,7 @@ pub use key_file::{KeyFileError, new_key, read_key, write_key};
 pub use revocation::{RemovalError, import_removal};
 pub use site_folder::OwnError;
 pub use site_keys::SiteKeys;
-pub use source::{MirrorError, Source};
+pub use source::{MirrorError, MirrorReader};
 pub use status::{log_status, member_status};
 pub use witness::witness_key;
 
@@ -246,7 +246,7 @@ pub async fn submit(
     let mut last = None;
     for mirror in &file.mirrors {
         let handed = async {
-            let source = Source::new(mirror.clone(), provider).await?;
+            let source = MirrorReader::new(mirror.clone(), provider).await?;
             source.post("statements", envelope.to_bytes().into()).await
         };
         match handed.await {

@@ -10,7 +10,7 @@ use renkei_site::ServerPart;
 use time::{Duration, OffsetDateTime};
 
 use super::{
-    Inputs, MirrorError, OwnError, SiteKeys, Source, publisher, site_folder::place,
+    Inputs, MirrorError, MirrorReader, OwnError, SiteKeys, publisher, site_folder::place,
     witness::Witness,
 };
 
@@ -55,7 +55,7 @@ impl Monitor {
         part: &ServerPart,
         document: &Bytes,
         view: &View,
-        sources: &[Source],
+        sources: &[MirrorReader],
         inputs: &Inputs,
     ) {
         let now = (inputs.clock)();
@@ -73,7 +73,7 @@ impl Monitor {
         part: &ServerPart,
         document: &Bytes,
         view: &View,
-        sources: &[Source],
+        sources: &[MirrorReader],
         inputs: &Inputs,
         now: OffsetDateTime,
     ) -> Result<(), OwnError> {
@@ -175,7 +175,7 @@ impl Monitor {
         &mut self,
         part: &ServerPart,
         view: &View,
-        sources: &[Source],
+        sources: &[MirrorReader],
         inputs: &Inputs,
         now: OffsetDateTime,
     ) {
@@ -212,7 +212,7 @@ impl Monitor {
     }
 
     /// In order, at the first mirror that takes statements.
-    async fn hand_in(&mut self, name: &str, statements: &[Envelope], sources: &[Source]) {
+    async fn hand_in(&mut self, name: &str, statements: &[Envelope], sources: &[MirrorReader]) {
         for statement in statements {
             match hand_in(name, statement, sources).await {
                 Ok(()) => {}
@@ -245,7 +245,11 @@ impl Monitor {
     }
 }
 
-async fn hand_in(name: &str, statement: &Envelope, sources: &[Source]) -> Result<(), MirrorError> {
+async fn hand_in(
+    name: &str,
+    statement: &Envelope,
+    sources: &[MirrorReader],
+) -> Result<(), MirrorError> {
     let mut last = MirrorError::NoRegistry;
     for source in sources {
         match source.post(name, statement.to_bytes().into()).await {

@@ -73,12 +73,12 @@ pub enum MirrorError {
 
 /// A mirror that can be read.
 #[derive(Clone)]
-pub struct Source {
+pub struct MirrorReader {
     mirror: Mirror,
     tls: Option<Arc<ClientConfig>>,
 }
 
-impl Source {
+impl MirrorReader {
     /// Makes ready to read a mirror; an https URL is verified by the system's roots.
     pub async fn new(mirror: Mirror, provider: &Arc<CryptoProvider>) -> Result<Self, MirrorError> {
         let tls = match &mirror {

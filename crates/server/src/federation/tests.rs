@@ -9,7 +9,7 @@ use renkei_federation::{
 use time::{Duration, OffsetDateTime, macros::datetime};
 
 use super::{
-    MirrorError, OwnError, SiteKeys, Source, log_cache::LogCache, new_key, witness::Witness,
+    MirrorError, MirrorReader, OwnError, SiteKeys, log_cache::LogCache, new_key, witness::Witness,
     witness_key,
 };
 use crate::fixtures::{own as own_name, provider};
@@ -111,7 +111,7 @@ impl World {
     }
 
     async fn read(&self, folder: &Path, view: &View) -> Result<View, MirrorError> {
-        let source = Source::folder(folder);
+        let source = MirrorReader::folder(folder);
         source
             .extend(view, true, NOW, None)
             .await
@@ -171,7 +171,7 @@ async fn the_last_good_state_survives_a_mirror_that_lies_and_a_restart() {
     world.write(mirror.path());
     let copy = LogCache::of(state.path(), &world.federation);
     let nothing = View::new(world.federation.clone());
-    let source = Source::folder(mirror.path());
+    let source = MirrorReader::folder(mirror.path());
     let read = source.extend(&nothing, true, NOW, Some(&copy)).await;
     let (mut view, _) = read.unwrap();
     copy.commit(&mut view).unwrap();
@@ -193,7 +193,7 @@ async fn the_last_good_state_survives_a_mirror_that_lies_and_a_restart() {
     assert!(error.to_string().contains("do not add up"), "{error}");
     // After a restart, with nothing but the copy: stale is no matter, it was fresh when taken.
     let year = NOW + Duration::days(365);
-    let kept = Source::folder(copy.path());
+    let kept = MirrorReader::folder(copy.path());
     let (again, size) = kept.extend(&nothing, false, year, None).await.unwrap();
     assert_eq!((again.size(), size), (300, 300));
     assert_eq!(again.root_at(300), view.root_at(300));

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use renkei_runtime::files;
 use renkei_site::BundleWay;
 use renkei_spiffe::{
-    Bundle, BundleSet, DocumentError, MAX_DOCUMENT_BYTES, Refusal, SpiffeId, TrustDomain,
+    Bundle, BundleSet, DocumentError, HandshakeRefusal, MAX_DOCUMENT_BYTES, SpiffeId, TrustDomain,
     anonymous_client_side,
 };
 use rustls::crypto::CryptoProvider;
@@ -60,12 +60,12 @@ pub enum PeerFetchError {
     Fetch(#[from] FetchError),
     /// The endpoint's certificate proves the wrong identity or none.
     #[error("the bundle endpoint has another identity than expected: {0}")]
-    Refused(Refusal),
+    Refused(HandshakeRefusal),
     /// The endpoint's CA is not in the last known bundle.
     #[error(
         "the bundle endpoint has another identity than expected: {0}; if the peer has a new CA, put its present bundle into the bootstrap file"
     )]
-    UnknownCa(Refusal),
+    UnknownCa(HandshakeRefusal),
     /// The system's or the configured web roots.
     #[error("no web roots to verify the bundle endpoint with: {0}")]
     Roots(String),

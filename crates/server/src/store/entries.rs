@@ -13,9 +13,9 @@ use super::{SqliteStore, StoreError};
 
 /// Where entries come from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Source(Cow<'static, str>);
+pub(crate) struct EntrySource(Cow<'static, str>);
 
-impl Source {
+impl EntrySource {
     /// The site file.
     pub(crate) const FILE: Self = Self(Cow::Borrowed("file"));
 
@@ -28,7 +28,7 @@ impl Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for EntrySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -49,7 +49,7 @@ pub(crate) struct Registration {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registered {
     pub(crate) entry: Registration,
-    pub(crate) source: Source,
+    pub(crate) source: EntrySource,
     /// Rises with each change of the entry.
     pub(crate) revision: u64,
     /// When the entry was made.
@@ -79,7 +79,7 @@ pub(crate) trait EntryStore {
     /// are; an ID that another source has is refused, and then nothing has changed.
     async fn replace_entries(
         &self,
-        source: &Source,
+        source: &EntrySource,
         wanted: &[Registration],
         now: OffsetDateTime,
     ) -> Result<EntrySet, StoreError>;
@@ -97,7 +97,7 @@ impl EntryStore for SqliteStore {
 
     async fn replace_entries(
         &self,
-        source: &Source,
+        source: &EntrySource,
         wanted: &[Registration],
         now: OffsetDateTime,
     ) -> Result<EntrySet, StoreError> {
@@ -144,7 +144,7 @@ impl SqliteStore {
         };
         Ok(Registered {
             entry,
-            source: Source::new(source),
+            source: EntrySource::new(source),
             revision: revision.unsigned_abs(),
             since: self.time(since)?,
         })
@@ -152,7 +152,7 @@ impl SqliteStore {
 
     async fn replace(
         &self,
-        source: &Source,
+        source: &EntrySource,
         wanted: &[Registration],
         now: OffsetDateTime,
     ) -> Result<EntrySet, StoreError> {
@@ -179,7 +179,7 @@ impl SqliteStore {
 async fn write(
     change: &mut Transaction<'_, Sqlite>,
     before: &EntrySet,
-    source: &Source,
+    source: &EntrySource,
     wanted: &[Registration],
     now: OffsetDateTime,
 ) -> Result<(), sqlx::Error> {

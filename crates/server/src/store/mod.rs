@@ -35,7 +35,7 @@ pub use error::{KeyFileError, StoreError};
 pub(crate) use {
     authorities::{AuthorityStore, CaRow},
     clock::ClockStore,
-    entries::{EntrySet, EntryStore, Registered, Registration, Source},
+    entries::{EntrySet, EntrySource, EntryStore, Registered, Registration},
     issued::{IssuedRow, IssuedStore},
     keys::KeyFolder,
     peers::{PeerRow, PeerStore},

@@ -11,7 +11,9 @@ use renkei_spiffe::{Bundle, TrustDomain};
 use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime, macros::datetime};
 
-use super::{CaRow, DataStore, IssuedRow, PeerRow, Registration, Source, SqliteStore, StoreError};
+use super::{
+    CaRow, DataStore, EntrySource, IssuedRow, PeerRow, Registration, SqliteStore, StoreError,
+};
 use crate::fixtures::{id, own};
 
 const START: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
@@ -144,7 +146,7 @@ async fn names(store: &dyn DataStore) -> Vec<String> {
 
 /// A source changes only its own entries, and either all of them or none.
 async fn entries(store: &dyn DataStore) {
-    let (file, api) = (Source::FILE, Source::new("api"));
+    let (file, api) = (EntrySource::FILE, EntrySource::new("api"));
     let first = [entry("file.a", "unix:uid:1"), entry("file.b", "unix:uid:2")];
     let one = store.replace_entries(&file, &first, START).await.unwrap();
     let other = [entry("api.x", "unix:uid:3")];

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use super::Trunk;
-use crate::error::{CloseReason, LaneError, Refusal};
+use crate::error::{CloseReason, LaneError, LaneRefusal};
 use crate::event::Event;
 use crate::frame::Frame;
 use crate::hello::Hello;
-use crate::id::{LaneId, Side, StreamId};
+use crate::id::{LaneId, StreamId, TrunkSide};
 use crate::lane::{Lane, State};
 
 impl Trunk {
@@ -20,14 +20,14 @@ impl Trunk {
         if self.closed.is_some() {
             return Err(LaneError::Closed);
         }
-        if self.side != Side::Dialer {
+        if self.side != TrunkSide::Dialer {
             return Err(LaneError::NotDialer);
         }
         if *peer != *self.peer {
-            return Err(Refusal::Identity.into());
+            return Err(LaneRefusal::Identity.into());
         }
         if self.lanes.len() >= self.config.max_lanes {
-            return Err(Refusal::TooManyLanes.into());
+            return Err(LaneRefusal::TooManyLanes.into());
         }
         let id = LaneId(self.next_lane);
         self.next_lane += 1;
@@ -53,23 +53,23 @@ impl Trunk {
     ///
     /// # Errors
     ///
-    /// The lane is not wanted: write [`Refusal::frame`] on it and close it.
+    /// The lane is not wanted: write [`LaneRefusal::frame`] on it and close it.
     pub fn accept_lane(
         &mut self,
         now: Instant,
         hello: &Hello,
         peer: &str,
-    ) -> Result<LaneId, Refusal> {
+    ) -> Result<LaneId, LaneRefusal> {
         if *peer != *self.peer {
-            return Err(Refusal::Identity);
+            return Err(LaneRefusal::Identity);
         }
         let known = hello.incarnation == 0 || hello.incarnation == self.incarnation;
-        let ours = self.side == Side::Acceptor && hello.trunk == self.id && known;
+        let ours = self.side == TrunkSide::Acceptor && hello.trunk == self.id && known;
         if self.closed.is_some() || !ours {
-            return Err(Refusal::UnknownTrunk);
+            return Err(LaneRefusal::UnknownTrunk);
         }
         if hello.oldest > hello.lane {
-            return Err(Refusal::Malformed);
+            return Err(LaneRefusal::Malformed);
         }
         let over: Vec<LaneId> = self
             .lanes
@@ -80,11 +80,11 @@ impl Trunk {
             self.lane_dead(now, id);
         }
         if self.lanes.contains_key(&hello.lane) {
-            return Err(Refusal::LaneInUse);
+            return Err(LaneRefusal::LaneInUse);
         }
         // The dialer may have seen lanes die that still seem alive here.
         if self.lanes.len() >= self.config.max_lanes * 2 {
-            return Err(Refusal::TooManyLanes);
+            return Err(LaneRefusal::TooManyLanes);
         }
         let mut lane = Lane::new(now, State::Ready);
         lane.pinned.push_back(Frame::Hello(self.hello(hello.lane)));
@@ -139,7 +139,7 @@ impl Trunk {
     pub fn want_lanes(&mut self, lanes: usize) {
         let lanes = u32::try_from(lanes).unwrap_or(u32::MAX);
         let (serial, before) = self.wanted;
-        if self.side == Side::Acceptor && self.closed.is_none() && lanes != before {
+        if self.side == TrunkSide::Acceptor && self.closed.is_none() && lanes != before {
             let serial = serial.saturating_add(1);
             self.wanted = (serial, lanes);
             self.control.push_back(Frame::Lanes { serial, lanes });
@@ -224,12 +224,12 @@ impl Trunk {
     }
 
     /// The acceptor does not take the lane.
-    pub(super) fn lane_refused(&mut self, now: Instant, id: LaneId, refusal: Refusal) {
+    pub(super) fn lane_refused(&mut self, now: Instant, id: LaneId, refusal: LaneRefusal) {
         self.drop_lane(now, id, false);
         self.events.push_back(Event::LaneRefused(id, refusal));
         match refusal {
-            Refusal::UnknownTrunk => self.shut(CloseReason::Forgotten, None),
-            Refusal::TooManyLanes | Refusal::LaneInUse => {}
+            LaneRefusal::UnknownTrunk => self.shut(CloseReason::Forgotten, None),
+            LaneRefusal::TooManyLanes | LaneRefusal::LaneInUse => {}
             _ if self.greeted => {}
             _ => self.shut(CloseReason::Refused(refusal), None),
         }

@@ -12,7 +12,7 @@ use crate::error::{CloseReason, Violation};
 use crate::event::Event;
 use crate::frame::{Frame, kind};
 use crate::hello::Hello;
-use crate::id::{Code, LaneId, Side, StreamId};
+use crate::id::{Code, LaneId, StreamId, TrunkSide};
 use crate::lane::State;
 
 /// What is known of a stream that a frame names.
@@ -132,7 +132,7 @@ impl Trunk {
 
     /// The acceptor cannot dial: it says how many lanes its bytes need.
     fn told_lanes(&mut self, serial: u32, lanes: u32) -> Result<(), Violation> {
-        if self.side == Side::Acceptor {
+        if self.side == TrunkSide::Acceptor {
             return Err(Violation::UnknownFrame(kind::LANES));
         }
         if serial > self.wanted.0 {
@@ -185,7 +185,7 @@ impl Trunk {
             return Err(Violation::Answer);
         }
         if !hello.limits.in_bounds() {
-            return Err(Violation::Limits);
+            return Err(Violation::TrunkLimits);
         }
         if self.incarnation == 0 {
             self.incarnation = hello.incarnation;

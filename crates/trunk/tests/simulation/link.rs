@@ -36,7 +36,7 @@ pub struct Pipe {
 
 /// A lane's connection. `up` says which ends still believe in it.
 #[derive(Debug)]
-pub struct Link {
+pub struct SimulatedLink {
     pub lane: LaneId,
     pub pipes: [Pipe; 2],
     pub greeting: Option<Greeting>,

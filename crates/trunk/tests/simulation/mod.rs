@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use link::{Dice, Link};
-use renkei_trunk::{Config, Event, Greeting, LaneId, Limits, Trunk, TrunkId};
+use link::{Dice, SimulatedLink};
+use renkei_trunk::{Config, Event, Greeting, LaneId, Trunk, TrunkId, TrunkLimits};
 
 pub const PEER_OF_DIALER: &str = "spiffe://b/callee";
 pub const PEER_OF_ACCEPTOR: &str = "spiffe://a/caller";
@@ -23,7 +23,7 @@ pub struct World {
     start: Instant,
     pub at: Duration,
     pub ends: [Option<Trunk>; 2],
-    pub links: Vec<Link>,
+    pub links: Vec<SimulatedLink>,
     pub dice: Dice,
     pub config: Config,
     pub events: [VecDeque<Event>; 2],
@@ -37,7 +37,7 @@ pub struct World {
 /// Small enough that windows, grace and life signs all matter within seconds.
 pub fn small_config() -> Config {
     Config {
-        limits: Limits {
+        limits: TrunkLimits {
             max_streams: 64,
             stream_window: 32 * 1024,
             trunk_window: 256 * 1024,
@@ -103,7 +103,7 @@ impl World {
         let now = self.now();
         let lane = self.dialer().add_lane(now, PEER_OF_DIALER).ok()?;
         let delay = Duration::from_millis(1 + self.dice.below(20));
-        self.links.push(Link {
+        self.links.push(SimulatedLink {
             lane,
             pipes: Default::default(),
             greeting: Some(Greeting::new()),
@@ -282,7 +282,7 @@ impl World {
 
     /// Lanes that still work at both ends, by link index.
     pub fn live_links(&self) -> Vec<usize> {
-        let live = |link: &Link| !link.cut && link.up[DIALER];
+        let live = |link: &SimulatedLink| !link.cut && link.up[DIALER];
         (0..self.links.len())
             .filter(|i| live(&self.links[*i]))
             .collect()

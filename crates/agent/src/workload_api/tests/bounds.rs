@@ -10,7 +10,7 @@ use super::rules::{client, with_header};
 use crate::{
     client::fetch,
     testing::{Running, me, part_of, provider},
-    workload_api::Limits,
+    workload_api::GrpcLimits,
 };
 
 async fn eventually(what: &str, condition: impl Fn() -> bool) {
@@ -25,7 +25,7 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn two_hundred_clients_all_hear_of_a_change() {
-    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), GrpcLimits::default());
     let mut streams = Vec::new();
     for _ in 0..200 {
         let mut client = client(&running).await;
@@ -46,9 +46,9 @@ async fn two_hundred_clients_all_hear_of_a_change() {
 
 #[tokio::test]
 async fn one_user_cannot_take_every_connection() {
-    let limits = Limits {
+    let limits = GrpcLimits {
         connections_per_user: 3,
-        ..Limits::default()
+        ..GrpcLimits::default()
     };
     let running = Running::serving(part_of(&[("one", &me())]), limits);
     let connect = async || UnixStream::connect(running.socket()).await.unwrap();
@@ -75,7 +75,7 @@ async fn one_user_cannot_take_every_connection() {
 
 #[tokio::test]
 async fn what_is_not_http2_ends_the_connection() {
-    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), GrpcLimits::default());
     let mut socket = UnixStream::connect(running.socket()).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut socket, b"GET / HTTP/1.1\r\n\r\n")
         .await
@@ -96,7 +96,7 @@ time.sleep(60)
 
 #[tokio::test]
 async fn a_killed_client_leaves_nothing_behind() {
-    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), GrpcLimits::default());
     let mut client = tokio::process::Command::new(python())
         .args(["-c", SUBSCRIBE, &running.endpoint()])
         .stdout(std::process::Stdio::null())

@@ -7,7 +7,7 @@ use tokio::process::Command;
 
 use crate::{
     testing::{Running, bundle, me, part_of},
-    workload_api::Limits,
+    workload_api::GrpcLimits,
 };
 
 const FETCH: &str = r#"
@@ -54,7 +54,7 @@ async fn the_python_client_fetches_svids_and_bundles() {
         ("archiver", &me()),
         ("stranger", "unix:uid:4242"),
     ]);
-    let running = Running::serving(part, Limits::default());
+    let running = Running::serving(part, GrpcLimits::default());
     let peer = bundle("tokyo.example", vec![running.signer.certificate()]);
     running
         .bundles
@@ -70,7 +70,10 @@ async fn the_python_client_fetches_svids_and_bundles() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_python_client_sees_why_it_is_refused() {
-    let running = Running::serving(part_of(&[("other", "unix:uid:4242")]), Limits::default());
+    let running = Running::serving(
+        part_of(&[("other", "unix:uid:4242")]),
+        GrpcLimits::default(),
+    );
     let text = run(DENIED, &running).await;
     assert!(text.contains("refused: "), "{text}");
     assert!(text.contains("no identity issued"), "{text}");

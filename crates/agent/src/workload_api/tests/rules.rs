@@ -18,7 +18,7 @@ use tonic::{
 
 use crate::{
     testing::{Running, me, part_of},
-    workload_api::Limits,
+    workload_api::GrpcLimits,
 };
 
 pub(super) async fn client(running: &Running) -> SpiffeWorkloadApiClient<Channel> {
@@ -47,7 +47,7 @@ fn code<T: std::fmt::Debug>(result: Result<T, Status>) -> Code {
 
 #[tokio::test]
 async fn the_security_header_must_be_there_exactly_once() {
-    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), GrpcLimits::default());
     let mut client = client(&running).await;
     let bad: [&[&str]; 4] = [&[], &["false"], &["True"], &["true", "true"]];
     for values in bad {
@@ -73,7 +73,7 @@ async fn the_security_header_must_be_there_exactly_once() {
 
 #[tokio::test]
 async fn not_ready_is_said_as_unavailable() {
-    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), GrpcLimits::default());
     let mut identities = running.kept.identities.clone();
     let own = running.bundles.send_replace(Arc::default());
     identities
@@ -110,7 +110,7 @@ async fn not_ready_is_said_as_unavailable() {
 
 #[tokio::test]
 async fn jwt_methods_say_that_they_do_not_exist() {
-    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), GrpcLimits::default());
     let mut client = client(&running).await;
     let ask = |audience: &[&str]| {
         let audience = audience.iter().map(|text| text.to_string()).collect();
@@ -147,7 +147,7 @@ async fn jwt_methods_say_that_they_do_not_exist() {
 
 #[tokio::test]
 async fn everyone_may_connect() {
-    let running = Running::serving(part_of(&[]), Limits::default());
+    let running = Running::serving(part_of(&[]), GrpcLimits::default());
     let mode = std::fs::metadata(running.socket())
         .unwrap()
         .permissions()

@@ -7,7 +7,7 @@ use spiffe::{TrustDomain, WorkloadApiClient, WorkloadApiError, X509Context};
 
 use crate::{
     testing::{Running, bundle, me, part_of},
-    workload_api::Limits,
+    workload_api::GrpcLimits,
 };
 
 type Item = Result<X509Context, WorkloadApiError>;
@@ -29,7 +29,7 @@ fn names(context: &X509Context) -> Vec<String> {
 
 #[tokio::test]
 async fn everything_comes_at_once_and_changes_are_pushed() {
-    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), GrpcLimits::default());
     let client = WorkloadApiClient::connect_to(running.endpoint())
         .await
         .unwrap();
@@ -73,7 +73,7 @@ async fn everything_comes_at_once_and_changes_are_pushed() {
 
 #[tokio::test]
 async fn a_change_arrives_within_a_second() {
-    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), GrpcLimits::default());
     let client = WorkloadApiClient::connect_to(running.endpoint())
         .await
         .unwrap();
@@ -96,7 +96,7 @@ async fn a_change_arrives_within_a_second() {
 
 #[tokio::test]
 async fn a_renewal_is_pushed() {
-    let running = Running::serving(part_of(&[]), Limits::default());
+    let running = Running::serving(part_of(&[]), GrpcLimits::default());
     running.signer.set_lifetime(Duration::from_secs(3));
     running.part.send_replace(part_of(&[("one", &me())]));
     let client = WorkloadApiClient::connect_to(running.endpoint())
@@ -116,7 +116,7 @@ async fn a_renewal_is_pushed() {
 
 #[tokio::test]
 async fn nothing_is_sent_when_nothing_changed_for_this_caller() {
-    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), GrpcLimits::default());
     let client = WorkloadApiClient::connect_to(running.endpoint())
         .await
         .unwrap();
@@ -145,7 +145,7 @@ async fn nothing_is_sent_when_nothing_changed_for_this_caller() {
 
 #[tokio::test]
 async fn a_lost_entitlement_ends_the_stream() {
-    let running = Running::serving(part_of(&[("one", &me())]), Limits::default());
+    let running = Running::serving(part_of(&[("one", &me())]), GrpcLimits::default());
     let client = WorkloadApiClient::connect_to(running.endpoint())
         .await
         .unwrap();
@@ -173,7 +173,7 @@ async fn a_lost_entitlement_ends_the_stream() {
 
 #[tokio::test]
 async fn a_client_may_come_before_its_workload_is_registered() {
-    let running = Running::serving(part_of(&[]), Limits::default());
+    let running = Running::serving(part_of(&[]), GrpcLimits::default());
     let client = WorkloadApiClient::connect_to(running.endpoint())
         .await
         .unwrap();

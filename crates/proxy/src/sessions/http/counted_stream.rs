@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{linger::Linger, progress::Progress};
-use crate::{context::Flow, relay::Link, wan::WanStream};
+use crate::{context::Flow, relay::Transport, wan::WanStream};
 
 /// How much is read ahead at most, and at once.
 const AHEAD: usize = 16 * 1024;
@@ -132,7 +132,7 @@ impl CountedStream {
     }
 }
 
-impl Link for CountedStream {
+impl Transport for CountedStream {
     fn release(&self) {
         self.stream.release();
     }

@@ -40,7 +40,7 @@ use std::{convert::Infallible, pin::pin, sync::Arc};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 
-use self::{counted_stream::CountedStream, progress::Progress, session::Session};
+use self::{counted_stream::CountedStream, progress::Progress, session::HttpSession};
 use super::Backends;
 use crate::{
     context::{Context, Flow},
@@ -60,7 +60,7 @@ pub(crate) async fn serve(
     let progress = Arc::new(Progress::default());
     let limit = context.limits.handshake_timeout;
     let stream = CountedStream::new(stream, flow.clone(), progress.clone(), limit);
-    let session = Session::new(
+    let session = HttpSession::new(
         flow.clone(),
         service.to_owned(),
         (context.clone(), backends.clone()),

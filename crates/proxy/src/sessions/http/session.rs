@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// What lasts from one request to the next.
-pub(super) struct Session {
+pub(super) struct HttpSession {
     flow: Arc<Flow>,
     /// The name of the service.
     service: String,
@@ -51,7 +51,7 @@ struct RequestRefusal {
     sentence: String,
 }
 
-impl Session {
+impl HttpSession {
     pub(super) fn new(
         flow: Arc<Flow>,
         service: String,
@@ -272,7 +272,7 @@ impl Session {
     }
 }
 
-impl ResponseOwner for Session {
+impl ResponseOwner for HttpSession {
     fn idle_limit(&self) -> Duration {
         self.context.limits.backend_idle_timeout
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use renkei_kafka::{Endpoint, Rights, Session};
+use renkei_kafka::{Endpoint, KafkaSession, Rights};
 use renkei_site::{HostPort, Service, TopicRights};
 use renkei_spiffe::SpiffeId;
 use tokio::{
@@ -98,7 +98,7 @@ impl BrokerTables {
 /// Shows callers names in place of the brokers' addresses, and lets them do what their topic rights
 /// allow.
 pub(crate) struct CalleeSession {
-    session: Session,
+    session: KafkaSession,
     service: String,
     sni: String,
     /// The caller; none when the gateway itself asks.
@@ -194,13 +194,13 @@ impl relay::Session for CalleeSession {
 }
 
 /// The session of a caller, with its rights where the service has topic rights.
-fn session(service: &Service, caller: Option<&SpiffeId>) -> Session {
+fn session(service: &Service, caller: Option<&SpiffeId>) -> KafkaSession {
     match (&service.topics, caller) {
         (Some(topics), Some(caller)) => {
             let rights = topics.get(caller).map(rights).unwrap_or_default();
-            Session::with_rights(Arc::new(rights))
+            KafkaSession::with_rights(Arc::new(rights))
         }
-        _ => Session::new(),
+        _ => KafkaSession::new(),
     }
 }
 

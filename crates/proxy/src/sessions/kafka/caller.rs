@@ -3,7 +3,7 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use renkei_kafka::{Endpoint, Session};
+use renkei_kafka::{Endpoint, KafkaSession};
 
 use super::broken;
 use crate::relay::{self, Next, Side};
@@ -16,14 +16,14 @@ pub(crate) trait LocalBrokers: Send {
 
 /// Shows a client local addresses in place of the brokers' names.
 pub(crate) struct CallerSession<B> {
-    session: Session,
+    session: KafkaSession,
     brokers: B,
 }
 
 impl<B: LocalBrokers> CallerSession<B> {
     pub(crate) fn new(brokers: B) -> Self {
         Self {
-            session: Session::new(),
+            session: KafkaSession::new(),
             brokers,
         }
     }
