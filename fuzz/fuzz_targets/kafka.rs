@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
-use renkei_kafka::{Endpoint, KafkaSession, Names, Rights, SessionError};
+use renkei_access::{NamePatterns, TopicRights};
+use renkei_kafka::{Endpoint, KafkaSession, SessionError};
 
 fuzz_target!(|input: &[u8]| {
     let Some((choice, records)) = input.split_first() else {
@@ -100,9 +101,9 @@ fn split(mut records: &[u8]) -> impl Iterator<Item = (Direction, &[u8])> {
     })
 }
 
-fn some_rights() -> Rights {
-    let names = |names: &[&str]| names.iter().collect::<Names>();
-    Rights {
+fn some_rights() -> TopicRights {
+    let names = |names: &[&str]| names.iter().copied().collect::<NamePatterns>();
+    TopicRights {
         produce: names(&["weather-*"]),
         consume: names(&["weather-*", "quakes"]),
         create: names(&["weather-new"]),

@@ -34,7 +34,7 @@
 //!
 //! # Topic rights
 //!
-//! A session with [`Rights`] is enforced at the callee's gateway. It carries fewer requests, in
+//! A session with [`TopicRights`](renkei_access::TopicRights) is enforced at the callee's gateway. It carries fewer requests, in
 //! versions that name topics by name; what is denied is answered per topic, in the version in use,
 //! and the connection goes on. See the module `acl`.
 //!
@@ -60,6 +60,6 @@ pub use api::{Api, CARRIED};
 pub use error::{Party, SessionError};
 pub use limits::{MAX_FRAME, MAX_REWRITTEN};
 pub use rewrite::{Endpoint, Endpoints};
-pub use rights::{Denial, Names, Rights};
+pub use rights::Denial;
 pub use session::KafkaSession;
 pub use wire::WireFault;

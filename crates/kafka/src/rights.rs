@@ -1,70 +1,6 @@
-//! What one caller may do with topics and groups.
+//! Which right a request needs, and how its lack is answered.
 
-/// Names of topics or groups: each whole, or a prefix that ends in `*` (Kafka's PREFIXED ACLs).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names(Vec<Pattern>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Pattern {
-    Exact(Box<[u8]>),
-    Prefix(Box<[u8]>),
-}
-
-impl Names {
-    /// Whether any name at all is among them.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn contains(&self, name: &[u8]) -> bool {
-        self.0.iter().any(|pattern| match pattern {
-            Pattern::Exact(exact) => **exact == *name,
-            Pattern::Prefix(prefix) => name.starts_with(prefix),
-        })
-    }
-}
-
-impl<T: AsRef<str>> FromIterator<T> for Names {
-    /// From texts as the site file has them: a `*` at the end makes a prefix.
-    fn from_iter<I: IntoIterator<Item = T>>(texts: I) -> Self {
-        let pattern = |text: T| match text.as_ref().strip_suffix('*') {
-            Some(prefix) => Pattern::Prefix(prefix.as_bytes().into()),
-            None => Pattern::Exact(text.as_ref().as_bytes().into()),
-        };
-        Self(texts.into_iter().map(pattern).collect())
-    }
-}
-
-/// The rights of one caller. The default is none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rights {
-    /// Topics it may write to.
-    pub produce: Names,
-    /// Topics it may read, and commit offsets for.
-    pub consume: Names,
-    /// Topics it may create, by request or by asking for one that does not exist.
-    pub create: Names,
-    /// Topics whose metadata and offsets it may see, besides those it may write or read.
-    pub describe: Names,
-    /// Consumer groups it may use.
-    pub group: Names,
-}
-
-impl Rights {
-    pub(crate) fn allow(&self, right: Right, name: &[u8]) -> bool {
-        match right {
-            Right::Produce => self.produce.contains(name),
-            Right::Consume => self.consume.contains(name),
-            Right::Create => self.create.contains(name),
-            Right::Describe => [&self.describe, &self.produce, &self.consume]
-                .iter()
-                .any(|names| names.contains(name)),
-            Right::Group => self.group.contains(name),
-            Right::Sequence => !self.produce.is_empty(),
-            Right::Transaction => false,
-        }
-    }
-}
+use renkei_access::TopicRights;
 
 /// A right that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +17,21 @@ pub(crate) enum Right {
 }
 
 impl Right {
+    /// Whether a caller with these rights has this one to the topic or group.
+    pub(crate) fn is_in(self, rights: &TopicRights, name: &[u8]) -> bool {
+        match self {
+            Self::Produce => rights.produce.contains(name),
+            Self::Consume => rights.consume.contains(name),
+            Self::Create => rights.create.contains(name),
+            Self::Describe => [&rights.describe, &rights.produce, &rights.consume]
+                .iter()
+                .any(|names| names.contains(name)),
+            Self::Group => rights.group.contains(name),
+            Self::Sequence => !rights.produce.is_empty(),
+            Self::Transaction => false,
+        }
+    }
+
     /// The protocol's error code for its lack.
     pub(crate) fn error_code(self) -> i16 {
         match self {
@@ -140,12 +91,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_whole_or_prefixes() {
-        let rights = Rights {
+    fn a_right_follows_from_the_names_of_its_kind() {
+        let rights = TopicRights {
             produce: ["weather"].into_iter().collect(),
             consume: ["quake-*"].into_iter().collect(),
             group: ["*"].into_iter().collect(),
-            ..Rights::default()
+            ..TopicRights::default()
         };
         for (right, name, allowed) in [
             (Right::Produce, "weather", true),
@@ -162,14 +113,12 @@ mod tests {
             (Right::Sequence, "", true),
             (Right::Transaction, "any", false),
         ] {
-            assert_eq!(
-                rights.allow(right, name.as_bytes()),
-                allowed,
-                "{right:?} {name}"
-            );
+            let is_in = right.is_in(&rights, name.as_bytes());
+            assert_eq!(is_in, allowed, "{right:?} {name}");
         }
-        assert!(!Rights::default().allow(Right::Sequence, b""));
-        assert!(!Rights::default().allow(Right::Describe, b""));
+        let none = TopicRights::default();
+        assert!(!Right::Sequence.is_in(&none, b""));
+        assert!(!Right::Describe.is_in(&none, b""));
     }
 
     #[test]

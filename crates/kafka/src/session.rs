@@ -31,6 +31,7 @@ mod tests;
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use renkei_access::TopicRights;
 
 use self::governed::Asked;
 use crate::acl::{self, Amendment};
@@ -40,7 +41,7 @@ use crate::error::{Party, SessionError};
 use crate::limits::MAX_REWRITTEN;
 use crate::request::{Detail, Head};
 use crate::rewrite::{Answer, Endpoints};
-use crate::rights::{Denial, Rights};
+use crate::rights::Denial;
 use crate::sasl::{self, Sasl};
 
 /// Bytes of an answer's correlation id.
@@ -65,7 +66,7 @@ pub struct KafkaSession {
     silent: VecDeque<i32>,
     sasl: Sasl,
     /// Topic rights, if they are in force.
-    rights: Option<Arc<Rights>>,
+    rights: Option<Arc<TopicRights>>,
     denials: Vec<Denial>,
     /// Bytes of own answers that wait for their turn.
     held: usize,
@@ -142,7 +143,7 @@ impl KafkaSession {
     }
 
     /// The same for a caller that may do only what `rights` say.
-    pub fn with_rights(rights: Arc<Rights>) -> Self {
+    pub fn with_rights(rights: Arc<TopicRights>) -> Self {
         Self {
             rights: Some(rights),
             ..Self::default()

@@ -10,7 +10,8 @@
 
 use std::{fs, path::Path};
 
-use renkei_policy::{HttpPath, Operation, RegoModule, Request, ServicePolicy};
+use renkei_access::HttpPath;
+use renkei_policy::{Operation, RegoModule, Request, ServicePolicy};
 use renkei_spiffe::SpiffeId;
 
 const SECONDS: u64 = 2;

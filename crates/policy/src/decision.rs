@@ -2,10 +2,9 @@
 
 use std::{fmt, net::IpAddr};
 
+use renkei_access::HttpPath;
 use renkei_spiffe::SpiffeId;
 use serde::Serialize;
-
-use crate::HttpPath;
 
 /// How much of a path is shown.
 const MAX_SHOWN: usize = 200;

@@ -15,13 +15,11 @@
 //! `time.now_ns` alone: the limits count steps, not time.
 
 mod decision;
-mod http_path;
 mod methods;
 mod rego;
 mod service;
 
 pub use decision::{Decision, Operation, Request, RuleKind};
-pub use http_path::{HttpPath, HttpPathError};
-pub use methods::{MethodRule, MethodRules, PathRule};
+pub use methods::MethodRules;
 pub use rego::{RegoError, RegoModule};
 pub use service::ServicePolicy;

@@ -179,9 +179,9 @@ fn denied(rule: &str, kind: RuleKind, reason: String) -> Decision {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use renkei_access::{HttpPath, MethodRule, PathRule};
 
     use super::*;
-    use crate::{HttpPath, MethodRule, PathRule};
 
     const RULES: &str = r#"package renkei.authz
 

@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use renkei_policy::{MethodRule, MethodRules, PathRule, RegoError, RegoModule, ServicePolicy};
+use renkei_policy::{MethodRules, RegoError, RegoModule, ServicePolicy};
 use renkei_runtime::clock;
 use renkei_site::{PolicySource, ProxyPart, Service};
-use renkei_spiffe::SpiffeId;
 
 /// The policy of every service, by the service's name.
 pub type Policies = BTreeMap<String, Arc<ServicePolicy>>;
@@ -41,22 +40,7 @@ fn policy_of(service: &Service, source: Option<&PolicySource>) -> Result<Service
     let compiled = |source: &PolicySource| RegoModule::compile(&source.name, &source.text);
     let rego = source.map(compiled).transpose()?;
     let rego = rego.map(|module| module.with_clock(nanoseconds));
-    let methods = service.methods.as_ref().map(method_rules);
+    let methods = service.methods.clone().map(MethodRules::new);
     let (id, allow) = (service.id.clone(), service.allow.clone());
     Ok(ServicePolicy::new(id, allow, rego).with_methods(methods))
-}
-
-fn method_rules(methods: &BTreeMap<SpiffeId, Vec<renkei_site::MethodRule>>) -> MethodRules {
-    let path = |path: &renkei_site::PathRule| match path.clone() {
-        renkei_site::PathRule::Any => PathRule::Any,
-        renkei_site::PathRule::Exact(path) => PathRule::Exact(path),
-        renkei_site::PathRule::Under(prefix) => PathRule::Under(prefix),
-    };
-    let rule = |rule: &renkei_site::MethodRule| MethodRule {
-        method: rule.method.clone(),
-        path: path(&rule.path),
-    };
-    let of_caller =
-        |(caller, rules): (&SpiffeId, &Vec<_>)| (caller.clone(), rules.iter().map(rule).collect());
-    methods.iter().map(of_caller).collect()
 }

@@ -234,7 +234,7 @@ mod tests {
         let segments = ["/", "/a/", "//", "/.", "/..", "/...", "/a/./b", "/%2541"];
         let paths = plain.chain(encoded).chain(segments.map(str::to_owned));
         for path in paths.filter(|path| !path.contains('*')) {
-            let form = renkei_policy::HttpPath::parse(&path);
+            let form = renkei_access::HttpPath::parse(&path);
             let stands = form.is_ok_and(|form| form.as_str() == path);
             // The rest of a target is no path.
             let stands = stands && !path.contains(['?', '#']);

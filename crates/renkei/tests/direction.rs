@@ -4,7 +4,8 @@
 
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
+    "renkei-access",
     "renkei-spiffe",
     "renkei-site",
     "renkei-federation",
@@ -23,8 +24,10 @@ const ROLES: [&str; 4] = [
 /// What a crate's product code may name among this workspace's crates.
 fn allowed(package: &str) -> &'static [&'static str] {
     match package {
-        "renkei-spiffe" | "renkei-kafka" | "renkei-trunk" | "renkei-testkit" => &[],
-        "renkei-site" | "renkei-policy" | "renkei-federation" => &["renkei-spiffe"],
+        "renkei-access" | "renkei-spiffe" | "renkei-trunk" | "renkei-testkit" => &[],
+        "renkei-kafka" => &["renkei-access"],
+        "renkei-federation" => &["renkei-spiffe"],
+        "renkei-site" | "renkei-policy" => &["renkei-access", "renkei-spiffe"],
         "renkei-runtime" | "renkei-api" => &["renkei-spiffe", "renkei-site"],
         "renkei-server" => &[
             "renkei-runtime",
@@ -42,6 +45,7 @@ fn allowed(package: &str) -> &'static [&'static str] {
             "renkei-grpc",
         ],
         "renkei-proxy" => &[
+            "renkei-access",
             "renkei-api",
             "renkei-runtime",
             "renkei-site",
@@ -51,6 +55,7 @@ fn allowed(package: &str) -> &'static [&'static str] {
             "renkei-trunk",
         ],
         "renkei" => &[
+            "renkei-access",
             "renkei-server",
             "renkei-agent",
             "renkei-proxy",

@@ -16,7 +16,6 @@ mod diff;
 mod fault;
 mod federation;
 mod lifetime;
-mod method;
 mod node;
 mod parts;
 mod place;
@@ -26,14 +25,12 @@ mod schema;
 mod selector;
 mod site;
 mod suggest;
-mod topic;
 
 pub use address::{AddressError, Host, HostPort};
 pub use diff::{Change, ChangeKind, Changes, Section, diff};
 pub use fault::{Fault, Faults};
 pub use federation::{FederationFile, Key, Mirror, parse_federation};
 pub use lifetime::Lifetimes;
-pub use method::{MethodRule, PathRule};
 pub use parts::{
     Announcement, FederationPart, FileEntry, FileEntryKind, Listener, PeerBundle, PolicySource,
     ProxyPart, ServerPart,
@@ -46,7 +43,6 @@ pub use site::{
     BundleEndpoint, BundleSource, Federated, Gateway, Peer, Protocol, Service, Site, Use, Workload,
     sni,
 };
-pub use topic::TopicRights;
 
 /// A site file of more bytes than this is refused unread.
 pub const MAX_TEXT: usize = 1024 * 1024;

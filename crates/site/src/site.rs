@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
+use renkei_access::{MethodRule, TopicRights};
 use renkei_spiffe::{SpiffeId, TrustDomain};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::{
-    Faults, FederationFile, HostPort, Item, Lifetimes, MethodRule, Place, Selector, TopicRights,
+    Faults, FederationFile, HostPort, Item, Lifetimes, Place, Selector,
     address::{is_dns_label, is_dns_name},
     place::SourceMap,
 };

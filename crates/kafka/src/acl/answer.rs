@@ -1,6 +1,7 @@
 //! Answers about what is denied: whole ones in the broker's place, and additions to its own.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use renkei_access::TopicRights;
 
 use super::{
     layout::{Seen, Versioned, walk},
@@ -12,7 +13,7 @@ use crate::{
     limits::MAX_REWRITTEN,
     request::MAX_HEAD,
     rewrite::Answer,
-    rights::{Right, Rights},
+    rights::Right,
     wire::{Reader, WireFault, put_array, put_string},
 };
 
@@ -194,7 +195,7 @@ impl Amendment {
     }
 
     /// Leaves out of a whole answer what the caller may not see, and adds what is to be added.
-    pub(crate) fn filter(&self, frame: &Bytes, rights: &Rights) -> Result<Bytes, WireFault> {
+    pub(crate) fn filter(&self, frame: &Bytes, rights: &TopicRights) -> Result<Bytes, WireFault> {
         let Some(shown) = self.governed.list().and_then(|each| each.shown.as_ref()) else {
             return Ok(frame.clone());
         };
@@ -213,7 +214,7 @@ impl Amendment {
         for _ in 0..reader.array()? {
             let (start, mut seen) = (reader.at(), Seen::default());
             walk(&mut reader, shown.element, self.version, &mut seen)?;
-            if rights.allow(Right::Describe, seen.name) {
+            if Right::Describe.is_in(rights, seen.name) {
                 count = count.checked_add(1).ok_or(WireFault::Oversized)?;
                 let element = frame.get(start..reader.at()).unwrap_or_default();
                 self.put_element(element, &mut kept)?;

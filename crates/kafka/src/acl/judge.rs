@@ -52,7 +52,7 @@ impl Request<'_> {
             let mut seen = Seen::default();
             walk(&mut body, each.before, self.version, &mut seen)?;
             let alone = seen.transaction.is_none() && body.array()? == 1;
-            Ok::<_, WireFault>(alone && self.rights.allow(each.right, body.string()?))
+            Ok::<_, WireFault>(alone && each.right.is_in(self.rights, body.string()?))
         };
         self.governed.key == api::PRODUCE && one_allowed().unwrap_or(false)
     }
@@ -88,7 +88,7 @@ impl Request<'_> {
                 None => (Right::Sequence, &b""[..]),
             },
         };
-        match self.rights.allow(right, name) {
+        match right.is_in(self.rights, name) {
             true => Ok(Judged::from(Verdict::Pass)),
             false => self.deny(right, name, denied),
         }
@@ -177,7 +177,7 @@ impl Request<'_> {
         group
             .into_iter()
             .chain(transaction)
-            .find(|(right, name)| !self.rights.allow(*right, name))
+            .find(|(right, name)| !right.is_in(self.rights, name))
     }
 
     /// Walks the list, counting.
@@ -195,8 +195,8 @@ impl Request<'_> {
         };
         for _ in 0..count {
             let name = self.element(body, each)?;
-            match blanket.is_none() && self.rights.allow(each.right, name) {
-                true => survey.creatable &= self.rights.allow(Right::Create, name),
+            match blanket.is_none() && each.right.is_in(self.rights, name) {
+                true => survey.creatable &= Right::Create.is_in(self.rights, name),
                 false => survey.denied += 1,
             }
         }
@@ -261,7 +261,7 @@ impl Request<'_> {
         for _ in 0..survey.count {
             let start = body.clone();
             let name = self.element(&mut body, each)?;
-            if self.rights.allow(each.right, name) {
+            if each.right.is_in(self.rights, name) {
                 match kept.last_mut().filter(|last| last.end == start.at()) {
                     Some(last) => last.end = body.at(),
                     None => kept.push(start.at()..body.at()),

@@ -32,12 +32,10 @@ mod tests;
 mod trim;
 
 use bytes::Bytes;
+use renkei_access::TopicRights;
 
 use self::rule::{Each, Rule};
-use crate::{
-    api, request,
-    rights::{Denial, Rights},
-};
+use crate::{api, request, rights::Denial};
 
 pub(crate) use self::{
     answer::Amendment,
@@ -57,7 +55,7 @@ pub(crate) struct Request<'r> {
     pub(crate) governed: &'static Governed,
     pub(crate) version: i16,
     pub(crate) correlation: i32,
-    pub(crate) rights: &'r Rights,
+    pub(crate) rights: &'r TopicRights,
 }
 
 /// What becomes of a request.

@@ -38,10 +38,11 @@ use kafka_protocol::messages::produce_response::{PartitionProduceResponse, Topic
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use proptest::prelude::*;
+use renkei_access::TopicRights;
 
 use super::table;
 use crate::rewrite::Endpoint;
-use crate::{KafkaSession, Names, Rights, SessionError};
+use crate::{KafkaSession, SessionError};
 
 const CORRELATION: i32 = 77;
 
@@ -58,9 +59,9 @@ fn group(name: &str) -> GroupId {
 }
 
 /// May write and read `weather-*`, read `quakes`, create `weather-new`, and use `readers`.
-fn rights() -> Rights {
-    let names = |names: &[&str]| names.iter().collect::<Names>();
-    Rights {
+fn rights() -> TopicRights {
+    let names = |names: &[&str]| names.iter().copied().collect();
+    TopicRights {
         produce: names(&["weather-*"]),
         consume: names(&["weather-*", "quakes"]),
         create: names(&["weather-new"]),

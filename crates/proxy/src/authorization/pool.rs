@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use renkei_policy::{Decision, HttpPath, Operation, Request, ServicePolicy};
+use renkei_access::HttpPath;
+use renkei_policy::{Decision, Operation, Request, ServicePolicy};
 use renkei_spiffe::SpiffeId;
 
 /// Threads for decisions; a caller has one of them at most, and a site all but one.

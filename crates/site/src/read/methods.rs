@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use renkei_access::MethodRule;
 use renkei_spiffe::SpiffeId;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
     fields::{Entry, Fields, Reader, Wrong},
 };
 use crate::{
-    MethodRule, Protocol,
+    Protocol,
     node::{Node, Value},
 };
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use renkei_access::{NamePatterns, TopicRights};
 use renkei_spiffe::SpiffeId;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
     fields::{Entry, Fields, Reader, Wrong},
 };
 use crate::{
-    Protocol, TopicRights,
+    Protocol,
     node::{Node, Value},
     schema::keys,
 };
@@ -102,9 +103,9 @@ fn names(
     key: &str,
     example: &str,
     read: fn(&str) -> Result<String, Wrong>,
-) -> Vec<String> {
+) -> NamePatterns {
     let Some(entry) = fields.get(key) else {
-        return Vec::new();
+        return NamePatterns::default();
     };
     let mut names: Vec<String> = Vec::new();
     for node in reader.items(entry, example) {
@@ -118,7 +119,7 @@ fn names(
         }
         names.push(name);
     }
-    names
+    names.into_iter().collect()
 }
 
 fn topic(text: &str) -> Result<String, Wrong> {

@@ -1,5 +1,6 @@
 //! Policies asked of this evaluator and of the real OPA: the same answer, or refused here.
 
+use renkei_access::HttpPath;
 use serde_json::{Map, Value as Json};
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
     id,
     opa::{Answer, Opa},
 };
-use crate::{HttpPath, Operation, Request};
+use crate::{Operation, Request};
 
 /// Requests of different kinds.
 pub(super) fn inputs() -> Vec<Value> {

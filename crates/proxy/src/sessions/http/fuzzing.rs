@@ -1,7 +1,7 @@
 //! For the fuzz targets alone: what becomes of a request's head, without a session around it.
 
 use hyper::{Request, body::Body};
-use renkei_policy::HttpPath;
+use renkei_access::HttpPath;
 use renkei_spiffe::SpiffeId;
 
 use super::{headers, target};

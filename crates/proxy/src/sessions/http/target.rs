@@ -1,7 +1,7 @@
 //! What a request is about, if that is beyond doubt.
 
 use hyper::{Method, Request, Version, header::HOST};
-use renkei_policy::{HttpPath, HttpPathError};
+use renkei_access::{HttpPath, HttpPathError};
 
 /// Why a request is answered with 400.
 #[derive(Debug, thiserror::Error)]

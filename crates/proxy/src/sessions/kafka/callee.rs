@@ -8,8 +8,8 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use renkei_kafka::{Endpoint, KafkaSession, Rights};
-use renkei_site::{HostPort, Service, TopicRights};
+use renkei_kafka::{Endpoint, KafkaSession};
+use renkei_site::{HostPort, Service};
 use renkei_spiffe::SpiffeId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -197,19 +197,9 @@ impl relay::Session for CalleeSession {
 fn session(service: &Service, caller: Option<&SpiffeId>) -> KafkaSession {
     match (&service.topics, caller) {
         (Some(topics), Some(caller)) => {
-            let rights = topics.get(caller).map(rights).unwrap_or_default();
+            let rights = topics.get(caller).cloned().unwrap_or_default();
             KafkaSession::with_rights(Arc::new(rights))
         }
         _ => KafkaSession::new(),
-    }
-}
-
-fn rights(of: &TopicRights) -> Rights {
-    Rights {
-        produce: of.produce.iter().collect(),
-        consume: of.consume.iter().collect(),
-        create: of.create.iter().collect(),
-        describe: of.describe.iter().collect(),
-        group: of.group.iter().collect(),
     }
 }

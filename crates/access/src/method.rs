@@ -3,32 +3,38 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use thiserror::Error;
+
+use crate::HttpPath;
 
 /// One rule: `GET`, `GET /v1/records`, `GET /v1/*`, or the same with `*` for any method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MethodRule {
-    /// The method; any, if `None`.
+    /// The method; any, if `None`. Methods are case-sensitive (RFC 9110 9.1).
     pub method: Option<String>,
     /// The paths that the rule allows.
     pub path: PathRule,
 }
 
-/// The paths of a rule, percent-encoded where they must be and nowhere else.
+/// The paths of a rule, in the canonical form of [`HttpPath`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathRule {
-    /// The rule allows every path.
+    /// The rule allows every path, and the `*` of `OPTIONS *`.
     Any,
     /// This path alone.
     Exact(String),
-    /// All that starts with this; it ends in `/`.
+    /// All paths that start with this. It ends in `/`, so it never matches a part of a segment.
     Under(String),
 }
 
-/// What is wrong with a rule, and what to write instead.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MethodError {
-    pub(crate) message: String,
-    pub(crate) hint: String,
+/// Why a text is not a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct MethodRuleError {
+    /// One sentence that quotes the text.
+    pub message: String,
+    /// What to write instead.
+    pub hint: String,
 }
 
 const FORMS: &str = "write a method, or a method and a path, such as GET /v1/records or GET /v1/*";
@@ -37,7 +43,11 @@ const METHODS: [&str; 8] = [
 ];
 
 impl MethodRule {
-    pub(crate) fn parse(text: &str) -> Result<Self, MethodError> {
+    /// Reads a rule as the site file has it.
+    ///
+    /// # Errors
+    /// When no request could match it, or it could mean two things.
+    pub fn parse(text: &str) -> Result<Self, MethodRuleError> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         match words.as_slice() {
             [path] if path.starts_with('/') => Err(error(
@@ -55,16 +65,33 @@ impl MethodRule {
             _ => Err(error(format!("{text:?} is not a rule"), FORMS)),
         }
     }
+
+    /// Whether the rule allows this request.
+    pub fn matches(&self, method: &str, path: &HttpPath) -> bool {
+        let named = self.method.as_deref().is_none_or(|own| own == method);
+        named && self.path.matches(path)
+    }
 }
 
-fn error(message: impl Into<String>, hint: impl Into<String>) -> MethodError {
-    MethodError {
+impl PathRule {
+    fn matches(&self, path: &HttpPath) -> bool {
+        let path = path.as_str();
+        match self {
+            Self::Any => true,
+            Self::Exact(own) => own == path,
+            Self::Under(prefix) => prefix.ends_with('/') && path.starts_with(prefix),
+        }
+    }
+}
+
+fn error(message: impl Into<String>, hint: impl Into<String>) -> MethodRuleError {
+    MethodRuleError {
         message: message.into(),
         hint: hint.into(),
     }
 }
 
-fn method_of(text: &str) -> Result<Option<String>, MethodError> {
+fn method_of(text: &str) -> Result<Option<String>, MethodRuleError> {
     let upper = text.to_ascii_uppercase();
     let is_name = |text: &str| {
         let allowed = |byte: u8| byte.is_ascii_uppercase() || b"-_".contains(&byte);
@@ -85,7 +112,7 @@ fn method_of(text: &str) -> Result<Option<String>, MethodError> {
     }
 }
 
-fn path_of(text: &str) -> Result<PathRule, MethodError> {
+fn path_of(text: &str) -> Result<PathRule, MethodRuleError> {
     let (path, open) = match text.strip_suffix("/*") {
         Some(before) => (format!("{before}/"), true),
         None => (text.to_owned(), false),
@@ -118,7 +145,7 @@ fn path_of(text: &str) -> Result<PathRule, MethodError> {
             "write the path without them",
         );
     }
-    if !is_canonical(path.as_bytes()) {
+    if !is_canonical(&path) {
         let hint = "write letters, digits and -._~!$&'()+,=:@ as they are, all else as %XX in \
                     capitals; %2F, %5C, %3B and control characters are refused in requests";
         return bad(
@@ -133,42 +160,9 @@ fn path_of(text: &str) -> Result<PathRule, MethodError> {
     })
 }
 
-/// Whether every byte that may stand for itself does, and the others are encoded in capitals.
-fn is_canonical(path: &[u8]) -> bool {
-    let mut rest = path;
-    loop {
-        rest = match rest {
-            [] => return true,
-            // Followed by two digits it would be encoded twice.
-            [b'%', b'2', b'5', rest @ ..] if !is_escape(rest) => rest,
-            [b'%', high, low, rest @ ..] if is_needed_escape(*high, *low) => rest,
-            [byte, rest @ ..] if is_plain(*byte) || *byte == b'/' => rest,
-            _ => return false,
-        }
-    }
-}
-
-/// Bytes of a path that stand for themselves (RFC 3986 3.3), `;` aside: requests with it are
-/// refused.
-fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()+,=:@*".contains(&byte)
-}
-
-fn is_escape(rest: &[u8]) -> bool {
-    matches!(rest, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
-}
-
-fn is_needed_escape(high: u8, low: u8) -> bool {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    };
-    let byte = digit(high)
-        .zip(digit(low))
-        .map(|(high, low)| high * 16 + low);
-    let refused = |byte: u8| b"/\\;%".contains(&byte) || byte.is_ascii_control();
-    byte.is_some_and(|byte| !is_plain(byte) && !refused(byte))
+/// Whether requests have the path in this form when it is compared.
+fn is_canonical(path: &str) -> bool {
+    HttpPath::parse(path).is_ok_and(|canonical| canonical.as_str() == path)
 }
 
 impl fmt::Display for MethodRule {
@@ -245,6 +239,55 @@ mod tests {
             "GET /%2541",
         ] {
             assert!(MethodRule::parse(text).is_err(), "{text}");
+        }
+    }
+
+    fn allows(method: Option<&str>, path: PathRule, request: (&str, &str)) -> bool {
+        let rule = MethodRule {
+            method: method.map(str::to_owned),
+            path,
+        };
+        let (method, path) = request;
+        rule.matches(method, &HttpPath::parse(path).unwrap())
+    }
+
+    #[test]
+    fn methods_match_as_they_are_spelled() {
+        for (rule, request, expected) in [
+            (Some("GET"), "GET", true),
+            (Some("GET"), "get", false),
+            (Some("GET"), "HEAD", false),
+            (Some("GET"), "GETX", false),
+            (None, "BREW", true),
+        ] {
+            let found = allows(rule, PathRule::Any, (request, "/v1"));
+            assert_eq!(found, expected, "{rule:?} {request}");
+        }
+    }
+
+    #[test]
+    fn paths_match_by_whole_segments() {
+        let under = || PathRule::Under("/v1/".to_owned());
+        let exact = || PathRule::Exact("/v1/records".to_owned());
+        for (rule, path, expected) in [
+            (under(), "/v1/records", true),
+            (under(), "/v1/records/7", true),
+            (under(), "/v1/", true),
+            (under(), "/v1", false),
+            (under(), "/v10/records", false),
+            (under(), "/V1/records", false),
+            (under(), "/%76%31/records", true),
+            (under(), "*", false),
+            (exact(), "/v1/records", true),
+            (exact(), "/v1/r%65cords", true),
+            (exact(), "/v1/records/", false),
+            (exact(), "/v1/records/7", false),
+            (exact(), "/v1", false),
+            (PathRule::Any, "*", true),
+            (PathRule::Under("/v1".to_owned()), "/v10", false),
+        ] {
+            let found = allows(Some("GET"), rule.clone(), ("GET", path));
+            assert_eq!(found, expected, "{rule:?} {path}");
         }
     }
 }
