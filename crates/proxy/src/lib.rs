@@ -33,6 +33,7 @@ mod outbound;
 mod policies;
 mod proxy;
 mod readiness;
+mod record;
 pub mod relay;
 mod sessions;
 mod sockets;

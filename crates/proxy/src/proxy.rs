@@ -21,11 +21,11 @@ use crate::{
     listeners::{Listeners, Parts},
     metrics::{FlowMetrics, TrunkMetrics},
     outbound::{Outbound, OutboundListener},
-    readiness,
+    readiness, record,
     relay::{self, buffers},
     sockets::ListenFault,
     status, sweep,
-    trunk::{self, Acceptor, Connector, TrunkContext, TrunkLimits, TrunkTable},
+    trunk::{Acceptor, Connector, TrunkContext, TrunkLimits, TrunkTable},
 };
 
 /// What a proxy is built from.
@@ -229,7 +229,7 @@ fn keep_tasks(context: &Arc<Context>, hub: &Arc<Hub>, trunks: &Arc<TrunkTable>, 
         let drain = drain.clone();
         move || drain.is_forced()
     };
-    let give_back = || buffers::give_back_unused([&relay::READS, &trunk::READS]);
+    let give_back = || buffers::give_back_unused([&relay::READS, &record::READS]);
     context
         .tasks
         .keep("unused buffers", over.clone(), give_back);

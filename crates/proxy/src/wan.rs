@@ -9,13 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
-use tokio_rustls::TlsStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
+    record::{TlsConnection, TlsStream},
     relay::{Hangup, Transport},
     sockets::{OnClose, TcpInfo},
     trunk::TrunkStream,
@@ -25,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum WanStream {
     /// A TLS session of its own: what peers get that know no trunks.
-    Session(Box<TlsStream<TcpStream>>, Hangup),
+    Session(Box<TlsStream>, Hangup),
     /// A stream of a trunk.
     Trunk(TrunkStream),
 }
@@ -42,21 +39,31 @@ impl WanStream {
 
     /// A TLS session of its own. Cut short it has no close_notify, but there are peers that take
     /// a FIN without one for an end: a session that breaks ends with a reset, as plain TCP does.
-    pub(crate) fn session(stream: TlsStream<TcpStream>) -> Self {
+    pub(crate) fn session(connection: TlsConnection) -> Self {
+        let stream = connection.into_stream();
         // On an error the socket is gone already.
-        let _ = OnClose::Reset.set(&SockRef::from(stream.get_ref().0));
+        let _ = OnClose::Reset.set(&SockRef::from(stream.tcp()));
         Self::Session(Box::new(stream), Hangup::default())
     }
 }
 
-impl Transport for TlsStream<TcpStream> {
+impl Transport for TlsStream {
     fn release(&self) {
         // On an error the socket is gone already.
-        let _ = OnClose::Finish.set(&SockRef::from(self.get_ref().0));
+        let _ = OnClose::Finish.set(&SockRef::from(self.tcp()));
     }
 
     fn undelivered(&self) -> u64 {
-        TcpInfo::undelivered(self.get_ref().0)
+        TcpInfo::undelivered(self.tcp())
+    }
+
+    fn poll_read_chunks(
+        &mut self,
+        cx: &mut Context<'_>,
+        size: usize,
+        chunks: &mut VecDeque<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_chunks(cx, size, chunks)
     }
 }
 
@@ -85,7 +92,7 @@ impl Transport for WanStream {
 
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         match self {
-            Self::Session(stream, hangup) => hangup.poll(cx, stream.get_ref().0),
+            Self::Session(stream, hangup) => hangup.poll(cx, stream.tcp()),
             Self::Trunk(stream) => stream.poll_broken(cx),
         }
     }

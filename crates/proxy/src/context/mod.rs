@@ -10,7 +10,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use renkei_runtime::{clock, drain::DrainWatch, supervise::Supervisor};
 use renkei_spiffe::{Identities, NoSvid, PeerError, SpiffeId, X509Svid};
-use rustls::{CommonState, crypto::CryptoProvider};
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use crate::{
@@ -55,10 +56,9 @@ impl Context {
     pub(crate) fn credentials(
         &self,
         own: Arc<X509Svid>,
-        tls: &CommonState,
+        peer: &[CertificateDer<'_>],
         identities: Arc<Identities>,
     ) -> Result<Arc<Credentials>, PeerError> {
-        let peer = tls.peer_certificates();
         let credentials = Credentials::new(own, peer, identities, &self.provider)?;
         self.expiry.note(credentials.until());
         Ok(credentials)

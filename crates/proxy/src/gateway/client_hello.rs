@@ -3,28 +3,23 @@
 
 use std::net::SocketAddr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rustls::server::Acceptor;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_rustls::server::StartHandshake;
 
-use crate::{sockets::keep_alive, tls::HandshakeFault};
+use crate::{
+    sockets::keep_alive,
+    tls::{HandshakeFault, PendingHandshake},
+};
 
 /// First byte of a TLS record that carries a handshake (RFC 8446 5.1).
 const HANDSHAKE_RECORD: u8 = 0x16;
 /// The most that a ClientHello may have; rustls itself takes 64 KiB.
 const MOST: usize = 80 * 1024;
 const READ: usize = 4 * 1024;
-
-/// A ClientHello that has come whole.
-pub(super) struct ClientHello {
-    pub(super) start: StartHandshake<TcpStream>,
-    /// All that the peer has sent so far.
-    pub(super) received: Bytes,
-}
 
 /// Why there is none.
 pub(super) enum HelloError {
@@ -37,7 +32,7 @@ pub(super) enum HelloError {
 pub(super) async fn read(
     mut stream: TcpStream,
     peer: SocketAddr,
-) -> Result<ClientHello, HelloError> {
+) -> Result<PendingHandshake, HelloError> {
     keep_alive(&stream, peer);
     let mut acceptor = Acceptor::default();
     let mut bytes = BytesMut::new();
@@ -67,8 +62,9 @@ pub(super) async fn read(
         }
         match acceptor.accept() {
             Ok(Some(accepted)) => {
-                return Ok(ClientHello {
-                    start: StartHandshake::from_parts(accepted, stream),
+                return Ok(PendingHandshake {
+                    accepted,
+                    tcp: stream,
                     received: bytes.freeze(),
                 });
             }

@@ -8,16 +8,15 @@ use futures_util::future::BoxFuture;
 use renkei_runtime::drain::DrainGuard;
 use renkei_spiffe::TrustDomain;
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::server::StartHandshake;
 
-use super::client_hello::{self, ClientHello, HelloError};
+use super::client_hello::{self, HelloError};
 use crate::{
     admission::{Admission, HandshakePlace},
     config::Desired,
     context::Context,
     hub::{ALPN_RELAY, Hub},
     inbound::{Inbound, ServiceTarget},
-    tls::{HandshakeFault, NO_SERVICE, UNFINISHED, let_read_alert},
+    tls::{HandshakeFault, NO_SERVICE, PendingHandshake, UNFINISHED, let_read_alert},
 };
 
 /// A connection of which the ClientHello was read, and nothing was answered.
@@ -107,17 +106,16 @@ impl Router {
                 return fault.conclude(NO_SERVICE, peer, &self.context).await;
             }
         };
-        let ClientHello { start, received } = hello;
-        match self.route(&start) {
+        match self.route(&hello) {
             Route::Service(target) => {
                 self.inbound
-                    .serve(start, *target, peer, (guard, turn))
+                    .serve(hello, *target, peer, (guard, turn))
                     .await;
             }
-            Route::Link(desired) => self.hub.accept(start, desired, peer, (guard, turn)).await,
+            Route::Link(desired) => self.hub.accept(hello, desired, peer, (guard, turn)).await,
             Route::Relayed(site) => {
                 drop(turn);
-                let forwarded = self.hub.forward(start.io, received, (peer, site));
+                let forwarded = self.hub.forward(hello.tcp, hello.received, (peer, site));
                 tokio::select! {
                     biased;
                     () = drain.forced() => {}
@@ -130,21 +128,24 @@ impl Router {
             }
             Route::Default => {
                 drop(turn);
-                let stream = start.io;
+                let untouched = Untouched {
+                    stream: hello.tcp,
+                    received: hello.received,
+                };
                 tokio::select! {
                     biased;
                     () = drain.forced() => {}
-                    () = (self.default_handler)(Untouched { stream, received }) => {}
+                    () = (self.default_handler)(untouched) => {}
                 }
             }
         }
     }
 
-    fn route(&self, start: &StartHandshake<TcpStream>) -> Route {
-        let hello = start.client_hello();
+    fn route(&self, pending: &PendingHandshake) -> Route {
+        let hello = pending.client_hello();
         let offered = hello.alpn();
         let asks_for_link =
-            offered.is_some_and(|mut offered| offered.any(|name| name == ALPN_RELAY));
+            offered.is_some_and(|mut offered| offered.any(|name| ALPN_RELAY.contains(&name)));
         Route::of(
             hello.server_name(),
             asks_for_link,

@@ -292,8 +292,7 @@ impl HubDialer {
         let target = &self.target;
         let gateway = target.gateway.as_ref().ok_or(DialFailure::NoGateway)?;
         let by = (&*self.hub.context, &*self.hub.admission);
-        let protocols: &[&[u8]] = &[ALPN_RELAY];
-        let dialled = dial_peer(&target.pair(), target.hub(), gateway, protocols, by).await;
+        let dialled = dial_peer(&target.pair(), target.hub(), gateway, &ALPN_RELAY, by).await;
         if let Err(failure) = &dialled
             && !self.state.condition().linked
         {

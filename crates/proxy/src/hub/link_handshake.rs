@@ -4,22 +4,20 @@ use std::{net::SocketAddr, sync::Arc};
 
 use renkei_runtime::drain::DrainGuard;
 use renkei_spiffe::{Authorizer, Denied, SpiffeId};
-use tokio::net::TcpStream;
-use tokio_rustls::server::StartHandshake;
 
 use super::{ALPN_RELAY, Hub};
 use crate::{
     admission::HandshakeTurn,
     config::Desired,
     identity::{Direction, Pair},
-    tls::{self, NO_SERVICE, Verified},
+    tls::{self, NO_SERVICE, PendingHandshake, Verified},
 };
 
 impl Hub {
     /// Serves a connection of a link up to its end. It has its `turn` until the handshake is over.
     pub(crate) async fn accept(
         &self,
-        start: StartHandshake<TcpStream>,
+        hello: PendingHandshake,
         desired: Arc<Desired>,
         peer: SocketAddr,
         (guard, turn): (DrainGuard, HandshakeTurn),
@@ -30,7 +28,7 @@ impl Hub {
         let verified = tokio::select! {
             biased;
             () = context.drain.forced() => return,
-            verified = tls::accept(start, &own, authorizer, &[ALPN_RELAY], context) => verified,
+            verified = tls::accept(hello, &own, authorizer, &ALPN_RELAY, context) => verified,
         };
         drop(turn);
         match verified {
@@ -45,7 +43,7 @@ impl Hub {
 
     async fn serve_lane(&self, verified: Verified, own: SpiffeId, from: SocketAddr) {
         let Verified {
-            stream,
+            connection,
             peer,
             credentials,
         } = verified;
@@ -58,7 +56,7 @@ impl Hub {
             caller: peer,
             callee: own,
         };
-        let ended = match self.acceptor.join(stream, credentials, &pair).await {
+        let ended = match self.acceptor.join(connection, credentials, &pair).await {
             Ok((lane, trunk)) => {
                 if let Some(trunk) = trunk {
                     tokio::spawn(relayed.follow(trunk));

@@ -38,7 +38,7 @@ pub(crate) use link_state::LinkState;
 pub(crate) use status::{HubMetrics, hub_status};
 
 /// The link between a hub and a site that only dials out.
-pub(crate) const ALPN_RELAY: &[u8] = b"renkei-relay/1";
+pub(crate) const ALPN_RELAY: [&[u8]; 1] = [b"renkei-relay/1"];
 
 /// This site as a hub, and as a site that is reached through one.
 #[derive(Debug)]

@@ -93,11 +93,11 @@ impl Credentials {
     /// Those of a handshake that has just succeeded with the bundles of `identities`.
     pub(crate) fn new(
         own: Arc<X509Svid>,
-        peer: Option<&[CertificateDer<'_>]>,
+        peer: &[CertificateDer<'_>],
         identities: Arc<Identities>,
         provider: &CryptoProvider,
     ) -> Result<Arc<Self>, PeerError> {
-        let peer = PeerChain::new(peer.unwrap_or_default())?;
+        let peer = PeerChain::new(peer)?;
         let at = clock::now();
         let until = peer.settled_until(&identities.bundles, at);
         Ok(Arc::new(Self {

@@ -4,15 +4,13 @@ use std::{net::SocketAddr, sync::Arc};
 
 use renkei_site::{Protocol, ProxyPart, Service};
 use renkei_spiffe::{Authorizer, Denied, SpiffeId};
-use tokio::net::TcpStream;
-use tokio_rustls::server::StartHandshake;
 
 use crate::{
     authorization::{ServiceAuthorizer, revocation},
     config::Desired,
     context::Context,
     sessions::{alpn, kafka},
-    tls::{self, HandshakeFault, Verified},
+    tls::{self, HandshakeFault, PendingHandshake, Verified},
 };
 
 /// The service that a server name means.
@@ -61,7 +59,7 @@ impl ServiceTarget {
 
 /// Finishes the handshake of a caller of the service. `flow` is the number of the connection.
 pub(super) async fn admit(
-    start: StartHandshake<TcpStream>,
+    hello: PendingHandshake,
     target: ServiceTarget,
     (flow, peer): (u64, SocketAddr),
     context: &Context,
@@ -73,17 +71,17 @@ pub(super) async fn admit(
     } = target;
     let Some(policy) = desired.policies.get(&service.name).cloned() else {
         let fault = HandshakeFault::new("no_policy", format!("{} has no policy", service.name));
-        return Err(tls::give_up(start, fault).await);
+        return Err(tls::give_up(hello, fault).await);
     };
     let source = peer.ip().to_canonical();
     let authorizer = PeersOnly {
         site: desired.site.clone(),
         authorizer: ServiceAuthorizer::new(policy, service.id.clone(), source, flow),
     };
-    let offered: Vec<&[u8]> = start.client_hello().alpn().into_iter().flatten().collect();
+    let offered: Vec<&[u8]> = hello.client_hello().alpn().into_iter().flatten().collect();
     let chosen = alpn::choose(service.protocol, &offered);
     let authorizer = Arc::new(authorizer);
-    let verified = tls::accept(start, &service.id, authorizer, chosen.as_slice(), context).await?;
+    let verified = tls::accept(hello, &service.id, authorizer, chosen.as_slice(), context).await?;
     Ok(Admitted {
         verified,
         service,

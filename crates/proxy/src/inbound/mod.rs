@@ -9,14 +9,13 @@ mod streams;
 use std::{net::SocketAddr, sync::Arc};
 
 use renkei_runtime::drain::DrainGuard;
-use tokio::net::TcpStream;
-use tokio_rustls::server::StartHandshake;
 
 use crate::{
     admission::{Admission, HandshakeTurn},
     context::{Carrier, Context, span},
     identity::{Direction, Pair},
     sessions::{Backends, alpn, kafka::CalleeState},
+    tls::PendingHandshake,
     trunk::Acceptor,
     wan::WanStream,
 };
@@ -60,7 +59,7 @@ impl Inbound {
     /// over.
     pub(crate) async fn serve(
         self: &Arc<Self>,
-        start: StartHandshake<TcpStream>,
+        hello: PendingHandshake,
         target: ServiceTarget,
         peer: SocketAddr,
         (guard, turn): (DrainGuard, HandshakeTurn),
@@ -71,7 +70,7 @@ impl Inbound {
         let admitted = tokio::select! {
             biased;
             () = context.drain.forced() => return,
-            admitted = handshake::admit(start, target, (id, peer), context) => admitted,
+            admitted = handshake::admit(hello, target, (id, peer), context) => admitted,
         };
         drop(turn);
         match admitted {
@@ -98,7 +97,7 @@ impl Inbound {
             caller: verified.peer.clone(),
             callee: service.id.clone(),
         };
-        if !alpn::is_trunk(verified.stream.get_ref().1.alpn_protocol()) {
+        if !alpn::is_trunk(verified.connection.alpn()) {
             let span = span::connection(&pair);
             let call = Call {
                 caller: verified.peer,
@@ -108,14 +107,14 @@ impl Inbound {
                 desired,
                 span,
             };
-            let stream = WanStream::session(verified.stream);
+            let stream = WanStream::session(verified.connection);
             return carry(stream, call, id, self, guard).await;
         }
         // The lane is no flow: its streams are.
         drop(guard);
         let acceptor = &self.acceptor;
         let joined = acceptor
-            .join(verified.stream, verified.credentials, &pair)
+            .join(verified.connection, verified.credentials, &pair)
             .await;
         let ended = match joined {
             Ok((lane, trunk)) => {

@@ -61,8 +61,8 @@ pub(crate) async fn dial(
 
 fn plain(session: LaneConnection) -> Dialled {
     Dialled {
-        kafka: alpn::is_kafka(session.stream.get_ref().1.alpn_protocol()),
-        stream: WanStream::session(session.stream),
+        kafka: alpn::is_kafka(session.connection.alpn()),
+        stream: WanStream::session(session.connection),
         carrier: Carrier::session(session.remote, session.credentials),
     }
 }

@@ -2,21 +2,25 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use renkei_spiffe::{
     Authorizer, HandshakeRefusal, Identities, ServerSide, SpiffeId, X509Svid, alert_in_clear,
     server_side,
 };
-use rustls::AlertDescription;
+use rustls::{
+    AlertDescription,
+    server::{Accepted, ClientHello},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::{TlsStream, server::StartHandshake};
 
 use crate::{
     context::Context,
     identity::{Credentials, Direction},
+    record::{self, HandshakeError, TlsConnection},
 };
 
 /// The name under which refusals for no known service are counted: what peers write there is
@@ -28,9 +32,24 @@ pub(crate) const UNFINISHED: &str = "the peer did not finish its handshake";
 const ALERT_TIME: Duration = Duration::from_secs(2);
 const ALERT_BYTES: u64 = 256 * 1024;
 
+/// A connection whose ClientHello has come, and has not been answered.
+pub(crate) struct PendingHandshake {
+    pub(crate) accepted: Accepted,
+    pub(crate) tcp: TcpStream,
+    /// All that the peer has sent so far.
+    pub(crate) received: Bytes,
+}
+
+impl PendingHandshake {
+    /// What the peer asks for.
+    pub(crate) fn client_hello(&self) -> ClientHello<'_> {
+        self.accepted.client_hello()
+    }
+}
+
 /// A connection whose peer has proved its identity and is authorized.
 pub(crate) struct Verified {
-    pub(crate) stream: TlsStream<TcpStream>,
+    pub(crate) connection: TlsConnection,
     pub(crate) peer: SpiffeId,
     pub(crate) credentials: Arc<Credentials>,
 }
@@ -138,11 +157,8 @@ fn prepare(
 }
 
 /// This side cannot begin its handshake. The alert says that the peer is not the reason.
-pub(crate) async fn give_up(
-    start: StartHandshake<TcpStream>,
-    fault: HandshakeFault,
-) -> HandshakeFault {
-    let mut stream = start.io;
+pub(crate) async fn give_up(hello: PendingHandshake, fault: HandshakeFault) -> HandshakeFault {
+    let mut stream = hello.tcp;
     let alert = alert_in_clear(AlertDescription::InternalError);
     match stream.write_all(&alert).await {
         Ok(()) => fault.with_alert(stream),
@@ -153,7 +169,7 @@ pub(crate) async fn give_up(
 
 /// Finishes a handshake as `own`. The peer must be authorized.
 pub(crate) async fn accept(
-    start: StartHandshake<TcpStream>,
+    hello: PendingHandshake,
     own: &SpiffeId,
     authorizer: Arc<dyn Authorizer>,
     protocols: &[&[u8]],
@@ -165,24 +181,31 @@ pub(crate) async fn accept(
         side,
     } = match prepare(own, authorizer, protocols, context) {
         Ok(ready) => ready,
-        Err(fault) => return Err(give_up(start, fault).await),
+        Err(fault) => return Err(give_up(hello, fault).await),
     };
-    let handshake = start.into_stream(side.config).into_fallible();
-    let stream = timeout(context.limits.handshake_timeout, handshake)
+    let PendingHandshake {
+        accepted,
+        tcp,
+        received,
+    } = hello;
+    // rustls reads the ClientHello again, with the configuration that it has led to.
+    drop(accepted);
+    let handshake = record::accept(side.config, &received, tcp);
+    let connection = timeout(context.limits.handshake_timeout, handshake)
         .await
         .map_err(|_| HandshakeFault::new("handshake_timeout", UNFINISHED))?
-        .map_err(|(error, stream)| {
-            HandshakeFault::of(side.outcome.refusal(&error), &error, stream)
+        .map_err(|HandshakeError { error, tcp }| {
+            HandshakeFault::of(side.outcome.refusal(&error), &error, tcp)
         })?;
     let peer = side
         .outcome
         .peer()
         .ok_or_else(|| HandshakeFault::new("no_certificate", "the peer has no identity"))?;
     let credentials = context
-        .credentials(svid, stream.get_ref().1, identities)
+        .credentials(svid, connection.peer_certificates(), identities)
         .map_err(|error| HandshakeFault::new(error.label(), error.to_string()))?;
     Ok(Verified {
-        stream: stream.into(),
+        connection,
         peer,
         credentials,
     })

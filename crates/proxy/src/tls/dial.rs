@@ -7,12 +7,12 @@ use renkei_spiffe::{HandshakeRefusal, NoSvid, SpiffeId, client_side};
 use rustls::AlertDescription;
 use rustls_pki_types::ServerName;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use crate::{
     admission::Admission,
     context::Context,
     identity::Pair,
+    record::{self, HandshakeError},
     sockets::{ConnectError, OnClose, connect, keep_alive},
     trunk::{DialError, LaneConnection, OpenError, TrunkFailure},
 };
@@ -196,24 +196,24 @@ pub(crate) async fn dial_peer(
     let side = client_side(&context.provider, &svid, bundles, demand, protocols)
         .map_err(|error| DialFailure::Tls(error.to_string()))?;
     let limits = &context.limits;
-    let (stream, remote) = connect(gateway, limits.connect_timeout, OnClose::Finish)
+    let (tcp, remote) = connect(gateway, limits.connect_timeout, OnClose::Finish)
         .await
         .map_err(|error| DialFailure::Unreachable(gateway.clone(), error))?;
-    keep_alive(&stream, remote);
-    let handshake = TlsConnector::from(side.config).connect(name, stream);
-    let stream = match timeout(limits.handshake_timeout, handshake).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
+    keep_alive(&tcp, remote);
+    let handshake = record::connect(side.config, name, tcp);
+    let connection = match timeout(limits.handshake_timeout, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(HandshakeError { error, .. })) => {
             let refusal = side.outcome.refusal(&error);
             return Err(DialFailure::of_handshake(refusal, &error, &pair.callee));
         }
         Err(_) => return Err(DialFailure::SlowHandshake(gateway.clone())),
     };
     let credentials = context
-        .credentials(svid, stream.get_ref().1, identities)
+        .credentials(svid, connection.peer_certificates(), identities)
         .map_err(|error| DialFailure::Peer(HandshakeRefusal::Peer(error)))?;
     Ok(LaneConnection {
-        stream: stream.into(),
+        connection,
         remote,
         credentials,
     })

@@ -4,6 +4,7 @@ mod accept;
 mod dial;
 
 pub(crate) use accept::{
-    HandshakeFault, NO_SERVICE, UNFINISHED, Verified, accept, give_up, let_read_alert,
+    HandshakeFault, NO_SERVICE, PendingHandshake, UNFINISHED, Verified, accept, give_up,
+    let_read_alert,
 };
 pub(crate) use dial::{DialFailure, dial_peer};

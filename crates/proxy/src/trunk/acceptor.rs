@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -9,26 +10,23 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use renkei_trunk::{Event, Greeting, Hello, LaneId, LaneRefusal, Trunk, TrunkId};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    sync::mpsc::UnboundedReceiver,
-    time::timeout,
-};
-use tokio_rustls::TlsStream;
+use tokio::{sync::mpsc::UnboundedReceiver, time::timeout};
 
 use super::{
     TrunkContext, TrunkEvent, TrunkEvents,
     core::LaneState,
     driver::Driver,
     events::EventSender,
-    lane::{self, Inlet, Wire},
+    lane,
     lane_sizing::{LaneSizing, REST, TICK},
     lane_writer::LaneWriter,
     panic::EndOnPanic,
     timer,
 };
-use crate::identity::{Credentials, Pair};
+use crate::{
+    identity::{Credentials, Pair},
+    record::{Pieces, RecordReader, TlsConnection},
+};
 
 /// How often a trunk without streams is looked at; a stream that opens wakes the task.
 const QUIET: Duration = Duration::from_secs(60);
@@ -44,7 +42,7 @@ pub(crate) struct Acceptor {
 pub(crate) struct Lane {
     driver: Arc<Driver>,
     id: LaneId,
-    inlet: Inlet,
+    reader: RecordReader,
     /// What was read behind the HELLO.
     first: Bytes,
 }
@@ -52,7 +50,7 @@ pub(crate) struct Lane {
 impl Lane {
     /// Carries frames until the lane ends.
     pub(crate) async fn run(self) -> io::Result<()> {
-        lane::run(self.driver, self.id, self.inlet, self.first).await
+        lane::run(self.driver, self.id, self.reader, self.first).await
     }
 }
 
@@ -69,21 +67,23 @@ impl Acceptor {
     /// connection broke or that the lane was refused.
     pub(crate) async fn join(
         self: &Arc<Self>,
-        mut stream: TlsStream<TcpStream>,
+        connection: TlsConnection,
         credentials: Arc<Credentials>,
         pair: &Pair,
     ) -> io::Result<(Lane, Option<TrunkEvents>)> {
         let limit = self.context.limits.handshake_timeout;
-        let (hello, first) = match timeout(limit, read_hello(&mut stream)).await {
-            Ok(Ok(read)) => read,
-            Ok(Err(HelloError::Refused(refusal))) => return refuse(stream, refusal).await,
+        let (writer, mut reader) = lane::split(connection);
+        let mut writer = Some(writer);
+        let (entered, first) = match timeout(limit, read_hello(&mut reader)).await {
+            Ok(Ok((hello, first))) => {
+                let entered = self.enter(&hello, (pair, credentials), &mut writer);
+                (entered, first)
+            }
+            Ok(Err(HelloError::Refused(refusal))) => (Err(refusal), Bytes::new()),
             Ok(Err(HelloError::Io(error))) => return Err(error),
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         };
-        // The dialer says nothing more until it is answered, so that no byte is under way.
-        let (writer, inlet) = Wire::new(stream)?.split();
-        let mut writer = Some(writer);
-        match self.enter(&hello, (pair, credentials), &mut writer) {
+        match entered {
             Ok((driver, id, events)) => {
                 tracing::debug!(trunk = ?driver.id(), lane = id.number(), "a lane came");
                 // What changed during its handshake has not seen it.
@@ -91,7 +91,7 @@ impl Acceptor {
                 let lane = Lane {
                     driver,
                     id,
-                    inlet,
+                    reader,
                     first,
                 };
                 Ok((lane, events))
@@ -199,27 +199,24 @@ enum HelloError {
     Io(io::Error),
 }
 
-async fn read_hello(stream: &mut TlsStream<TcpStream>) -> Result<(Hello, Bytes), HelloError> {
+async fn read_hello(reader: &mut RecordReader) -> Result<(Hello, Bytes), HelloError> {
     let mut greeting = Greeting::new();
     loop {
-        let mut input = BytesMut::with_capacity(4 * 1024);
-        let count = stream.read_buf(&mut input).await.map_err(HelloError::Io)?;
-        if count == 0 {
-            return Err(HelloError::Io(io::ErrorKind::UnexpectedEof.into()));
-        }
-        let mut input = input.freeze();
+        let read = poll_fn(|cx| reader.poll_read(cx)).await;
+        let pieces = read.map_err(HelloError::Io)?;
+        let pieces = pieces.ok_or_else(|| HelloError::Io(io::ErrorKind::UnexpectedEof.into()))?;
+        let mut input = joined(pieces);
         if let Some(hello) = greeting.receive(&mut input).map_err(HelloError::Refused)? {
             return Ok((hello, input));
         }
     }
 }
 
-async fn refuse<T>(mut stream: TlsStream<TcpStream>, refusal: LaneRefusal) -> io::Result<T> {
-    let frame = refusal.frame();
-    stream.write_all(frame.header()).await?;
-    stream.write_all(frame.payload()).await?;
-    stream.shutdown().await?;
-    Err(refused(&refusal))
+/// Few bytes, in memory of their own.
+fn joined(pieces: Pieces) -> Bytes {
+    let mut all = BytesMut::new();
+    pieces.into_data().for_each(|data| all.extend(data));
+    all.freeze()
 }
 
 fn refused(refusal: &LaneRefusal) -> io::Error {

@@ -3,19 +3,19 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     task::Waker,
     time::Instant,
 };
 
 use bytes::Bytes;
 use renkei_trunk::{Code, Event, LaneId, ResetCause, StreamError, StreamId, Trunk};
-use tokio::sync::{mpsc, oneshot};
-
-use super::{
-    lane_writer::{LaneWriter, Socket},
-    memory_budget::Share,
-    writer_slot::WriterSlot,
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
 };
+
+use super::{lane_writer::LaneWriter, memory_budget::Share, writer_slot::WriterSlot};
 
 /// How a stream ended before its time.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ pub(super) enum LaneFate {
 pub(super) struct LaneState {
     /// Its writing half.
     pub(super) slot: WriterSlot<Box<LaneWriter>>,
-    pub(super) socket: Socket,
+    pub(super) socket: Arc<TcpStream>,
     pub(super) fate: Option<LaneFate>,
     /// Its keys have sealed so much that another should take its place.
     pub(super) worn: bool,
@@ -64,10 +64,10 @@ pub(super) struct LaneState {
 }
 
 impl LaneState {
-    pub(super) fn new(outlet: LaneWriter) -> Self {
+    pub(super) fn new(writer: LaneWriter) -> Self {
         Self {
-            socket: outlet.socket(),
-            slot: WriterSlot::new(Box::new(outlet)),
+            socket: writer.socket().clone(),
+            slot: WriterSlot::new(Box::new(writer)),
             fate: None,
             worn: false,
             alive: None,

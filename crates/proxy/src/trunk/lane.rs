@@ -3,8 +3,6 @@
 
 use std::{
     io,
-    ops::Range,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -12,28 +10,19 @@ use std::{
 
 use bytes::Bytes;
 use renkei_trunk::LaneId;
-use tokio::{
-    net::{TcpStream, tcp::OwnedReadHalf},
-    sync::oneshot,
-};
-use tokio_rustls::TlsStream;
-use tokio_util::io::poll_read_buf;
-
-use crate::relay::buffers::Pool;
+use tokio::sync::oneshot;
 
 use super::{
     core::LaneFate,
     driver::{Driver, Left, Pushed, push},
-    lane_writer::{LaneWriter, invalid},
+    lane_writer::{LaneWriter, WORN},
     panic::EndOnPanic,
-    record::{self, Opened, Opener, WHOLE, WORN},
+};
+use crate::{
+    record::{RecordReader, TlsConnection},
+    sockets::OnClose,
 };
 
-/// What a busy lane reads at once: eight whole records, each an eighth of the buffer that it keeps
-/// alive.
-pub(crate) static READS: Pool = Pool::new(8 * WHOLE);
-/// What a quiet lane reads at once.
-const LITTLE: usize = 8 * 1024;
 /// Bytes that TCP takes before it has sent those that it has.
 const UNSENT: u32 = 128 * 1024;
 /// Turns after which a lane lets others run.
@@ -41,46 +30,13 @@ const ROUNDS: usize = 32;
 /// How long the connection of a lane that is over has to take what is left.
 const LEAVE: Duration = Duration::from_secs(2);
 
-/// A connection that can carry frames.
-pub(super) struct Wire {
-    writer: LaneWriter,
-    inlet: Inlet,
-}
-
-impl Wire {
-    /// Takes over a connection after its handshake; the peer must wait for our word now.
-    pub(super) fn new(stream: TlsStream<TcpStream>) -> io::Result<Self> {
-        let (tcp, connection) = match stream {
-            TlsStream::Client(stream) => {
-                let (tcp, connection) = stream.into_inner();
-                (tcp, connection.into())
-            }
-            TlsStream::Server(stream) => {
-                let (tcp, connection) = stream.into_inner();
-                (tcp, connection.into())
-            }
-        };
-        let (sealer, opener) = record::take_over(connection).map_err(invalid)?;
-        // What waits in the trunk can still be overtaken. An error means that the connection is
-        // gone, which the first use will notice.
-        let _ = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT);
-        let (read, write) = tcp.into_split();
-        Ok(Self {
-            writer: LaneWriter::new(write, sealer),
-            inlet: Inlet {
-                socket: read,
-                opener,
-                left: Vec::new(),
-                size: LITTLE,
-                end: None,
-            },
-        })
-    }
-
-    /// The two halves, for the trunk and for the lane's task.
-    pub(super) fn split(self) -> (LaneWriter, Inlet) {
-        (self.writer, self.inlet)
-    }
+/// The two halves of a connection that is to carry frames, for the trunk and for the lane's task.
+pub(super) fn split(connection: TlsConnection) -> (LaneWriter, RecordReader) {
+    let (reader, writer) = connection.into_split();
+    // What waits in the trunk can still be overtaken. An error means that the connection is gone,
+    // which the first use will notice.
+    let _ = socket2::SockRef::from(reader.tcp()).set_tcp_notsent_lowat(UNSENT);
+    (LaneWriter::new(writer), reader)
 }
 
 /// Carries frames until the connection or the lane ends, then takes the lane out of the trunk.
@@ -88,20 +44,19 @@ impl Wire {
 pub(super) async fn run(
     driver: Arc<Driver>,
     id: LaneId,
-    inlet: Inlet,
+    reader: RecordReader,
     first: Bytes,
 ) -> io::Result<()> {
     let _end = EndOnPanic::of(&driver);
     let mut lane = Lane {
         driver: driver.clone(),
         id,
-        inlet,
+        reader,
         writer: None,
         over: None,
     };
     let left = left(&driver, id);
-    let memory = first.len();
-    lane.receive(std::iter::once(first), memory);
+    lane.receive(first.len(), std::iter::once(first));
     let ended = tokio::select! {
         biased;
         ended = std::future::poll_fn(|cx| lane.poll(cx)) => ended,
@@ -109,7 +64,8 @@ pub(super) async fn run(
         () = left => Err(io::ErrorKind::TimedOut.into()),
     };
     if ended.is_err() || lane.over == Some(LaneFate::Drop) {
-        lane.inlet.arm_reset();
+        // Closing the connection sends a TCP reset. On an error the socket is gone already.
+        let _ = OnClose::Reset.set(&socket2::SockRef::from(lane.reader.tcp()));
     }
     driver.standing.leave(id);
     driver.with(|core, now| {
@@ -138,7 +94,7 @@ fn left(driver: &Driver, id: LaneId) -> impl Future<Output = ()> + use<> {
 struct Lane {
     driver: Arc<Driver>,
     id: LaneId,
-    inlet: Inlet,
+    reader: RecordReader,
     /// While this task is the one that writes.
     writer: Option<Box<LaneWriter>>,
     over: Option<LaneFate>,
@@ -151,10 +107,14 @@ impl Lane {
             if self.over.is_some() {
                 return Poll::Ready(Ok(()));
             }
-            match self.inlet.poll_read(cx)? {
-                Poll::Ready(None) => return Poll::Ready(Ok(())),
-                Poll::Ready(Some(pieces)) => self.receive_all(pieces),
-                Poll::Pending => return Poll::Pending,
+            match ready!(self.reader.poll_read(cx)) {
+                Ok(Some(pieces)) => self.receive(pieces.memory(), pieces.into_data()),
+                // Clean or not: a lane's end is no stream's.
+                Ok(None) => return Poll::Ready(Ok(())),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
         cx.waker().wake_by_ref();
@@ -188,7 +148,7 @@ impl Lane {
                 Left::Broken(error) => return Err(error),
                 Left::Blocked => {
                     self.writer = Some(writer);
-                    if let Poll::Ready(ready) = self.inlet.poll_writable(cx) {
+                    if let Poll::Ready(ready) = self.reader.tcp().poll_write_ready(cx) {
                         ready?;
                         continue;
                     }
@@ -205,9 +165,9 @@ impl Lane {
 
     /// What this brings to write, the lane writes next: to a peer that broke the protocol, why
     /// the trunk is over.
-    fn receive(&self, mut input: impl Iterator<Item = Bytes>, memory: usize) {
+    fn receive(&self, memory: usize, mut input: impl Iterator<Item = Bytes>) {
         let id = self.id;
-        let worn = self.inlet.opener.opened() > WORN;
+        let worn = self.reader.opened() > WORN;
         let received = self.driver.act(|core, now| {
             if let Some(lane) = core.lanes.get_mut(&id) {
                 lane.worn |= worn;
@@ -218,127 +178,5 @@ impl Lane {
         if let Err(violation) = received {
             tracing::warn!(trunk = ?self.driver.id(), lane = id.number(), %violation, "a peer broke the protocol of trunks");
         }
-    }
-
-    fn receive_all(&self, pieces: Pieces) {
-        let memory = pieces.whole.capacity();
-        let whole = READS.lend(pieces.whole);
-        self.receive(
-            pieces.data.into_iter().map(|data| whole.slice(data)),
-            memory,
-        )
-    }
-}
-
-/// The reading half of a lane.
-pub(super) struct Inlet {
-    socket: OwnedReadHalf,
-    opener: Opener,
-    /// The beginning of a record whose end has not come.
-    left: Vec<u8>,
-    /// How much to read at once; follows what comes.
-    size: usize,
-    /// What came behind the last record that was handed on.
-    end: Option<io::Result<()>>,
-}
-
-/// What one read gave: memory, and where in it the data of the peer is.
-struct Pieces {
-    whole: Vec<u8>,
-    data: Vec<Range<usize>>,
-}
-
-impl Inlet {
-    /// The next records with data; `None` at the end of the connection, clean or not: a lane's
-    /// end is no stream's.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Pieces>>> {
-        loop {
-            if let Some(end) = self.end.take() {
-                return Poll::Ready(end.map(|()| None));
-            }
-            // No memory while nothing comes.
-            ready!(self.socket.as_ref().poll_read_ready(cx))?;
-            let mut whole = self.buffer();
-            let room = whole.capacity() - whole.len();
-            match poll_read_buf(Pin::new(&mut self.socket), cx, &mut whole) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(None)),
-                Poll::Ready(Ok(count)) => self.resize(count, room),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    self.keep(&whole);
-                    return Poll::Pending;
-                }
-            }
-            let pieces = self.open(whole);
-            if !pieces.data.is_empty() {
-                return Poll::Ready(Ok(Some(pieces)));
-            }
-        }
-    }
-
-    /// Memory to read into, behind the record that has begun.
-    fn buffer(&mut self) -> Vec<u8> {
-        let left = std::mem::take(&mut self.left);
-        if left.capacity() >= left.len() + LITTLE {
-            return left;
-        }
-        let mut whole = READS.take(self.size.max(left.len() + LITTLE));
-        whole.extend_from_slice(&left);
-        whole
-    }
-
-    fn resize(&mut self, count: usize, room: usize) {
-        if count == room {
-            self.size = READS.size().min(self.size * 2);
-        } else if count < self.size / 4 {
-            self.size = LITTLE.max(self.size / 2);
-        }
-    }
-
-    /// Opens all records that are there, and keeps the rest.
-    fn open(&mut self, mut whole: Vec<u8>) -> Pieces {
-        let (mut data, mut at) = (Vec::new(), 0);
-        while self.end.is_none() {
-            match self.opener.open(whole.get_mut(at..).unwrap_or_default()) {
-                Ok(Opened::Incomplete) => break,
-                Ok(Opened::Record {
-                    length,
-                    data: place,
-                }) => {
-                    if !place.is_empty() {
-                        data.push(at + place.start..at + place.end);
-                    }
-                    at += length;
-                }
-                Ok(Opened::Closed) => self.end = Some(Ok(())),
-                Err(error) => self.end = Some(Err(invalid(error))),
-            }
-        }
-        if self.end.is_none() {
-            self.keep(whole.get(at..).unwrap_or_default());
-        }
-        Pieces { whole, data }
-    }
-
-    /// Keeps the beginning of a record, on a busy lane in memory for the next read.
-    fn keep(&mut self, begun: &[u8]) {
-        if begun.is_empty() {
-            return;
-        }
-        let busy = self.size == READS.size();
-        self.left = READS.take(if busy { self.size } else { begun.len() });
-        self.left.extend_from_slice(begun);
-    }
-
-    /// From now on, closing the connection sends a TCP reset.
-    fn arm_reset(&self) {
-        let tcp: &TcpStream = self.socket.as_ref();
-        // On an error the socket is gone already.
-        let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
-    }
-
-    /// Ready when TCP may take bytes again.
-    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.as_ref().poll_write_ready(cx)
     }
 }

@@ -61,7 +61,7 @@ impl LaneSizing {
                 .collect::<Vec<_>>()
         });
         let infos = sockets.into_iter().filter_map(|(id, socket)| {
-            let info = TcpInfo::of(socket.tcp())?;
+            let info = TcpInfo::of(&socket)?;
             Some((id, info))
         });
         let seen: HashMap<LaneId, TcpInfo> = infos.collect();

@@ -28,7 +28,6 @@ mod lane_use;
 mod lane_writer;
 mod memory_budget;
 mod panic;
-mod record;
 mod standing;
 mod stream;
 mod timer;
@@ -52,7 +51,6 @@ pub(crate) use connector::{
 pub(crate) use driver::Driver;
 pub(crate) use events::{IncomingStream, TrunkEvent, TrunkEvents};
 pub(crate) use handle::TrunkHandle;
-pub(crate) use lane::READS;
 pub(crate) use stream::{StreamRefused, TrunkStream};
 pub(crate) use trunk_table::TrunkTable;
 

@@ -58,8 +58,13 @@ const PROXY: &[Rule] = &[
         "a decision is the same for every way in",
     ),
     rule(
+        "record",
+        &["relay"],
+        "TLS knows neither who its peer is nor what it carries",
+    ),
+    rule(
         "trunk",
-        &["identity", "relay", "sockets"],
+        &["identity", "record", "relay", "sockets"],
         "a library: it knows neither Kafka nor admission, and not who opens streams",
     ),
     rule(
@@ -69,12 +74,19 @@ const PROXY: &[Rule] = &[
     ),
     rule(
         "wan",
-        &["relay", "sockets", "trunk"],
+        &["record", "relay", "sockets", "trunk"],
         "a stream, whatever carries it",
     ),
     rule(
         "tls",
-        &["admission", "context", "identity", "sockets", "trunk"],
+        &[
+            "admission",
+            "context",
+            "identity",
+            "record",
+            "sockets",
+            "trunk",
+        ],
         "a handshake is the same for services, links and callers",
     ),
     rule(
@@ -195,6 +207,7 @@ const PROXY: &[Rule] = &[
             "metrics",
             "outbound",
             "readiness",
+            "record",
             "relay",
             "sockets",
             "status",

@@ -15,21 +15,19 @@ use futures_util::future::BoxFuture;
 use renkei_trunk::{Code, Event, LaneId, Trunk, TrunkId};
 use time::OffsetDateTime;
 use tokio::{
-    net::TcpStream,
     sync::mpsc::UnboundedReceiver,
     task::JoinHandle,
     time::{Instant, timeout},
 };
-use tokio_rustls::TlsStream;
 
 use super::{
-    TrunkContext, TrunkEvent, TrunkEvents, TrunkStream,
-    core::LaneState,
-    driver::Driver,
-    lane::{self, Wire},
+    TrunkContext, TrunkEvent, TrunkEvents, TrunkStream, core::LaneState, driver::Driver, lane,
     timer,
 };
-use crate::identity::{Credentials, Pair};
+use crate::{
+    identity::{Credentials, Pair},
+    record::TlsConnection,
+};
 
 use lane_manager::LaneManager;
 
@@ -39,7 +37,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// A verified connection to a peer.
 #[derive(Debug)]
 pub(crate) struct LaneConnection {
-    pub(crate) stream: TlsStream<TcpStream>,
+    pub(crate) connection: TlsConnection,
     /// The address that was dialled.
     pub(crate) remote: SocketAddr,
     /// What both ends have shown.
@@ -48,7 +46,7 @@ pub(crate) struct LaneConnection {
 
 impl LaneConnection {
     fn alpn(&self) -> Option<&[u8]> {
-        self.stream.get_ref().1.alpn_protocol()
+        self.connection.alpn()
     }
 }
 
@@ -311,12 +309,11 @@ fn add_lane(
     connection: LaneConnection,
 ) -> Result<JoinHandle<std::io::Result<()>>, String> {
     let LaneConnection {
-        stream,
+        connection,
         credentials,
         ..
     } = connection;
-    let wire = Wire::new(stream).map_err(|error| error.to_string())?;
-    let (writer, inlet) = wire.split();
+    let (writer, reader) = lane::split(connection);
     let id = driver
         .with(|core, now| {
             let id = core.trunk.add_lane(now, pair)?;
@@ -328,7 +325,7 @@ fn add_lane(
     Ok(tokio::spawn(lane::run(
         driver.clone(),
         id,
-        inlet,
+        reader,
         Bytes::new(),
     )))
 }

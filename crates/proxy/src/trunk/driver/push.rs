@@ -17,11 +17,11 @@ use renkei_trunk::{LaneId, Transmit};
 
 use super::Driver;
 use crate::{
+    record::RECORD,
     relay::FULL_FRAME,
     trunk::{
         core::{Core, LaneFate},
         lane_writer::LaneWriter,
-        record::RECORD,
     },
 };
 
