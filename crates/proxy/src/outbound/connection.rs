@@ -49,8 +49,9 @@ pub(super) async fn run(
     match opened {
         Ok(dialled) => carry(app, dialled, (&route, &span), &listener, guard).await,
         Err(failure) => {
-            drop(app);
+            // Whoever sees the end finds the reason.
             span.in_scope(|| record_failure(&failure, peer, &route, &outbound.context));
+            drop(app);
         }
     }
 }
