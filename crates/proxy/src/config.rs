@@ -36,6 +36,12 @@ pub struct ProxyLimits {
     pub memory: u64,
     /// How long the connections of a trunk wait when every lane to the other site is lost.
     pub grace: Duration,
+    /// Records that a lane seals with one key. Then it changes the key (RFC 8446 4.6.3), if the
+    /// other end takes that.
+    pub records_per_key: u64,
+    /// Records that one key seals after which a lane is replaced, if the other end takes no new
+    /// keys. AES-GCM allows three times the default (RFC 8446 5.5).
+    pub records_per_lane: u64,
 }
 
 impl Default for ProxyLimits {
@@ -50,6 +56,8 @@ impl Default for ProxyLimits {
             backend_idle_timeout: Duration::from_hours(1),
             memory: 1 << 30,
             grace: Duration::from_secs(30),
+            records_per_key: 1 << 16,
+            records_per_lane: 1 << 23,
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     relay::{self, buffers},
     sockets::ListenFault,
     status, sweep,
-    trunk::{Acceptor, Connector, TrunkContext, TrunkLimits, TrunkTable},
+    trunk::{Acceptor, Connector, KeyLimits, TrunkContext, TrunkLimits, TrunkTable},
 };
 
 /// What a proxy is built from.
@@ -110,6 +110,10 @@ impl Proxy {
                 memory: limits.memory,
                 grace: limits.grace,
                 handshake_timeout: limits.handshake_timeout,
+                keys: KeyLimits {
+                    records_per_key: limits.records_per_key,
+                    records_per_lane: limits.records_per_lane,
+                },
             },
         );
         let connector = Arc::new(Connector::new(trunks.clone()));

@@ -19,7 +19,7 @@ use std::{
 
 use lab::{
     Lab, Node, assert_reset, backend, echo, eventually,
-    lane::{self, DATA, HELLO, LANE_CLOSE, LANES, OPEN, OPEN_OK, REFUSED, RESET, VERSION},
+    lane::{self, DATA, HELLO, LANE_CLOSE, LANES, OPEN, OPEN_OK, REFUSED, RESET, VERSION, answer},
     path::Path,
     ping, svid, within,
 };
@@ -291,17 +291,6 @@ async fn every_lane_counts_and_those_that_are_gone_do_not() {
     counted(&hokkaido, "inbound", 2, 2).await;
     drop(second);
     counted(&hokkaido, "inbound", 1, 1).await;
-}
-
-/// Answers the greeting of a lane that Osaka dialed; gives the lane's number.
-async fn answer(lane: &mut ServerStream<TcpStream>) -> u32 {
-    let (kind, fields) = lane::next(lane).await.unwrap();
-    assert_eq!(kind, HELLO);
-    let trunk = fields[1..17].try_into().unwrap();
-    let number = u32::from_be_bytes(fields[25..29].try_into().unwrap());
-    let hello = lane::hello(VERSION, trunk, [1; 8], number);
-    lane.write_all(&hello).await.unwrap();
-    number
 }
 
 /// What the acceptor says of the lanes that it wants.

@@ -5,7 +5,7 @@
 //!         ──TCP──▶ hub's gateway ══ link, a trunk that the site dialled ══▶ site's proxy ──▶
 //! ```
 //!
-//! The site dials the hub and keeps the link (ALPN `renkei-relay/1`) for ever; both prove
+//! The site dials the hub and keeps the link (ALPN `renkei-relay/1.1`) for ever; both prove
 //! themselves with the SVID of their server. A ClientHello that comes to the hub's gateway for a
 //! name of the site's trust domain is not answered there: its bytes, and all that follow both
 //! ways, travel in a stream of the link to the site, whose gateway completes the handshake. The
@@ -38,7 +38,7 @@ pub(crate) use link_state::LinkState;
 pub(crate) use status::{HubMetrics, hub_status};
 
 /// The link between a hub and a site that only dials out.
-pub(crate) const ALPN_RELAY: [&[u8]; 1] = [b"renkei-relay/1"];
+pub(crate) const ALPN_RELAY: [&[u8]; 2] = [b"renkei-relay/1.1", b"renkei-relay/1"];
 
 /// This site as a hub, and as a site that is reached through one.
 #[derive(Debug)]

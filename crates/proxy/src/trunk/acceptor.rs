@@ -72,7 +72,7 @@ impl Acceptor {
         pair: &Pair,
     ) -> io::Result<(Lane, Option<TrunkEvents>)> {
         let limit = self.context.limits.handshake_timeout;
-        let (writer, mut reader) = lane::split(connection);
+        let (writer, mut reader) = lane::split(connection, self.context.limits.keys);
         let mut writer = Some(writer);
         let (entered, first) = match timeout(limit, read_hello(&mut reader)).await {
             Ok(Ok((hello, first))) => {

@@ -13,10 +13,12 @@ use renkei_trunk::LaneId;
 use tokio::sync::oneshot;
 
 use super::{
+    KeyLimits,
     core::LaneFate,
     driver::{Driver, Left, Pushed, push},
-    lane_writer::{LaneWriter, WORN},
+    lane_writer::LaneWriter,
     panic::EndOnPanic,
+    takes_key_update,
 };
 use crate::{
     record::{RecordReader, TlsConnection},
@@ -31,12 +33,14 @@ const ROUNDS: usize = 32;
 const LEAVE: Duration = Duration::from_secs(2);
 
 /// The two halves of a connection that is to carry frames, for the trunk and for the lane's task.
-pub(super) fn split(connection: TlsConnection) -> (LaneWriter, RecordReader) {
+pub(super) fn split(connection: TlsConnection, limits: KeyLimits) -> (LaneWriter, RecordReader) {
+    let takes_key_update = connection.alpn().is_some_and(takes_key_update);
     let (reader, writer) = connection.into_split();
     // What waits in the trunk can still be overtaken. An error means that the connection is gone,
     // which the first use will notice.
     let _ = socket2::SockRef::from(reader.tcp()).set_tcp_notsent_lowat(UNSENT);
-    (LaneWriter::new(writer), reader)
+    let writer = LaneWriter::new(writer, takes_key_update, limits);
+    (writer, reader)
 }
 
 /// Carries frames until the connection or the lane ends, then takes the lane out of the trunk.
@@ -167,7 +171,7 @@ impl Lane {
     /// the trunk is over.
     fn receive(&self, memory: usize, mut input: impl Iterator<Item = Bytes>) {
         let id = self.id;
-        let worn = self.reader.opened() > WORN;
+        let worn = self.reader.opened() > self.driver.context.limits.keys.records_per_lane;
         let received = self.driver.act(|core, now| {
             if let Some(lane) = core.lanes.get_mut(&id) {
                 lane.worn |= worn;

@@ -5,43 +5,51 @@ use std::{future::poll_fn, io, sync::Arc};
 use renkei_trunk::Transmit;
 use tokio::net::TcpStream;
 
+use super::KeyLimits;
 use crate::record::{RECORD, RecordWriter};
 
-/// Records in one direction after which a lane should be replaced: 128 GiB, a third of what
-/// AES-GCM bears (RFC 8446 5.5).
-pub(super) const WORN: u64 = 1 << 23;
-
 /// The writing half of one lane.
-pub(super) struct LaneWriter(RecordWriter);
+pub(super) struct LaneWriter {
+    records: RecordWriter,
+    limits: KeyLimits,
+}
 
 impl LaneWriter {
-    pub(super) fn new(mut writer: RecordWriter) -> Self {
-        writer.set_records_per_key(None);
-        Self(writer)
+    /// `takes_key_update` is whether the other end takes new keys.
+    pub(super) fn new(
+        mut records: RecordWriter,
+        takes_key_update: bool,
+        limits: KeyLimits,
+    ) -> Self {
+        records.set_records_per_key(takes_key_update.then_some(limits.records_per_key));
+        Self { records, limits }
     }
 
     /// The connection, for those who look at it while others write.
     pub(super) fn socket(&self) -> &Arc<TcpStream> {
-        self.0.socket()
+        self.records.socket()
     }
 
     /// Sends a frame and the end of the session, on a lane that is in no trunk.
     pub(super) async fn refuse(mut self, frame: &Transmit) -> io::Result<()> {
         self.seal(std::slice::from_ref(frame))?;
-        self.0.close_notify()?;
-        poll_fn(|cx| self.0.poll_flush(cx)).await?;
-        self.0.shut_down()
+        self.records.close_notify()?;
+        poll_fn(|cx| self.records.poll_flush(cx)).await?;
+        self.records.shut_down()
     }
 
     /// Ends the session cleanly, as far as TCP takes that at once.
     pub(super) fn close(&mut self) {
         // A peer that does not hear of it sees the connection end.
-        let _ = self.0.close_notify().and_then(|()| self.0.write());
+        let _ = self
+            .records
+            .close_notify()
+            .and_then(|()| self.records.write());
     }
 
     /// Hands records to TCP until it takes no more (`WouldBlock`).
     pub(super) fn write(&mut self) -> io::Result<()> {
-        self.0.write()
+        self.records.write()
     }
 
     /// Seals frames, as many as fit into each record.
@@ -50,18 +58,18 @@ impl LaneWriter {
         let mut size = 0;
         for frame in frames {
             if size + frame.len() > RECORD {
-                self.0.seal(&parts)?;
+                self.records.seal(&parts)?;
                 parts.clear();
                 size = 0;
             }
             size += frame.len();
             parts.extend([frame.header(), frame.payload().as_ref()]);
         }
-        self.0.seal(&parts)
+        self.records.seal(&parts)
     }
 
-    /// Whether its keys have sealed so much that another lane should take its place.
+    /// Whether its key has sealed so much that another lane should take its place.
     pub(super) fn is_worn(&self) -> bool {
-        self.0.sealed() > WORN
+        self.records.sealed() > self.limits.records_per_lane
     }
 }

@@ -65,6 +65,15 @@ const LEAST_WINDOW: u64 = 64 * 1024;
 /// Streams of one trunk at once.
 const STREAMS: u64 = 8 * 1024;
 
+/// How the protocol names (RFC 7301) of lanes end on which each end takes the other's key updates.
+/// The release before this one ends a lane on an update, and knows only names that end with `/1`.
+const WITH_KEY_UPDATE: &[u8] = b"/1.1";
+
+/// Whether both ends of a lane with this name take key updates (RFC 8446 4.6.3).
+pub(crate) fn takes_key_update(alpn: &[u8]) -> bool {
+    alpn.ends_with(WITH_KEY_UPDATE)
+}
+
 /// Bounds of all trunks of a proxy.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TrunkLimits {
@@ -74,6 +83,17 @@ pub(crate) struct TrunkLimits {
     pub(crate) grace: Duration,
     /// How long the other end may take for the first frame of a lane.
     pub(crate) handshake_timeout: Duration,
+    /// How long the keys of its lanes are used.
+    pub(crate) keys: KeyLimits,
+}
+
+/// How long the keys of a lane are used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyLimits {
+    /// Records that a key seals, where the peer takes another.
+    pub(crate) records_per_key: u64,
+    /// Records in one direction with one key after which a lane is replaced.
+    pub(crate) records_per_lane: u64,
 }
 
 /// What all trunks of a proxy share.

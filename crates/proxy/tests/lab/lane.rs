@@ -1,17 +1,21 @@
 //! A lane that is spoken by hand: what peers of another version, slow ones and hostile ones send.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use renkei_spiffe::{BundleSet, X509Svid, client_side, server_side};
 use rustls_pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use super::{Lab, bundle, id, provider, svid, within};
+
+/// A lane that Osaka dialed, and all of them.
+pub type Lane = server::TlsStream<TcpStream>;
+pub type Connections = mpsc::UnboundedReceiver<Lane>;
 
 /// The version of the protocol that is spoken here.
 pub const VERSION: u8 = 1;
@@ -20,16 +24,29 @@ pub const REFUSED: u8 = 0x02;
 pub const DATA: u8 = 0x10;
 pub const OPEN: u8 = 0x12;
 pub const OPEN_OK: u8 = 0x13;
+pub const ACK: u8 = 0x15;
 pub const RESET: u8 = 0x16;
+pub const PING: u8 = 0x22;
+pub const PONG: u8 = 0x23;
 pub const LANE_CLOSE: u8 = 0x24;
 pub const LANES: u8 = 0x28;
 
 /// A caller's connection to Hokkaido's gateway, on which it may speak as a lane.
 pub async fn dial(lab: &Lab, caller: &X509Svid) -> client::TlsStream<TcpStream> {
+    dial_by(lab, caller, lab.gateway, b"renkei-trunk/1").await
+}
+
+/// The same by another address, with this name of the protocol.
+pub async fn dial_by(
+    lab: &Lab,
+    caller: &X509Svid,
+    address: SocketAddr,
+    protocol: &[u8],
+) -> client::TlsStream<TcpStream> {
     let trusts: Arc<BundleSet> = Arc::new([bundle(&lab.hokkaido_ca)].into_iter().collect());
     let callee = Arc::new(id("hokkaido.example/broker"));
-    let side = client_side(&provider(), caller, trusts, callee, &[b"renkei-trunk/1"]).unwrap();
-    let tcp = TcpStream::connect(lab.gateway).await.unwrap();
+    let side = client_side(&provider(), caller, trusts, callee, &[protocol]).unwrap();
+    let tcp = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("broker.hokkaido.example").unwrap();
     within(TlsConnector::from(side.config).connect(name, tcp))
         .await
@@ -88,6 +105,17 @@ pub fn hello(version: u8, trunk: [u8; 16], incarnation: [u8; 8], lane: u32) -> V
     fields.extend((1_u64 << 20).to_be_bytes());
     fields.extend((1_u64 << 20).to_be_bytes());
     frame(HELLO, &fields)
+}
+
+/// Answers the greeting of a lane that Osaka dialed; gives the lane's number.
+pub async fn answer(lane: &mut server::TlsStream<TcpStream>) -> u32 {
+    let (kind, fields) = next(lane).await.unwrap();
+    assert_eq!(kind, HELLO);
+    let trunk = fields[1..17].try_into().unwrap();
+    let number = u32::from_be_bytes(fields[25..29].try_into().unwrap());
+    let hello = hello(VERSION, trunk, [1; 8], number);
+    lane.write_all(&hello).await.unwrap();
+    number
 }
 
 /// The next frame: its type and fields.

@@ -24,6 +24,40 @@ pub struct Way {
     seen: Mutex<Vec<u8>>,
     /// Which byte of a connection is changed.
     flip: AtomicU64,
+    key_updates: AtomicUsize,
+}
+
+/// A record of application data (RFC 8446 5.2) as long as one with a KeyUpdate: 5 bytes of the
+/// message, one of its type, 16 of the cipher. No frame of a lane has such a length.
+const KEY_UPDATE: [u8; 5] = [23, 3, 3, 0, 22];
+
+/// Finds the records of one direction of a connection.
+#[derive(Default)]
+struct Records {
+    header: Vec<u8>,
+    /// Bytes up to the next header.
+    body: usize,
+}
+
+impl Records {
+    /// How many key updates begin in what passes.
+    fn key_updates(&mut self, mut passed: &[u8]) -> usize {
+        let mut count = 0;
+        while !passed.is_empty() {
+            let part = passed.len().min(self.body);
+            self.body -= part;
+            passed = &passed[part..];
+            let part = passed.len().min(5 - self.header.len());
+            self.header.extend_from_slice(&passed[..part]);
+            passed = &passed[part..];
+            if self.header.len() == 5 {
+                count += usize::from(self.header == KEY_UPDATE);
+                self.body = usize::from(u16::from_be_bytes([self.header[3], self.header[4]]));
+                self.header.clear();
+            }
+        }
+        count
+    }
 }
 
 pub struct Tap {
@@ -36,6 +70,11 @@ pub struct Tap {
 impl Way {
     pub fn seen(&self) -> Vec<u8> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// How many records were key updates.
+    pub fn key_updates(&self) -> usize {
+        self.key_updates.load(Ordering::Relaxed)
     }
 
     /// Changes this byte of each connection from now on.
@@ -79,13 +118,15 @@ impl Tap {
 
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Arc<Way>) {
     let mut buffer = vec![0; 64 * 1024];
-    let mut passed = 0;
+    let (mut passed, mut records) = (0, Records::default());
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let flip = way.flip.load(Ordering::Relaxed);
         if (passed..passed + count as u64).contains(&flip) {
             buffer[(flip - passed) as usize] ^= 1;
         }
         passed += count as u64;
+        let updates = records.key_updates(&buffer[..count]);
+        way.key_updates.fetch_add(updates, Ordering::Relaxed);
         way.seen.lock().unwrap().extend_from_slice(&buffer[..count]);
         if to.write_all(&buffer[..count]).await.is_err() {
             return;

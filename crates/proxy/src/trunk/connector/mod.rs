@@ -313,7 +313,7 @@ fn add_lane(
         credentials,
         ..
     } = connection;
-    let (writer, reader) = lane::split(connection);
+    let (writer, reader) = lane::split(connection, driver.context.limits.keys);
     let id = driver
         .with(|core, now| {
             let id = core.trunk.add_lane(now, pair)?;

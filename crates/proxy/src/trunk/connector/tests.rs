@@ -5,7 +5,10 @@ use renkei_spiffe::{Identities, SpiffeId};
 use tokio::sync::{Semaphore, watch};
 
 use super::*;
-use crate::{identity::Direction, trunk::TrunkLimits};
+use crate::{
+    identity::Direction,
+    trunk::{KeyLimits, TrunkLimits},
+};
 
 /// Why a dial of these tests fails.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,6 +72,10 @@ impl Lab {
             memory: 1 << 30,
             grace: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(10),
+            keys: KeyLimits {
+                records_per_key: 1 << 16,
+                records_per_lane: 1 << 23,
+            },
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let id = |text| SpiffeId::parse(text).unwrap();
