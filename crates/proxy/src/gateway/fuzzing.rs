@@ -10,6 +10,6 @@ pub use crate::sessions::http::fuzzing::*;
 /// All that was read of a connection that begins with a ClientHello.
 pub async fn client_hello(stream: TcpStream, peer: SocketAddr) -> Option<Bytes> {
     let hello = super::client_hello::read(stream, peer).await.ok()?;
-    let _name = hello.start.client_hello().server_name().map(str::len);
+    let _name = hello.client_hello().server_name().map(str::len);
     Some(hello.received)
 }
