@@ -53,22 +53,22 @@ fn look_at(mut request: Request<Incoming>) {
     let Some((path, websocket)) = fuzzing::request_head(&mut request, &caller) else {
         return;
     };
-    assert_eq!(
-        fuzzing::path(&path).as_deref(),
-        Some(&*path),
-        "its own form"
-    );
+    if let Some(path) = path {
+        assert_eq!(fuzzing::path(&path), Some(path), "its own form");
+    }
     let headers = request.headers();
     let peers: Vec<_> = headers.get_all("x-renkei-peer").iter().collect();
     assert_eq!(peers, [CALLER]);
     assert!(headers.get_all(HOST).iter().count() <= 1);
     for name in headers.keys() {
-        let spelled = name.as_str().replace('_', "-");
+        let letters = name.as_str().chars().filter(char::is_ascii_alphanumeric);
+        let folded: String = letters.collect();
+        let own = ["x-renkei-peer", "x-forwarded-client-cert"];
+        let claims = ["xrenkeipeer", "xforwardedclientcert", "xoriginalurl"];
         assert!(
-            spelled != "x-renkei-peer" || name == "x-renkei-peer",
+            own.contains(&name.as_str()) || !claims.contains(&folded.as_str()),
             "{name}"
         );
-        assert!(spelled != "x-original-url", "{name}");
     }
     if !websocket {
         assert!(!headers.contains_key(CONNECTION));

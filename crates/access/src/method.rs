@@ -5,13 +5,17 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
-use crate::HttpPath;
+use crate::{HttpHost, HttpPath, HttpPathError, RequestPath};
 
-/// One rule: `GET`, `GET /v1/records`, `GET /v1/*`, or the same with `*` for any method.
+/// One rule: `GET`, `GET /v1/records`, `GET /v1/*`, or the same with `*` for any method. A host may
+/// come before the path: `GET //records.example/v1/*`, or stand for all of its paths: `GET
+/// //records.example`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MethodRule {
     /// The method; any, if `None`. Methods are case-sensitive (RFC 9110 9.1).
     pub method: Option<String>,
+    /// The host that the request must name; any, if `None`.
+    pub host: Option<HttpHost>,
     /// The paths that the rule allows.
     pub path: PathRule,
 }
@@ -37,7 +41,8 @@ pub struct MethodRuleError {
     pub hint: String,
 }
 
-const FORMS: &str = "write a method, or a method and a path, such as GET /v1/records or GET /v1/*";
+const FORMS: &str = "write a method, or a method and a path, such as GET /v1/records, GET /v1/* \
+                     or, with a host, GET //records.example/v1/*";
 const METHODS: [&str; 8] = [
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE",
 ];
@@ -56,20 +61,38 @@ impl MethodRule {
             )),
             [method] => Ok(Self {
                 method: method_of(method)?,
+                host: None,
                 path: PathRule::Any,
             }),
-            [method, path] => Ok(Self {
-                method: method_of(method)?,
-                path: path_of(path)?,
-            }),
+            [method, target] => {
+                let method = method_of(method)?;
+                let (host, path) = match target.strip_prefix("//") {
+                    Some(rest) => host_and_path(rest)?,
+                    None => (None, path_of(target)?),
+                };
+                Ok(Self { method, host, path })
+            }
             _ => Err(error(format!("{text:?} is not a rule"), FORMS)),
         }
     }
 
     /// Whether the rule allows this request.
-    pub fn matches(&self, method: &str, path: &HttpPath) -> bool {
-        let named = self.method.as_deref().is_none_or(|own| own == method);
-        named && self.path.matches(path)
+    ///
+    /// # Errors
+    /// Whether it does depends on the path, which has no canonical form.
+    pub fn matches(
+        &self,
+        method: &str,
+        host: &HttpHost,
+        path: &RequestPath,
+    ) -> Result<bool, HttpPathError> {
+        let named = self.method.as_deref().is_none_or(|own| own == method)
+            && self.host.as_ref().is_none_or(|own| own == host);
+        match self.path {
+            PathRule::Any => Ok(named),
+            _ if !named => Ok(false),
+            _ => Ok(self.path.matches(path.form()?)),
+        }
     }
 }
 
@@ -110,6 +133,24 @@ fn method_of(text: &str) -> Result<Option<String>, MethodRuleError> {
         )),
         _ => Err(error(format!("{text:?} is not a method"), FORMS)),
     }
+}
+
+/// What follows the two slashes of a rule with a host.
+fn host_and_path(text: &str) -> Result<(Option<HttpHost>, PathRule), MethodRuleError> {
+    let (host, path) = match text.find('/') {
+        Some(end) => text.split_at(end),
+        None => (text, "/*"),
+    };
+    let parsed = HttpHost::parse(host.as_bytes())
+        .ok()
+        .filter(|parsed| !host.is_empty() && parsed.as_str() == host);
+    let Some(parsed) = parsed else {
+        return Err(error(
+            format!("{host:?} is not a host"),
+            "write a host in small letters without a port; a request may name any port",
+        ));
+    };
+    Ok((Some(parsed), path_of(path)?))
 }
 
 fn path_of(text: &str) -> Result<PathRule, MethodRuleError> {
@@ -168,10 +209,15 @@ fn is_canonical(path: &str) -> bool {
 impl fmt::Display for MethodRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.method.as_deref().unwrap_or("*"))?;
+        match (&self.host, &self.path) {
+            (None, PathRule::Any) => return Ok(()),
+            (None, _) => f.write_str(" ")?,
+            (Some(host), _) => write!(f, " //{host}")?,
+        }
         match &self.path {
             PathRule::Any => Ok(()),
-            PathRule::Exact(path) => write!(f, " {path}"),
-            PathRule::Under(path) => write!(f, " {path}*"),
+            PathRule::Exact(path) => f.write_str(path),
+            PathRule::Under(path) => write!(f, "{path}*"),
         }
     }
 }
@@ -205,12 +251,17 @@ mod tests {
             "* /v1/*",
             "GET /a%20b/%E6%97%A5",
             "GET /50%25",
+            "GET //records.example",
+            "* //records.example/v1/*",
+            "GET //[2001:db8::7]/v1",
+            "GET //records.example/",
         ] {
             assert_eq!(MethodRule::parse(text).unwrap().to_string(), text);
         }
         let same = |one, other| assert_eq!(MethodRule::parse(one), MethodRule::parse(other));
         same("GET /*", "GET");
         same("GET   /v1", "GET /v1");
+        same("GET //a/*", "GET //a");
     }
 
     #[test]
@@ -237,6 +288,16 @@ mod tests {
             "GET //",
             "GET /a\\b",
             "GET /%2541",
+            "GET /%25u002e",
+            "GET /%C0%AE",
+            "GET ///a",
+            "GET //a:80/b",
+            "GET //A/b",
+            "GET //a./b",
+            "GET //a b",
+            "GET //a//b",
+            "GET //*/b",
+            "GET //a?b",
         ] {
             assert!(MethodRule::parse(text).is_err(), "{text}");
         }
@@ -245,10 +306,33 @@ mod tests {
     fn allows(method: Option<&str>, path: PathRule, request: (&str, &str)) -> bool {
         let rule = MethodRule {
             method: method.map(str::to_owned),
+            host: None,
             path,
         };
         let (method, path) = request;
-        rule.matches(method, &HttpPath::parse(path).unwrap())
+        let host = HttpHost::parse(b"records").unwrap();
+        rule.matches(method, &host, &RequestPath::new(path))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_host_is_demanded_whatever_its_port() {
+        let rule = MethodRule::parse("GET //records.example/v1/*").unwrap();
+        let matches = |host: &str, path: &str| {
+            let host = HttpHost::parse(host.as_bytes()).unwrap();
+            rule.matches("GET", &host, &RequestPath::new(path))
+        };
+        for (host, path, expected) in [
+            ("records.example", "/v1/a", Ok(true)),
+            ("Records.example.:8080", "/v1/a", Ok(true)),
+            ("admin.example", "/v1/a", Ok(false)),
+            ("", "/v1/a", Ok(false)),
+            ("records.example", "/v2", Ok(false)),
+            ("records.example", "/v1//", Err(HttpPathError::EmptySegment)),
+            ("admin.example", "/v1//", Ok(false)),
+        ] {
+            assert_eq!(matches(host, path), expected, "{host} {path}");
+        }
     }
 
     #[test]

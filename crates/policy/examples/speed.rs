@@ -10,7 +10,7 @@
 
 use std::{fs, path::Path};
 
-use renkei_access::HttpPath;
+use renkei_access::{HttpHost, RequestPath};
 use renkei_policy::{Operation, RegoModule, Request, ServicePolicy};
 use renkei_spiffe::SpiffeId;
 
@@ -78,12 +78,14 @@ deny contains "x" if {
 "#;
 
 fn measure(name: &str, policy: &ServicePolicy, peer: &SpiffeId, allowed: bool) {
-    let path = HttpPath::parse("/v1/records/7").unwrap();
+    let path = RequestPath::new("/v1/records/7");
+    let host = HttpHost::parse(b"records.example").unwrap();
     let request = Request {
         peer,
         service: policy.service(),
         operation: Operation::Http {
             method: "GET",
+            host: &host,
             path: &path,
         },
         source: Some([192, 0, 2, 7].into()),

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use renkei_access::HttpPath;
+use renkei_access::{HttpHost, RequestPath};
 use renkei_spiffe::SpiffeId;
 use serde::Serialize;
 
@@ -18,8 +18,10 @@ pub enum Operation<'a> {
     Http {
         /// The method, as it is spelled.
         method: &'a str,
+        /// The host that it is for.
+        host: &'a HttpHost,
         /// The path, without the query.
-        path: &'a HttpPath,
+        path: &'a RequestPath,
     },
 }
 
@@ -27,14 +29,11 @@ impl fmt::Display for Operation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect => f.write_str("connect"),
-            Self::Http { method, path } => {
+            Self::Http { method, path, .. } => {
+                let path = path.to_string();
                 // ASCII; long ones are of no use to people.
-                let shown = path.as_str().get(..MAX_SHOWN).unwrap_or(path.as_str());
-                let rest = if shown.len() < path.as_str().len() {
-                    "…"
-                } else {
-                    ""
-                };
+                let shown = path.get(..MAX_SHOWN).unwrap_or(&path);
+                let rest = if shown.len() < path.len() { "…" } else { "" };
                 write!(f, "{method} {shown}{rest}")
             }
         }
@@ -62,8 +61,11 @@ pub enum RuleKind {
     AllowList,
     /// The service's Rego policy.
     Policy,
-    /// The rules by HTTP method and path.
+    /// The rules by HTTP method, host and path.
     Methods,
+    /// A rule reads the path, and servers could read this one in different ways. The reason says
+    /// how, and nothing of the rules.
+    Path,
     /// No rule matches: denied.
     Default,
 }

@@ -10,6 +10,11 @@
 //!
 //! Where [`MethodRules`] are given, a request of HTTP that is allowed so far must also be in them.
 //!
+//! The host and the path of a request are read in the one form that all servers agree about
+//! ([`renkei_access::HttpHost`],
+//! [`renkei_access::HttpPath`]). A path without such a form is denied where a rule that decides
+//! about the request reads the path, and goes through elsewhere.
+//!
 //! A module that fails or runs into a limit denies. The rules see the document described at
 //! [`RegoModule`] and nothing else: no files, no network, no environment. The clock is read for
 //! `time.now_ns` alone: the limits count steps, not time.

@@ -1,8 +1,8 @@
-//! What each caller of a service may do there, by HTTP method and path.
+//! What each caller of a service may do there, by HTTP method, host and path.
 
 use std::collections::BTreeMap;
 
-use renkei_access::{HttpPath, MethodRule};
+use renkei_access::{HttpHost, HttpPathError, MethodRule, RequestPath};
 use renkei_spiffe::SpiffeId;
 
 /// The rules of a service. Who is not in them may do nothing.
@@ -15,15 +15,30 @@ impl MethodRules {
         Self(rules)
     }
 
+    /// Whether a rule demands a host.
+    pub(crate) fn reads_host(&self) -> bool {
+        self.0.values().flatten().any(|rule| rule.host.is_some())
+    }
+
     /// The rule that lets a caller do this, if there is one.
+    ///
+    /// # Errors
+    /// Whether there is one depends on the path, which has no form to compare.
     pub(crate) fn find(
         &self,
         caller: &SpiffeId,
         method: &str,
-        path: &HttpPath,
-    ) -> Option<&MethodRule> {
-        let mut rules = self.0.get(caller)?.iter();
-        rules.find(|rule| rule.matches(method, path))
+        (host, path): (&HttpHost, &RequestPath),
+    ) -> Result<Option<&MethodRule>, HttpPathError> {
+        let mut unclear = None;
+        for rule in self.0.get(caller).into_iter().flatten() {
+            match rule.matches(method, host, path) {
+                Ok(true) => return Ok(Some(rule)),
+                Ok(false) => {}
+                Err(error) => unclear = Some(error),
+            }
+        }
+        unclear.map_or(Ok(None), Err)
     }
 }
 
@@ -43,7 +58,8 @@ mod tests {
 
     #[test]
     fn a_caller_without_an_entry_may_do_nothing() {
-        let path = HttpPath::parse("/").unwrap();
-        assert_eq!(MethodRules::default().find(&caller(), "GET", &path), None);
+        let (rules, host) = (MethodRules::default(), HttpHost::parse(b"a").unwrap());
+        let found = rules.find(&caller(), "GET", (&host, &RequestPath::new("/")));
+        assert_eq!(found, Ok(None));
     }
 }

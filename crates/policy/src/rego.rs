@@ -10,6 +10,7 @@ mod machine;
 mod parser;
 mod patterns;
 mod program;
+mod reads;
 mod syntax;
 mod types;
 mod value;
@@ -65,7 +66,9 @@ const PACKAGE: [&str; 2] = ["renkei", "authz"];
 /// ```
 ///
 /// On a connection of HTTP the module is asked again for every request, with the operation
-/// `{"kind": "http", "method": "GET", "path": "/v1/records"}`.
+/// `{"kind": "http", "method": "GET", "path": "/v1/records"}` and one field more:
+/// `"request": {"host": "records.example"}`. Path and host are in their canonical forms
+/// ([`HttpPath`](renkei_access::HttpPath), [`HttpHost`](renkei_access::HttpHost)).
 ///
 /// `source` is absent where the address is not known. `data` holds nothing but the module.
 ///
@@ -79,6 +82,8 @@ pub struct RegoModule {
     program: Program,
     deny: Option<RuleId>,
     allow: Option<RuleId>,
+    reads_path: bool,
+    reads_host: bool,
     clock: fn() -> i64,
 }
 
@@ -107,6 +112,8 @@ impl RegoModule {
         }
         Ok(Self {
             name: name.to_owned(),
+            reads_path: reads::reads(&program, &input::PATH),
+            reads_host: reads::reads(&program, &input::HOST),
             program,
             deny,
             allow,
@@ -123,6 +130,16 @@ impl RegoModule {
     /// The name given at compilation.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether the path of a request may matter to its answers.
+    pub(crate) fn reads_path(&self) -> bool {
+        self.reads_path
+    }
+
+    /// Whether the host of a request may matter to its answers.
+    pub(crate) fn reads_host(&self) -> bool {
+        self.reads_host
     }
 
     /// Asks `deny`, then, if the answer matters, `allow`.

@@ -41,6 +41,12 @@ impl ServicePolicy {
         &self.service
     }
 
+    /// Whether the host of a request may matter to a decision.
+    pub fn reads_host(&self) -> bool {
+        self.rego.as_ref().is_some_and(RegoModule::reads_host)
+            || self.methods.as_ref().is_some_and(MethodRules::reads_host)
+    }
+
     /// Decides. A request for another service is denied.
     ///
     /// This may take some milliseconds, if the rules are made to.
@@ -85,9 +91,11 @@ impl ServicePolicy {
         }
         let caller = self.decide_caller(request, effort)?;
         Ok(match (&self.methods, request.operation) {
-            (Some(methods), Operation::Http { method, path }) if caller.allowed => {
-                let rule = methods.find(request.peer, method, path);
-                self.by_method(request, rule.map(ToString::to_string))
+            (Some(methods), Operation::Http { method, host, path }) if caller.allowed => {
+                match methods.find(request.peer, method, (host, path)) {
+                    Ok(rule) => self.by_method(request, rule.map(ToString::to_string)),
+                    Err(unclear) => denied("methods", RuleKind::Path, unclear.to_string()),
+                }
             }
             _ => caller,
         })
@@ -111,6 +119,12 @@ impl ServicePolicy {
         effort: Effort,
     ) -> Result<Decision, Stop> {
         let rule = format!("policy {}", rego.name());
+        if let Operation::Http { path, .. } = request.operation
+            && let Err(unclear) = path.form()
+            && rego.reads_path()
+        {
+            return Ok(denied(&rule, RuleKind::Path, unclear.to_string()));
+        }
         Ok(match rego.evaluate(request, !listed, effort)? {
             Verdict::Denied(message) => denied(&rule, RuleKind::Policy, message),
             Verdict::Allowed => {
@@ -151,6 +165,11 @@ impl ServicePolicy {
     fn by_method(&self, request: &Request<'_>, rule: Option<String>) -> Decision {
         let (peer, service) = (request.peer.short(), self.service.short());
         let operation = request.operation;
+        // A request that is denied for its host looks like one that is allowed.
+        let host = match operation {
+            Operation::Http { host, .. } if self.reads_host() => format!(" with host {host:?}"),
+            _ => String::new(),
+        };
         match rule {
             Some(rule) => Decision {
                 allowed: true,
@@ -160,7 +179,7 @@ impl ServicePolicy {
             },
             None => {
                 let reason =
-                    format!("no rule in `methods` of {service} lets {peer} do {operation}");
+                    format!("no rule in `methods` of {service} lets {peer} do {operation}{host}");
                 denied("methods", RuleKind::Methods, reason)
             }
         }
@@ -179,7 +198,7 @@ fn denied(rule: &str, kind: RuleKind, reason: String) -> Decision {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use renkei_access::{HttpPath, MethodRule, PathRule};
+    use renkei_access::{HttpHost, MethodRule, PathRule, RequestPath};
 
     use super::*;
 
@@ -303,6 +322,7 @@ deny contains "the collector is being repaired" if input.peer.path == "/collecto
         let collector = id("osaka.example/collector");
         let rule = MethodRule {
             method: Some("GET".to_owned()),
+            host: None,
             path: PathRule::Under("/v1/".to_owned()),
         };
         let methods: MethodRules = [
@@ -314,13 +334,13 @@ deny contains "the collector is being repaired" if input.peer.path == "/collecto
         let allow = ["osaka.example/collector", "osaka.example/reader"];
         let policy = policy(&allow, None).with_methods(Some(methods));
         let ask = |peer: &str, method, path| {
-            let path = HttpPath::parse(path).unwrap();
             policy.decide(&Request {
                 peer: &id(peer),
                 service: policy.service(),
                 operation: Operation::Http {
                     method,
-                    path: &path,
+                    host: &HttpHost::parse(b"records").unwrap(),
+                    path: &RequestPath::new(path),
                 },
                 source: None,
             })
@@ -354,10 +374,10 @@ deny contains "closed" if input.operation == {"kind": "http", "method": "GET", "
 "#;
         let policy = policy(&[], Some(rules));
         let ask = |method, path| {
-            let path = HttpPath::parse(path).unwrap();
             let operation = Operation::Http {
                 method,
-                path: &path,
+                host: &HttpHost::parse(b"records").unwrap(),
+                path: &RequestPath::new(path),
             };
             let decision = policy.decide(&Request {
                 peer: &id("osaka.example/a"),
@@ -371,6 +391,130 @@ deny contains "closed" if input.operation == {"kind": "http", "method": "GET", "
         assert!(ask("GET", "/v1/records").0);
         assert!(!ask("POST", "/v1/records").0);
         assert_eq!(ask("GET", "/%761/x"), (false, "closed".to_owned()));
+    }
+
+    /// What a policy with these rules makes of requests: allowed, or which kind of rule denies.
+    fn verdicts<const N: usize>(
+        policy: &ServicePolicy,
+        requests: [(&str, &str, &str); N],
+    ) -> [Result<(), RuleKind>; N] {
+        requests.map(|(method, host, path)| {
+            let decision = policy.decide(&Request {
+                peer: &id("osaka.example/a"),
+                service: policy.service(),
+                operation: Operation::Http {
+                    method,
+                    host: &HttpHost::parse(host.as_bytes()).unwrap(),
+                    path: &RequestPath::new(path),
+                },
+                source: None,
+            });
+            match decision.allowed {
+                true => Ok(()),
+                false => Err(decision.kind),
+            }
+        })
+    }
+
+    #[test]
+    fn a_path_that_can_be_misread_is_denied_where_a_rule_reads_it_alone() {
+        const UNCLEAR: [&str; 4] = ["/a//b", "/a%2Fb", "/a;b", "/%25%32e%25%32e/"];
+        let rule = |method: Option<&str>, path| MethodRule {
+            method: method.map(str::to_owned),
+            host: None,
+            path,
+        };
+        let under = || PathRule::Under("/a/".to_owned());
+        let with = |rules: Vec<MethodRule>| {
+            let methods = [(id("osaka.example/a"), rules)].into_iter().collect();
+            policy(&["osaka.example/a"], None).with_methods(Some(methods))
+        };
+        let by_path = with(vec![rule(None, under())]);
+        let some = with(vec![
+            rule(Some("PUT"), under()),
+            rule(Some("GET"), PathRule::Any),
+        ]);
+        for path in UNCLEAR {
+            let ask = |policy: &ServicePolicy, method| verdicts(policy, [(method, "a", path)]);
+            let open = policy(&["osaka.example/a"], None);
+            assert_eq!(ask(&open, "GET"), [Ok(())], "{path}");
+            assert_eq!(ask(&by_path, "GET"), [Err(RuleKind::Path)], "{path}");
+            assert_eq!(ask(&some, "GET"), [Ok(())], "{path}");
+            assert_eq!(ask(&some, "PUT"), [Err(RuleKind::Path)], "{path}");
+            assert_eq!(ask(&some, "POST"), [Err(RuleKind::Methods)], "{path}");
+            for (rules, reads) in [
+                ("allow if input.operation.path == \"/b\"", true),
+                (
+                    "deny contains \"no\" if input.operation[\"path\"] == \"/b\"",
+                    true,
+                ),
+                (
+                    "allow if { some k, v in input.operation; k == \"path\"; v == \"/b\" }",
+                    true,
+                ),
+                (
+                    "allow if { k := \"path\"; input.operation[k] == \"/b\" }",
+                    true,
+                ),
+                ("allow if input.operation == {\"kind\": \"http\"}", true),
+                (
+                    "allow if { whole := input; whole.operation.path == \"/b\" }",
+                    true,
+                ),
+                (
+                    "f(x) := x.path\nallow if f(input.operation) == \"/b\"",
+                    true,
+                ),
+                (
+                    "allow if { some x in [y | y := input.operation.path]; x == \"/b\" }",
+                    true,
+                ),
+                ("allow if input.operation.method == \"GET\"", false),
+                (
+                    "allow if { input.peer.path == \"/a\"; input.request.host == \"a\" }",
+                    false,
+                ),
+                (
+                    "deny contains \"no\" if input.operation.method != \"GET\"",
+                    false,
+                ),
+            ] {
+                let rules = format!("package renkei.authz\n{rules}\n");
+                let policy = policy(&["osaka.example/a"], Some(&rules));
+                let expected = match reads {
+                    true => Err(RuleKind::Path),
+                    false => Ok(()),
+                };
+                assert_eq!(ask(&policy, "GET"), [expected], "{path} {rules}");
+                assert_eq!(
+                    policy.reads_host(),
+                    rules.contains("host") || rules.contains("whole")
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn rules_can_demand_a_host() {
+        let rules = r#"package renkei.authz
+allow if { input.operation.kind == "http"; input.request.host == "records.example" }
+"#;
+        let policy = policy(&[], Some(rules));
+        assert!(policy.reads_host());
+        let asked = [
+            ("GET", "records.example", "/"),
+            ("GET", "Records.Example.:8080", "/"),
+            ("GET", "admin.example", "/"),
+            ("GET", "", "/"),
+        ];
+        let denied = Err(RuleKind::Default);
+        assert_eq!(verdicts(&policy, asked), [Ok(()), Ok(()), denied, denied]);
+        let rule = MethodRule::parse("GET //records.example").unwrap();
+        let methods = [(id("osaka.example/a"), vec![rule])].into_iter().collect();
+        let policy = self::policy(&["osaka.example/a"], None).with_methods(Some(methods));
+        assert!(policy.reads_host());
+        let denied = Err(RuleKind::Methods);
+        assert_eq!(verdicts(&policy, asked), [Ok(()), Ok(()), denied, denied]);
     }
 
     fn ids() -> impl Strategy<Value = SpiffeId> {

@@ -179,8 +179,9 @@ mod written {
         #[schemars(example = vec!("osaka.example/collector"))]
         allow: Option<Vec<String>>,
         /// With protocol http: what each caller may do. A rule is a method (any path), a method
-        /// and a path, or a method and all paths below one; `*` is any method. With `methods`, a
-        /// caller without an entry may do nothing.
+        /// and a path, or a method and all paths below one; `*` is any method. A host may come
+        /// before the path: `GET //records.example/v1/*`. With `methods`, a caller without an
+        /// entry may do nothing.
         #[schemars(example = serde_json::json!({"osaka.example/collector": ["GET /v1/records", "* /v1/own/*"]}))]
         methods: Option<BTreeMap<String, Vec<String>>>,
         /// With protocol kafka: what each caller may do with which topics and groups. With

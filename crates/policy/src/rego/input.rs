@@ -3,6 +3,11 @@
 use super::value::{Object, Value};
 use crate::decision::{Operation, Request};
 
+/// Where the path of a request is in the document.
+pub(super) const PATH: [&str; 2] = ["operation", "path"];
+/// Where its host is.
+pub(super) const HOST: [&str; 2] = ["request", "host"];
+
 pub(super) fn document(request: &Request<'_>) -> Value {
     let peer = object(vec![
         ("id", request.peer.to_string().into()),
@@ -19,6 +24,9 @@ pub(super) fn document(request: &Request<'_>) -> Value {
         ("service", service),
         ("operation", operation(request.operation)),
     ];
+    if let Operation::Http { host, .. } = request.operation {
+        fields.push(("request", object(vec![("host", host.as_str().into())])));
+    }
     if let Some(ip) = request.source {
         // An IPv4 caller at an IPv6 listener is the same caller.
         let ip = ip.to_canonical().to_string().into();
@@ -30,11 +38,14 @@ pub(super) fn document(request: &Request<'_>) -> Value {
 fn operation(operation: Operation<'_>) -> Value {
     match operation {
         Operation::Connect => object(vec![("kind", "connect".into())]),
-        Operation::Http { method, path } => object(vec![
-            ("kind", "http".into()),
-            ("method", method.into()),
-            ("path", path.as_str().into()),
-        ]),
+        Operation::Http { method, path, .. } => {
+            let mut fields = vec![("kind", "http".into()), ("method", method.into())];
+            // A module that reads it is not asked without it.
+            if let Ok(path) = path.form() {
+                fields.push(("path", path.as_str().into()));
+            }
+            object(fields)
+        }
     }
 }
 

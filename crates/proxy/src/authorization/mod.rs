@@ -24,7 +24,9 @@ pub(crate) struct ServiceAuthorizer {
     pub(crate) service: SpiffeId,
     pub(crate) source: IpAddr,
     pub(crate) flow: u64,
-    answered: OnceLock<()>,
+    /// Whoever proves an identity gets through the handshake: its session says that it is denied.
+    tells_in_session: bool,
+    decision: OnceLock<Decision>,
 }
 
 impl ServiceAuthorizer {
@@ -39,8 +41,23 @@ impl ServiceAuthorizer {
             service,
             source,
             flow,
-            answered: OnceLock::new(),
+            tells_in_session: false,
+            decision: OnceLock::new(),
         }
+    }
+
+    /// Lets everyone through, for a session that tells the caller itself if it is
+    /// [denied](Self::denial).
+    pub(crate) fn telling_in_session(self) -> Self {
+        Self {
+            tells_in_session: true,
+            ..self
+        }
+    }
+
+    /// What was decided about the caller, if it was denied.
+    pub(crate) fn denial(&self) -> Option<&Decision> {
+        self.decision.get().filter(|decision| !decision.allowed)
     }
 }
 
@@ -68,8 +85,9 @@ pub(crate) fn decide(
         service: service.clone(),
         operation: match operation {
             Operation::Connect => Asked::Connect,
-            Operation::Http { method, path } => Asked::Http {
+            Operation::Http { method, host, path } => Asked::Http {
                 method: method.to_owned(),
+                host: host.clone(),
                 path: path.clone(),
             },
         },
@@ -81,10 +99,10 @@ impl Authorizer for ServiceAuthorizer {
     fn authorize(&self, peer: &SpiffeId) -> Result<(), Denied> {
         let operation = Operation::Connect;
         let decision = decide(&self.policy, &self.service, peer, operation, self.source);
-        if self.answered.set(()).is_ok() {
+        if self.decision.set(decision.clone()).is_ok() {
             log(peer, &self.service, operation, &decision, self.flow);
         }
-        match decision.allowed {
+        match decision.allowed || self.tells_in_session {
             true => Ok(()),
             false => Err(Denied {
                 label: "not_allowed",

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use renkei_access::HttpPath;
+use renkei_access::{HttpHost, RequestPath};
 use renkei_policy::{Decision, Operation, Request, ServicePolicy};
 use renkei_spiffe::SpiffeId;
 
@@ -39,14 +39,18 @@ pub(super) struct Question {
 /// An [`Operation`] that owns what it names.
 pub(super) enum Asked {
     Connect,
-    Http { method: String, path: HttpPath },
+    Http {
+        method: String,
+        host: HttpHost,
+        path: RequestPath,
+    },
 }
 
 impl Question {
     fn answer(&self) -> Decision {
         let operation = match &self.operation {
             Asked::Connect => Operation::Connect,
-            Asked::Http { method, path } => Operation::Http { method, path },
+            Asked::Http { method, host, path } => Operation::Http { method, host, path },
         };
         self.policy.decide(&Request {
             peer: &self.peer,

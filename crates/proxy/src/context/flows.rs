@@ -67,6 +67,26 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// A connection that is not in the register.
+    pub(crate) fn new(id: u64, pair: Pair, carrier: Carrier, cut: CancellationToken) -> Self {
+        let Carrier {
+            remote,
+            svid_not_after,
+            session,
+        } = carrier;
+        Self {
+            id,
+            pair,
+            remote,
+            opened: clock::now(),
+            svid_not_after,
+            session,
+            traffic: Traffic::default(),
+            cut,
+            reason: OnceLock::new(),
+        }
+    }
+
     /// Ends the connection with a reset. The first reason stays.
     pub fn cut(&self, reason: &'static str) {
         let _ = self.reason.set(reason);
@@ -116,22 +136,7 @@ impl Flows {
         carrier: Carrier,
         (parent, guard): (&CancellationToken, DrainGuard),
     ) -> Ticket {
-        let Carrier {
-            remote,
-            svid_not_after,
-            session,
-        } = carrier;
-        let flow = Arc::new(Flow {
-            id,
-            pair: pair.clone(),
-            remote,
-            opened: clock::now(),
-            svid_not_after,
-            session,
-            traffic: Traffic::default(),
-            cut: parent.child_token(),
-            reason: OnceLock::new(),
-        });
+        let flow = Arc::new(Flow::new(id, pair.clone(), carrier, parent.child_token()));
         let mut register = self.register();
         let totals = register.totals.entry(pair).or_default();
         totals.connections += 1;

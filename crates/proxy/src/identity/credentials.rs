@@ -8,6 +8,7 @@ use renkei_runtime::clock;
 use renkei_spiffe::{Identities, NoSvid, PeerChain, PeerError, X509Svid};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls_pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 
 /// Threads read the clock at slightly different moments; more than this is a clock set back.
@@ -115,6 +116,11 @@ impl Credentials {
     /// The SVID that this side presented.
     pub(crate) fn own(&self) -> &Arc<X509Svid> {
         &self.own
+    }
+
+    /// The SHA-256 of the peer's certificate, in hexadecimal digits.
+    pub(crate) fn peer_hash(&self) -> String {
+        hex::encode(Sha256::digest(self.peer.leaf()))
     }
 
     /// From here on the peer has another SVID, unless its renewals fail: three quarters of the

@@ -13,7 +13,7 @@ use crate::{
     authorization::revocation,
     config::Desired,
     context::{Carrier, Context, Flow},
-    identity::{Direction, Pair},
+    identity::{Credentials, Direction, Pair},
     relay::{self, End},
     sessions::{http, kafka},
     sockets::PlainStream,
@@ -26,12 +26,28 @@ pub(super) struct Call {
     pub(super) service: Service,
     pub(super) node: Option<i32>,
     pub(super) carrier: Carrier,
+    /// What both ends have shown.
+    pub(super) credentials: Arc<Credentials>,
+    /// It may not use the service, and is told so.
+    pub(super) denied: bool,
     pub(super) desired: Arc<Desired>,
     /// Its span in the log.
     pub(super) span: Span,
 }
 
-/// Carries an admitted connection to its end.
+impl Call {
+    fn http_caller(&self) -> http::Caller {
+        let (caller, callee) = (self.caller.short(), self.service.id.short());
+        let denied = format!("{caller} may not use {callee}: no rule allows that");
+        http::Caller {
+            certificate_hash: self.credentials.peer_hash(),
+            denied: self.denied.then_some(denied),
+        }
+    }
+}
+
+/// Carries a connection to its end: of a caller that may use the service, or of one that is told
+/// why not.
 pub(super) async fn carry(
     stream: WanStream,
     call: Call,
@@ -39,11 +55,14 @@ pub(super) async fn carry(
     inbound: &Inbound,
     guard: DrainGuard,
 ) {
+    let http_caller = (call.service.protocol == Protocol::Http).then(|| call.http_caller());
     let Call {
         caller,
         service,
         node,
         carrier,
+        credentials: _,
+        denied,
         desired,
         span,
     } = call;
@@ -53,14 +72,27 @@ pub(super) async fn carry(
         caller,
         callee: service.id.clone(),
     };
+    let parts = (context, &inbound.backends);
+    if denied {
+        // It is none of the connections that the service has.
+        let flow = Arc::new(Flow::new(id, pair, carrier, CancellationToken::new()));
+        if let Some(caller) = http_caller {
+            let told = http::serve(stream, &flow, (&service.name, caller), parts);
+            tokio::select! {
+                () = context.drain.forced() => {}
+                () = told.instrument(span) => {}
+            }
+        }
+        return;
+    }
     let parent = (&CancellationToken::new(), guard);
     let ticket = context.flows.open(id, pair, carrier, parent);
     let flow = &ticket.flow;
     revocation::recheck(flow, Some(&desired), context);
     span.record("flow", id);
-    if service.protocol == Protocol::Http {
+    if let Some(caller) = http_caller {
         span.in_scope(|| tracing::debug!("opened"));
-        http::serve(stream, flow, &service.name, (context, &inbound.backends))
+        http::serve(stream, flow, (&service.name, caller), parts)
             .instrument(span.clone())
             .await;
         span.in_scope(|| tracing::debug!(cut = flow.cut_reason(), "closed"));

@@ -26,6 +26,8 @@ pub(super) struct Admitted {
     pub(super) verified: Verified,
     pub(super) service: Service,
     pub(super) node: Option<i32>,
+    /// Why the caller may not use the service. It is told in the protocol of the service.
+    pub(super) denied: Option<String>,
     /// The state under which it was admitted.
     pub(super) desired: Arc<Desired>,
 }
@@ -74,15 +76,28 @@ pub(super) async fn admit(
         return Err(tls::give_up(hello, fault).await);
     };
     let source = peer.ip().to_canonical();
+    let authorizer = ServiceAuthorizer::new(policy, service.id.clone(), source, flow);
     let authorizer = PeersOnly {
         site: desired.site.clone(),
-        authorizer: ServiceAuthorizer::new(policy, service.id.clone(), source, flow),
+        authorizer: match service.protocol {
+            Protocol::Http => authorizer.telling_in_session(),
+            _ => authorizer,
+        },
     };
     let offered: Vec<&[u8]> = hello.client_hello().alpn().into_iter().flatten().collect();
     let chosen = alpn::choose(service.protocol, &offered);
     let authorizer = Arc::new(authorizer);
-    let verified = tls::accept(hello, &service.id, authorizer, chosen.as_slice(), context).await?;
+    let verified = tls::accept(
+        hello,
+        &service.id,
+        authorizer.clone(),
+        chosen.as_slice(),
+        context,
+    )
+    .await?;
+    let denial = authorizer.authorizer.denial();
     Ok(Admitted {
+        denied: denial.map(|denial| denial.reason.clone()),
         verified,
         service,
         node,

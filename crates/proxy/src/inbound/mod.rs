@@ -90,6 +90,7 @@ impl Inbound {
             verified,
             service,
             node,
+            denied,
             desired,
         } = admitted;
         let pair = Pair {
@@ -99,11 +100,20 @@ impl Inbound {
         };
         if !alpn::is_trunk(verified.connection.alpn()) {
             let span = span::connection(&pair);
+            if let Some(denied) = &denied {
+                let (service, who) = (&service.name, pair.caller.short());
+                let refusals = &self.context.refusals;
+                span.in_scope(|| {
+                    refusals.record(Direction::Inbound, service, who, "not_allowed", denied);
+                });
+            }
             let call = Call {
                 caller: verified.peer,
                 service,
                 node,
-                carrier: Carrier::session(peer, verified.credentials),
+                carrier: Carrier::session(peer, verified.credentials.clone()),
+                credentials: verified.credentials,
+                denied: denied.is_some(),
                 desired,
                 span,
             };

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use renkei_policy::Operation;
-use renkei_site::Service;
+use renkei_site::{Protocol, Service};
 use renkei_trunk::Code;
 
 use super::{
@@ -35,6 +35,14 @@ pub(super) async fn serve(mut trunk: TrunkEvents, source: Arc<StreamSource>) {
     }
 }
 
+/// What was decided about a stream that is taken.
+struct Decided {
+    /// The number of its flow.
+    flow: u64,
+    /// The caller may not use the service, and is told so in its protocol.
+    denied: bool,
+}
+
 impl StreamSource {
     async fn serve(&self, incoming: IncomingStream) {
         let (context, admission) = (&self.inbound.context, &self.inbound.admission);
@@ -58,8 +66,8 @@ impl StreamSource {
         span.record("stream", stream);
         let check = incoming.check();
         let decided = span.in_scope(|| self.decide(check.as_ref().err()));
-        let (flow, svid_not_after) = match (decided, check) {
-            (Ok(flow), Ok(credentials)) => (flow, credentials.own().not_after()),
+        let (decided, credentials) = match (decided, check) {
+            (Ok(decided), Ok(credentials)) => (decided, credentials),
             (Err(reason), _) => return incoming.refuse(Code::REVOKED, &reason),
             (Ok(_), Err(_)) => {
                 return incoming.refuse(Code::REVOKED, "its certificates are not valid");
@@ -80,28 +88,27 @@ impl StreamSource {
             caller: self.pair.caller.clone(),
             service,
             node,
-            carrier: Carrier::trunk(self.peer, svid_not_after),
+            carrier: Carrier::trunk(self.peer, credentials.own().not_after()),
+            credentials,
+            denied: decided.denied,
             desired,
             span,
         };
-        carry(WanStream::Trunk(stream), call, flow, &self.inbound, guard).await;
+        let stream = WanStream::Trunk(stream);
+        carry(stream, call, decided.flow, &self.inbound, guard).await;
         drop(place);
     }
 
     /// Asks what a new handshake would ask: the certificates, of whose `fault` it learns, the peers
-    /// and the policy of now. Gives the number of the flow; the error is for the peer, and says no
-    /// more than an alert would.
-    fn decide(&self, fault: Option<&Fault>) -> Result<u64, String> {
+    /// and the policy of now. The error is for the peer, and says no more than an alert would.
+    fn decide(&self, fault: Option<&Fault>) -> Result<Decided, String> {
         let (caller, service) = (&self.pair.caller, &self.service);
+        let record = |reason: &'static str, sentence: String| {
+            let (refusals, direction) = (&self.inbound.context.refusals, Direction::Inbound);
+            refusals.record(direction, &service.name, caller.short(), reason, sentence);
+        };
         let refuse = |reason: &'static str, sentence: String| {
-            let refusals = &self.inbound.context.refusals;
-            refusals.record(
-                Direction::Inbound,
-                &service.name,
-                caller.short(),
-                reason,
-                sentence,
-            );
+            record(reason, sentence);
             Err("its policy does not allow this caller".to_owned())
         };
         if let Some(fault) = fault {
@@ -127,10 +134,14 @@ impl StreamSource {
         let decision = decide(policy, &service.id, caller, Operation::Connect, source);
         let flow = self.inbound.context.flows.next_id();
         log(caller, &service.id, Operation::Connect, &decision, flow);
-        match decision.allowed {
-            true => Ok(flow),
-            false => refuse("not_allowed", decision.reason),
+        let denied = !decision.allowed;
+        if denied && service.protocol != Protocol::Http {
+            return refuse("not_allowed", decision.reason);
         }
+        if denied {
+            record("not_allowed", decision.reason);
+        }
+        Ok(Decided { flow, denied })
     }
 }
 

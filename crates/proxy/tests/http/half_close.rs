@@ -100,7 +100,10 @@ async fn half_a_request_is_never_a_whole_one() {
     let mut app = lab.connect().await;
     app.write_all(b"GET /v1/a HTTP/1.1\r\nho").await.unwrap();
     app.shutdown().await.unwrap();
-    assert_reset(&mut app).await;
+    let (told, _) = response(&mut app).await;
+    assert!(told.starts_with("HTTP/1.1 400 "), "{told}");
+    assert_ended(&mut app).await;
+    assert_eq!(hokkaido.reasons(), ["request_aborted"; 5]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,6 +25,11 @@ impl PeerChain {
         })
     }
 
+    /// The leaf in DER.
+    pub fn leaf(&self) -> &[u8] {
+        self.chain.first().map_or(&[], |leaf| leaf)
+    }
+
     /// The SPIFFE ID of the leaf.
     pub fn id(&self) -> &SpiffeId {
         &self.leaf.id

@@ -1,6 +1,6 @@
 //! Policies asked of this evaluator and of the real OPA: the same answer, or refused here.
 
-use renkei_access::HttpPath;
+use renkei_access::{HttpHost, RequestPath};
 use serde_json::{Map, Value as Json};
 
 use super::{
@@ -20,9 +20,11 @@ use crate::{Operation, Request};
 
 /// Requests of different kinds.
 pub(super) fn inputs() -> Vec<Value> {
-    let path = HttpPath::parse("/v1/records/7").unwrap();
+    let path = RequestPath::new("/v1/records/7");
+    let host = HttpHost::parse(b"records.example").unwrap();
     let http = Operation::Http {
         method: "GET",
+        host: &host,
         path: &path,
     };
     [

@@ -171,7 +171,7 @@ impl Body for Passing {
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
         {
-            headers::remove_claims(trailers);
+            headers::remove_claims(trailers, true);
         }
         if frame.is_none()
             && let Some(arriving) = self.arriving.take()

@@ -4,9 +4,12 @@
 //! While a request is answered, HTTP does not read. A caller that has ended its direction then
 //! still gets its answer; one that is gone ends the request. To tell them apart the stream is read
 //! ahead, up to a bound.
+//!
+//! Of a message, HTTP gets nothing behind its end at once: it never holds the head of the next
+//! request while it answers one.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     io,
     mem::MaybeUninit,
     pin::Pin,
@@ -18,11 +21,16 @@ use std::{
 use bytes::{Buf, BytesMut};
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::Sleep,
 };
 
-use super::{linger::Linger, progress::Progress};
+use super::{
+    interim::Interim,
+    linger::Linger,
+    progress::Progress,
+    target_encoder::{OtherProtocol, TargetEncoder},
+};
 use crate::{context::Flow, relay::Transport, wan::WanStream};
 
 /// How much is read ahead at most, and at once.
@@ -42,22 +50,25 @@ pub(super) struct CountedStream {
     progress: Arc<Progress>,
     limit: Duration,
     head: Option<Head>,
-    /// What arrived while HTTP did not read.
+    encoder: TargetEncoder,
+    /// What has arrived and HTTP has not read.
     ahead: BytesMut,
+    interim: Arc<Interim>,
+    /// HTTP has written all of what it had to write.
+    between_messages: bool,
     /// HTTP waits for bytes.
     reading: bool,
     /// The caller sends no more.
     ended: bool,
     /// This side's direction has ended.
     shut: bool,
-    linger: Option<Linger>,
 }
 
 impl CountedStream {
     pub(super) fn new(
         stream: WanStream,
         flow: Arc<Flow>,
-        progress: Arc<Progress>,
+        (progress, interim): (Arc<Progress>, Arc<Interim>),
         limit: Duration,
     ) -> Self {
         Self {
@@ -66,12 +77,39 @@ impl CountedStream {
             progress,
             limit,
             head: None,
+            encoder: TargetEncoder::new(),
             ahead: BytesMut::new(),
+            interim,
+            between_messages: true,
             reading: false,
             ended: false,
             shut: false,
-            linger: None,
         }
+    }
+
+    /// What the caller speaks, if its first bytes are no HTTP/1.1.
+    pub(super) fn other_protocol(&self) -> Option<OtherProtocol> {
+        self.encoder.other_protocol()
+    }
+
+    /// A part of a head has arrived.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.encoder.is_in_head()
+    }
+
+    /// Whether a response can be written that is none of HTTP's: it has not left half of one.
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.between_messages && !self.shut
+    }
+
+    /// Ends the connection with a reset.
+    pub(super) fn fail(self) {
+        self.progress.fail();
+    }
+
+    /// The connection has become a tunnel.
+    pub(super) fn end_http(&mut self) {
+        self.encoder.stop();
     }
 
     /// Forgets the head that was waited for when its request has begun.
@@ -90,18 +128,74 @@ impl CountedStream {
         }
     }
 
-    fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.ahead.has_remaining() {
-            let count = self.ahead.len().min(buf.remaining());
+    /// Reads up to the end of a head or of a body, and gives how much was taken for it.
+    fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let before = buf.filled().len();
+        if self.ahead.is_empty() {
+            // Idle connections hold no memory.
+            self.ahead = BytesMut::new();
+            if self.ended {
+                return Poll::Ready(Ok(0));
+            }
+            if self.encoder.is_in_body() {
+                ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+                let fresh = buf.filled().get(before..).unwrap_or_default();
+                let count = self.encoder.body(fresh);
+                self.ahead
+                    .extend_from_slice(fresh.get(count..).unwrap_or_default());
+                buf.set_filled(before + count);
+                return Poll::Ready(Ok(count));
+            }
+            if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(Ok(0));
+            }
+        }
+        let held = self.ahead.len();
+        if self.encoder.is_in_body() {
+            let next = self.ahead.get(..held.min(buf.remaining()));
+            let count = self.encoder.body(next.unwrap_or_default());
             buf.put_slice(&self.ahead.split_to(count));
-            return Poll::Ready(Ok(()));
+        } else {
+            self.encoder.head(&mut self.ahead, buf);
         }
-        // Idle connections hold no memory.
-        self.ahead = BytesMut::new();
-        if self.ended {
-            return Poll::Ready(Ok(()));
+        Poll::Ready(Ok(held - self.ahead.len()))
+    }
+
+    /// Takes in what has arrived, and gives how much that is; nothing at the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [MaybeUninit::uninit(); AHEAD_STEP];
+        let mut buf = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+        self.ahead.extend_from_slice(buf.filled());
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// What HTTP does not write itself goes first.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let traffic = &self.flow.traffic;
+        let wrote = |count| traffic.add_to_wan(count);
+        self.interim.poll_write(cx, &mut self.stream, wrote)
+    }
+
+    fn poll_before_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.between_messages {
+            ready!(self.poll_interim(cx))?;
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        self.between_messages = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends the connection so that the caller can read what was sent.
+    pub(super) async fn close(&mut self) {
+        if self.shutdown().await.is_err() || self.ended || !self.has_unread() {
+            return;
+        }
+        let mut linger = Linger::new();
+        poll_fn(|cx| linger.poll(cx, &mut self.stream, &mut self.ended)).await;
     }
 
     /// HTTP has ended without having read all that the caller sent.
@@ -119,14 +213,10 @@ impl CountedStream {
             && self.ahead.len() < AHEAD
             && self.progress.is_answering()
         {
-            let mut space = [MaybeUninit::uninit(); AHEAD_STEP];
-            let mut buf = ReadBuf::uninit(&mut space);
-            let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut buf) else {
+            let Poll::Ready(read) = self.poll_fill(cx) else {
                 break;
             };
-            read?;
-            self.ended = buf.filled().is_empty();
-            self.ahead.extend_from_slice(buf.filled());
+            self.ended = read? == 0;
         }
         Ok(())
     }
@@ -162,12 +252,11 @@ impl AsyncRead for CountedStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.look_at_head();
-        let before = buf.filled().len();
-        let read = self.poll_stream(cx, buf);
+        let read = self.poll_message(cx, buf);
         self.reading = read.is_pending();
         if let Poll::Ready(read) = read {
-            self.received(buf.filled().len() - before);
-            return Poll::Ready(read);
+            self.received(read?);
+            return Poll::Ready(Ok(()));
         }
         if let Some(head) = &mut self.head {
             ready!(head.late.as_mut().poll(cx));
@@ -183,6 +272,7 @@ impl AsyncWrite for CountedStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_before_write(cx))?;
         let count = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
         self.flow.traffic.add_to_wan(count);
         Poll::Ready(Ok(count))
@@ -193,6 +283,7 @@ impl AsyncWrite for CountedStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_before_write(cx))?;
         let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
         self.flow.traffic.add_to_wan(count);
         Poll::Ready(Ok(count))
@@ -202,32 +293,21 @@ impl AsyncWrite for CountedStream {
         self.stream.is_write_vectored()
     }
 
-    /// HTTP flushes whenever it has looked at a request.
+    /// HTTP flushes whenever it has looked at a request and holds nothing more to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.look_ahead(cx)?;
+        self.between_messages = true;
+        ready!(self.poll_interim(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
+    /// Ends this side's direction. What the caller still sends is looked after by
+    /// [`close`](CountedStream::close).
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let line = self.as_mut().get_mut();
-        let mut shut = Poll::Ready(Ok(()));
-        if !line.shut {
-            shut = Pin::new(&mut line.stream).poll_shutdown(cx);
-            line.shut = matches!(shut, Poll::Ready(Ok(())));
+        if !self.shut {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.shut = true;
         }
-        if line.linger.is_none() && line.has_unread() {
-            line.linger = Some(Linger::new());
-        }
-        let Some(linger) = &mut line.linger else {
-            return shut;
-        };
-        let lingered = match line.ended {
-            true => Poll::Ready(()),
-            false => linger.poll(cx, &mut line.stream, &mut line.ended),
-        };
-        match (shut, lingered) {
-            (Poll::Ready(Ok(())), Poll::Pending) => Poll::Pending,
-            (shut, _) => shut,
-        }
+        Poll::Ready(Ok(()))
     }
 }

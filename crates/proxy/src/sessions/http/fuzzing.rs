@@ -4,21 +4,26 @@ use hyper::{Request, body::Body};
 use renkei_access::HttpPath;
 use renkei_spiffe::SpiffeId;
 
-use super::{headers, target};
+use super::{codings, headers, target};
 
 /// The most bytes of a head.
 pub const MAX_HEAD: usize = super::MAX_HEAD;
 
-/// The path that policy decides on, and whether a WebSocket is asked for; the headers are those
-/// that a backend would get. Nothing when the request is refused unseen.
+/// The path that rules are compared with, if it has a form for that, and whether a WebSocket is
+/// asked for; the headers are those that a backend would get. Nothing when the request is refused
+/// whatever the rules say.
 pub fn request_head<B: Body>(
     request: &mut Request<B>,
     caller: &SpiffeId,
-) -> Option<(String, bool)> {
-    let path = target::path_of(request).ok()?.to_string();
+) -> Option<(Option<String>, bool)> {
+    target::name_a_host(request, "service.example");
+    let path = target::target_of(request).ok()?.path;
+    let codings = codings::codings_of(request.headers()).ok()?;
     let websocket = headers::asks_for_websocket(request);
-    headers::prepare_request(request, caller, websocket);
-    Some((path, websocket))
+    let told = headers::CallerHeaders::new(caller, caller, "00");
+    headers::prepare_request(request, &told, (websocket, true), codings);
+    let form = path.form().ok().map(ToString::to_string);
+    Some((form, websocket))
 }
 
 /// The one form of a path, if it has one.

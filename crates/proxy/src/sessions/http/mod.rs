@@ -1,8 +1,9 @@
 //! Sessions of HTTP/1.1: each request is decided on its own, and passed on to a backend.
 //!
 //! ```text
-//!  caller ──▶ request ──▶ can its path be misread? ──▶ policy ──▶ backend
-//!                          │ yes: 400                   │ no: 403  │ none: 502, too slow: 504
+//!  caller ──▶ request ──▶ is it one? ──▶ policy ─────────────────▶ backend
+//!                          │ no: 400     │ no: 403                 │ none: 502, too slow: 504
+//!                                        │ path can be misread: 400
 //! ```
 //!
 //! - Bodies, trailers and their back-pressure go through in both directions; nothing is buffered
@@ -19,28 +20,39 @@
 //! - At the drain the request under way is finished, then the connection is closed.
 //! - Framing is hyper's: a request with both lengths is read as chunked (RFC 9112 6.1), passed on
 //!   without its content-length, and its connection closed.
+//! - A path is looked at where a rule reads it ([`renkei_access::HttpPath`]).
+//! - Who may not connect is told so in HTTP, with 403, and has its connection closed.
+//! - What is no request of HTTP/1.1 is answered by hyper, or here, and recorded with its reason.
 //! - HTTP/2 has no place here: a caller that begins with its preface is refused.
 
 mod body;
+mod codings;
 mod counted_stream;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod headers;
+mod interim;
 mod linger;
 mod progress;
 mod session;
 mod socket;
 mod target;
+mod target_encoder;
 mod tunnel;
+mod unreadable;
 mod upload;
 mod upstream;
 
-use std::{convert::Infallible, pin::pin, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use tokio::time::sleep;
 
-use self::{counted_stream::CountedStream, progress::Progress, session::HttpSession};
+use self::{
+    counted_stream::CountedStream, interim::Interim, progress::Progress, session::HttpSession,
+    unreadable::Unreadable,
+};
 use super::Backends;
 use crate::{
     context::{Context, Flow},
@@ -49,35 +61,44 @@ use crate::{
 
 /// Bytes of a head, request line included, and of trailers.
 const MAX_HEAD: usize = 64 * 1024;
+/// Fields of a head. The parser takes room for all of them for each message.
+const MAX_HEADERS: usize = 1024;
 
-/// Serves one connection of an admitted caller up to its end.
+/// Who calls.
+pub(crate) struct Caller {
+    /// The SHA-256 of its certificate, in hexadecimal digits.
+    pub(crate) certificate_hash: String,
+    /// What it is told if it may not connect.
+    pub(crate) denied: Option<String>,
+}
+
+/// Serves one connection up to its end.
 pub(crate) async fn serve(
     stream: WanStream,
     flow: &Arc<Flow>,
-    service: &str,
+    (service, caller): (&str, Caller),
     (context, backends): (&Arc<Context>, &Arc<Backends>),
 ) {
-    let progress = Arc::new(Progress::default());
+    let (progress, interim) = (Arc::<Progress>::default(), Arc::<Interim>::default());
     let limit = context.limits.handshake_timeout;
-    let stream = CountedStream::new(stream, flow.clone(), progress.clone(), limit);
-    let session = HttpSession::new(
-        flow.clone(),
-        service.to_owned(),
-        (context.clone(), backends.clone()),
-        progress.clone(),
-    );
+    let shared = (progress, interim);
+    let stream = CountedStream::new(stream, flow.clone(), shared.clone(), limit);
+    let is_denied = caller.denied.is_some();
+    let parts = (context.clone(), backends.clone());
+    let session = HttpSession::new(flow.clone(), (service.to_owned(), caller), parts, shared);
     let session = Arc::new(session);
     let answer = service_fn(|request| {
         let session = session.clone();
         async move { Ok::<_, Infallible>(session.answer(request).await) }
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .max_header_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
         .half_close(true)
         .serve_connection(TokioIo::new(stream), answer)
         .with_upgrades();
-    let mut connection = pin!(connection);
-    let mut drain = pin!(context.drain.signaled());
+    let mut drain = std::pin::pin!(context.drain.signaled());
+    let mut patience = std::pin::pin!(sleep(limit));
     let mut draining = false;
     let end = loop {
         tokio::select! {
@@ -85,19 +106,37 @@ pub(crate) async fn serve(
             () = flow.cut_token().cancelled() => return,
             () = &mut drain, if !draining => {
                 draining = true;
-                connection.as_mut().graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
             }
-            end = connection.as_mut() => break end,
+            end = &mut connection => break end,
+            // It has nothing to wait for.
+            () = &mut patience, if is_denied => return,
         }
     };
-    if let Err(error) = end {
-        // What is no request was answered so; everything else must not look like a clean end.
-        if !error.is_parse() {
-            progress.fail();
+    let stream = connection.into_parts().map(|parts| parts.io.into_inner());
+    if let Some(stream) = stream {
+        tokio::select! {
+            () = flow.cut_token().cancelled() => {}
+            () = conclude(end, stream, &session) => {}
         }
-        tracing::debug!(flow = flow.id, %error, "the session of HTTP ended");
     }
     if let Some(tunnel) = session.take_tunnel() {
         tunnel.carry(flow).await;
     }
+}
+
+/// Ends a connection that is no tunnel. What came over it that was no request is recorded first.
+async fn conclude(end: hyper::Result<()>, mut stream: CountedStream, session: &HttpSession) {
+    if let Err(error) = end {
+        tracing::debug!(%error, "the session of HTTP ended");
+        match Unreadable::of(&error, &stream) {
+            Some(unreadable) => {
+                session.record(unreadable.label, unreadable.sentence(session.caller_id()));
+                unreadable.answer(&mut stream).await;
+            }
+            // It must not look like a clean end.
+            None => return stream.fail(),
+        }
+    }
+    stream.close().await;
 }

@@ -6,19 +6,24 @@ use std::{
 };
 
 use hyper::{
-    Request, Response, StatusCode,
+    Request, Response, StatusCode, Version,
     body::Incoming,
     header::{CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 use renkei_policy::{Decision, Operation, RuleKind, ServicePolicy};
-use renkei_site::{Protocol, Service};
+use renkei_site::{Protocol, Service, sni};
+use renkei_spiffe::SpiffeId;
 
 use super::{
+    Caller,
     body::{self, Broken, Passing, ResponseOwner},
-    headers,
+    codings::{self, CodingError},
+    headers::{self, CallerHeaders},
+    interim::Interim,
     progress::{Held, Progress},
     target,
     tunnel::Tunnel,
+    upload::Aborted,
     upstream::{self, NoResponse, Upstream},
 };
 use crate::{
@@ -36,6 +41,10 @@ pub(super) struct HttpSession {
     context: Arc<Context>,
     backends: Arc<Backends>,
     progress: Arc<Progress>,
+    interim: Arc<Interim>,
+    caller: CallerHeaders,
+    /// What the caller is told if it may not connect.
+    denied: Option<String>,
     upstream: tokio::sync::Mutex<Option<Upstream>>,
     tunnel: Mutex<Option<Tunnel>>,
 }
@@ -47,18 +56,37 @@ struct RequestRefusal {
     label: &'static str,
     /// For the caller.
     answer_text: String,
-    /// For this side's people, who may know more.
-    sentence: String,
+    /// For this side's people, who may know more; nothing if they have been told.
+    sentence: Option<String>,
+}
+
+/// A request that is allowed.
+struct Allowed {
+    service: Service,
+    /// Its transfer codings, if it has others than `chunked`.
+    codings: Option<HeaderValue>,
+    /// A rule reads its host.
+    by_host: bool,
+}
+
+/// A response on its way, and the request that it answers.
+struct Exchange {
+    session: Arc<HttpSession>,
+    request: Aborted,
 }
 
 impl HttpSession {
     pub(super) fn new(
         flow: Arc<Flow>,
-        service: String,
+        (service, caller): (String, Caller),
         (context, backends): (Arc<Context>, Arc<Backends>),
-        progress: Arc<Progress>,
+        (progress, interim): (Arc<Progress>, Arc<Interim>),
     ) -> Self {
+        let hash = &caller.certificate_hash;
         Self {
+            caller: CallerHeaders::new(&flow.pair.caller, &flow.pair.callee, hash),
+            denied: caller.denied,
+            interim,
             flow,
             service,
             context,
@@ -69,6 +97,10 @@ impl HttpSession {
         }
     }
 
+    pub(super) fn caller_id(&self) -> &SpiffeId {
+        &self.flow.pair.caller
+    }
+
     /// The tunnel that the connection is to become, if it is.
     pub(super) fn take_tunnel(&self) -> Option<Tunnel> {
         let mut tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,10 +108,16 @@ impl HttpSession {
     }
 
     /// Answers a request, by a backend or by itself.
-    pub(super) async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Passing> {
+    pub(super) async fn answer(
+        self: &Arc<Self>,
+        mut request: Request<Incoming>,
+    ) -> Response<Passing> {
         let held = self.progress.hold();
+        if let Some(name) = sni(&self.flow.pair.callee) {
+            target::name_a_host(&mut request, &name);
+        }
         let answered = match self.judge(&request) {
-            Ok(service) => self.forward(request, &service).await,
+            Ok(allowed) => self.forward(request, allowed).await,
             Err(refusal) => {
                 // A caller that waits for 100 Continue sends no body.
                 if !request.headers().contains_key(EXPECT) {
@@ -89,49 +127,78 @@ impl HttpSession {
             }
         };
         let mut response = answered.unwrap_or_else(|refusal| self.refuse(refusal, held));
-        self.announce_the_drain(&mut response);
+        self.announce_the_end(&mut response);
         response
     }
 
-    /// Says that the connection ends with this answer, if the process is stopping. Asked for when
-    /// the answer is there: the drain may have begun since the connection was last looked at.
-    fn announce_the_drain(&self, response: &mut Response<Passing>) {
+    /// Says that the connection ends with this answer, if the process is stopping, or nothing else
+    /// could be answered. Asked for when the answer is there: the drain may have begun since the
+    /// connection was last looked at.
+    fn announce_the_end(&self, response: &mut Response<Passing>) {
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if !switched && self.context.drain.is_signaled() {
+        if !switched && (self.denied.is_some() || self.context.drain.is_signaled()) {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
     }
 
     /// Whether the request is allowed as things are now, and to which service it goes.
-    fn judge(&self, request: &Request<Incoming>) -> Result<Service, RequestRefusal> {
-        let caller = &self.flow.pair.caller;
-        let path = target::path_of(request).map_err(|bad| RequestRefusal {
-            status: StatusCode::BAD_REQUEST,
-            label: "bad_request",
-            answer_text: bad.to_string(),
-            sentence: format!("{} sent a request that is refused: {bad}", caller.short()),
+    fn judge(&self, request: &Request<Incoming>) -> Result<Allowed, RequestRefusal> {
+        if let Some(told) = &self.denied {
+            return Err(RequestRefusal {
+                status: StatusCode::FORBIDDEN,
+                label: "not_allowed",
+                answer_text: told.clone(),
+                sentence: None,
+            });
+        }
+        let target = target::target_of(request)
+            .map_err(|bad| self.bad_request(StatusCode::BAD_REQUEST, &bad.to_string()))?;
+        let codings = codings::codings_of(request.headers()).map_err(|error| {
+            let status = match error {
+                CodingError::Unknown => StatusCode::NOT_IMPLEMENTED,
+                CodingError::ChunkedTwice => StatusCode::BAD_REQUEST,
+            };
+            self.bad_request(status, &error.to_string())
         })?;
-        let (service, policy) = self.offered().ok_or_else(|| {
-            let sentence = format!("{} is no longer offered", self.flow.pair.callee.short());
-            RequestRefusal {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                label: "no_policy",
-                answer_text: sentence.clone(),
-                sentence,
-            }
-        })?;
+        let (service, policy) = self.offered().ok_or_else(|| self.not_offered())?;
         let operation = Operation::Http {
             method: request.method().as_str(),
-            path: &path,
+            host: &target.host,
+            path: &target.path,
         };
+        let caller = &self.flow.pair.caller;
         let source = self.flow.remote.ip().to_canonical();
         let decision = decide(&policy, &service.id, caller, operation, source);
         log(caller, &service.id, operation, &decision, self.flow.id);
-        if decision.allowed {
-            return Ok(service);
+        match decision.allowed {
+            true => Ok(Allowed {
+                service,
+                codings,
+                by_host: policy.reads_host(),
+            }),
+            false => Err(self.denied(operation, decision)),
         }
-        Err(self.denied(operation, decision))
+    }
+
+    fn bad_request(&self, status: StatusCode, why: &str) -> RequestRefusal {
+        let caller = self.flow.pair.caller.short();
+        RequestRefusal {
+            status,
+            label: "bad_request",
+            answer_text: why.to_owned(),
+            sentence: Some(format!("{caller} sent a request that is refused: {why}")),
+        }
+    }
+
+    fn not_offered(&self) -> RequestRefusal {
+        let sentence = format!("{} is no longer offered", self.flow.pair.callee.short());
+        RequestRefusal {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            label: "no_policy",
+            answer_text: sentence.clone(),
+            sentence: Some(sentence),
+        }
     }
 
     fn offered(&self) -> Option<(Service, Arc<ServicePolicy>)> {
@@ -148,38 +215,49 @@ impl HttpSession {
             RuleKind::Methods => "no rule in its methods allows that",
             RuleKind::Policy => "its policy denies that",
             RuleKind::AllowList | RuleKind::Default => "no rule allows that",
+            RuleKind::Path => return self.bad_request(StatusCode::BAD_REQUEST, &decision.reason),
         };
         RequestRefusal {
             status: StatusCode::FORBIDDEN,
             label: "request_denied",
             answer_text: format!("{caller} may not do {operation} at {callee}: {form}"),
-            sentence: decision.reason,
+            sentence: Some(decision.reason),
         }
     }
 
     async fn forward(
         self: &Arc<Self>,
         mut request: Request<Incoming>,
-        service: &Service,
+        allowed: Allowed,
     ) -> Result<Response<Passing>, RequestRefusal> {
+        let Allowed {
+            service,
+            codings,
+            by_host,
+        } = allowed;
         let websocket = headers::asks_for_websocket(&request);
         let waits = request.headers().contains_key(EXPECT);
+        let version = request.version();
         let caller = websocket.then(|| hyper::upgrade::on(&mut request));
-        headers::prepare_request(&mut request, &self.flow.pair.caller, websocket);
-        let request = request.map(|body| self.upload(body));
+        headers::prepare_request(&mut request, &self.caller, (websocket, by_host), codings);
+        let mut request = request.map(|body| self.upload(body));
+        if version == Version::HTTP_11 {
+            self.pass_interim_responses(&mut request);
+        }
         let mut kept = self.upstream.lock().await;
         let limit = service.response_timeout;
         let limit = limit.unwrap_or(self.context.limits.backend_response_timeout);
-        let to = (service, &*self.backends);
+        let to = (&service, &*self.backends);
         let sent = upstream::send(request, &mut kept, to, limit).await;
-        let mut response = sent.map_err(|(error, rest)| {
+        self.interim.finish().await;
+        let (mut response, aborted) = sent.map_err(|(error, rest)| {
             if let Some(rest) = rest.filter(|_| !waits) {
                 body::discard(rest);
             }
             self.no_response(&error)
         })?;
+        self.prepare_response(&mut response, version)?;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        headers::prepare_response(&mut response, switched);
         match caller {
             Some(caller) if switched => {
                 let backend = hyper::upgrade::on(&mut response);
@@ -191,14 +269,50 @@ impl HttpSession {
                     held,
                 });
             }
-            None if switched => return Err(self.unasked()),
+            None if switched => {
+                let what = "changed the protocol without a request to";
+                return Err(self.backend_fault(what));
+            }
             _ => {}
         }
-        let session = self.clone();
-        Ok(response.map(|body| Passing::response(body, session, self.progress.hold())))
+        let exchange = Arc::new(Exchange {
+            session: self.clone(),
+            request: aborted,
+        });
+        Ok(response.map(|body| Passing::response(body, exchange, self.progress.hold())))
     }
 
-    fn record(&self, label: &'static str, sentence: String) {
+    /// Makes the response of a backend one of this side, for a caller of this version.
+    fn prepare_response(
+        &self,
+        response: &mut Response<Incoming>,
+        version: Version,
+    ) -> Result<(), RequestRefusal> {
+        let codings = codings::codings_of(response.headers())
+            .map_err(|error| self.backend_fault(&format!("sent no valid response: {error}")))?;
+        if version != Version::HTTP_11 && codings.is_some() {
+            let what = "sent a response with a transfer coding, which HTTP/1.0 does not have";
+            return Err(self.backend_fault(what));
+        }
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        headers::prepare_response(response, switched, codings);
+        Ok(())
+    }
+
+    /// Lets responses such as 103 through that come before the response.
+    fn pass_interim_responses(&self, request: &mut Request<Passing>) {
+        self.interim.begin();
+        let interim = self.interim.clone();
+        hyper::ext::on_informational(request, move |response| {
+            // 100 is this side's to give.
+            if response.status() != StatusCode::CONTINUE {
+                let headers = headers::interim_headers(response.headers());
+                interim.send(response.status(), &headers);
+            }
+        });
+    }
+
+    pub(super) fn record(&self, label: &'static str, sentence: String) {
         let caller = self.flow.pair.caller.short();
         let refusals = &self.context.refusals;
         refusals.record(Direction::Inbound, &self.service, caller, label, sentence);
@@ -239,18 +353,17 @@ impl HttpSession {
             status,
             label,
             answer_text,
-            sentence: error.to_string(),
+            sentence: Some(error.to_string()),
         }
     }
 
-    fn unasked(&self) -> RequestRefusal {
-        let callee = self.flow.pair.callee.short();
-        let sentence = format!("a backend of {callee} changed the protocol without a request to");
+    fn backend_fault(&self, what: &str) -> RequestRefusal {
+        let sentence = format!("a backend of {} {what}", self.flow.pair.callee.short());
         RequestRefusal {
             status: StatusCode::BAD_GATEWAY,
             label: "backend_failed",
             answer_text: sentence.clone(),
-            sentence,
+            sentence: Some(sentence),
         }
     }
 
@@ -261,7 +374,9 @@ impl HttpSession {
             answer_text,
             sentence,
         } = refusal;
-        self.record(label, sentence);
+        if let Some(sentence) = sentence {
+            self.record(label, sentence);
+        }
         let mut response = Response::new(Passing::text(format!("{answer_text}\n"), held));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -272,18 +387,22 @@ impl HttpSession {
     }
 }
 
-impl ResponseOwner for HttpSession {
+impl ResponseOwner for Exchange {
     fn idle_limit(&self) -> Duration {
-        self.context.limits.backend_idle_timeout
+        self.session.context.limits.backend_idle_timeout
     }
 
     fn broke_off(&self, error: &Broken) {
+        if self.request.is_set() {
+            let sentence = "the caller broke off its request while it was answered";
+            return self.session.record("request_aborted", sentence.to_owned());
+        }
         let label = match error {
             Broken::Silent(_) => "backend_timeout",
             Broken::Http(_) | Broken::GivenUp => "backend_failed",
         };
-        let service = &self.service;
+        let service = &self.session.service;
         let sentence = format!("a backend of {service} broke off its response: {error}");
-        self.record(label, sentence);
+        self.session.record(label, sentence);
     }
 }

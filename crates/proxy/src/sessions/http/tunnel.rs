@@ -50,6 +50,7 @@ async fn open(caller: Upgraded, backend: Upgraded) -> Option<(PlainStream, Count
     let caller = caller.downcast::<TokioIo<CountedStream>>().ok()?;
     let backend = backend.downcast::<TokioIo<BackendSocket>>().ok()?;
     let mut line = caller.io.into_inner();
+    line.end_http();
     let mut stream = backend.io.into_inner().into_stream();
     stream.write_all(&caller.read_buf).await.ok()?;
     line.write_all(&backend.read_buf).await.ok()?;

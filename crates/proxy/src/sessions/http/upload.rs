@@ -3,7 +3,10 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -17,13 +20,22 @@ const KEPT: usize = 64 * 1024;
 
 pub(super) struct Upload(Arc<Mutex<State>>);
 
+/// Whether the caller broke off the body of a request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Aborted(Arc<AtomicBool>);
+
+impl Aborted {
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 struct State {
     /// `None` once the request has failed.
     body: Option<Passing>,
     /// All that was taken of it, unless that is too much, or is not to go out again.
     kept: Option<Vec<u8>>,
-    /// The caller broke it off.
-    aborted: bool,
+    aborted: Aborted,
     attempt: usize,
 }
 
@@ -32,7 +44,7 @@ impl Upload {
         Self(Arc::new(Mutex::new(State {
             body: Some(body),
             kept: Some(Vec::new()),
-            aborted: false,
+            aborted: Aborted::default(),
             attempt: 0,
         })))
     }
@@ -57,11 +69,11 @@ impl Upload {
     /// All that was taken of the body can go out again.
     pub(super) fn can_repeat(&self) -> bool {
         let state = lock(&self.0);
-        state.kept.is_some() && !state.aborted
+        state.kept.is_some() && !state.aborted.is_set()
     }
 
-    pub(super) fn is_aborted(&self) -> bool {
-        lock(&self.0).aborted
+    pub(super) fn aborted(&self) -> Aborted {
+        lock(&self.0).aborted.clone()
     }
 
     /// What no attempt has taken, which none will take any more.
@@ -114,7 +126,7 @@ impl Body for Attempt {
         let frame = ready!(Pin::new(body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => state.note(frame, self.keep),
-            Some(Err(_)) => state.aborted = true,
+            Some(Err(_)) => state.aborted.0.store(true, Ordering::Release),
             None => {}
         }
         Poll::Ready(frame)

@@ -16,10 +16,10 @@ use tokio::{
 };
 
 use super::{
-    MAX_HEAD,
+    MAX_HEAD, MAX_HEADERS,
     body::Passing,
     socket::{BackendSocket, Carried},
-    upload::{Attempt, Upload},
+    upload::{Aborted, Attempt, Upload},
 };
 use crate::{
     sessions::{Backends, Unreachable},
@@ -96,7 +96,7 @@ impl Failure {
     fn explain(self, service: &Service, limit: Duration, upload: &Upload) -> NoResponse {
         let service = service.name.clone();
         match self.error {
-            _ if upload.is_aborted() => NoResponse::Aborted,
+            _ if upload.aborted().is_set() => NoResponse::Aborted,
             _ if self.stalled => NoResponse::Stalled { service, limit },
             Some(error) => NoResponse::Broken { service, error },
             None => NoResponse::Late { service, limit },
@@ -115,6 +115,10 @@ impl Upstream {
         let stream = BackendSocket::new(stream, carried.clone(), limit);
         let (sender, connection) = http1::Builder::new()
             .max_header_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS)
+            // RFC 9112 5.1 and 5.2: a proxy takes such responses, and mends them.
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| NoResponse::Broken {
@@ -192,13 +196,13 @@ impl Drop for Upstream {
 /// Sends a request over `kept`, or over a new connection where that is closed. A backend may close
 /// a connection, kept or new, in the moment in which the request goes out: then it goes out once
 /// more over a new one, if that does no harm. What comes back with an error is the rest of the
-/// request's body.
+/// request's body; with a response, whether the caller breaks off its request later.
 pub(super) async fn send(
     request: Request<Passing>,
     kept: &mut Option<Upstream>,
     (service, backends): (&Service, &Backends),
     limit: Duration,
-) -> Result<Response<Incoming>, (NoResponse, Option<Passing>)> {
+) -> Result<(Response<Incoming>, Aborted), (NoResponse, Option<Passing>)> {
     let (head, body) = request.into_parts();
     let upload = Upload::new(body);
     let mut is_first = true;
@@ -215,7 +219,7 @@ pub(super) async fn send(
         let failure = match upstream.ask(request, all_taken, limit).await {
             Ok(response) => {
                 *kept = Some(upstream);
-                return Ok(response);
+                return Ok((response, upload.aborted()));
             }
             Err(failure) => failure,
         };
