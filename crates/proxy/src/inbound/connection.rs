@@ -72,12 +72,11 @@ pub(super) async fn carry(
         caller,
         callee: service.id.clone(),
     };
-    let parts = (context, &inbound.backends);
     if denied {
         // It is none of the connections that the service has.
         let flow = Arc::new(Flow::new(id, pair, carrier, CancellationToken::new()));
         if let Some(caller) = http_caller {
-            let told = http::serve(stream, &flow, (&service.name, caller), parts);
+            let told = carry_http(stream, &flow, (&service, caller), inbound);
             tokio::select! {
                 () = context.drain.forced() => {}
                 () = told.instrument(span) => {}
@@ -90,18 +89,41 @@ pub(super) async fn carry(
     let flow = &ticket.flow;
     revocation::recheck(flow, Some(&desired), context);
     span.record("flow", id);
-    if let Some(caller) = http_caller {
-        span.in_scope(|| tracing::debug!("opened"));
-        http::serve(stream, flow, (&service.name, caller), parts)
-            .instrument(span.clone())
-            .await;
-        span.in_scope(|| tracing::debug!(cut = flow.cut_reason(), "closed"));
-        return;
+    match http_caller {
+        Some(caller) => {
+            let carried = carry_http(stream, flow, (&service, caller), inbound);
+            carried.instrument(span).await;
+        }
+        None => {
+            let carried = carry_bytes(stream, flow, (&service, node), inbound);
+            carried.instrument(span).await;
+        }
     }
+}
+
+async fn carry_http(
+    stream: WanStream,
+    flow: &Arc<Flow>,
+    (service, caller): (&Service, http::Caller),
+    inbound: &Inbound,
+) {
+    tracing::debug!("opened");
+    let parts = (&inbound.context, &inbound.backends);
+    http::serve(stream, flow, (&service.name, caller), parts).await;
+    tracing::debug!(cut = flow.cut_reason(), "closed");
+}
+
+async fn carry_bytes(
+    stream: WanStream,
+    flow: &Flow,
+    (service, node): (&Service, Option<i32>),
+    inbound: &Inbound,
+) {
+    let context = &inbound.context;
     let backend = tokio::select! {
         biased;
         () = flow.cut_token().cancelled() => return,
-        backend = backend::reach(&service, node, inbound).instrument(span.clone()) => backend,
+        backend = backend::reach(service, node, inbound) => backend,
     };
     let backend = match backend {
         Ok(backend) => backend,
@@ -109,21 +131,17 @@ pub(super) async fn carry(
             drop(stream);
             let who = flow.pair.caller.short();
             let (service, reason) = (&service.name, "backend_unavailable");
-            let refusals = &context.refusals;
-            let down = down.to_string();
-            span.in_scope(|| refusals.record(Direction::Inbound, service, who, reason, down));
-            return;
+            let (refusals, down) = (&context.refusals, down.to_string());
+            return refusals.record(Direction::Inbound, service, who, reason, down);
         }
     };
-    span.in_scope(|| tracing::debug!("opened"));
-    let session = backend::session(&service, Some(&flow.pair.caller), inbound)
+    tracing::debug!("opened");
+    let session = backend::session(service, Some(&flow.pair.caller), inbound)
         .map(|session| -> Box<dyn relay::Session> { Box::new(session) });
     let backend = PlainStream::new(backend);
     let end = relay::relay(backend, stream, session, &flow.traffic, flow.cut_token()).await;
-    span.in_scope(|| {
-        tracing::debug!(?end, cut = flow.cut_reason(), "closed");
-        record_session(&end, flow, &service.name, context);
-    });
+    tracing::debug!(?end, cut = flow.cut_reason(), "closed");
+    record_session(&end, flow, &service.name, context);
 }
 
 /// Remembers a Kafka session that was ended for what was said in it.

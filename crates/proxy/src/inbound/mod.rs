@@ -86,6 +86,16 @@ impl Inbound {
         (id, peer): (u64, SocketAddr),
         guard: DrainGuard,
     ) {
+        let pair = Pair {
+            direction: Direction::Inbound,
+            caller: admitted.verified.peer.clone(),
+            callee: admitted.service.id.clone(),
+        };
+        if alpn::is_trunk(admitted.verified.connection.alpn()) {
+            // The lane is no flow: its streams are.
+            drop(guard);
+            return self.serve_lane(admitted, pair, peer).await;
+        }
         let Admitted {
             verified,
             service,
@@ -93,37 +103,34 @@ impl Inbound {
             denied,
             desired,
         } = admitted;
-        let pair = Pair {
-            direction: Direction::Inbound,
-            caller: verified.peer.clone(),
-            callee: service.id.clone(),
-        };
-        if !alpn::is_trunk(verified.connection.alpn()) {
-            let span = span::connection(&pair);
-            if let Some(denied) = &denied {
-                let (service, who) = (&service.name, pair.caller.short());
-                let refusals = &self.context.refusals;
-                span.in_scope(|| {
-                    refusals.record(Direction::Inbound, service, who, "not_allowed", denied);
-                });
-            }
-            let call = Call {
-                caller: verified.peer,
-                service,
-                node,
-                carrier: Carrier::session(peer, verified.credentials.clone()),
-                credentials: verified.credentials,
-                denied: denied.is_some(),
-                desired,
-                span,
-            };
-            let stream = WanStream::session(verified.connection);
-            return carry(stream, call, id, self, guard).await;
+        let span = span::connection(&pair);
+        let is_denied = denied.is_some();
+        if let Some(denied) = denied {
+            let (name, who) = (&service.name, pair.caller.short());
+            let (refusals, label) = (&self.context.refusals, "not_allowed");
+            span.in_scope(|| refusals.record(Direction::Inbound, name, who, label, denied));
         }
-        // The lane is no flow: its streams are.
-        drop(guard);
-        let acceptor = &self.acceptor;
-        let joined = acceptor
+        let call = Call {
+            caller: verified.peer,
+            service,
+            node,
+            carrier: Carrier::session(peer, verified.credentials.clone()),
+            credentials: verified.credentials,
+            denied: is_denied,
+            desired,
+            span,
+        };
+        let stream = WanStream::session(verified.connection);
+        carry(stream, call, id, self, guard).await;
+    }
+
+    /// Runs a lane to its end. The first one of a trunk brings the streams.
+    async fn serve_lane(self: &Arc<Self>, admitted: Admitted, pair: Pair, peer: SocketAddr) {
+        let Admitted {
+            verified, service, ..
+        } = admitted;
+        let joined = self
+            .acceptor
             .join(verified.connection, verified.credentials, &pair)
             .await;
         let ended = match joined {

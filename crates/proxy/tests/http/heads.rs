@@ -8,22 +8,64 @@ async fn a_head_is_limited_in_bytes_and_not_in_fields() {
     let (address, mut got) = scripted(&[OK]).await;
     let lab = Lab::new(&[address]);
     let (hokkaido, _osaka) = sites(&lab, ANY).await;
-    for count in [101, 1000] {
+    for count in [75, 101, 1000, 5900] {
         let request = format!("{ASK}{}\r\n", fields(count));
         let answer = exchange(&lab, request.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{count}: {answer}");
         let got = within(got.recv()).await.unwrap();
         assert!(got.contains(&format!("x-{}: 1\r\n", count - 1)), "{got}");
     }
-    let large = format!("{ASK}x: {}\r\n\r\n", "y".repeat(64 * 1024));
-    let answer = exchange(&lab, large.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
-    hokkaido.refusal("head_too_large").await;
+    let many = fields(200);
+    for large in [
+        format!("{ASK}x: {}\r\n\r\n", "y".repeat(64 * 1024)),
+        format!("{ASK}{many}x: {}\r\n\r\n", "y".repeat(64 * 1024)),
+        format!("{ASK}{}\r\n", fields(8000)),
+    ] {
+        let answer = exchange(&lab, large.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+    let all = ["head_too_large"; 3];
+    eventually("three refusals", || {
+        (hokkaido.reasons() == all).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fields_behind_many_others_count_as_much() {
+    let (address, mut got) = scripted(&[OK]).await;
+    let lab = Lab::new(&[address]);
+    let _sites = sites(&lab, ANY).await;
+    let many = fields(200);
+    let put = format!(
+        "PUT /v1/a HTTP/1.1\r\n{many}host: a\r\nx-own: 1\r\nconnection: x-own\r\n\
+         content-length: 4\r\nx-1: 2\r\n\r\ndata"
+    );
+    let answers = exchange(&lab, put.repeat(2).as_bytes()).await;
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
+    for _ in 0..2 {
+        let got = within(got.recv()).await.unwrap();
+        assert!(got.ends_with("\r\n\r\ndata"), "{got}");
+        assert!(!got.contains("x-own"), "{got}");
+        assert!(got.contains("\r\nx-1: 1\r\nx-1: 2\r\n"), "{got}");
+    }
+    for name in ["x-renkei-peer", "x.renkei.peer", "x-forwarded-client-cert"] {
+        let forged = format!("{ASK}{many}{name}: admin\r\n\r\n");
+        exchange(&lab, forged.as_bytes()).await;
+        let got = within(got.recv()).await.unwrap();
+        assert!(!got.contains("admin"), "{got}");
+    }
+    for bad in [" folded\r\n", "bad : 1\r\n", "no field\r\n", ": 1\r\n"] {
+        let request = format!("{ASK}{many}{bad}\r\n");
+        let answer = exchange(&lab, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{bad}: {answer}");
+    }
+    assert!(got.try_recv().is_err(), "nothing else came to the backend");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_response_has_the_same_limit() {
-    for count in [101, 1000] {
+    for count in [75, 101, 1000, 5900] {
         let response = OK.replace("\r\n\r\n", &format!("\r\n{}\r\n", fields(count)));
         let (answer, reasons) = answered_with(&response).await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{count}: {answer}");
@@ -33,13 +75,31 @@ async fn a_response_has_the_same_limit() {
         );
         assert!(reasons.is_empty(), "{reasons:?}");
     }
-    let large = OK.replace(
-        "\r\n\r\n",
-        &format!("\r\nx: {}\r\n\r\n", "y".repeat(64 * 1024)),
+    let (many, long) = (fields(200), "y".repeat(64 * 1024));
+    for more in [
+        format!("x: {long}\r\n"),
+        format!("{many}x: {long}\r\n"),
+        fields(8000),
+    ] {
+        let large = OK.replace("\r\n\r\n", &format!("\r\n{more}\r\n"));
+        let (answer, reasons) = answered_with(&large).await;
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+        assert_eq!(reasons, ["backend_failed"]);
+    }
+    // What looks like fields in a body is none, and the end of a response is found behind many.
+    let body = "x: y\r\n".repeat(400) + "\r\n";
+    let response = format!(
+        "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n{many}\
+         x-a : b\r\n c\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
     );
-    let (answer, reasons) = answered_with(&large).await;
-    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
-    assert_eq!(reasons, ["backend_failed"]);
+    for response in [response.clone(), response.replace(&*many, "")] {
+        let (answer, reasons) = answered_with(&response).await;
+        assert!(answer.starts_with("HTTP/1.1 103 "), "{answer}");
+        assert!(answer.contains("\r\nx-a: b"), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{answer}");
+        assert!(reasons.is_empty(), "{reasons:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -29,6 +29,7 @@ use super::{
     interim::Interim,
     linger::Linger,
     progress::Progress,
+    surplus::{self, Message},
     target_encoder::{OtherProtocol, TargetEncoder},
 };
 use crate::{context::Flow, relay::Transport, wan::WanStream};
@@ -154,15 +155,41 @@ impl CountedStream {
                 return Poll::Ready(Ok(0));
             }
         }
-        let held = self.ahead.len();
         if self.encoder.is_in_body() {
-            let next = self.ahead.get(..held.min(buf.remaining()));
+            let next = self.ahead.get(..self.ahead.len().min(buf.remaining()));
             let count = self.encoder.body(next.unwrap_or_default());
             buf.put_slice(&self.ahead.split_to(count));
-        } else {
-            self.encoder.head(&mut self.ahead, buf);
+            return Poll::Ready(Ok(count));
         }
-        Poll::Ready(Ok(held - self.ahead.len()))
+        loop {
+            let held = self.ahead.len();
+            self.encoder.head(&mut self.ahead, buf);
+            match self.encoder.to_be_divided() {
+                Some(room) if held == self.ahead.len() => ready!(self.poll_divide(cx, room))?,
+                _ => return Poll::Ready(Ok(held - self.ahead.len())),
+            }
+        }
+    }
+
+    /// Takes fields out of the rest of a head when it is there, for which there is so much room.
+    /// The parser refuses what is longer, or ends too early.
+    fn poll_divide(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<()>> {
+        match surplus::end_of_head(&self.ahead) {
+            Some(end) if end <= room => {
+                let behind = self.ahead.split_off(end);
+                let (parsed, surplus) = surplus::divide(&self.ahead, Message::Request);
+                self.flow.traffic.add_to_app(end - parsed.len());
+                self.progress.put_surplus(surplus);
+                self.ahead = BytesMut::from(&*parsed);
+                self.ahead.extend_from_slice(&behind);
+                self.encoder.divided();
+            }
+            None if self.ahead.len() <= room && !self.ended => {
+                self.ended = ready!(self.poll_fill(cx))? == 0;
+            }
+            _ => self.encoder.divided(),
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Takes in what has arrived, and gives how much that is; nothing at the end.

@@ -30,12 +30,14 @@ mod codings;
 mod counted_stream;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod head_reader;
 mod headers;
 mod interim;
 mod linger;
 mod progress;
 mod session;
 mod socket;
+mod surplus;
 mod target;
 mod target_encoder;
 mod tunnel;
@@ -61,8 +63,6 @@ use crate::{
 
 /// Bytes of a head, request line included, and of trailers.
 const MAX_HEAD: usize = 64 * 1024;
-/// Fields of a head. The parser takes room for all of them for each message.
-const MAX_HEADERS: usize = 1024;
 
 /// Who calls.
 pub(crate) struct Caller {
@@ -93,7 +93,6 @@ pub(crate) async fn serve(
     });
     let mut connection = http1::Builder::new()
         .max_header_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
         .half_close(true)
         .serve_connection(TokioIo::new(stream), answer)
         .with_upgrades();

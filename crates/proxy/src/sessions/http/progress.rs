@@ -1,9 +1,11 @@
 //! What is under way in a session.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
+
+use super::surplus::Surplus;
 
 /// The requests of a session, as the stream below and the bodies above see them.
 #[derive(Debug, Default)]
@@ -16,6 +18,8 @@ pub(super) struct Progress {
     unread: AtomicBool,
     begun: AtomicU64,
     failed: AtomicBool,
+    /// Fields of the head that HTTP reads, which its parser has not seen.
+    surplus: Mutex<Surplus>,
 }
 
 /// Held while the body of a request has not been read to its end.
@@ -50,6 +54,19 @@ impl Progress {
         self.open.fetch_add(1, Ordering::AcqRel);
         self.begun.fetch_add(1, Ordering::AcqRel);
         Held(self.clone())
+    }
+
+    pub(super) fn put_surplus(&self, surplus: Surplus) {
+        *self.surplus() = surplus;
+    }
+
+    /// The fields of a request whose head has been read, behind those that the parser has seen.
+    pub(super) fn take_surplus(&self) -> Surplus {
+        std::mem::take(&mut self.surplus())
+    }
+
+    fn surplus(&self) -> MutexGuard<'_, Surplus> {
+        self.surplus.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection is to end with a reset.

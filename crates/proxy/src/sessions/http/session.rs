@@ -113,6 +113,8 @@ impl HttpSession {
         mut request: Request<Incoming>,
     ) -> Response<Passing> {
         let held = self.progress.hold();
+        let surplus = self.progress.take_surplus();
+        surplus.add_to(request.headers_mut());
         if let Some(name) = sni(&self.flow.pair.callee) {
             target::name_a_host(&mut request, &name);
         }

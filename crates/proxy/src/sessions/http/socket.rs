@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -24,12 +25,16 @@ use tokio::{
     time::Sleep,
 };
 
+use super::head_reader::{HeadReader, ResponseHead};
+
 /// What a connection has carried, for those that do not own its socket.
 #[derive(Debug, Default)]
 pub(super) struct Carried {
     sent: AtomicU64,
     received: AtomicU64,
     stalled: AtomicBool,
+    /// The head of the response that comes.
+    pub(super) head: ResponseHead,
 }
 
 impl Carried {
@@ -52,6 +57,7 @@ impl Carried {
 pub(super) struct BackendSocket {
     stream: TcpStream,
     carried: Arc<Carried>,
+    reader: HeadReader,
     /// How long the backend may take nothing and send nothing while there is something to send.
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
@@ -66,6 +72,7 @@ impl BackendSocket {
         Self {
             stream,
             carried,
+            reader: HeadReader::default(),
             limit,
             stalled: None,
             unwritable: None,
@@ -73,8 +80,9 @@ impl BackendSocket {
         }
     }
 
-    pub(super) fn into_stream(self) -> TcpStream {
-        self.stream
+    /// The stream below, and what has been read of it and not been passed on.
+    pub(super) fn into_parts(self) -> (TcpStream, BytesMut) {
+        (self.stream, self.reader.into_held())
     }
 
     /// The end of the stream, after a write failed. The system reports a reset once, and to
@@ -139,7 +147,9 @@ impl AsyncRead for BackendSocket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let socket = self.as_mut().get_mut();
+        let head = &socket.carried.head;
+        ready!(socket.reader.poll_read(cx, &mut socket.stream, (buf, head)))?;
         let count = buf.filled().len() - before;
         if count == 0 {
             return Poll::Ready(self.end());

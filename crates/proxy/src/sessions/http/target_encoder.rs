@@ -10,6 +10,8 @@
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 
+use super::{MAX_HEAD, surplus::PARSED};
+
 /// The longest start of a line that is looked at: `transfer-encoding`.
 const WORD: usize = 17;
 /// How the first line of HTTP/2 begins (RFC 9113 3.4).
@@ -74,6 +76,11 @@ pub(super) struct TargetEncoder {
     other: Option<OtherProtocol>,
     length: u64,
     chunked: bool,
+    /// Of the present head: its bytes and fields, and whether the fields from here on may go
+    /// around the parser.
+    bytes: usize,
+    fields: usize,
+    divides: bool,
 }
 
 impl TargetEncoder {
@@ -86,7 +93,23 @@ impl TargetEncoder {
             other: None,
             length: 0,
             chunked: false,
+            bytes: 0,
+            fields: 0,
+            divides: true,
         }
+    }
+
+    /// There are more fields than are parsed: the rest of the head is to be
+    /// [divided](super::surplus), and [said](Self::divided) to be. Gives how long it may be.
+    pub(super) fn to_be_divided(&self) -> Option<usize> {
+        let is_line_start = self.place == Place::FieldName && self.word_length == 0;
+        let is_due = self.divides && is_line_start && self.fields >= PARSED;
+        is_due.then(|| MAX_HEAD.saturating_sub(self.bytes))
+    }
+
+    /// What follows of the head is as it is to be.
+    pub(super) fn divided(&mut self) {
+        self.divides = false;
     }
 
     /// What the caller speaks, if its first line is of another protocol.
@@ -140,6 +163,9 @@ impl TargetEncoder {
     pub(super) fn head(&mut self, raw: &mut BytesMut, out: &mut ReadBuf<'_>) {
         let before = out.filled().len();
         while let Some(byte) = raw.first().copied() {
+            if self.to_be_divided().is_some() {
+                return;
+            }
             let encoded = [b'%', digit(byte >> 4), digit(byte & 15)];
             let plain = [byte];
             let passed: &[u8] = match self.place == Place::Target && must_be_encoded(byte) {
@@ -164,6 +190,7 @@ impl TargetEncoder {
 
     /// Follows one byte of a head; whether it is the last.
     fn step(&mut self, byte: u8) -> bool {
+        self.bytes += 1;
         if self.first_line && self.word_length == 0 && byte == HANDSHAKE {
             self.other = Some(OtherProtocol::Tls);
         }
@@ -171,6 +198,7 @@ impl TargetEncoder {
             (Place::Before, b'\r' | b'\n') => {}
             (Place::Before, _) => {
                 (self.length, self.chunked, self.word_length) = (0, false, 0);
+                (self.bytes, self.fields, self.divides) = (1, 0, true);
                 self.place = Place::Method;
                 self.note(byte);
             }
@@ -211,6 +239,7 @@ impl TargetEncoder {
     }
 
     fn next_line(&mut self) {
+        self.fields += 1;
         self.place = Place::FieldName;
         self.word_length = 0;
     }

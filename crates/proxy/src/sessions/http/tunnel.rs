@@ -51,9 +51,10 @@ async fn open(caller: Upgraded, backend: Upgraded) -> Option<(PlainStream, Count
     let backend = backend.downcast::<TokioIo<BackendSocket>>().ok()?;
     let mut line = caller.io.into_inner();
     line.end_http();
-    let mut stream = backend.io.into_inner().into_stream();
+    let (mut stream, held) = backend.io.into_inner().into_parts();
     stream.write_all(&caller.read_buf).await.ok()?;
     line.write_all(&backend.read_buf).await.ok()?;
+    line.write_all(&held).await.ok()?;
     line.flush().await.ok()?;
     Some((PlainStream::armed(stream), line))
 }

@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use renkei_spiffe::SpiffeId;
 use tokio::{io::AsyncWriteExt, time::timeout};
 
-use super::{MAX_HEAD, MAX_HEADERS, counted_stream::CountedStream, target_encoder::OtherProtocol};
+use super::{MAX_HEAD, counted_stream::CountedStream, target_encoder::OtherProtocol};
 
 /// How long a caller has to take its answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ impl Unreadable {
             None if error.is_parse_too_large() => (
                 "head_too_large",
                 format!(
-                    "sent the head of a request with more than {} KiB or {MAX_HEADERS} fields",
+                    "sent the head of a request with more than {} KiB",
                     MAX_HEAD / 1024
                 ),
                 None,

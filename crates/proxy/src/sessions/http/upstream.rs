@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    MAX_HEAD, MAX_HEADERS,
+    MAX_HEAD,
     body::Passing,
     socket::{BackendSocket, Carried},
     upload::{Aborted, Attempt, Upload},
@@ -115,7 +115,6 @@ impl Upstream {
         let stream = BackendSocket::new(stream, carried.clone(), limit);
         let (sender, connection) = http1::Builder::new()
             .max_header_size(MAX_HEAD)
-            .max_headers(MAX_HEADERS)
             // RFC 9112 5.1 and 5.2: a proxy takes such responses, and mends them.
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)
@@ -163,6 +162,7 @@ impl Upstream {
         let Some(sender) = &mut self.sender else {
             return Err(fail(None, true, &self.carried));
         };
+        self.carried.head.expect();
         let mut answer = std::pin::pin!(sender.try_send_request(request));
         let late = async {
             // An error is how it is said.
@@ -180,10 +180,13 @@ impl Upstream {
             }
             () = late => return Err(fail(None, false, &self.carried)),
         };
-        answered.map_err(|mut failed| {
+        let mut response = answered.map_err(|mut failed| {
             let unsent = failed.take_message().is_some();
             fail(Some(failed.into_error()), unsent, &self.carried)
-        })
+        })?;
+        let surplus = self.carried.head.take_surplus();
+        surplus.add_to(response.headers_mut());
+        Ok(response)
     }
 }
 
