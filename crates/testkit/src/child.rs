@@ -1,12 +1,14 @@
 //! Programs that run beside Renkei in a test: started, waited for, and always ended.
 
 use std::{
-    io::{Read, Seek},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{self, Read, Seek},
+    net::{Ipv4Addr, SocketAddr},
     process::{Command, Stdio},
-    sync::{LazyLock, mpsc},
+    sync::{LazyLock, Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
 };
+
+use socket2::{Domain, Socket, Type};
 
 type Start = (String, Command, mpsc::Sender<Child>);
 
@@ -131,25 +133,30 @@ impl Drop for Child {
     }
 }
 
-/// A loopback address that was free a moment ago.
+/// A loopback address that stays free for whom it was asked: nobody else is given its port while
+/// this program runs.
 pub fn free_address() -> SocketAddr {
     free_address_on("127.0.0.1")
 }
 
 /// A free port on a certain loopback address.
 ///
-/// One connection to the port is closed from its own side, which leaves it in TIME_WAIT: for the
-/// next minute the kernel gives it to nobody who asks for any port, while a listener that asks for
-/// this one gets it (with SO_REUSEADDR, which listeners of the standard library and of tokio set).
+/// A socket is bound to it and does not listen, so connections to it are refused. The kernel gives
+/// such a port to nobody who asks for any port. A listener that asks for this one gets it with
+/// SO_REUSEADDR, which listeners of the standard library and of tokio set (socket(7)).
 pub fn free_address_on(ip: &str) -> SocketAddr {
+    /// They are held to the end of the program.
+    static HELD: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
     let reserve = || {
-        let listener = TcpListener::bind((ip, 0))?;
-        let address = listener.local_addr()?;
-        let mut client = TcpStream::connect(address)?;
-        drop(listener.accept()?);
-        // Up to the end that the other side has sent first.
-        client.read_to_end(&mut Vec::new())?;
-        Ok::<_, std::io::Error>(address)
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        let ip: Ipv4Addr = ip.parse().map_err(io::Error::other)?;
+        socket.bind(&SocketAddr::from((ip, 0)).into())?;
+        let address = socket.local_addr()?.as_socket();
+        HELD.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(socket);
+        address.ok_or_else(|| io::Error::other("no address"))
     };
     reserve().expect("a free loopback port")
 }
@@ -166,5 +173,39 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> O
             "waited {limit:?} in vain for: {what}"
         );
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_free_address_is_given_to_nobody_else_and_can_be_listened_on() {
+        let address = free_address();
+        assert!(TcpStream::connect(address).is_err(), "nobody listens");
+        // As many as use up what would be given by chance, with outgoing connections among them.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
+        let target = listener.local_addr().expect("address");
+        let mut ports = BTreeSet::new();
+        let mut open = Vec::new();
+        for _ in 0..150 {
+            let any = TcpListener::bind("127.0.0.1:0").expect("listener");
+            ports.insert(any.local_addr().expect("address").port());
+            let stream = TcpStream::connect(target).expect("connected");
+            ports.insert(stream.local_addr().expect("address").port());
+            open.push((any, stream, listener.accept().expect("accepted")));
+        }
+        assert!(!ports.contains(&address.port()));
+        for _ in 0..2 {
+            let listening = TcpListener::bind(address).expect("listener");
+            TcpStream::connect(address).expect("connected");
+            drop(listening);
+        }
     }
 }
