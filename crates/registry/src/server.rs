@@ -262,7 +262,10 @@ mod tests {
 
     use renkei_federation::{Federation, KeySet, SigningKey, Witnesses};
     use time::Duration as Span;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        task::JoinSet,
+    };
 
     async fn ask(address: std::net::SocketAddr, request: &[u8]) -> String {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -337,11 +340,18 @@ mod tests {
         assert!(rubbish.contains("400"), "{rubbish}");
         let long = ask(address, &post(&vec![b'x'; 100_000])).await;
         assert!(long.contains("413") || long.is_empty(), "{long}");
+        // A busy machine may need more than the first hundred to be faster than the rate.
         let mut refused = false;
-        for _ in 0..200 {
-            refused |= ask(address, &post(b"{}")).await.contains("429");
+        for _ in 0..50 {
+            let asking = |_| async move { ask(address, &post(b"{}")).await };
+            let asked: JoinSet<String> = (0..200).map(asking).collect();
+            let answers = asked.join_all().await;
+            refused |= answers.iter().any(|answer| answer.contains("429"));
+            if refused {
+                break;
+            }
         }
-        assert!(refused, "two hundred in a row");
+        assert!(refused, "more than the rate allows");
         let pending = ask(address, b"GET /pending HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert!(pending.contains("200 OK"), "reading goes on");
     }

@@ -183,7 +183,7 @@ mod tests {
         assert!(!watch.is_forced());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn holders_past_the_deadline_are_forced_and_counted() {
         let (drain, watch) = Drain::new();
         let cut = tokio::spawn({
@@ -193,22 +193,16 @@ mod tests {
                 drop(guard);
             }
         });
-        assert_eq!(
-            drain.wait(Duration::from_millis(50)).await,
-            Drained { left: 1 }
-        );
+        assert_eq!(drain.wait(LONG).await, Drained { left: 1 });
         cut.await.unwrap();
         assert_eq!(watch.held(), 0);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_holder_that_ignores_force_does_not_hang_the_end() {
         let (drain, watch) = Drain::new();
         let _guard = watch.guard();
-        assert_eq!(
-            drain.wait(Duration::from_millis(50)).await,
-            Drained { left: 1 }
-        );
+        assert_eq!(drain.wait(LONG).await, Drained { left: 1 });
     }
 
     #[tokio::test]

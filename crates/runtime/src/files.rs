@@ -440,43 +440,6 @@ mod tests {
         }
     }
 
-    /// Uses that give no answer until the sender is dropped.
-    fn hang(budget: Budget, paths: impl Iterator<Item = PathBuf>) -> Vec<mpsc::Sender<()>> {
-        let hang = |path: PathBuf| {
-            let (answer, answers) = mpsc::channel::<()>();
-            let work = move || {
-                let _ = answers.recv();
-                Ok(())
-            };
-            let limit = Duration::from_millis(1);
-            run_within(limit, budget, &path, work).unwrap_err();
-            answer
-        };
-        paths.map(hang).collect()
-    }
-
-    #[test]
-    fn files_that_give_no_answer_leave_those_of_other_uses_readable() {
-        let folder = |name| move |at: usize| PathBuf::from(format!("/hung/{name}/{at}"));
-        let _bundles = hang(Budget::Folder, (0..MOST_STUCK).map(folder("bundles")));
-        let _callers = hang(Budget::Caller, (0..MOST_STUCK).map(folder("callers")));
-        let refused = |budget, path| {
-            let error = run_for(budget, Path::new(path), || Ok(())).unwrap_err();
-            assert!(error.to_string().contains("too many"), "{error}");
-        };
-        refused(Budget::Folder, "/hung/bundles/next");
-        refused(Budget::Caller, "/usr/bin/next");
-        for path in ["/state/keys/ca.pem", "/hung/bundle", "/hung/callers/0"] {
-            run(Path::new(path), || Ok(())).unwrap();
-        }
-        run_for(
-            Budget::SiteFile,
-            Path::new("/hung/bundles/site.yaml"),
-            || Ok(()),
-        )
-        .unwrap();
-    }
-
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn other_tasks_of_a_worker_go_on_while_one_waits_for_a_file() {
         let (answer, answers) = mpsc::channel::<()>();

@@ -176,7 +176,7 @@ mod tests {
             .collect()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_task_that_panics_is_started_again_and_readiness_says_so() {
         let (readiness, tasks) = ready();
         let mut registry = Registry::default();
@@ -211,7 +211,7 @@ mod tests {
         task.abort();
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_return_is_a_failure_too_unless_the_end_is_wanted() {
         let (readiness, tasks) = ready();
         let (stop, go) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));

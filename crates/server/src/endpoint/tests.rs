@@ -124,7 +124,7 @@ async fn curl_reads_the_document_over_both_versions_of_http() {
                 "--silent",
                 "--show-error",
                 "--max-time",
-                "10",
+                "60",
                 version,
                 "--cacert",
             ])
