@@ -97,7 +97,9 @@ fn the_gateway_refuses_a_certificate_outside_its_time_and_speaks_of_clocks() {
         }
     }
     let hour = hokkaido.sentence("not_yet_valid");
-    assert!(hour.contains("59m 5") || hour.contains("1h 0m"), "{hour}");
+    // An hour, less what passed since the certificate was made.
+    let is_so = ["1h 0m", "59m", "58m", "57m", "56m", "55m"];
+    assert!(is_so.iter().any(|left| hour.contains(left)), "{hour}");
 }
 
 #[test]

@@ -17,7 +17,10 @@ use std::{
     process::Command,
 };
 
-use lab::{SOON, Site, echo, exchange, exchange_soon, metrics::metric, renkei, two_sites};
+use lab::{
+    SOON, Site, echo, exchange, exchange_soon, metrics::metric, renkei, two_renewing_sites,
+    two_sites,
+};
 use renkei_testkit::{Child, free_address, wait_for};
 use serde_json::Value;
 
@@ -110,7 +113,7 @@ fn one_start_with_a_clock_that_is_years_ahead_changes_nothing() {
 
 #[test]
 fn a_clock_that_is_two_days_ahead_for_the_life_of_an_svid_changes_nothing() {
-    let (_hokkaido, mut osaka, local) = two_sites(echo());
+    let (_hokkaido, mut osaka, local) = two_renewing_sites(echo());
     stop(&mut osaka);
     let (clock, admin) = (osaka.path("clock"), free_address());
     fs::write(&clock, "+0").expect("clock");

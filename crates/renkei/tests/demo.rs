@@ -9,9 +9,9 @@
 
 mod lab;
 
-use std::{path::Path, process::Command, sync::Mutex, time::Duration};
+use std::{path::Path, process::Command, sync::Mutex};
 
-use lab::{renkei, run, said};
+use lab::{SOON, renkei, run, said};
 use renkei_testkit::{Child, Kafka, program, python, wait_for};
 use serde_json::Value;
 
@@ -108,13 +108,13 @@ fn an_interrupted_demo_leaves_nothing_running() {
     for signal in ["INT", "TERM", "KILL"] {
         let folder = tempfile::tempdir().expect("folder");
         let mut demo = Child::start("demo", &mut demo(folder.path(), &["--seconds", "60"]));
-        wait_for("the pipeline runs", Duration::from_secs(60), || {
+        wait_for("the pipeline runs", 2 * SOON, || {
             folder.path().join("tokyo-reader").exists().then_some(())
         });
         demo.signal(signal);
-        let status = demo.wait(Duration::from_secs(30));
+        let status = demo.wait(SOON);
         assert!(!status.success());
-        wait_for("everything has ended", Duration::from_secs(10), || {
+        wait_for("everything has ended", SOON, || {
             left_behind(folder.path()).is_empty().then_some(())
         });
     }

@@ -101,7 +101,7 @@ fn a_start_with_a_fifo_in_its_state_folder_says_so_and_ends() {
 /// A site that uses a service of its own, a peer by a bundle file, one by a bootstrap file, one by
 /// https_web with roots of its own, a policy and an https_web endpoint.
 fn site_of_files() -> (Site, std::net::SocketAddr) {
-    let site = Site::new("osaka");
+    let site = Site::renewing("osaka");
     let (local, web) = (free_address(), free_address());
     let made = Command::new("openssl")
         .args([

@@ -10,7 +10,7 @@
 
 mod lab;
 
-use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::Command};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use lab::{
@@ -196,7 +196,7 @@ fn a_site_lives_on_the_identities_of_an_agent_that_nobody_here_wrote() {
     assert_eq!(exchange(all.to_osaka, b"held").expect("echo"), b"held");
     std::fs::remove_file(all.agent.socket()).ok();
     all.agent.start();
-    wait_for("the agent is found again", Duration::from_secs(60), || {
+    wait_for("the agent is found again", 2 * SOON, || {
         let status = all.edge.status();
         (status["workload_api"]["status"]["connected"] == true).then_some(())
     });
@@ -250,9 +250,8 @@ fn what_the_agent_no_longer_gives_is_used_no_more() {
     all.agent.says(&[]);
     back.assert_reset();
     assert!(exchange(all.to_edge, b"to nobody").is_err());
-    let status = all.edge.status();
-    assert_eq!(status["workload_api"]["svids"], json!([]));
-    assert_eq!(status["ready"], false);
+    assert_eq!(all.edge.status()["workload_api"]["svids"], json!([]));
+    all.edge.wait_not_ready();
     let explained = run(all.explain("osaka.example/caller", "store"));
     assert_eq!(explained.status.code(), Some(1));
     assert!(

@@ -15,7 +15,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use lab::{
@@ -104,6 +104,7 @@ fn noise_at_every_door_disturbs_nobody() {
 
 #[test]
 fn connections_in_a_flood_or_held_open_keep_nobody_out_and_the_log_short() {
+    let begin = Instant::now();
     let (_hokkaido, mut osaka, local) = two_sites(echo());
     exchange_soon(local, b"before");
     let (doors, admin) = (doors(&mut osaka, local), admin_of(&mut osaka));
@@ -128,14 +129,16 @@ fn connections_in_a_flood_or_held_open_keep_nobody_out_and_the_log_short() {
     assert_eq!(exchange(local, b"after").expect("echo"), b"after");
     drop(held);
     // Callers that leave at once are attested by their user, and carried.
-    let carried = connections(&osaka);
-    assert!(
-        carried + osaka.refused("caller_closed") > 1_000,
-        "they are counted all the same: {carried}"
-    );
+    wait_for("most of the connections are counted", SOON, || {
+        let counted = connections(&osaka) + osaka.refused("caller_closed");
+        (counted > 1_000).then_some(())
+    });
+    // 20 lines of a kind in 10 s, and about ten kinds.
+    let windows = begin.elapsed().as_secs() / 10 + 1;
+    let most = 200 + 200 * usize::try_from(windows).expect("a number");
     let log = osaka.process().output();
     let lines = log.lines().count();
-    assert!(lines < 400, "{lines} lines:\n{log}");
+    assert!(lines < most, "{lines} lines:\n{log}");
 }
 
 /// How many connections of its workloads the site has carried.

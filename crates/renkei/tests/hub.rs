@@ -11,7 +11,7 @@ mod lab;
 
 use std::net::TcpStream;
 
-use lab::{SOON, assert_unanswered, exchange, exchange_soon, hub::Three, run, said};
+use lab::{SOON, Site, assert_unanswered, exchange, exchange_soon, hub::Three, run, said};
 use renkei_testkit::wait_for;
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ const EXPLAIN: [&str; 4] = [
 
 #[test]
 fn a_site_that_accepts_nobody_is_reached_through_its_hub() {
-    let three = Three::start();
+    let three = Three::start_sites(["hokkaido", "osaka", "kyushu"].map(Site::renewing));
     let (hokkaido, osaka, kyushu) = (&three.hokkaido, &three.osaka, &three.kyushu);
     let data: Vec<u8> = (0..3_000_000_u32).map(|n| (n * 7) as u8).collect();
     exchange_soon(three.local, b"first");

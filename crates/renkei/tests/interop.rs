@@ -112,7 +112,7 @@ fn osaka_calling(foreign: &Foreign, gateway: SocketAddr, local: SocketAddr) -> S
 #[test]
 fn a_workload_calls_a_service_behind_an_envoy_across_renewals() {
     let foreign = Foreign::new("envoy.example");
-    let (mut osaka, local) = (Site::new("osaka"), free_address());
+    let (mut osaka, local) = (Site::renewing("osaka"), free_address());
     let authorities = foreign.authorities_of(&osaka);
     let caller = ("osaka.example/collector", authorities.as_path());
     let envoy = Envoy::callee(&foreign, &foreign.issue("echo"), caller, echo());

@@ -22,7 +22,7 @@ use serde_json::Value;
 /// Runs osaka with this standard error: its SVIDs are renewed, its traffic goes on, it is ready,
 /// and it ends when it is asked to. Gives the number of lost lines.
 fn works_with(errors: Stdio) -> u64 {
-    let (mut hokkaido, mut osaka) = (Site::new("hokkaido"), Site::new("osaka"));
+    let (mut hokkaido, mut osaka) = (Site::renewing("hokkaido"), Site::renewing("osaka"));
     let (local, admin) = (free_address(), free_address());
     hokkaido.write(&callee(&hokkaido, &osaka, echo()));
     osaka.write(&caller(&osaka, &hokkaido, local));

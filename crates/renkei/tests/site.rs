@@ -11,15 +11,15 @@
 mod lab;
 
 use std::{
-    io::{Read, Write},
-    net::TcpStream,
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
     time::Duration,
 };
 
 use lab::{
     SOON, Site, assert_unanswered, callee, caller, connection::Connection, echo, exchange,
-    exchange_soon, metrics::get, own_uid, renkei, run, said, serve, two_sites,
+    exchange_soon, metrics::get, own_uid, renkei, run, said, serve, two_renewing_sites, two_sites,
 };
 use renkei_testkit::{Child, free_address, wait_for};
 
@@ -55,7 +55,6 @@ fn status_counts_trunks_and_their_lanes_at_both_ends() {
     assert!(!said(&run(osaka.command(&["status"]))).contains("Trunks"));
     exchange_soon(local, b"hello");
     for (site, direction) in [(&osaka, "outbound"), (&hokkaido, "inbound")] {
-        // For a moment there are two lanes: SVIDs live for 10 s, and each is renewed into a lane.
         let trunks = wait_for("one lane", SOON, || {
             let trunks = site.status()["proxy"]["trunks"].clone();
             (trunks[0]["lanes"] == 1).then_some(trunks)
@@ -97,10 +96,10 @@ fn a_decision_names_the_flow_that_it_let_in() {
         .as_array()
         .and_then(|flows| flows.last())
         .expect("a flow")["id"];
-    let log = hokkaido.process().output();
-    let decided = |line: &&str| line.contains(" decision caller=");
-    let last = log.lines().rfind(decided).expect("a decision");
-    assert!(last.contains(&format!("flow={flow}")), "{flow}: {last}");
+    let log = hokkaido.logged(&format!("flow={flow}"));
+    let named = |line: &&str| line.contains(&format!("flow={flow}"));
+    let line = log.lines().find(named).expect("a line");
+    assert!(line.contains(" decision caller="), "{line}");
 }
 
 #[test]
@@ -302,12 +301,26 @@ fn after_kill_9_a_site_comes_back_with_its_ca_and_serves() {
     exchange_soon(local, b"after both");
 }
 
-#[test]
-fn a_stopped_site_drains_open_connections_until_the_deadline() {
-    let (mut hokkaido, mut osaka, local) = two_sites(echo());
+/// Osaka with a drain time of its own, and a connection of its workload that is open.
+fn with_an_open_connection(drain: &str) -> (Site, Site, SocketAddr, TcpStream) {
+    let (mut hokkaido, mut osaka) = (Site::new("hokkaido"), Site::new("osaka"));
+    let local = free_address();
+    hokkaido.write(&callee(&hokkaido, &osaka, echo()));
+    osaka.write(&caller(&osaka, &hokkaido, local));
+    hokkaido.start();
+    osaka.start_with(&["--drain", drain]);
+    hokkaido.wait_linked();
+    osaka.wait_linked();
     let mut open = TcpStream::connect(local).expect("connected");
+    open.set_read_timeout(Some(SOON)).expect("timeout");
     open.write_all(b"x").expect("written");
     open.read_exact(&mut [0]).expect("read");
+    (hokkaido, osaka, local, open)
+}
+
+#[test]
+fn a_stopped_site_drains_open_connections_and_a_second_signal_cuts_them() {
+    let (mut hokkaido, mut osaka, local, mut open) = with_an_open_connection("1h");
     osaka.process().signal("TERM");
     wait_for("no new connection while it drains", SOON, || {
         TcpStream::connect(local).is_err().then_some(())
@@ -315,19 +328,28 @@ fn a_stopped_site_drains_open_connections_until_the_deadline() {
     open.write_all(b"y").expect("the open one goes on");
     open.read_exact(&mut [0]).expect("the open one goes on");
     assert!(osaka.process().is_running());
-    let ended = osaka.process().wait(Duration::from_secs(15));
+    osaka.process().signal("TERM");
+    let ended = osaka.process().wait(SOON);
     assert!(ended.success(), "{}", osaka.process().output());
-    assert!(
-        open.read(&mut [0]).is_err(),
-        "cut by a reset, not by a clean end"
-    );
+    let error = open.read(&mut [0]).expect_err("no clean end");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     hokkaido.process().signal("TERM");
-    assert!(hokkaido.process().wait(Duration::from_secs(15)).success());
+    assert!(hokkaido.process().wait(SOON).success());
+}
+
+#[test]
+fn a_drain_ends_at_its_deadline_with_a_reset() {
+    let (_hokkaido, mut osaka, _local, mut open) = with_an_open_connection("1s");
+    osaka.process().signal("TERM");
+    let ended = osaka.process().wait(SOON);
+    assert!(ended.success(), "{}", osaka.process().output());
+    let error = open.read(&mut [0]).expect_err("no clean end");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]
 fn svids_are_renewed_under_an_open_connection() {
-    let (hokkaido, osaka, local) = two_sites(echo());
+    let (hokkaido, osaka, local) = two_renewing_sites(echo());
     let mut open = Connection::open(local);
     wait_for("each SVID is renewed three times", 2 * SOON, || {
         open.say();
@@ -358,13 +380,26 @@ fn a_backend_that_is_down_slow_or_closes_early_is_told_apart() {
     let mut got = Vec::new();
     let _ = stream.read_to_end(&mut got);
     assert_eq!(got, b"bye", "what it said before closing arrives");
-    let slow = serve(|mut stream| {
-        std::thread::sleep(Duration::from_secs(2));
-        let _ = stream.write_all(b"at last");
-    });
+    let (tell, told) = std::sync::mpsc::channel::<TcpStream>();
+    let slow = serve(move |stream| drop(tell.send(stream)));
     hokkaido.write(&callee(&hokkaido, &osaka, slow));
     assert!(hokkaido.apply().status.success());
-    assert_eq!(exchange(local, b"").expect("patience"), b"at last");
+    let waiting = std::thread::spawn(move || exchange(local, b""));
+    let mut stream = told.recv_timeout(SOON).expect("the backend is reached");
+    // Two looks at the status, with the caller's end of sending behind it.
+    for site in [&hokkaido, &osaka] {
+        assert_eq!(
+            site.status()["proxy"]["totals"][0]["open"],
+            1,
+            "{}",
+            site.name
+        );
+    }
+    assert!(!waiting.is_finished(), "nothing was answered yet");
+    stream.write_all(b"at last").expect("written");
+    drop(stream);
+    let got = waiting.join().expect("no panic").expect("patience");
+    assert_eq!(got, b"at last");
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn an_entry_that_is_deleted_at_spire_stops_its_caller_and_its_service() {
     assert_eq!(all.svids(), Vec::<String>::new());
     let (allowed, text) = all.explain("osaka.example/caller", "store");
     assert!(!allowed && text.contains("PermissionDenied"), "{text}");
-    assert_eq!(all.edge.status()["ready"], false);
+    all.edge.wait_not_ready();
 
     all.spire.create("collector", 3600);
     all.spire.create("store", 3600);

@@ -131,12 +131,15 @@ fn files_that_every_user_may_change_are_named_by_check_and_at_the_start() {
     let database = site.state().join("renkei.db");
     set_mode(&database, 0o666);
     site.start();
-    let output = site.process().output();
-    assert!(output.contains(&sentence), "{output}");
-    let exposed = format!("every user may write {} (mode 0666)", database.display());
-    assert!(output.contains(&exposed), "{output}");
-    let sentence = format!("every user may replace {}", site.state().display());
-    assert!(output.contains(&sentence), "{output}");
+    site.logged(&sentence);
+    site.logged(&format!(
+        "every user may write {} (mode 0666)",
+        database.display()
+    ));
+    site.logged(&format!(
+        "every user may replace {}",
+        site.state().display()
+    ));
 }
 
 /// What is in `/proc/PID` of a process that may not be dumped belongs to root. Root's own does
@@ -208,9 +211,7 @@ fn apply_says_what_its_database_does_not_take_and_ends_what_was_removed() {
     assert!(has("osaka.example/stays"), "{}", site.status());
     assert!(!has("osaka.example/gone"), "{}", site.status());
     assert!(!has("osaka.example/new"), "{}", site.status());
-    wait_for("the site is not ready", SOON, || {
-        (site.status()["ready"] == false).then_some(())
-    });
+    site.wait_not_ready();
     statement(&database, "DROP TRIGGER refuse");
     wait_for("the entries are in force", SOON, || {
         (site.status()["ready"] == true && has("osaka.example/new")).then_some(())

@@ -10,7 +10,7 @@
 
 mod lab;
 
-use std::{os::unix::net::UnixDatagram, path::Path, process::Command, time::Duration};
+use std::{os::unix::net::UnixDatagram, path::Path, process::Command};
 
 use lab::{SOON, Site, mode, own_uid, renkei, run, said};
 use renkei_testkit::Child;
@@ -102,7 +102,7 @@ fn a_site_starts_reloads_and_stops_as_the_unit_says() {
     assert_eq!(reload.status.code(), faulty, "{}", said(&reload));
     site.process().signal("TERM");
     assert!(told(&socket).contains("STOPPING=1"));
-    assert!(site.process().wait(Duration::from_secs(45)).success());
+    assert!(site.process().wait(SOON).success());
     let again = run(&mut command("ExecStart", &site));
     assert_eq!(
         again.status.code(),

@@ -20,7 +20,7 @@ use std::{
 };
 
 use lab::{
-    SOON, Site, callee,
+    SHORT_LIFE, SOON, Site, callee,
     connection::Connection,
     echo, exchange, exchange_soon,
     federation::{THREE, three_sites_of, wait_counts},
@@ -132,6 +132,7 @@ fn a_denial_is_understood() {
 #[test]
 fn svids_are_renewed_and_bundles_fetched_under_an_open_connection() {
     with_pairs(|mut hokkaido, mut osaka| {
+        (hokkaido.svid_life, osaka.svid_life) = (SHORT_LIFE, SHORT_LIFE);
         let local = link(&mut hokkaido, &mut osaka, echo());
         let mut open = Connection::open(local);
         let ends = [(&hokkaido, "osaka.example"), (&osaka, "hokkaido.example")];
@@ -178,7 +179,10 @@ fn either_may_restart_while_the_other_stays() {
 
 #[test]
 fn a_hub_of_either_release_serves_sites_of_the_other() {
-    let through = |sites| {
+    let through = |mut sites: [Site; 3]| {
+        for site in &mut sites {
+            site.svid_life = SHORT_LIFE;
+        }
         let three = Three::start_sites(sites);
         exchange_soon(three.local, b"first");
         let data = pattern(SENT);
@@ -203,7 +207,7 @@ fn a_hub_of_either_release_serves_sites_of_the_other() {
 #[test]
 fn a_federation_has_members_and_registries_of_both_releases() {
     let member = |sites: [Site; 3], registry: &Path| {
-        let (_founded, sites, local) = three_sites_of(sites, registry, "{x509_svid: 10s");
+        let (_founded, sites, local) = three_sites_of(sites, registry, "{x509_svid: 2m");
         exchange_soon(local, b"through the federation");
         for site in &sites {
             wait_counts(site, &THREE);

@@ -9,7 +9,7 @@
 
 mod lab;
 
-use std::{fmt::Write, net::SocketAddr, path::Path, process::Command, time::Duration};
+use std::{fmt::Write, net::SocketAddr, path::Path, process::Command};
 
 use lab::{
     SOON, Site, callee, echo, exchange, exchange_soon, foreign::stdout_of, mode, own_uid, renkei,
@@ -156,11 +156,8 @@ fn a_process_that_is_no_workload_is_told_so() {
         "{}",
         said(&refused)
     );
-    let log = site.process().output();
-    assert!(
-        log.contains("collector: "),
-        "the log says what was asked for: {log}"
-    );
+    // The log says what was asked for.
+    site.logged("collector: ");
 }
 
 /// An error message without the line breaks that fit it to the terminal.
@@ -185,21 +182,21 @@ fn a_workload_added_to_the_file_reaches_an_open_stream() {
     let site = osaka(&["collector"]);
     let mut client = Command::new(python());
     let client = Child::start("client", client.args(["-c", STREAM, &endpoint(&site)]));
-    let told = |words: &str, limit| {
-        wait_for(words, limit, || {
+    let told = |words: &str| {
+        wait_for(words, SOON, || {
             let output = client.output();
             assert!(!output.contains("error:"), "{output}");
             output.lines().any(|line| line == words).then_some(())
         });
     };
-    told("now: /collector", SOON);
+    told("now: /collector");
     site.write(&workloads(&["collector", "relay"]));
     let applied = site.apply();
     assert!(applied.status.success(), "{}", said(&applied));
-    told("now: /collector /relay", Duration::from_secs(10));
+    told("now: /collector /relay");
     site.write(&workloads(&["relay"]));
     assert!(site.apply().status.success());
-    told("now: /relay", Duration::from_secs(10));
+    told("now: /relay");
 }
 
 /// The rest of a site file whose workload `name` uses Hokkaido's `echo`.
@@ -224,7 +221,7 @@ fn edge(hokkaido: &Site, api: &str, local: SocketAddr) -> Site {
 
 #[test]
 fn a_second_process_proxies_with_the_identities_of_the_first() {
-    let (mut hokkaido, mut osaka) = (Site::new("hokkaido"), Site::new("osaka"));
+    let (mut hokkaido, mut osaka) = (Site::new("hokkaido"), Site::renewing("osaka"));
     hokkaido.write(&callee(&hokkaido, &osaka, echo()));
     let peers = osaka.peers(&[&hokkaido]);
     osaka.write(&(peers + &workloads(&["collector", "relay"])));
@@ -246,9 +243,7 @@ fn a_second_process_proxies_with_the_identities_of_the_first() {
     assert_eq!(seen["workload_api"]["status"]["connected"], true, "{seen}");
     let serial = || stdout_of(&mut svid_show(&endpoint(&osaka)));
     let before = serial();
-    wait_for("a renewal", Duration::from_secs(30), || {
-        (serial() != before).then_some(())
-    });
+    wait_for("a renewal", SOON, || (serial() != before).then_some(()));
     assert_eq!(exchange(local, b"renewed").expect("echo"), b"renewed");
 }
 

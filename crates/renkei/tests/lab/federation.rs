@@ -212,7 +212,7 @@ pub(crate) const THREE: [&str; 3] = ["hokkaido.example", "osaka.example", "kyush
 /// Three sites that know nothing of one another but the federation file. Osaka's collector calls
 /// Hokkaido's echo at the address returned.
 pub(crate) fn three_sites() -> (Founded, [Site; 3], SocketAddr) {
-    three_sites_with("{x509_svid: 10s")
+    three_sites_with("{x509_svid: 2m")
 }
 
 /// The same with other lifetimes at Hokkaido.
@@ -232,7 +232,7 @@ pub(crate) fn three_sites_of(
     let local = free_address();
     sites[0].write(&callee(&founded, echo()));
     let text = std::fs::read_to_string(sites[0].file()).expect("site file");
-    let text = text.replace("{x509_svid: 10s", lifetimes);
+    let text = text.replace("{x509_svid: 2m", lifetimes);
     std::fs::write(sites[0].file(), text).expect("site file");
     sites[1].write(&caller(&founded, local));
     sites[2].write(&founded.line());

@@ -73,8 +73,9 @@ impl Three {
         ));
         let osaka_text = format!(
             "site: osaka\ntrust_domain: osaka.example\ngateway: {{via: hokkaido.example}}\n\
-             lifetimes: {{x509_svid: 10s, bundle_refresh: 1s}}\npeers:\n{}{}services:\n  \
+             lifetimes: {{x509_svid: {}, bundle_refresh: 1s}}\npeers:\n{}{}services:\n  \
              store: {{backends: [{}], allow: [kyushu.example/collector]}}\n",
+            osaka.svid_life,
             peer("hokkaido", hub, &at_hub),
             peer("kyushu", kyushu.gateway, ""),
             echo(),

@@ -31,7 +31,7 @@ pub(crate) fn metric(admin: SocketAddr, name: &str) -> u64 {
 
 /// The admin port of a running site, from its log.
 pub(crate) fn admin_of(site: &mut Site) -> SocketAddr {
-    let log = site.process().output();
+    let log = site.logged("metrics and health");
     let (_, address) = log.split_once("address=").expect("the log names it");
     let address = address.split_whitespace().next().expect("address");
     address.parse().expect("address")

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything that should happen may take to happen on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(90);
 
 /// The program under test.
 pub(crate) fn renkei() -> Command {
@@ -61,12 +61,26 @@ pub(crate) struct Site {
     pub(crate) process: Option<Child>,
     /// Which release runs it from its next start.
     pub(crate) program: PathBuf,
+    /// How long its SVIDs live. They are renewed at half of it.
+    pub(crate) svid_life: &'static str,
 }
+
+/// A life of SVIDs for tests that wait for renewals. In all other tests it is longer, so that a
+/// stalled machine expires nothing.
+pub(crate) const SHORT_LIFE: &str = "10s";
 
 impl Site {
     /// A site of the trust domain `NAME.example` whose file holds nothing but its frame.
     pub(crate) fn new(name: &str) -> Self {
         Self::of_release(name, Path::new(env!("CARGO_BIN_EXE_renkei")))
+    }
+
+    /// The same with SVIDs that are soon renewed.
+    pub(crate) fn renewing(name: &str) -> Self {
+        Self {
+            svid_life: SHORT_LIFE,
+            ..Self::new(name)
+        }
     }
 
     /// The same, run by a certain release.
@@ -77,6 +91,7 @@ impl Site {
             gateway: free_address(),
             process: None,
             program: program.to_owned(),
+            svid_life: "2m",
         };
         site.write("");
         site
@@ -103,8 +118,9 @@ impl Site {
         let gateway = self.gateway;
         let text = format!(
             "site: {name}\ntrust_domain: {name}.example\ngateway: {{listen: {gateway}, advertise: \
-             {gateway}}}\nlifetimes: {{x509_svid: 10s, bundle_refresh: 1s}}\n{rest}",
-            name = self.name
+             {gateway}}}\nlifetimes: {{x509_svid: {life}, bundle_refresh: 1s}}\n{rest}",
+            name = self.name,
+            life = self.svid_life,
         );
         std::fs::write(self.file(), text).expect("site file");
     }
@@ -149,7 +165,10 @@ impl Site {
 
     /// Starts the site and waits until it serves.
     pub(crate) fn start_with(&mut self, options: &[&str]) {
-        let up = self.command(&["up", "--admin", "127.0.0.1:0", "--drain", "3s"]);
+        let up = self.command(&["up", "--admin", "127.0.0.1:0"]);
+        if !options.contains(&"--drain") {
+            up.args(["--drain", "3s"]);
+        }
         up.args(options);
         let mut process = Child::start(&self.name, up);
         wait_for(&format!("{} serves", self.name), SOON, || {
@@ -166,6 +185,16 @@ impl Site {
 
     pub(crate) fn process(&mut self) -> &mut Child {
         self.process.as_mut().expect("the site runs")
+    }
+
+    /// Waits until the log has these words, and gives the whole log. A line is written by a thread
+    /// of its own, after what it tells of.
+    pub(crate) fn logged(&mut self, words: &str) -> String {
+        let process = self.process.as_mut().expect("the site runs");
+        wait_for(&format!("{words:?} in the log"), SOON, || {
+            let log = process.output();
+            log.contains(words).then_some(log)
+        })
     }
 
     pub(crate) fn try_status(&self) -> Option<Value> {
@@ -222,6 +251,13 @@ impl Site {
                 .iter()
                 .all(|peer| peer["authorities"] != 0)
                 .then_some(())
+        });
+    }
+
+    /// Waits until the site says that it is not ready: that follows a change of its identities.
+    pub(crate) fn wait_not_ready(&self) {
+        wait_for(&format!("{} is not ready", self.name), SOON, || {
+            (self.status()["ready"] == false).then_some(())
         });
     }
 
@@ -287,6 +323,13 @@ pub(crate) fn two_sites(backend: SocketAddr) -> (Site, Site, SocketAddr) {
     (hokkaido, osaka, local)
 }
 
+/// The same, and SVIDs are soon renewed.
+pub(crate) fn two_renewing_sites(backend: SocketAddr) -> (Site, Site, SocketAddr) {
+    let (mut hokkaido, mut osaka) = (Site::renewing("hokkaido"), Site::renewing("osaka"));
+    let local = link(&mut hokkaido, &mut osaka, backend);
+    (hokkaido, osaka, local)
+}
+
 /// Starts `to`, which offers `echo`, and `from`, which calls it at the address returned.
 pub(crate) fn link(to: &mut Site, from: &mut Site, backend: SocketAddr) -> SocketAddr {
     let local = free_address();
@@ -321,7 +364,7 @@ pub(crate) fn caller(site: &Site, other: &Site, local: SocketAddr) -> String {
 /// Sends `bytes`, ends the sending side, and reads to the end.
 pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     stream.write_all(bytes)?;
     stream.shutdown(std::net::Shutdown::Write)?;
     let mut got = Vec::new();
