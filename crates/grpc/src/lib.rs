@@ -10,9 +10,7 @@ pub mod compat;
 mod connection;
 mod limits;
 mod server;
-mod socket;
 
 pub use connection::{ConnectionMetrics, Peer};
 pub use limits::GrpcLimits;
 pub use server::UnixServer;
-pub use socket::SocketError;

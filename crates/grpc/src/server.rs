@@ -2,12 +2,15 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use renkei_runtime::supervise::Supervisor;
+use renkei_runtime::{
+    supervise::Supervisor,
+    unix_socket::{SocketError, UnixSocket},
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
-use crate::{ConnectionMetrics, GrpcLimits, SocketError, connection::Connections, socket::Socket};
+use crate::{ConnectionMetrics, GrpcLimits, connection::Connections};
 
 /// How long open streams get to end when the server stops.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -36,7 +39,7 @@ impl UnixServer {
         (tasks, stop): (Supervisor, CancellationToken),
     ) -> Result<JoinHandle<()>, SocketError> {
         let (service, limits) = (self.service, self.limits);
-        let socket = Socket::open(service, self.path, self.mode)?;
+        let socket = UnixSocket::open(service, &self.path, self.mode)?;
         let connections = Connections::new(service, limits, self.metrics);
         let server = Server::builder()
             .max_concurrent_streams(limits.streams_per_connection)
@@ -48,7 +51,7 @@ impl UnixServer {
             let (connections, server) = (connections.clone(), server.clone());
             let (socket, stop) = (socket.clone(), stop.clone());
             async move {
-                let incoming = connections.accept(&socket.listener);
+                let incoming = connections.accept(socket.listener());
                 let serving = server.serve_with_incoming_shutdown(incoming, stop.cancelled());
                 let overdue = async {
                     stop.cancelled().await;

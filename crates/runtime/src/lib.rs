@@ -16,6 +16,7 @@
 //! - [`exposure`]: who else may change a site's files, or read the memory of the process.
 //! - [`state_folder`]: a private folder for keys and databases.
 //! - [`supervise`]: tasks that are to run as long as the process.
+//! - [`unix_socket`]: unix sockets that this process serves.
 //! - [`memory`]: how much of it the process may have.
 //!
 //! This crate knows no role: it never issues, proxies or decides.
@@ -40,3 +41,4 @@ pub mod state_folder;
 pub mod supervise;
 pub mod systemd;
 pub mod telemetry;
+pub mod unix_socket;

@@ -20,7 +20,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use renkei_grpc::{GrpcLimits, SocketError};
+pub use renkei_grpc::GrpcLimits;
+pub use renkei_runtime::unix_socket::SocketError;
 
 use crate::AgentMetrics;
 use service::Service;

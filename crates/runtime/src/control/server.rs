@@ -1,19 +1,8 @@
 //! The process's side: the socket, who holds it, and the answers.
 
-#![cfg_attr(
-    not(test),
-    expect(
-        clippy::disallowed_methods,
-        reason = "on threads that may wait for a file"
-    )
-)]
-
 use std::{
     fmt,
-    fs::{self, File, OpenOptions},
     future::Future,
-    io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -24,19 +13,13 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use rustix::{
-    fs::{FlockOperation, Mode, fchmod, flock},
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with},
-};
 use serde_json::Value;
 use thiserror::Error;
-use tokio::net::UnixListener;
 
 use super::{ErrorBody, MAX_REQUEST_BYTES};
 use crate::{
-    files,
     http1::{self, HttpLimits},
-    state_folder::{StateFolder, StateFolderError},
+    unix_socket::{SocketError, UnixSocket},
 };
 
 /// Time to send the whole body of a request.
@@ -125,37 +108,15 @@ impl ControlError {
 /// Why the socket cannot be opened.
 #[derive(Debug, Error)]
 pub enum BindError {
-    /// Another living process holds it.
+    /// A site is served with this state folder already.
     #[error("Renkei is already running with the control socket {}", path.display())]
     AlreadyRunning {
         /// The path of the control socket.
         path: PathBuf,
     },
-    /// Something else has its name.
-    #[error("{} is not a socket, so it is left alone", path.display())]
-    NotASocket {
-        /// The path that is not a socket.
-        path: PathBuf,
-    },
-    /// The folder it lies in is not private.
+    /// The socket, its folder or its lock cannot be used.
     #[error(transparent)]
-    Folder(#[from] StateFolderError),
-    /// The file that tells whether another process serves the socket cannot be locked.
-    #[error("the lock of the control socket, {}, cannot be used: {source}", path.display())]
-    Lock {
-        /// The lock.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The system refuses.
-    #[error("the control socket {} cannot be opened: {source}", path.display())]
-    Io {
-        /// The path of the control socket.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    Socket(SocketError),
 }
 
 impl BindError {
@@ -165,23 +126,23 @@ impl BindError {
             Self::AlreadyRunning { .. } => {
                 "stop that process, or choose another state folder".to_owned()
             }
-            Self::NotASocket { path } | Self::Lock { path, .. } => {
-                format!("move {} away", path.display())
-            }
-            Self::Folder(error) => error.hint(),
-            Self::Io { .. } => "the path of a unix socket has at most 107 bytes".to_owned(),
+            Self::Socket(error) => error.hint(),
+        }
+    }
+}
+
+impl From<SocketError> for BindError {
+    fn from(error: SocketError) -> Self {
+        match error {
+            SocketError::InUse { path, .. } => Self::AlreadyRunning { path },
+            error => Self::Socket(error),
         }
     }
 }
 
 /// The socket, held by this process until dropped.
 #[derive(Debug)]
-pub struct Server {
-    listener: UnixListener,
-    path: PathBuf,
-    /// Locked while the server lives; the system frees it however the process ends.
-    _lock: File,
-}
+pub struct Server(UnixSocket);
 
 impl Server {
     /// Opens the socket (mode 0600, in a folder of mode 0700 made where it is missing), replacing
@@ -190,28 +151,12 @@ impl Server {
     /// # Errors
     /// When a living process holds it, or the folder is not private, or the system refuses.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        StateFolder::open(folder)?;
-        let failed = |source| BindError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let lock = lock(path)?;
-        remove_stale(path)?;
-        let listener = listen_private(path).map_err(failed)?;
-        Ok(Self {
-            listener,
-            path: path.to_owned(),
-            _lock: lock,
-        })
+        Ok(Self(UnixSocket::open("control", path, 0o600)?))
     }
 
     /// Where it listens.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.0.path()
     }
 
     /// Answers until dropped. A command that has begun is finished even if its client goes away.
@@ -222,71 +167,8 @@ impl Server {
             time: Duration::from_secs(300),
         };
         let handler = move |request| answer(router.clone(), request);
-        http1::serve(&self.listener, limits, handler).await;
+        http1::serve(self.0.listener(), limits, handler).await;
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // The lock is still held, so the socket is ours.
-        let path = self.path.clone();
-        let _ = files::run(&self.path, move || fs::remove_file(path));
-    }
-}
-
-/// The lock is the judge of who lives: a socket file alone outlives its process.
-fn lock(path: &Path) -> Result<File, BindError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".lock");
-    let lock = path.with_file_name(name);
-    let failed = |source| BindError::Lock {
-        path: lock.clone(),
-        source,
-    };
-    let opening = lock.clone();
-    let opened = files::run(&lock, move || {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        files::open_with(&mut options, &opening)
-    });
-    let file = opened.map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(BindError::AlreadyRunning {
-            path: path.to_owned(),
-        }),
-        Err(error) => Err(failed(error.into())),
-    }
-}
-
-fn remove_stale(path: &Path) -> Result<(), BindError> {
-    use std::os::unix::fs::FileTypeExt;
-    let owned = path.to_owned();
-    let removed = files::run(path, move || match fs::symlink_metadata(&owned) {
-        Ok(found) if found.file_type().is_socket() => fs::remove_file(&owned).map(|()| true),
-        Ok(_) => Ok(false),
-        Err(_) => Ok(true),
-    });
-    let path = path.to_owned();
-    match removed {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(BindError::NotASocket { path }),
-        Err(source) => Err(BindError::Io { path, source }),
-    }
-}
-
-/// The mode is set before the name exists, so the socket is never open to others.
-fn listen_private(path: &Path) -> io::Result<UnixListener> {
-    let owned = path.to_owned();
-    let socket = files::run(path, move || {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-        bind(&socket, &SocketAddrUnix::new(&owned)?)?;
-        listen(&socket, 64)?;
-        Ok(socket)
-    })?;
-    UnixListener::from_std(socket.into())
 }
 
 async fn answer(router: Router, request: Request<Incoming>) -> Response<Full<Bytes>> {

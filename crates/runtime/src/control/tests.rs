@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::unix_socket::SocketError;
 
 fn folder() -> TempDir {
     tempfile::Builder::new()
@@ -120,7 +121,10 @@ async fn a_file_that_is_no_socket_is_left_alone() {
     let path = folder.path().join("control.sock");
     std::fs::write(&path, "precious").unwrap();
     let error = Server::bind(&path).unwrap_err();
-    assert!(matches!(error, BindError::NotASocket { .. }), "{error}");
+    assert!(
+        matches!(error, BindError::Socket(SocketError::NotASocket(_))),
+        "{error}"
+    );
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 }
 
