@@ -1,61 +1,53 @@
 //! The server role put together: state folder, authority, entries, endpoints and peers.
 
-use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
+mod file_entries;
+mod issue;
+mod open;
+mod records;
+mod rotation;
+#[cfg(test)]
+mod tests;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use renkei_api::{
-    issue::{CertificateIssuer, IssueError, IssueFuture, SvidRequest},
     node::AgentPart,
     status::{AuthorityStatus, ServerStatus},
 };
-use renkei_runtime::{clock, supervise::Supervisor};
+use renkei_runtime::{backoff::Backoff, clock, supervise::Supervisor};
 use renkei_site::ServerPart;
 use renkei_spiffe::{BundleSet, TrustDomain};
 use rustls::crypto::CryptoProvider;
-use rustls_pki_types::CertificateDer;
-use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use self::file_entries::EntriesState;
 use crate::{
-    AuthorityError, EndpointError, ServerMetrics, SignError, SpiffeEndpoint, StoreError,
-    authority::{Authority, CaLifetimes, Reading},
+    AuthorityError, EndpointError, ServerMetrics, SpiffeEndpoint, StoreError,
+    authority::Authority,
     bundles::Bundles,
     endpoint::WebEndpoints,
-    entries::{Entries, of_file},
-    federation::{self, Federator, Members},
-    keys::KeyManager,
+    entries::Entries,
+    federation::{Federator, Members},
     peers::Peers,
-    store::{DataStore, EntrySource, SqliteStore},
+    store::{DataStore, SqliteStore},
     time_source::Clock,
 };
 
-/// The wall clock is looked at again at least so often: it may have been set, or the machine may
-/// have slept.
-const LONGEST_SLEEP: Duration = Duration::from_secs(10);
-const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
-/// After a step of rotation failed, for example because the disk is full.
-const RETRY: Duration = Duration::from_secs(5);
-/// How long an SVID waits for a CA that is valid.
-const ROTATION_TIME: Duration = Duration::from_secs(3);
-/// The round that runs when an SVID is asked for may have looked at the time before.
-const ROUNDS: u32 = 2;
-/// How long an SVID waits for its record.
-const RECORD_TIME: Duration = Duration::from_secs(3);
-/// How often the time is put on record.
-const CLOCK_INTERVAL: Duration = Duration::from_secs(30);
-const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
+/// After a write to the state folder failed, for example because the disk is full.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// Why the server cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The state folder.
+    /// The state folder or its database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The CA.
+    /// The CA's key or certificate cannot be used, or no first CA can be made.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
-    /// The https_web endpoint.
+    /// The https_web endpoint cannot be opened: its port, its certificate or its key.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
 }
@@ -68,7 +60,7 @@ pub struct ServerSettings {
     pub part: watch::Receiver<Arc<ServerPart>>,
     /// The process's provider of cryptography.
     pub provider: Arc<CryptoProvider>,
-    /// Where to count.
+    /// Counters and gauges, which the process registers.
     pub metrics: ServerMetrics,
     /// Where to take the time from.
     pub clock: Clock,
@@ -76,15 +68,6 @@ pub struct ServerSettings {
     pub system: Option<clock::Clock>,
     /// Keeps the server's tasks running.
     pub tasks: Supervisor,
-}
-
-/// How far the entries of the site file are in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntriesState {
-    /// The version of the part that has them.
-    pub version: u64,
-    /// Why those that were added are not in force yet.
-    pub failed: Option<String>,
 }
 
 /// The authority of a trust domain. Cheap to clone.
@@ -115,105 +98,6 @@ struct Inner {
 }
 
 impl Server {
-    /// Opens the state folder, makes the first CA where there is none, and publishes the own
-    /// bundle and the last good bundles of the peers. Nothing is fetched yet.
-    pub async fn open(settings: ServerSettings) -> Result<Self, ServerError> {
-        let ServerSettings {
-            state,
-            part,
-            provider,
-            metrics,
-            clock,
-            system,
-            tasks,
-        } = settings;
-        let now_part = part.borrow().clone();
-        let trust_domain = now_part.trust_domain.clone();
-        let sqlite = SqliteStore::open(&state, &trust_domain).await?;
-        let keys: Arc<dyn KeyManager> = Arc::new(sqlite.keys().clone());
-        let store: Arc<dyn DataStore> = Arc::new(sqlite);
-        if let Some(system) = &system {
-            system.begin(store.clock_record().await?.as_ref());
-        }
-        let (lifetimes, now) = (ca_lifetimes(&now_part), clock());
-        let time = Reading {
-            now,
-            ended: surely_ended(system.as_ref(), now),
-        };
-        let authority = Authority::open(
-            (store.clone(), keys),
-            trust_domain.clone(),
-            &provider,
-            lifetimes,
-            time,
-        )
-        .await?;
-        let entries = Entries::open(store.clone(), trust_domain.clone()).await?;
-        let wanted = of_file(&now_part.entries);
-        entries.replace(&EntrySource::FILE, &wanted, now).await?;
-        let bundles = Arc::new(Bundles::new());
-        let document = watch::Sender::new(Bytes::new());
-        let checkpoint = watch::Sender::new(Bytes::new());
-        let endpoint = SpiffeEndpoint::new(
-            now_part.server_id.clone(),
-            provider.clone(),
-            document.subscribe(),
-            checkpoint.subscribe(),
-        );
-        let web = WebEndpoints::open(
-            &now_part,
-            provider.clone(),
-            document.subscribe(),
-            tasks.clone(),
-        )
-        .await?;
-        let federator = federation::Inputs {
-            state: state.clone(),
-            provider: provider.clone(),
-            metrics: metrics.clone(),
-            clock: clock.clone(),
-            document: document.subscribe(),
-            checkpoint,
-        };
-        let federator = Federator::open(&now_part, federator).await;
-        let peers = Peers::open(
-            &now_part,
-            store.clone(),
-            provider,
-            bundles.clone(),
-            federator.members(),
-            metrics.clone(),
-            (clock.clone(), tasks.clone()),
-        )
-        .await?;
-        let inner = Inner {
-            trust_domain,
-            store,
-            authority,
-            entries,
-            entries_state: watch::Sender::new(EntriesState {
-                version: now_part.version,
-                failed: None,
-            }),
-            rotation_due: Notify::new(),
-            rounds: watch::Sender::new(0),
-            bundles,
-            document,
-            endpoint,
-            web,
-            federator,
-            peers,
-            part,
-            metrics,
-            clock,
-            system,
-            tasks,
-        };
-        inner.publish();
-        inner.record_clock().await;
-        Ok(Self(Arc::new(inner)))
-    }
-
     /// The own bundle and those of the peers, as they change.
     pub fn bundles(&self) -> watch::Receiver<Arc<BundleSet>> {
         self.0.bundles.subscribe()
@@ -245,18 +129,6 @@ impl Server {
         self.0.entries.agent_part()
     }
 
-    async fn sign(&self, request: &SvidRequest) -> Result<Vec<CertificateDer<'static>>, SignError> {
-        let signed = self.0.sign(request).await;
-        match &signed {
-            Ok(_) => self.0.metrics.issued(),
-            Err(error) => {
-                self.0.metrics.refused();
-                tracing::warn!(entry = %request.entry, %error, "no SVID issued");
-            }
-        }
-        signed.map(|certificate| vec![certificate])
-    }
-
     /// Rotates the CA, follows the site, fetches the peers' bundles and serves the https_web
     /// endpoint until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
@@ -285,19 +157,6 @@ impl Server {
     }
 }
 
-impl CertificateIssuer for Server {
-    fn issue(&self, request: SvidRequest) -> IssueFuture<'_> {
-        Box::pin(async move {
-            self.sign(&request).await.map_err(|error| match error {
-                SignError::UnknownEntry(_) | SignError::Request(_) => {
-                    IssueError::Refused(error.to_string())
-                }
-                _ => IssueError::Unavailable(error.to_string()),
-            })
-        })
-    }
-}
-
 /// The own bundle as a document, from a state folder, whether or not a server runs on it.
 pub async fn stored_bundle_document(state: &std::path::Path) -> Result<String, StoreError> {
     let store = SqliteStore::open_read_only(state).await?;
@@ -317,204 +176,6 @@ impl Inner {
         tasks
             .run(name.to_owned(), || stop.is_cancelled(), start)
             .await;
-    }
-
-    fn publish(&self) {
-        let bundle = self.authority.bundle();
-        let ends = self.authority.authorities();
-        self.metrics.bundle(
-            bundle.sequence.unwrap_or_default(),
-            ends.iter().map(|ca| (ca.state.as_str(), ca.not_after)),
-        );
-        let document = Bytes::from(bundle.to_document());
-        // A round that changes nothing wakes no reader.
-        self.document.send_if_modified(|present| {
-            let is_new = *present != document;
-            *present = document;
-            is_new
-        });
-        self.bundles.put(bundle);
-    }
-
-    async fn sign(&self, request: &SvidRequest) -> Result<CertificateDer<'static>, SignError> {
-        let id = self.entries.identity(&request.entry);
-        let id = id.ok_or_else(|| SignError::UnknownEntry(request.entry.clone()))?;
-        let lifetime = self.part.borrow().lifetimes.x509_svid;
-        let now = (self.clock)();
-        if self.authority.is_due(self.reading()) {
-            self.rotation_due.notify_one();
-        }
-        let mut signed = self.authority.sign(&id, &request.csr, lifetime, now);
-        let unusable = |error: &SignError| {
-            matches!(
-                error,
-                SignError::AuthorityEnded { .. } | SignError::ClockBehind { .. }
-            )
-        };
-        // After a long sleep of the machine no timer has run yet.
-        for _ in 0..ROUNDS {
-            if !(signed.as_ref().is_err_and(unusable) && self.next_round().await) {
-                break;
-            }
-            signed = self.authority.sign(&id, &request.csr, lifetime, now);
-        }
-        let signed = signed?;
-        // The record is for people; a disk that is full or gives no answer must not end the
-        // site's traffic.
-        let serial = &signed.record.serial;
-        match tokio::time::timeout(RECORD_TIME, self.store.record_issued(&signed.record)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%id, serial, %error, "an issued SVID is not recorded")
-            }
-            Err(_) => {
-                tracing::error!(%id, serial, "an issued SVID may not be recorded: the database does not answer")
-            }
-        }
-        tracing::debug!(%id, serial = signed.record.serial, "issued an SVID");
-        Ok(signed.certificate)
-    }
-
-    /// Waits until a round of the rotation ends.
-    async fn next_round(&self) -> bool {
-        let mut rounds = self.rounds.subscribe();
-        let after = *rounds.borrow_and_update() + 1;
-        self.rotation_due.notify_one();
-        let done = rounds.wait_for(|rounds| *rounds >= after);
-        let waited = tokio::time::timeout(ROTATION_TIME, done).await;
-        waited.is_ok_and(|done| done.is_ok())
-    }
-
-    /// `false` when a step failed.
-    async fn rotate(&self) -> bool {
-        let lifetimes = ca_lifetimes(&self.part.borrow());
-        let rotated = self.authority.rotate(lifetimes, self.reading()).await;
-        // A failure may come after a step that did succeed.
-        self.publish();
-        if let Err(error) = &rotated {
-            tracing::error!(%error, "the CA could not be rotated; the present one stays");
-        }
-        self.rounds.send_modify(|rounds| *rounds += 1);
-        rotated.is_ok()
-    }
-
-    async fn keep_authority(&self, stop: CancellationToken) {
-        let mut part = self.part.clone();
-        loop {
-            part.mark_unchanged();
-            let rotated = self.rotate().await;
-            let pause = match rotated {
-                true => self.until_next_step(),
-                false => RETRY,
-            };
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-                // After a failure, requests do not shorten the pause.
-                () = self.rotation_due.notified(), if rotated => {}
-                Ok(()) = part.changed() => {}
-            }
-        }
-    }
-
-    fn until_next_step(&self) -> Duration {
-        let left = self.authority.next_step() - (self.clock)();
-        // What should have been done by now waits for a clock that is settled.
-        Duration::try_from(left)
-            .unwrap_or(LONGEST_SLEEP)
-            .clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
-    }
-
-    fn reading(&self) -> Reading {
-        let now = (self.clock)();
-        let ended = surely_ended(self.system.as_ref(), now);
-        Reading { now, ended }
-    }
-
-    /// For the next start, which compares its clock with it.
-    async fn record_clock(&self) {
-        let Some(system) = &self.system else { return };
-        if let Err(error) = self.store.keep_clock(&system.record()).await {
-            tracing::warn!(%error, "the time could not be recorded");
-        }
-    }
-
-    async fn keep_clock(&self, stop: CancellationToken) {
-        loop {
-            self.record_clock().await;
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(CLOCK_INTERVAL) => {}
-            }
-        }
-    }
-
-    async fn keep_entries(&self, stop: CancellationToken) {
-        let mut part = self.part.clone();
-        loop {
-            let version = self.limit_entries(&mut part);
-            let written = self.write_entries(&mut part).await;
-            let failed = written.err().map(|error| error.to_string());
-            if let Some(error) = &failed {
-                tracing::error!(error, retry_in = ?RETRY, "new entries of the site file are not in force");
-            }
-            let retry = failed.is_some();
-            self.entries_state
-                .send_replace(EntriesState { version, failed });
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(RETRY), if retry => {}
-                changed = part.changed() => if changed.is_err() {
-                    return stop.cancelled().await;
-                }
-            }
-        }
-    }
-
-    /// Ends what the site file no longer has.
-    fn limit_entries(&self, part: &mut watch::Receiver<Arc<ServerPart>>) -> u64 {
-        let now = part.borrow_and_update().clone();
-        self.entries
-            .limit(&EntrySource::FILE, of_file(&now.entries));
-        now.version
-    }
-
-    /// What the file no longer has ends also while the database is waited for.
-    async fn write_entries(
-        &self,
-        part: &mut watch::Receiver<Arc<ServerPart>>,
-    ) -> Result<(), StoreError> {
-        let mut written = pin!(self.entries.write(&EntrySource::FILE, (self.clock)()));
-        let mut again = false;
-        let done = loop {
-            tokio::select! {
-                biased;
-                done = &mut written => break done,
-                Ok(()) = part.changed() => {
-                    self.limit_entries(part);
-                    again = true;
-                }
-            }
-        };
-        if again {
-            part.mark_changed();
-        }
-        done
-    }
-
-    async fn keep_records(&self, stop: CancellationToken) {
-        loop {
-            let time = self.reading();
-            if let Some(ended) = time.ended
-                && let Err(error) = self.store.prune_issued(ended).await
-            {
-                tracing::warn!(%error, "records of expired SVIDs could not be deleted");
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(PRUNE_INTERVAL) => {}
-            }
-        }
     }
 
     async fn status(&self) -> Result<ServerStatus, StoreError> {
@@ -549,18 +210,3 @@ impl Inner {
         })
     }
 }
-
-/// What has ended by the returned time may be deleted.
-fn surely_ended(system: Option<&clock::Clock>, now: OffsetDateTime) -> Option<OffsetDateTime> {
-    system.map_or(Some(now), clock::Clock::surely_ended)
-}
-
-fn ca_lifetimes(part: &ServerPart) -> CaLifetimes {
-    CaLifetimes {
-        ca: part.lifetimes.ca,
-        refresh_hint: part.lifetimes.bundle_refresh,
-    }
-}
-
-#[cfg(test)]
-mod tests;

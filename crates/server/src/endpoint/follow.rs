@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use renkei_api::status::EndpointStatus;
-use renkei_runtime::supervise::Supervisor;
+use renkei_runtime::{backoff::Backoff, supervise::Supervisor};
 use renkei_site::{BundleEndpoint, ServerPart};
 use rustls::crypto::CryptoProvider;
 use tokio::{sync::watch, task::JoinHandle};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{EndpointError, WebEndpoint};
 
 /// Between attempts to open an endpoint that could not be opened.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// Opens, closes and replaces the https_web endpoint.
 pub(crate) struct WebEndpoints {
@@ -87,15 +87,23 @@ impl WebEndpoints {
             settings,
             task: self.serve(endpoint),
         });
+        let mut backoff = RETRY;
         loop {
             let wanted = part.borrow_and_update().bundle_endpoint.clone();
             let opened = self.follow(wanted.as_ref(), &mut serving).await;
+            let pause = match opened {
+                true => {
+                    backoff.succeeded();
+                    Duration::ZERO
+                }
+                false => backoff.failed(),
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = part.changed() => if changed.is_err() {
                     return stop.cancelled().await;
                 },
-                () = tokio::time::sleep(RETRY), if !opened => {}
+                () = tokio::time::sleep(pause), if !opened => {}
             }
         }
     }

@@ -1,9 +1,11 @@
 use bytes::Bytes;
-use renkei_api::node::EntryId;
+use renkei_api::{issue::SvidRequest, node::EntryId};
 use renkei_testkit::free_address;
+use rustls_pki_types::CertificateDer;
 use time::{Duration as Span, OffsetDateTime, macros::datetime};
 
 use super::*;
+use crate::SignError;
 use crate::fixtures::{TestClock, id, part_with, provider, request, svid};
 
 const START: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
@@ -278,6 +280,22 @@ async fn a_request_wakes_the_rotation_and_does_not_rotate_itself() {
     server.bundles().wait_for(both).await.unwrap();
     stop.cancel();
     running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rotation_that_fails_is_tried_again_ever_more_rarely() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = Started::start(folder.path(), part_with("")).await;
+    started.server.0.store.close().await;
+    // The next CA is due, and cannot be stored.
+    started.clock.advance(Span::hours(13));
+    tokio::time::pause();
+    let rounds = started.server.0.rounds.subscribe();
+    let before = *rounds.borrow();
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    let tried = *rounds.borrow() - before;
+    assert!((10..=50).contains(&tried), "{tried} rounds in 10 minutes");
+    started.stop().await;
 }
 
 #[tokio::test]
