@@ -173,10 +173,12 @@ async fn connect_and_ask(ask: Ask<'_>) -> Result<Answer, FetchError> {
     tokio::select! {
         biased;
         answer = &mut read => answer,
-        ended = &mut connection => {
-            ended?;
-            read.await
-        }
+        // An answer of a known length is whole without a close_notify (RFC 9112, 9.8).
+        ended = &mut connection => match (read.await, ended) {
+            (Ok(answer), _) => Ok(answer),
+            (Err(_), Err(ended)) => Err(ended.into()),
+            (Err(error), Ok(())) => Err(error),
+        },
     }
 }
 

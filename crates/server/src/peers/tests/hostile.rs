@@ -37,6 +37,45 @@ async fn a_good_document_is_published_and_kept() {
     assert_eq!(lab.known().await.unwrap().bundle, tokyo);
 }
 
+/// Answers and closes without a close_notify.
+async fn fetch_cut(lab: &Lab, reply: Vec<u8>) -> Result<(), PeerFetchError> {
+    let endpoint = WebServer::start(move |mut stream| {
+        let reply = reply.clone();
+        async move {
+            stream.write_all(&reply).await.unwrap();
+            stream.flush().await.unwrap();
+        }
+    })
+    .await;
+    lab.peer(endpoint.source(lab.folder.path())).refresh().await
+}
+
+#[tokio::test]
+async fn without_a_close_notify_a_document_of_known_length_counts_and_no_other() {
+    let lab = Lab::new().await;
+    let tokyo = tokyo_bundle(3);
+    fetch_cut(&lab, ok(&tokyo)).await.unwrap();
+    assert_eq!(lab.published().as_ref(), Some(&tokyo));
+    let next = tokyo_bundle(4).to_document();
+    let chunked = |end: &str| {
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        format!("{head}{:x}\r\n{next}\r\n{end}", next.len()).into_bytes()
+    };
+    let whole = ok(&tokyo_bundle(4));
+    let cut = [
+        whole.get(..whole.len() - 1).unwrap().to_vec(),
+        chunked(""),
+        format!("HTTP/1.0 200 OK\r\n\r\n{next}").into_bytes(),
+    ];
+    for reply in cut {
+        let error = fetch_cut(&lab, reply).await.unwrap_err();
+        assert_eq!(error.label(), "http", "{error}");
+        assert_eq!(lab.published().as_ref(), Some(&tokyo));
+    }
+    fetch_cut(&lab, chunked("0\r\n\r\n")).await.unwrap();
+    assert_eq!(lab.published().and_then(|all| all.sequence), Some(4));
+}
+
 #[tokio::test]
 async fn whatever_is_wrong_the_last_good_bundle_stays() {
     let lab = Lab::new().await;
