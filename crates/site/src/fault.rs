@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
+use miette::{
+    Diagnostic, LabeledSpan, MietteError, MietteSpanContents, NamedSource, SourceCode, SourceSpan,
+    SpanContents,
+};
 use serde::Serialize;
 
 use crate::Place;
@@ -37,7 +40,7 @@ impl Diagnostic for Fault {
 #[derive(Clone)]
 pub struct Faults {
     name: Arc<str>,
-    source: NamedSource<Arc<str>>,
+    source: NamedSource<IndexedText>,
     faults: Vec<Fault>,
 }
 
@@ -46,7 +49,7 @@ impl Faults {
     pub fn new(name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
         let name = name.into();
         Self {
-            source: NamedSource::new(&*name, text.into()),
+            source: NamedSource::new(&*name, IndexedText::new(text.into())),
             name,
             faults: Vec::new(),
         }
@@ -115,6 +118,50 @@ impl Faults {
     }
 }
 
+/// A text that knows where its lines start. Miette alone reads a text from its first byte for each
+/// place that it shows, which takes a time that grows with the square of the number of faults.
+#[derive(Debug, Clone)]
+struct IndexedText {
+    text: Arc<str>,
+    /// Offsets of the first bytes of lines.
+    lines: Arc<[usize]>,
+}
+
+impl IndexedText {
+    fn new(text: Arc<str>) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at + 1);
+        let lines = std::iter::once(0).chain(ends).collect();
+        Self { text, lines }
+    }
+}
+
+impl SourceCode for IndexedText {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let line = self.lines.partition_point(|start| *start <= span.offset());
+        // The line of the span is `line - 1`. One more than is shown: only its end is read.
+        let first = line.saturating_sub(before + 2);
+        let start = self.lines.get(first).copied().unwrap_or_default();
+        let rest = self.text.get(start..).ok_or(MietteError::OutOfBounds)?;
+        let there = (span.offset() - start, span.len()).into();
+        let found = rest.read_span(&there, before, after)?;
+        let (at, length) = (start + found.span().offset(), found.span().len());
+        let shown = self.text.as_bytes().get(at..at + length);
+        let shown = shown.ok_or(MietteError::OutOfBounds)?;
+        Ok(Box::new(MietteSpanContents::new(
+            shown,
+            (at, length).into(),
+            first + found.line(),
+            found.column(),
+            first + found.line_count(),
+        )))
+    }
+}
+
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.faults.as_slice() {
@@ -171,5 +218,32 @@ impl Serialize for Faults {
             message: &fault.message,
             hint: &fault.hint,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_place_is_shown_as_miette_alone_would_show_it() {
+        let text = "site: a\n\n  b: [\u{e9}, 1]\r\nc:\n    d: e\n# end\nf: g";
+        let indexed = IndexedText::new(text.into());
+        for (before, after) in [(0, 0), (1, 1), (2, 0), (0, 3)] {
+            for offset in 0..=text.len() {
+                for length in 0..=text.len() - offset {
+                    let span = (offset, length).into();
+                    let wanted = text.read_span(&span, before, after).unwrap();
+                    let got = indexed.read_span(&span, before, after).unwrap();
+                    let all = |it: &dyn SpanContents<'_>| {
+                        let place = (it.line(), it.column(), it.line_count());
+                        (*it.span(), it.data().to_vec(), place)
+                    };
+                    assert_eq!(all(&*got), all(&*wanted), "{offset}+{length}");
+                }
+            }
+        }
     }
 }
