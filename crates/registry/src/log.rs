@@ -88,8 +88,12 @@ pub struct Log {
     tree: Tree,
     /// With everything in the queue.
     state: State,
+    /// The statements that were taken, by their payload: the same one with other signatures is
+    /// not another.
     seen: HashSet<Digest>,
     queue: Vec<Vec<u8>>,
+    /// The queue could not be written.
+    is_queue_unsaved: bool,
     pending: SignedCheckpoint,
     cut_at: OffsetDateTime,
 }
@@ -120,6 +124,7 @@ impl Log {
             state: State::default(),
             seen: HashSet::new(),
             queue: Vec::new(),
+            is_queue_unsaved: false,
             cut_at: now,
             folder,
         };
@@ -135,7 +140,9 @@ impl Log {
         for (index, entry) in (0..).zip(self.folder.entries(pending.root().size)?) {
             self.tree.append(&entry);
             self.state.apply(&self.federation, index, &entry);
-            self.seen.insert(Digest::of(&entry));
+            // An entry that does not count is no statement of anybody.
+            self.seen
+                .extend(Envelope::parse(&entry).map(|envelope| envelope.digest()));
         }
         self.tree.files_are_there();
         if self.tree.root() != pending.root() {
@@ -153,7 +160,7 @@ impl Log {
             };
             let index = self.next_index();
             let counts = self.state.judge(&self.federation, index, &envelope).is_ok();
-            if counts && self.seen.insert(Digest::of(&entry)) {
+            if counts && self.seen.insert(envelope.digest()) {
                 self.queue.push(entry);
             }
         }
@@ -173,10 +180,12 @@ impl Log {
     /// Takes a statement that sites would count. Taking it again changes nothing.
     pub fn submit(&mut self, bytes: &[u8], now: OffsetDateTime) -> Result<Placed, SubmitError> {
         let envelope = Envelope::parse(bytes)?;
-        // The same statement in other bytes is the same entry.
-        let entry = envelope.to_bytes();
-        let digest = Digest::of(&entry);
+        let digest = envelope.digest();
         if self.seen.contains(&digest) {
+            // Its first submission may have failed here.
+            if self.is_queue_unsaved {
+                self.keep_queue()?;
+            }
             return Ok(Placed { known: true });
         }
         if self.queue.len() >= MAX_QUEUE {
@@ -189,10 +198,17 @@ impl Log {
         let about = statement.trust_domain();
         tracing::info!(kind = statement.kind(), trust_domain = %about, index, "took a statement");
         self.seen.insert(digest);
-        self.queue.push(entry);
-        self.folder.keep_queue(&self.queue)?;
+        self.queue.push(envelope.to_bytes());
+        self.keep_queue()?;
         self.tick(now)?;
         Ok(Placed { known: false })
+    }
+
+    fn keep_queue(&mut self) -> Result<(), FolderError> {
+        self.is_queue_unsaved = true;
+        self.folder.keep_queue(&self.queue)?;
+        self.is_queue_unsaved = false;
+        Ok(())
     }
 
     /// Whoever may begin a chain is known to the registrar; the others fill no disks.
@@ -220,40 +236,42 @@ impl Log {
                 ours: self.pending.root().size,
             });
         }
-        if !self.pending.merge(&theirs, &self.federation, now) {
+        // It counts when it is written: what was not can be handed in again.
+        let mut pending = self.pending.clone();
+        if !pending.merge(&theirs, &self.federation, now) {
             return Err(CosignError::Nothing);
         }
-        let text = self.pending.to_text();
+        let text = pending.to_text();
         self.folder.put(PENDING, text.as_bytes())?;
-        if self.is_witnessed(now) {
+        if pending.witnessed_at(&self.federation, now).is_some() {
             self.folder.put(CHECKPOINT, text.as_bytes())?;
         }
+        self.pending = pending;
         self.tick(now)?;
         Ok(())
     }
 
-    fn is_witnessed(&self, now: OffsetDateTime) -> bool {
-        self.pending.witnessed_at(&self.federation, now).is_some()
-    }
-
     /// Cuts the next checkpoint when it is time to.
     pub fn tick(&mut self, now: OffsetDateTime) -> Result<(), FolderError> {
-        let due =
-            self.tree.size() == 0 || self.is_witnessed(now) || now - self.cut_at >= self.interval;
+        let is_witnessed = self.pending.witnessed_at(&self.federation, now).is_some();
+        let due = self.tree.size() == 0 || is_witnessed || now - self.cut_at >= self.interval;
         if self.queue.is_empty() || !due {
             return Ok(());
         }
-        for entry in self.queue.drain(..) {
-            self.tree.append(&entry);
+        let mut tree = self.tree.clone();
+        for entry in &self.queue {
+            tree.append(entry);
         }
         let origin = &self.federation.origin;
-        let pending = SignedCheckpoint::sign(origin, self.tree.root(), &self.key);
-        // The note last: until it is there, the folder holds the tree before.
-        self.folder.write(&self.tree.take_files())?;
+        let pending = SignedCheckpoint::sign(origin, tree.root(), &self.key);
+        // The note last: until it is there, the folder holds the tree before, and so does this.
+        self.folder.write(&tree.take_files())?;
         self.folder.put(PENDING, pending.to_text().as_bytes())?;
-        self.folder.keep_queue(&self.queue)?;
+        self.tree = tree;
         self.pending = pending;
         self.cut_at = now;
+        self.queue.clear();
+        self.keep_queue()?;
         Ok(())
     }
 }

@@ -106,6 +106,17 @@ fn only_what_sites_would_count_is_taken_and_once() {
     let admission = admission(genesis.digest(), 2).to_bytes();
     assert!(!submit(&admission).unwrap().known);
     assert!(submit(&admission).unwrap().known, "again changes nothing");
+    let text = String::from_utf8(admission.clone()).unwrap();
+    for number in 0..3 {
+        let more = format!("\"signatures\":[{{\"keyid\":\"\",\"sig\":\"AAA{number}\"}},");
+        let signed = text.replacen("\"signatures\":[", &more, 1);
+        assert_ne!(signed, text);
+        let again = submit(signed.as_bytes()).unwrap();
+        assert!(
+            again.known,
+            "with a signature more it is the same statement"
+        );
+    }
     assert!(!submit(&genesis.to_bytes()).unwrap().known);
     log.tick(LATER + INTERVAL).unwrap();
     assert_eq!(log.size(), 2);
@@ -182,6 +193,62 @@ fn cosignatures_are_of_witnesses_and_of_the_newest_tree() {
         log.cosign(b"x", NOW),
         Err(CosignError::Checkpoint(_))
     ));
+}
+
+/// Does something while this file of the log cannot be written, as on a full disk.
+fn without<T>(folder: &Path, name: &str, act: impl FnOnce() -> T) -> T {
+    let path = folder.join(name);
+    let before = std::fs::read(&path).ok();
+    let _ = std::fs::remove_file(&path);
+    std::fs::create_dir_all(path.join("in the way")).unwrap();
+    let done = act();
+    std::fs::remove_dir_all(&path).unwrap();
+    if let Some(before) = before {
+        std::fs::write(&path, before).unwrap();
+    }
+    done
+}
+
+#[test]
+fn what_could_not_be_written_is_written_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut log = open(folder).unwrap();
+    let genesis = genesis(50);
+    let admission = admission(genesis.digest(), 2).to_bytes();
+
+    // A statement, before the queue and then before the tree.
+    let taken = without(folder, ".queue", || log.submit(&admission, NOW));
+    assert!(matches!(taken, Err(SubmitError::Folder(_))), "{taken:?}");
+    let again = without(folder, "tile/entries/000.p/1", || {
+        assert!(log.submit(&admission, NOW).unwrap().known);
+        log.tick(NOW)
+    });
+    assert!(again.is_err());
+    assert_eq!(size(folder, "pending"), Some(0));
+    log.tick(NOW).unwrap();
+    assert_eq!(size(folder, "pending"), Some(1));
+
+    // A tree, before the note that makes it count.
+    log.submit(&genesis.to_bytes(), NOW).unwrap();
+    without(folder, "pending", || log.tick(LATER).unwrap_err());
+    assert_eq!(log.size(), 1);
+    log.tick(LATER).unwrap();
+    assert_eq!(size(folder, "pending"), Some(2));
+
+    // A cosignature.
+    log.cosign(&cosigned(folder, 10, "osaka.example"), NOW)
+        .unwrap();
+    let last = cosigned(folder, 11, "tokyo.example");
+    without(folder, "checkpoint", || log.cosign(&last, NOW).unwrap_err());
+    log.cosign(&last, NOW).unwrap();
+    assert_eq!(size(folder, "checkpoint"), Some(2));
+
+    drop(log);
+    let mut log = open(folder).unwrap();
+    assert_eq!(log.size(), 2);
+    assert!(log.submit(&admission, NOW).unwrap().known);
+    assert!(log.submit(&genesis.to_bytes(), NOW).unwrap().known);
 }
 
 #[test]
