@@ -6,9 +6,12 @@
 
 mod bodies;
 mod calls;
+mod destructuring;
 mod names;
 mod negation;
+mod operators;
 mod patterns;
+mod references;
 mod rules;
 mod scope;
 mod terms;

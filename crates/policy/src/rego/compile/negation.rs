@@ -30,7 +30,7 @@ impl Compiler<'_> {
             Syntax::Unify(left, right) => {
                 let (one, of_one) = self.term(locals, left, steps, false)?;
                 let (two, of_two) = self.term(locals, right, steps, false)?;
-                super::terms::never_equal(right.place, &of_one, &of_two)?;
+                super::operators::never_equal(right.place, &of_one, &of_two)?;
                 locals.used(&one, &of_two);
                 locals.used(&two, &of_one);
                 Expression::Compare(Operator::Equal, Box::new(one), Box::new(two))

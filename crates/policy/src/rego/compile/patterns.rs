@@ -21,64 +21,71 @@ impl Compiler<'_> {
         match builtin.special {
             Special::None => Ok(()),
             Special::Moment => moment(place, name, first),
-            Special::Regex => {
-                for pattern in known(place, name, "pattern", first)? {
-                    let added = self.patterns.add_regex(&pattern);
-                    added.or_else(|message| refuse(place, message))?;
-                }
-                Ok(())
-            }
-            Special::Glob => {
-                let delimiters = arguments.get(1).and_then(|(value, _)| value.constant());
-                let Some(delimiters) = delimiters.cloned() else {
-                    return refuse(place, "the delimiters of a glob are constants here");
-                };
-                for pattern in known(place, name, "pattern", first)? {
-                    let added = self.patterns.add_glob(&pattern, &delimiters);
-                    added.or_else(|message| refuse(place, message))?;
-                }
-                Ok(())
-            }
-            Special::Network => {
-                for network in known(place, name, "network", first)? {
-                    if builtins::network(&network).is_none() {
-                        return refuse(
-                            place,
-                            format!("{network} is no network such as 192.0.2.0/24"),
-                        );
-                    }
-                }
-                Ok(())
-            }
-            Special::Timestamp => {
-                for time in known(place, name, "time", first)? {
-                    if builtins::timestamp(&time).is_none() {
-                        let message = format!("{time} is no time such as 2026-11-30T09:00:00Z");
-                        return refuse(place, message);
-                    }
-                }
-                Ok(())
-            }
-            Special::Format => {
-                let count = arguments.get(1).and_then(|(_, of)| length(of));
-                let Some(count) = count else {
-                    return refuse(place, "sprintf takes its arguments as `[one, two]` here");
-                };
-                for format in known(place, name, "format", first)? {
-                    match builtins::directives(&format) {
-                        Ok(wanted) if wanted == count => {}
-                        Ok(wanted) => {
-                            let message =
-                                format!("the format takes {wanted} arguments, not {count}");
-                            return refuse(place, message);
-                        }
-                        Err(message) => return refuse(place, message),
-                    }
-                }
-                Ok(())
-            }
+            Special::Regex => self.regex(place, name, first),
+            Special::Glob => self.glob(place, name, arguments),
+            Special::Network => networks(place, name, first),
+            Special::Timestamp => timestamps(place, name, first),
+            Special::Format => formats(place, name, arguments),
         }
     }
+
+    fn regex(&mut self, place: Place, name: &str, of: &Type) -> Result<(), Fault> {
+        for pattern in known(place, name, "pattern", of)? {
+            let added = self.patterns.add_regex(&pattern);
+            added.or_else(|message| refuse(place, message))?;
+        }
+        Ok(())
+    }
+
+    fn glob(&mut self, place: Place, name: &str, arguments: &[Typed]) -> Result<(), Fault> {
+        let delimiters = arguments.get(1).and_then(|(value, _)| value.constant());
+        let (Some((_, of)), Some(delimiters)) = (arguments.first(), delimiters.cloned()) else {
+            return refuse(place, "the delimiters of a glob are constants here");
+        };
+        for pattern in known(place, name, "pattern", of)? {
+            let added = self.patterns.add_glob(&pattern, &delimiters);
+            added.or_else(|message| refuse(place, message))?;
+        }
+        Ok(())
+    }
+}
+
+fn networks(place: Place, name: &str, of: &Type) -> Result<(), Fault> {
+    for network in known(place, name, "network", of)? {
+        if builtins::network(&network).is_none() {
+            let message = format!("{network} is no network such as 192.0.2.0/24");
+            return refuse(place, message);
+        }
+    }
+    Ok(())
+}
+
+fn timestamps(place: Place, name: &str, of: &Type) -> Result<(), Fault> {
+    for time in known(place, name, "time", of)? {
+        if builtins::timestamp(&time).is_none() {
+            let message = format!("{time} is no time such as 2026-11-30T09:00:00Z");
+            return refuse(place, message);
+        }
+    }
+    Ok(())
+}
+
+fn formats(place: Place, name: &str, arguments: &[Typed]) -> Result<(), Fault> {
+    let count = arguments.get(1).and_then(|(_, of)| length(of));
+    let (Some((_, of)), Some(count)) = (arguments.first(), count) else {
+        return refuse(place, "sprintf takes its arguments as `[one, two]` here");
+    };
+    for format in known(place, name, "format", of)? {
+        match builtins::directives(&format) {
+            Ok(wanted) if wanted == count => {}
+            Ok(wanted) => {
+                let message = format!("the format takes {wanted} arguments, not {count}");
+                return refuse(place, message);
+            }
+            Err(message) => return refuse(place, message),
+        }
+    }
+    Ok(())
 }
 
 /// All strings that an argument can be.

@@ -2,7 +2,7 @@
 
 use super::{Flow, Frame, Machine};
 use crate::rego::{
-    builtins::Call,
+    builtins::{Builtin, Call},
     limits::{Stop, Why},
     program::{Comprehension, Expression},
     syntax::Operator,
@@ -23,10 +23,7 @@ impl Machine<'_> {
             Expression::Input => Ok(Some(self.input.clone())),
             Expression::Rule(id) => self.rule(*id),
             Expression::At(of, key) => {
-                let Some(of) = self.value(of, frame)? else {
-                    return Ok(None);
-                };
-                let Some(key) = self.value(key, frame)? else {
+                let Some((of, key)) = self.pair(of, key, frame)? else {
                     return Ok(None);
                 };
                 self.budget.compare(&key)?;
@@ -36,23 +33,13 @@ impl Machine<'_> {
                 self.budget.items(items.len())?;
                 Ok(self.values(items, frame)?.map(Value::array))
             }
-            Expression::Set(items) => match self.values(items, frame)? {
-                Some(items) => {
-                    self.budget.items(items.len())?;
-                    self.budget.sort(&items)?;
-                    Ok(Some(Value::set(items)))
-                }
-                None => Ok(None),
-            },
+            Expression::Set(items) => self.set(items, frame),
             Expression::Object(fields) => self.object(fields, frame),
             Expression::Comprehension(comprehension) => {
                 self.comprehension(comprehension, frame).map(Some)
             }
             Expression::Compare(operator, one, two) => {
-                let Some(one) = self.value(one, frame)? else {
-                    return Ok(None);
-                };
-                let Some(two) = self.value(two, frame)? else {
+                let Some((one, two)) = self.pair(one, two, frame)? else {
                     return Ok(None);
                 };
                 self.budget.compare(&one)?;
@@ -61,22 +48,51 @@ impl Machine<'_> {
             Expression::Member(key, value, collection) => {
                 self.member(key.as_deref(), value, collection, frame)
             }
-            Expression::Builtin(builtin, arguments) => match self.values(arguments, frame)? {
-                Some(arguments) => {
-                    let mut call = Call {
-                        budget: &mut self.budget,
-                        patterns: &self.program.patterns,
-                        now: self.now,
-                    };
-                    (builtin.run)(&mut call, &arguments)
-                }
-                None => Ok(None),
-            },
+            Expression::Builtin(builtin, arguments) => self.builtin(builtin, arguments, frame),
             Expression::Function(id, arguments) => match self.values(arguments, frame)? {
                 Some(arguments) => self.function(*id, &arguments),
                 None => Ok(None),
             },
         }
+    }
+
+    /// Both, in this order; the second is not evaluated where the first is undefined.
+    fn pair(
+        &mut self,
+        one: &Expression,
+        two: &Expression,
+        frame: &mut Frame,
+    ) -> Result<Option<(Value, Value)>, Stop> {
+        let Some(one) = self.value(one, frame)? else {
+            return Ok(None);
+        };
+        Ok(self.value(two, frame)?.map(|two| (one, two)))
+    }
+
+    fn set(&mut self, items: &[Expression], frame: &mut Frame) -> Result<Option<Value>, Stop> {
+        let Some(items) = self.values(items, frame)? else {
+            return Ok(None);
+        };
+        self.budget.items(items.len())?;
+        self.budget.sort(&items)?;
+        Ok(Some(Value::set(items)))
+    }
+
+    fn builtin(
+        &mut self,
+        builtin: &Builtin,
+        arguments: &[Expression],
+        frame: &mut Frame,
+    ) -> Result<Option<Value>, Stop> {
+        let Some(arguments) = self.values(arguments, frame)? else {
+            return Ok(None);
+        };
+        let mut call = Call {
+            budget: &mut self.budget,
+            patterns: &self.program.patterns,
+            now: self.now,
+        };
+        (builtin.run)(&mut call, &arguments)
     }
 
     /// All of them, or none.
