@@ -11,12 +11,13 @@
 use std::{
     fmt::Write,
     fs::{self, OpenOptions},
-    io::Write as _,
+    io::{self, Write as _},
+    path::Path,
     process::ExitCode,
 };
 
 use miette::{IntoDiagnostic, WrapErr, miette};
-use renkei_federation::Witnesses;
+use renkei_federation::{SigningKey, Witnesses};
 use renkei_runtime::files;
 use renkei_server::federation::{new_key, write_key};
 use serde_json::json;
@@ -29,22 +30,7 @@ pub(super) fn init(args: &Init, form: Output) -> miette::Result<ExitCode> {
     let (log, registrar) = (log.into_diagnostic()?, registrar.into_diagnostic()?);
     let count = args.witness.len();
     let quorum = args.quorum.unwrap_or_else(|| Witnesses::safe_quorum(count));
-    let mut text = format!(
-        "federation: {}\norigin: {}\nlog_key: {}\nregistrar: {{keys: [{}], threshold: 1}}\n\
-         witnesses:\n  quorum: {quorum}\n  keys:\n",
-        args.name,
-        args.origin,
-        log.public(),
-        registrar.public(),
-    );
-    for (name, key) in &args.witness {
-        let _ = writeln!(text, "    {name}: {key}");
-    }
-    text.push_str("mirrors:\n");
-    for mirror in &args.mirror {
-        // A quoted text of YAML is one of JSON.
-        let _ = writeln!(text, "  - {}", json!(mirror.to_string()));
-    }
+    let text = federation_file(args, quorum, (&log, &registrar));
     let name = args.file.display().to_string();
     renkei_site::parse_federation(&name, &text).map_err(LoadError::Faulty)?;
     let paths = [args.keys.join("log.pem"), args.keys.join("registrar.pem")];
@@ -65,13 +51,7 @@ pub(super) fn init(args: &Init, form: Output) -> miette::Result<ExitCode> {
     for (path, key) in paths.iter().zip([&log, &registrar]) {
         write_key(path, key).into_diagnostic()?;
     }
-    let (owned, bytes) = (args.file.clone(), text.clone().into_bytes());
-    let written = files::run(&args.file, move || {
-        let mut file = OpenOptions::new();
-        let mut file = file.write(true).create_new(true).open(owned)?;
-        file.write_all(&bytes)
-    });
-    written
+    write_new(&args.file, text)
         .into_diagnostic()
         .wrap_err_with(|| format!("cannot write {name}"))?;
     let [log_file, registrar_file] = paths;
@@ -89,4 +69,38 @@ pub(super) fn init(args: &Init, form: Output) -> miette::Result<ExitCode> {
         )),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn federation_file(
+    args: &Init,
+    quorum: usize,
+    (log, registrar): (&SigningKey, &SigningKey),
+) -> String {
+    let mut text = format!(
+        "federation: {}\norigin: {}\nlog_key: {}\nregistrar: {{keys: [{}], threshold: 1}}\n\
+         witnesses:\n  quorum: {quorum}\n  keys:\n",
+        args.name,
+        args.origin,
+        log.public(),
+        registrar.public(),
+    );
+    for (name, key) in &args.witness {
+        let _ = writeln!(text, "    {name}: {key}");
+    }
+    text.push_str("mirrors:\n");
+    for mirror in &args.mirror {
+        // A quoted text of YAML is one of JSON.
+        let _ = writeln!(text, "  - {}", json!(mirror.to_string()));
+    }
+    text
+}
+
+/// Fails where there is a file already.
+fn write_new(path: &Path, text: String) -> io::Result<()> {
+    let owned = path.to_owned();
+    files::run(path, move || {
+        let mut file = OpenOptions::new();
+        let mut file = file.write(true).create_new(true).open(owned)?;
+        file.write_all(text.as_bytes())
+    })
 }

@@ -38,16 +38,16 @@ pub(crate) use self::{
 
 /// Parses, checks and resolves a site file.
 pub(crate) fn read(name: &str, text: &str) -> Result<Site, Faults> {
-    let (root, reader) = tree(name, text, "site file")?;
+    let (root, mut reader) = tree(name, text, "site file")?;
+    if let Err(wrong) = is_mapping(&root) {
+        reader.wrong(Place::START, wrong);
+        return Err(reader.faults);
+    }
     // A byte order mark would shift every place.
     read_root(&root, reader, name, without_mark(text))
 }
 
 fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<Site, Faults> {
-    if let Err(wrong) = is_mapping(root) {
-        reader.wrong(Place::START, wrong);
-        return Err(reader.faults);
-    }
     let of = Entry {
         key: "the site file",
         place: Place::START,

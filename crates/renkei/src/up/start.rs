@@ -1,0 +1,176 @@
+//! The roles of a site, put together from its file.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use arc_swap::ArcSwap;
+use miette::miette;
+use renkei_proxy::{DefaultHandler, Proxy, Setup, Untouched};
+use renkei_runtime::{readiness::Condition, telemetry::ConfigMetrics};
+use renkei_server::{EntriesState, federation::Members};
+use renkei_site::{ServerPart, Site};
+use renkei_spiffe::{Identities, SpiffeId};
+use tokio::sync::{Mutex, watch};
+
+use super::Shared;
+use crate::{
+    cli::Up,
+    identity::{Inputs, Plane},
+    load::Loaded,
+    place, provider,
+    running::{Applied, NO_AUTHORITY, Running, absolute, with_places},
+};
+
+/// Opens everything; afterwards every listener is open.
+pub(super) async fn start(
+    args: &Up,
+    loaded: Loaded,
+    state: &Path,
+    shared: &Shared,
+) -> miette::Result<Running> {
+    let site = loaded.site.clone();
+    let applied = Applied {
+        site: loaded.site,
+        sources: loaded.sources,
+        policies: loaded.policies,
+    };
+    let first = applied.project(&Members::default(), 0);
+    let (server_part, receiver) = watch::channel(first.server);
+    let plane = plane(args, state, &site, receiver, shared).await?;
+    watch_readiness(&plane, &site, shared);
+    let proxy = Proxy::new(proxy_setup(&plane, state, shared));
+    let ends = Box::new(renkei_agent::SvidEnds(plane.identities()));
+    shared.metrics.register(|registry| {
+        registry.register_collector(ends);
+        proxy.register(registry);
+    });
+    // The last good state of a federation is in force from the first connection on.
+    let members = plane.members().map(|members| members.borrow().clone());
+    let linked = applied.project(&members.unwrap_or_default(), 1);
+    server_part.send_replace(linked.server);
+    proxy
+        .apply(linked.proxy)
+        .await
+        .map_err(|error| miette!(help = error.hint(), "{}", with_places(&site, &error)))?;
+    tracing::info!(site = site.name, trust_domain = %site.trust_domain, "every listener is open");
+    let config = shared.metrics.register(ConfigMetrics::register);
+    config.applied();
+    Ok(Running {
+        file: absolute(&args.site.file),
+        site: ArcSwap::from(linked.site),
+        version: AtomicU64::new(1),
+        server_part,
+        plane,
+        proxy,
+        readiness: shared.readiness.clone(),
+        config,
+        applied: Mutex::new(applied),
+        state: state.to_owned(),
+    })
+}
+
+/// A site with an authority of its own is ready when it has its certificate and its entries.
+fn watch_readiness(plane: &Plane, site: &Site, shared: &Shared) {
+    let readiness = &shared.readiness;
+    if let Plane::Own { .. } = plane {
+        let ready = readiness.condition("bundle endpoint");
+        let certified = until_certified(plane.identities(), site.server_id.clone(), ready);
+        tokio::spawn(certified);
+    }
+    if let Some(state) = plane.entries_state() {
+        tokio::spawn(follow_entries(state, readiness.condition("entries")));
+    }
+}
+
+fn proxy_setup(plane: &Plane, state: &Path, shared: &Shared) -> Setup {
+    Setup {
+        provider: provider(),
+        identities: plane.identities(),
+        default_handler: bundle_endpoint(plane),
+        broker_ports: Some(state.join("broker-ports.json")),
+        drain: shared.drain.watch(),
+        limits: renkei_proxy::ProxyLimits {
+            memory: renkei_runtime::memory::available() / 4,
+            ..renkei_proxy::ProxyLimits::default()
+        },
+        ready: shared.readiness.condition("proxy"),
+        tasks: shared.tasks.clone(),
+    }
+}
+
+/// Where the identities come from: an authority of the site's own, or the Workload API that was
+/// named.
+async fn plane(
+    args: &Up,
+    state: &Path,
+    site: &Site,
+    part: watch::Receiver<Arc<ServerPart>>,
+    shared: &Shared,
+) -> miette::Result<Plane> {
+    if let Some(socket) = &args.workload_api {
+        if site.federation.is_some() {
+            return Err(miette!(
+                help = "name the sites under `peers`, or remove --workload-api",
+                "{NO_AUTHORITY}"
+            ));
+        }
+        return Plane::foreign(socket, shared.tasks.clone(), shared.stop.clone());
+    }
+    let workload_socket = args.workload_socket.clone();
+    Plane::own(Inputs {
+        state: state.to_owned(),
+        workload_socket: workload_socket.unwrap_or_else(|| place::workload_socket(state)),
+        part,
+        metrics: &shared.metrics,
+        tasks: shared.tasks.clone(),
+        stop: shared.stop.clone(),
+    })
+    .await
+}
+
+/// Peers may read the bundle endpoint as soon as it has a certificate.
+async fn until_certified(
+    mut identities: watch::Receiver<Arc<Identities>>,
+    id: SpiffeId,
+    ready: Condition,
+) {
+    let certified = identities.wait_for(|now| now.svids.contains_key(&id)).await;
+    if certified.is_ok() {
+        ready.set_ready();
+    }
+}
+
+/// A site is not ready while entries of its file wait for the database.
+async fn follow_entries(mut state: watch::Receiver<EntriesState>, ready: Condition) {
+    loop {
+        match &state.borrow_and_update().failed {
+            Some(reason) => ready.set_not_ready(reason),
+            None => ready.set_ready(),
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Connections to the gateway that are for no service read the bundle endpoint; a site whose
+/// identities come from elsewhere has none, and closes them.
+fn bundle_endpoint(plane: &Plane) -> DefaultHandler {
+    let Plane::Own { server, .. } = plane else {
+        return Arc::new(|_| Box::pin(async {}));
+    };
+    let endpoint = server.endpoint();
+    let identities = plane.identities();
+    Arc::new(move |connection| {
+        let Untouched { stream, received } = connection;
+        let endpoint = endpoint.clone();
+        let identities = identities.clone();
+        Box::pin(async move {
+            if let Err(error) = endpoint.serve(stream, received, &identities).await {
+                tracing::debug!(%error, "a reader of the bundle endpoint went away");
+            }
+        })
+    })
+}
