@@ -54,10 +54,10 @@ pub enum HttpPathError {
     /// It is in no form that is passed on.
     #[error("the request target is not a path")]
     NotAPath,
-    /// `.` or `..`.
+    /// A segment is `.` or `..`.
     #[error("the path has a dot segment")]
     DotSegment,
-    /// `//`.
+    /// Two slashes follow each other.
     #[error("the path has an empty segment")]
     EmptySegment,
     /// `;`, plain or encoded, which some servers cut off.
@@ -66,7 +66,7 @@ pub enum HttpPathError {
     /// `\`, plain or encoded, which some servers take for a slash.
     #[error("the path has a backslash")]
     Backslash,
-    /// `%2F`.
+    /// A slash is written `%2F`.
     #[error("the path has an encoded slash")]
     EncodedSlash,
     /// `%2E` at a place where it would make a dot segment, or anywhere else.
@@ -115,7 +115,7 @@ impl HttpPath {
         Ok(Self(encode(&decoded)))
     }
 
-    /// The canonical form.
+    /// The canonical form, in which equal paths are equal texts.
     pub fn as_str(&self) -> &str {
         &self.0
     }

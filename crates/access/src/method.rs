@@ -25,7 +25,7 @@ pub struct MethodRule {
 pub enum PathRule {
     /// The rule allows every path, and the `*` of `OPTIONS *`.
     Any,
-    /// This path alone.
+    /// This path and no other.
     Exact(String),
     /// All paths that start with this. It ends in `/`, so it never matches a part of a segment.
     Under(String),

@@ -19,7 +19,7 @@ use crate::{
     workload_api::{GrpcLimits, SocketError, Sources, serve},
 };
 
-/// A running agent.
+/// An agent that renews SVIDs and serves the Workload API until it is stopped.
 #[derive(Debug)]
 pub struct Agent {
     socket: PathBuf,

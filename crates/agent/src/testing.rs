@@ -69,7 +69,6 @@ pub(crate) fn id(path: &str) -> SpiffeId {
     SpiffeId::parse(&format!("spiffe://osaka.example/{path}")).unwrap()
 }
 
-/// Signs for osaka.example.
 pub(crate) struct Signer {
     authority: Mutex<CertifiedIssuer<'static, KeyPair>>,
     lifetime: Mutex<Duration>,
@@ -167,7 +166,6 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// A keeper alone.
     pub(crate) fn keeper(part: Arc<AgentPart>, lifetime: Duration) -> Self {
         let signer = Signer::new(lifetime);
         let own = bundle("osaka.example", vec![signer.certificate()]);

@@ -98,7 +98,7 @@ impl From<Changes> for Applied {
     }
 }
 
-/// A trust bundle.
+/// A trust bundle, as `renkei bundle show` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleDocument {
     /// The bundle document as the standard has it (SPIFFE_Trust_Domain_and_Bundle 4).

@@ -21,7 +21,7 @@ pub struct EntryId(String);
 pub struct EntryIdError(String);
 
 impl EntryId {
-    /// Checks an ID.
+    /// Takes a text as an ID.
     pub fn parse(text: impl Into<String>) -> Result<Self, EntryIdError> {
         let text = text.into();
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);

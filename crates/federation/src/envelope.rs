@@ -22,7 +22,7 @@ const MAX_SIGNATURES: usize = 64;
 /// Why bytes are not a signed statement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
-    /// Over [`MAX_ENVELOPE_BYTES`].
+    /// The envelope has more than [`MAX_ENVELOPE_BYTES`] bytes.
     #[error("the statement has {0} bytes; at most {MAX_ENVELOPE_BYTES} are taken")]
     TooLarge(usize),
     /// Not the JSON of an envelope.
@@ -34,7 +34,7 @@ pub enum EnvelopeError {
     /// The payload or a signature is not base64.
     #[error("the envelope's {0} is not base64")]
     Base64(&'static str),
-    /// Over 64 signatures.
+    /// The envelope has more than 64 signatures.
     #[error("the envelope has {0} signatures; at most {MAX_SIGNATURES} are taken")]
     TooManySignatures(usize),
     /// The payload is no statement.

@@ -52,7 +52,7 @@ pub struct Federation {
     pub origin: String,
     /// The key that signs checkpoints.
     pub log_key: PublicKey,
-    /// Who admits members.
+    /// The keys that admit, suspend and remove members.
     pub registrar: KeySet,
     /// Who watches the log.
     pub witnesses: Witnesses,

@@ -33,13 +33,13 @@ impl PublicKey {
         Self(bytes)
     }
 
-    /// From base64.
+    /// Reads the base64 form of federation files.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let bytes = STANDARD.decode(text).map_err(|_| KeyError::PublicKey)?;
         bytes.try_into().map(Self).map_err(|_| KeyError::PublicKey)
     }
 
-    /// Its 32 bytes.
+    /// The 32 bytes of an Ed25519 public key (RFC 8032).
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -109,7 +109,7 @@ impl SigningKey {
         Ok(document.as_ref().to_vec())
     }
 
-    /// The public half.
+    /// The key that others verify with.
     pub fn public(&self) -> PublicKey {
         self.public
     }
@@ -144,7 +144,7 @@ impl Digest {
         Self(sha256(&[bytes]))
     }
 
-    /// From hexadecimal digits.
+    /// Reads 64 hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes).map_err(|_| KeyError::Digest)?;

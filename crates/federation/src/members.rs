@@ -46,7 +46,7 @@ pub enum Reason {
     /// The admitted identity is not in the log.
     #[error("no site root of its identity {} is in the log yet", genesis.short())]
     NoRoot {
-        /// The admitted identity.
+        /// The identity that the registrar admitted.
         genesis: Digest,
     },
     /// The identity is another's.
@@ -55,7 +55,7 @@ pub enum Reason {
         /// The trust domain that has the identity.
         owner: TrustDomain,
     },
-    /// It has withdrawn.
+    /// The site withdrew itself with its recovery key.
     #[error("it has withdrawn: {why}")]
     Withdrawn {
         /// The reason that the site gave.
@@ -93,7 +93,7 @@ pub enum Reason {
 /// What a member's verified statements say.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified {
-    /// Its trust bundle.
+    /// The bundle of its newest statement that verifies.
     pub bundle: Bundle,
     /// Where it is reached, as HOST:PORT.
     pub gateways: Vec<String>,

@@ -48,15 +48,15 @@ pub enum UpdateError {
     /// The entries do not add up to the checkpoint.
     #[error("the entries of the mirror do not add up to its checkpoint of {size} entries")]
     Entries {
-        /// Of the checkpoint.
+        /// Entries that the checkpoint promises.
         size: u64,
     },
     /// Fewer entries than the checkpoint says.
     #[error("the mirror ends at entry {have}, its checkpoint has {size}")]
     Short {
-        /// Entries that came.
+        /// Entries that the mirror gave.
         have: u64,
-        /// Of the checkpoint.
+        /// Entries that the checkpoint promises.
         size: u64,
     },
     /// More entries without witnesses than are kept.
@@ -93,7 +93,7 @@ pub struct View {
 }
 
 impl View {
-    /// Nothing seen yet.
+    /// The view of a site that has read nothing yet.
     pub fn new(federation: Arc<Federation>) -> Self {
         Self {
             federation,

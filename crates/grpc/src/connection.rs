@@ -39,7 +39,7 @@ impl Peer {
 /// Where connections are counted.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionMetrics {
-    /// Open ones.
+    /// Connections that are open now.
     pub open: Gauge,
     /// Those refused for want of a place.
     pub refused: Counter,
@@ -152,7 +152,6 @@ impl Drop for Place {
     }
 }
 
-/// One admitted connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: LocalAuthority<UnixStream>,

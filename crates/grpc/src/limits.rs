@@ -5,7 +5,7 @@ use std::time::Duration;
 /// What the clients of one user, and all of them, may take up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GrpcLimits {
-    /// Connections at once.
+    /// Connections of all users at once. More are closed.
     pub connections: usize,
     /// Connections at once by processes of one user.
     pub connections_per_user: usize,

@@ -12,7 +12,7 @@ const MAX_SHOWN: usize = 200;
 /// What a caller asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation<'a> {
-    /// Opening a connection.
+    /// A connection is opened; of its bytes nothing is known.
     Connect,
     /// A request of HTTP on a connection that was allowed.
     Http {
@@ -57,7 +57,7 @@ pub struct Request<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleKind {
-    /// The allow list.
+    /// The caller is in `allow` of the service.
     AllowList,
     /// The service's Rego policy.
     Policy,

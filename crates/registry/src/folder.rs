@@ -30,7 +30,7 @@ const QUEUE: &str = ".queue";
 /// Why a folder cannot be the log's.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// The system refuses.
+    /// A file of the folder cannot be read or written.
     #[error("the log's file {} cannot be used: {source}", path.display())]
     Io {
         /// The file or folder that failed.
@@ -155,7 +155,6 @@ impl Folder {
         Ok(())
     }
 
-    /// Replaces one file.
     pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> Result<(), FolderError> {
         let path = self.path.join(name);
         let (to, bytes) = (path.clone(), bytes.to_vec());

@@ -61,7 +61,7 @@ pub enum CosignError {
     Outdated {
         /// Of the one that came.
         theirs: u64,
-        /// Of the newest.
+        /// Entries below the newest checkpoint.
         ours: u64,
     },
     /// No new cosignature of a witness of the federation is on it.

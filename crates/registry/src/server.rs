@@ -68,7 +68,7 @@ impl Registry {
         }))
     }
 
-    /// Serves until `stop`.
+    /// Answers until `stop`.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) {
         let registry = self.clone();
         let handler = move |request| {

@@ -92,7 +92,7 @@ impl Plane {
         Ok(Self::Own { server, agent })
     }
 
-    /// Follows another agent.
+    /// Takes identities and bundles from the Workload API of another agent.
     pub(crate) fn foreign(
         socket: &str,
         tasks: Supervisor,
@@ -131,7 +131,6 @@ impl Plane {
         }
     }
 
-    /// For `renkei status`.
     pub(crate) async fn status(&self) -> PlaneStatus {
         match self {
             Self::Own { server, agent } => {

@@ -39,7 +39,6 @@ const ENTRIES_TIME: Duration = Duration::from_secs(15);
 pub(crate) struct Running {
     /// As it was given; read again by every apply.
     pub(crate) file: PathBuf,
-    /// The state folder.
     pub(crate) state: PathBuf,
     /// What the file says now, with the members of a federation.
     pub(crate) site: ArcSwap<Site>,

@@ -80,12 +80,12 @@ impl Server {
         Ok(Self { listener, address })
     }
 
-    /// Where it listens.
+    /// The address with the port that the system chose for port 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until dropped.
+    /// Answers until dropped; what is open then is cut.
     pub async fn serve(&self, metrics: Metrics, readiness: Readiness) {
         let limits = HttpLimits {
             connections: 64,

@@ -68,7 +68,7 @@ pub struct Record {
 enum Event {
     /// The clock began to disagree, by so much.
     Jumped(Duration),
-    /// It agrees again.
+    /// After a jump, the system's clock agrees with the process again.
     Back,
     /// The jump has lasted, and is followed.
     Followed(Duration),

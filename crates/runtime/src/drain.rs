@@ -73,7 +73,7 @@ impl Drain {
         )
     }
 
-    /// One more watch.
+    /// A watch for one more part of the process.
     pub fn watch(&self) -> DrainWatch {
         self.stages.clone()
     }

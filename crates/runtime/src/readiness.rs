@@ -78,7 +78,7 @@ impl Readiness {
         condition
     }
 
-    /// The conditions now.
+    /// All conditions at this moment, to compare with later.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::of(&self.conditions.borrow())
     }
@@ -105,7 +105,7 @@ impl Readiness {
 }
 
 impl Condition {
-    /// The condition holds.
+    /// Marks the condition as met.
     pub fn set_ready(&self) {
         self.set(None);
     }

@@ -61,7 +61,7 @@ pub enum StateFolderError {
     Exposed {
         /// The path of the folder.
         path: PathBuf,
-        /// Its permission bits.
+        /// Its permission bits, which let others write.
         mode: u32,
     },
     /// No file can be written in it.

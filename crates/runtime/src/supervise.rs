@@ -64,7 +64,7 @@ impl Supervisor {
         }
     }
 
-    /// Registers `renkei_task_failures`.
+    /// Registers the counter `renkei_task_failures`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "renkei_task_failures",

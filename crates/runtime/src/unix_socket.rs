@@ -66,7 +66,7 @@ pub enum SocketError {
         /// What the system says.
         source: io::Error,
     },
-    /// The system refuses.
+    /// The socket cannot be made, or a stale one cannot be removed.
     #[error("the {service} socket {} cannot be opened: {source}", path.display())]
     Io {
         /// What was to be served, as it is called in sentences.

@@ -38,7 +38,7 @@ pub enum FetchError {
     /// The host was not reached.
     #[error("cannot connect to {host}: {source}")]
     Connect {
-        /// Host and port.
+        /// Host and port that were dialled.
         host: String,
         /// What the system said.
         source: io::Error,
@@ -46,9 +46,9 @@ pub enum FetchError {
     /// TLS failed, for example by an untrusted certificate.
     #[error("the TLS handshake with {host} failed: {source}{hint}", hint = name_hint(source))]
     Handshake {
-        /// Host and port.
+        /// Host and port that were dialled.
         host: String,
-        /// What TLS said.
+        /// What TLS or the system says.
         source: io::Error,
     },
     /// Not the whole document in time.
@@ -108,7 +108,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) body: Option<Bytes>,
     /// Nothing goes without TLS.
     pub(crate) tls: Option<Arc<ClientConfig>>,
-    /// The longest answer.
+    /// Bytes of the longest answer that is read.
     pub(crate) most: usize,
     /// From the name lookup to the last byte.
     pub(crate) limit: Duration,

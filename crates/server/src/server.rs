@@ -145,7 +145,7 @@ impl Server {
         );
     }
 
-    /// For `renkei status`.
+    /// What `renkei status` shows of the server.
     pub async fn status(&self) -> Result<ServerStatus, StoreError> {
         self.0.status().await
     }

@@ -4,5 +4,5 @@ use std::sync::Arc;
 
 use time::OffsetDateTime;
 
-/// The time now.
+/// Gives the time that the server acts by. Tests set it.
 pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;

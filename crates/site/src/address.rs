@@ -37,7 +37,7 @@ pub enum AddressError {
 pub enum Host {
     /// A DNS name in lower case, still to be resolved.
     Name(String),
-    /// An IP address.
+    /// An address, of IPv4 or IPv6.
     Ip(IpAddr),
 }
 
@@ -54,7 +54,7 @@ impl HostPort {
         Self { host, port }
     }
 
-    /// Parses `HOST:PORT`.
+    /// Reads `HOST:PORT`; an IPv6 address is in brackets.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let (host, port) = text.rsplit_once(':').ok_or(AddressError::NoPort)?;
         if text.parse::<Ipv6Addr>().is_ok() {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Lifetimes {
     /// Of a certificate authority of the site.
     pub ca: Duration,
-    /// Of an X.509-SVID.
+    /// Life of an X.509-SVID, renewed at half of it.
     pub x509_svid: Duration,
     /// How often others should fetch the site's bundle (`spiffe_refresh_hint`).
     pub bundle_refresh: Duration,

@@ -36,7 +36,7 @@ pub enum SelectorError {
     /// A kind that nobody defined.
     #[error("unknown selector {written:?}")]
     Unknown {
-        /// What was written.
+        /// The text in the site file.
         written: String,
         /// What was probably meant.
         meant: Option<String>,
@@ -51,7 +51,7 @@ pub enum SelectorError {
         kind: String,
         /// What the kind needs.
         needs: &'static str,
-        /// What was written.
+        /// The value in the site file.
         value: String,
     },
 }
@@ -60,7 +60,7 @@ const UNIX_KINDS: [&str; 6] = ["uid", "user", "gid", "group", "path", "sha256"];
 const LATER_KINDS: [&str; 4] = ["systemd", "slurm", "k8s", "container"];
 
 impl Selector {
-    /// Parses `unix:KIND:VALUE`.
+    /// Reads `unix:KIND:VALUE`.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         let (family, rest) = text.split_once(':').unwrap_or((text, ""));
         if LATER_KINDS.contains(&family) {

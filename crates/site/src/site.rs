@@ -81,7 +81,7 @@ pub struct BundleEndpoint {
 /// A federation that this site is a member of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Federated {
-    /// The federation file.
+    /// The file that names log, registrar and witnesses.
     pub path: PathBuf,
     /// Trust domains that are never members for this site.
     pub deny: BTreeSet<TrustDomain>,
@@ -94,7 +94,7 @@ pub struct Federated {
 /// A site that this one is linked with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Peer {
-    /// Its trust domain.
+    /// The trust domain of the peer.
     pub trust_domain: TrustDomain,
     /// Where its bundle comes from.
     pub bundle: BundleSource,
@@ -190,7 +190,7 @@ pub struct Workload {
     pub id: SpiffeId,
     /// What a process must be to have that identity; never empty, and all must match.
     pub selectors: Vec<Selector>,
-    /// What it calls.
+    /// The services that it calls, each with its local listener.
     pub uses: Vec<Use>,
 }
 

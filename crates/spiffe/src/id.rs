@@ -25,7 +25,7 @@ pub enum IdError {
     /// The scheme is not `spiffe`.
     #[error("does not start with spiffe://")]
     Scheme,
-    /// No trust domain.
+    /// There is no trust domain after `spiffe://`.
     #[error("the trust domain is empty")]
     EmptyTrustDomain,
     /// SPIFFE-ID 2.1: only `[a-z0-9.-_]`; no port, user information or percent-encoding.
@@ -139,7 +139,7 @@ impl SpiffeId {
         })
     }
 
-    /// The trust domain.
+    /// The part between `spiffe://` and the path.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
     }

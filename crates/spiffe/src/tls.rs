@@ -38,9 +38,9 @@ pub enum HandshakeRefusal {
     /// The identity is proven and not allowed.
     #[error("{denied}")]
     Denied {
-        /// Who it was.
+        /// The ID of the peer's SVID, which was verified.
         peer: SpiffeId,
-        /// The rule's word.
+        /// Why the rule refuses this peer.
         denied: Denied,
     },
 }

@@ -24,13 +24,13 @@ pub enum DecodeError {
     /// A message without SVIDs means nothing (SPIFFE_Workload_API 5.2.1).
     #[error("it holds no SVID")]
     NoSvids,
-    /// Beyond a bound.
+    /// The message has more SVIDs, certificates or bundles than are read.
     #[error("it holds too many SVIDs or certificates")]
     TooMany,
-    /// Not an ID.
+    /// A field that should have a SPIFFE ID or a trust domain has something else.
     #[error("{text:?} is not a SPIFFE ID: {error}")]
     Id {
-        /// What stood there.
+        /// The text of the field.
         text: String,
         /// The fault that was found.
         error: IdError,
@@ -60,9 +60,9 @@ pub enum DecodeError {
     /// The certificate names another ID than the message.
     #[error("the SVID of {told} carries the ID {found}")]
     OtherId {
-        /// In the message.
+        /// The ID that the message gives.
         told: SpiffeId,
-        /// In the certificate.
+        /// The ID in the certificate.
         found: SpiffeId,
     },
 }

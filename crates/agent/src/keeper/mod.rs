@@ -54,7 +54,7 @@ pub struct KeeperInputs {
     pub part: watch::Receiver<Arc<AgentPart>>,
     /// The bundles of the own trust domain and of the peers.
     pub bundles: watch::Receiver<Arc<BundleSet>>,
-    /// Signs certificate requests.
+    /// The server, as the agent sees it.
     pub issuer: Arc<dyn CertificateIssuer>,
     /// Verifies what was signed.
     pub provider: Arc<CryptoProvider>,

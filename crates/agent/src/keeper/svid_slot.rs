@@ -15,7 +15,7 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub(super) struct SvidSlot {
     svid: Option<Arc<X509Svid>>,
-    /// None: at once.
+    /// When the next request is due; at once, if `None`.
     due: Option<OffsetDateTime>,
     requested: bool,
     backoff: Backoff,

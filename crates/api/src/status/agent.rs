@@ -34,7 +34,7 @@ pub struct SvidStatus {
     pub id: SpiffeId,
     /// Serial number in hexadecimal digits; none while there is no valid SVID.
     pub serial: Option<String>,
-    /// End of validity.
+    /// When the SVID expires; none while there is no valid SVID.
     #[serde(with = "time::serde::rfc3339::option")]
     pub not_after: Option<OffsetDateTime>,
     /// How many SVIDs of this ID came after the first.
@@ -62,7 +62,7 @@ pub struct WorkloadStatus {
 /// Another agent's Workload API, where the identities come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadApiStatus {
-    /// Where it is.
+    /// The path of its socket.
     pub socket: String,
     /// How the connection to it is doing.
     pub status: SourceStatus,

@@ -38,7 +38,7 @@ pub struct SiteStatus {
     pub ready: bool,
     /// Every condition by name: nothing when it holds, otherwise why not.
     pub conditions: BTreeMap<String, Option<String>>,
-    /// The data plane.
+    /// What the proxy reports: connections, trunks, listeners, refusals.
     pub proxy: ProxyStatus,
     /// The site's own authority, unless identities come from another agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -27,7 +27,7 @@ pub struct ProxyStatus {
     pub trunks: Vec<TrunkStatus>,
     /// The last refusals, newest first.
     pub refusals: Vec<RefusalRecord>,
-    /// All refusals, counted.
+    /// How many connections were refused, by reason.
     pub refused: Vec<RefusalCount>,
 }
 
@@ -76,7 +76,7 @@ pub struct Pair {
     pub direction: Direction,
     /// The identity of the caller.
     pub caller: SpiffeId,
-    /// Who was called.
+    /// The service that was called.
     pub callee: SpiffeId,
 }
 
@@ -106,9 +106,9 @@ impl Pair {
 /// What all connections of a pair have carried, open ones included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// Connections ever opened.
+    /// Connections that were opened since the start.
     pub connections: u64,
-    /// Connections open now.
+    /// Connections that are open now.
     pub open: u64,
     /// Bytes to the other site.
     pub bytes_sent: u64,
@@ -148,7 +148,7 @@ pub struct LinkStatus {
 /// The hub through which this site is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HubStatus {
-    /// Its trust domain.
+    /// The trust domain of the hub.
     pub hub: String,
     /// The address that is dialled, once it is known.
     pub gateway: Option<String>,
@@ -160,14 +160,14 @@ pub struct HubStatus {
 /// A site that is reached through this one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayStatus {
-    /// Its trust domain.
+    /// The trust domain of the site behind this hub.
     pub site: TrustDomain,
     /// The link that it has dialled.
     #[serde(flatten)]
     pub link: LinkStatus,
 }
 
-/// A local listener.
+/// A local listener of a workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerStatus {
     /// The workload it is for.
@@ -180,7 +180,7 @@ pub struct ListenerStatus {
     pub gateway: Option<String>,
 }
 
-/// An open connection.
+/// A connection that is open, between which two, and its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowStatus {
     /// A number that is unique in this process.
@@ -224,7 +224,7 @@ pub struct TrunkStatus {
     pub count: TrunkCount,
 }
 
-/// A refused connection.
+/// A connection that was refused, with the reason for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalRecord {
     /// When it was refused.

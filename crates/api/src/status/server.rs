@@ -45,17 +45,17 @@ pub struct ServerStatus {
     pub bundle_endpoint: Option<EndpointStatus>,
 }
 
-/// A CA certificate.
+/// A CA of the site, past or present.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthorityStatus {
     /// Its serial number in hexadecimal digits.
     pub id: String,
     /// Where it is in its life.
     pub state: CaState,
-    /// Start of validity.
+    /// When the certificate becomes valid.
     #[serde(with = "time::serde::rfc3339")]
     pub not_before: OffsetDateTime,
-    /// End of validity.
+    /// When the certificate expires.
     #[serde(with = "time::serde::rfc3339")]
     pub not_after: OffsetDateTime,
 }
@@ -82,7 +82,7 @@ impl CaState {
         }
     }
 
-    /// From that word.
+    /// Reads the word that [`Self::as_str`] gives.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Prepared, Self::Active, Self::Old]
             .into_iter()
@@ -90,10 +90,10 @@ impl CaState {
     }
 }
 
-/// A registration entry.
+/// A registration entry, and when it was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryStatus {
-    /// Its own ID.
+    /// The ID of the entry, which is not a SPIFFE ID.
     #[serde(default)]
     pub entry: String,
     /// Where it comes from: `file`.
@@ -132,7 +132,7 @@ impl EntryKind {
         }
     }
 
-    /// From that word.
+    /// Reads the word that [`Self::as_str`] gives.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Workload, Self::Service, Self::Server]
             .into_iter()

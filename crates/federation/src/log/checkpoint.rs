@@ -18,7 +18,7 @@ const CLOCK_SKEW: time::Duration = time::Duration::minutes(10);
 /// Why bytes are not a checkpoint of this federation's log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
-    /// Not a note.
+    /// The text is not a signed note.
     #[error(transparent)]
     Note(#[from] NoteError),
     /// A note that is no checkpoint.

@@ -11,7 +11,7 @@ const MAX_SIGNATURES: usize = 2_000;
 /// Why bytes are not a signed note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
-    /// Over [`MAX_NOTE_BYTES`].
+    /// The note has more than [`MAX_NOTE_BYTES`] bytes.
     #[error("the note has {0} bytes; at most {MAX_NOTE_BYTES} are read")]
     TooLarge(usize),
     /// Not of the form of a note.
@@ -28,7 +28,6 @@ pub(super) enum Algorithm {
     CosignatureV1 = 4,
 }
 
-/// A signature line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) name: String,

@@ -17,9 +17,9 @@ pub const MAX_BUNDLE_BYTES: usize = 256 * (2 + MAX_ENVELOPE_BYTES);
 /// Size and root hash of a tree.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Root {
-    /// Number of entries.
+    /// Number of entries below the hash.
     pub size: u64,
-    /// The root hash.
+    /// The Merkle tree hash of all entries (RFC 6962 2.1).
     pub hash: Hash,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Debug for Root {
 /// A file of the log, by its path below the log's prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// For example `tile/entries/000.p/5`.
+    /// The path below the log's URL, for example `tile/entries/000.p/5`.
     pub path: String,
     /// The contents of the file.
     pub bytes: Vec<u8>,
@@ -66,7 +66,7 @@ impl HashReader for Hashes {
 }
 
 impl Tree {
-    /// Number of entries.
+    /// Number of entries appended so far.
     pub fn size(&self) -> u64 {
         self.size
     }

@@ -16,7 +16,7 @@ const MAX_ENDORSEMENTS: usize = 1_000;
 /// The newest bundle statement that was accepted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Accepted {
-    /// What it says.
+    /// The statement itself, whose signatures were verified.
     pub statement: BundleStatement,
     /// The SPIFFE bundle in it.
     pub bundle: Bundle,
@@ -28,14 +28,14 @@ pub struct Accepted {
     pub digest: Digest,
 }
 
-/// A site's chain.
+/// The site roots of one identity, each signed by the one before, and its newest bundle.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chain {
-    /// The current version.
+    /// The site root in force, the last of the chain.
     pub root: SiteRoot,
     /// The digest of the newest site root.
     pub head: Digest,
-    /// The newest bundle.
+    /// The accepted bundle statement with the highest sequence.
     pub bundle: Option<Accepted>,
     /// Where its last bundle statements under this version are, and their digests.
     pub recent: VecDeque<(u64, Digest)>,

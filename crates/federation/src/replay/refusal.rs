@@ -42,7 +42,7 @@ pub enum StatementRefusal {
     /// A number that does not rise, or rises too far.
     #[error("its sequence {offered} does not follow {known}")]
     Sequence {
-        /// The last one.
+        /// The last number that was accepted.
         known: u64,
         /// The one in it.
         offered: u64,
@@ -52,7 +52,7 @@ pub enum StatementRefusal {
         "its bundle has the spiffe_sequence {offered:?}, and {known:?} is known; after the loss of a CA the site needs a new site root"
     )]
     BundleSequence {
-        /// The last one.
+        /// The sequence of the last bundle that was accepted, if there is one.
         known: Option<u64>,
         /// The one in it.
         offered: Option<u64>,

@@ -28,7 +28,7 @@ pub struct Admission {
     pub trust_domain: TrustDomain,
     /// The identity that the name stands for.
     pub genesis: Digest,
-    /// The registrar's decision.
+    /// What the registrar decided about the site.
     pub status: AdmissionStatus,
     /// The DNS names within which the trust domain must lie; anywhere when empty.
     #[serde(default)]

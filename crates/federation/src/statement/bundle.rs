@@ -20,7 +20,7 @@ const MAX_SERVICES: usize = 256;
 pub struct BundleStatement {
     /// The trust domain of the site.
     pub trust_domain: TrustDomain,
-    /// The site's identity.
+    /// The identity of the site: the digest of its first site root.
     pub genesis: Digest,
     /// The version of the site root under which it was signed.
     pub root_version: u64,

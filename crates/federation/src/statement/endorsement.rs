@@ -13,6 +13,6 @@ pub struct Endorsement {
     pub by: Digest,
     /// The trust domain of the newcomer.
     pub trust_domain: TrustDomain,
-    /// The newcomer's identity.
+    /// The identity of the newcomer: the digest of its first site root.
     pub genesis: Digest,
 }

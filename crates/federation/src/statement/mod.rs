@@ -48,7 +48,6 @@ pub enum Statement {
 }
 
 impl Statement {
-    /// Reads a payload.
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, StatementError> {
         let value = json::parse(payload).map_err(StatementError::Json)?;
         let statement: Self = serde_json::from_value(value)

@@ -14,7 +14,7 @@ pub struct Withdrawal {
     pub trust_domain: TrustDomain,
     /// The identity that is withdrawn.
     pub genesis: Digest,
-    /// Why, for people.
+    /// Why the site withdraws, for people.
     pub reason: String,
 }
 

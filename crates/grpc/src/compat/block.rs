@@ -23,10 +23,10 @@ const LITERAL_WITHOUT_INDEXING: u8 = 0x00;
 /// Why a header block is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
-    /// More than `MAX_FIELDS`.
+    /// The block has more than `MAX_FIELDS` header fields.
     #[error("a header block has more than {MAX_FIELDS} fields")]
     TooManyFields,
-    /// More than `MAX_DECODED`.
+    /// The decoded header fields have more than `MAX_DECODED` bytes.
     #[error("a header block decodes to more than {MAX_DECODED} bytes")]
     TooLarge,
     /// A field ends beyond its block, or an integer is too long.

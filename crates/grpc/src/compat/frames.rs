@@ -34,10 +34,10 @@ const PRIORITY_BYTES: usize = 5;
 /// Why a connection is ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// RFC 9113 3.4.
+    /// The connection does not begin with the preface (RFC 9113 3.4).
     #[error("the client does not speak HTTP/2")]
     Preface,
-    /// RFC 9113 4.2.
+    /// A header frame has more bytes than are read (RFC 9113 4.2).
     #[error("a header frame has {0} bytes; at most {MAX_PAYLOAD} are read")]
     FrameTooLarge(usize),
     /// The block, compressed, exceeds its bound.
@@ -46,7 +46,7 @@ pub enum FrameError {
     /// RFC 9113 6.2 and 6.10: nothing may come between the frames of one block.
     #[error("a frame of type {0} came where the order of header frames does not allow it")]
     Order(u8),
-    /// RFC 9113 6.2.
+    /// A frame says that it has more padding than bytes (RFC 9113 6.2).
     #[error("a header frame is shorter than its padding and priority")]
     Padding,
     /// The header block itself.

@@ -46,7 +46,7 @@ impl<S> LocalAuthority<S> {
         }
     }
 
-    /// The wrapped connection.
+    /// The connection without the rewriting, for what the kernel knows of it.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }

@@ -30,7 +30,7 @@ pub(super) fn network(text: &str) -> Option<network::Network> {
 pub(super) struct Call<'a> {
     pub(super) budget: &'a mut Budget,
     pub(super) patterns: &'a Patterns,
-    /// Nanoseconds since 1970.
+    /// In nanoseconds since 1970.
     pub(super) now: i64,
 }
 

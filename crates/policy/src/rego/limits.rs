@@ -33,7 +33,6 @@ pub(crate) struct Stop {
     why: Why,
 }
 
-/// The reason alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum Why {
     /// It ran into the bound on its work.

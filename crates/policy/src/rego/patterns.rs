@@ -30,7 +30,6 @@ pub(super) struct Patterns {
     globs: BTreeMap<Arc<str>, Vec<(Value, Pattern)>>,
 }
 
-/// A compiled pattern.
 #[derive(Debug)]
 pub(super) struct Pattern {
     regex: Regex,

@@ -104,7 +104,7 @@ pub(super) enum Pattern {
     Bind(Slot),
     Equal(Expression),
     Array(Vec<Pattern>),
-    /// Exactly these keys.
+    /// An object with these keys and no others.
     Object(Vec<(Value, Pattern)>),
 }
 

@@ -119,7 +119,7 @@ impl Type {
         Kind::Bool.alone()
     }
 
-    /// Of a constant.
+    /// The type that has this one value, or is as near to it as types go.
     pub(super) fn of(value: &Value) -> Self {
         match value {
             Value::Null => Kind::Null,

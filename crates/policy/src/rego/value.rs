@@ -100,7 +100,7 @@ impl Value {
         }
     }
 
-    /// What `collection[key]` is.
+    /// The value of `collection[key]`, if there is one.
     pub(super) fn at(&self, key: &Value) -> Option<Value> {
         match self {
             Self::Array(items) => {

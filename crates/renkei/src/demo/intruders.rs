@@ -88,7 +88,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// One attempt and its end.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Attempt {
-    /// Who tried.
     pub(super) intruder: &'static str,
     /// What people read about it.
     pub(super) title: &'static str,

@@ -106,7 +106,7 @@ fn work_folder(args: &cli::Demo) -> miette::Result<(PathBuf, Option<tempfile::Te
     }
 }
 
-/// Everything that runs.
+/// Processes and programs of the demo; all of them end with it.
 #[derive(Default)]
 struct World {
     sites: BTreeMap<&'static str, Process>,

@@ -28,7 +28,6 @@ pub(super) struct Route {
     pub(super) hokkaido_listener: String,
 }
 
-/// The four programs.
 #[derive(Debug)]
 pub(super) struct Pipeline {
     osaka: Program,
@@ -190,7 +189,7 @@ impl Pipeline {
         tokio::join!(self.osaka.stop(limit), self.kyushu.stop(limit));
     }
 
-    /// Ends the rest.
+    /// Ends the programs that still run.
     pub(super) async fn stop(&mut self) {
         let limit = Duration::from_secs(3);
         tokio::join!(

@@ -6,7 +6,6 @@ use renkei_api::status::{FederationStatus, LogStatus, MemberStatus, MirrorStatus
 
 use crate::output;
 
-/// Every section.
 pub(super) fn text(seen: &FederationStatus) -> String {
     let log = &seen.log;
     head(seen) + &members(&seen.members) + &witnesses(log) + &mirrors(&seen.mirrors) + &refused(log)

@@ -65,7 +65,7 @@ pub(crate) fn asked_by<'a>(selectors: impl IntoIterator<Item = &'a Selector>) ->
 /// What follows from the user alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ByUser {
-    /// Every selector holds.
+    /// The process has all that the selectors ask for.
     Holds,
     /// What asks about the user holds, and other selectors ask about the process.
     AskProcess,

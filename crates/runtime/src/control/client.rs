@@ -44,7 +44,7 @@ pub enum CallError {
     /// The process refused the command.
     #[error("{message}")]
     Refused {
-        /// The HTTP status.
+        /// The HTTP status of the refusal.
         status: StatusCode,
         /// One sentence for a person.
         message: String,

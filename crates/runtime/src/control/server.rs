@@ -55,7 +55,7 @@ impl fmt::Debug for Router {
 #[derive(Debug, Clone, Error)]
 #[error("{message}")]
 pub struct ControlError {
-    /// The HTTP status.
+    /// The HTTP status of the answer.
     pub status: StatusCode,
     /// One sentence for a person.
     pub message: String,
@@ -154,7 +154,7 @@ impl Server {
         Ok(Self(UnixSocket::open("control", path, 0o600)?))
     }
 
-    /// Where it listens.
+    /// The path of the socket.
     pub fn path(&self) -> &Path {
         self.0.path()
     }

@@ -14,7 +14,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// All there is.
+    /// Every fact that can be asked for.
     pub const ALL: Self = Self {
         path: true,
         paths: Vec::new(),

@@ -11,7 +11,7 @@ pub struct ProcessFacts {
     pub uid: u32,
     /// Effective group ID of the process.
     pub gid: u32,
-    /// Supplementary group IDs.
+    /// IDs of its supplementary groups, as the kernel has them.
     pub groups: Vec<u32>,
     /// The program that runs, or why that cannot be told: it was not asked for, or it is another
     /// user's process, seen by an agent that is not root.

@@ -61,7 +61,7 @@ pub enum AttestError {
         pid: i32,
         /// User ID at the time of connecting.
         then: u32,
-        /// User ID now.
+        /// The user ID that it has now.
         now: u32,
     },
     /// `/proc` cannot be read.

@@ -23,9 +23,9 @@ const IDS: u64 = u32::MAX as u64;
 /// What an ID is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdKind {
-    /// A user ID.
+    /// The ID of a user, as in `unix:uid`.
     User,
-    /// A group ID.
+    /// The ID of a group, as in `unix:gid`.
     Group,
 }
 

@@ -11,7 +11,7 @@ pub struct ConfigMetrics {
 }
 
 impl ConfigMetrics {
-    /// Registers `renkei_config_...`.
+    /// Registers the metrics `renkei_config_...`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(

@@ -30,7 +30,7 @@ pub enum TelemetryError {
     /// The filter is not one.
     #[error("`{filter}` is not a log filter: {reason}")]
     Filter {
-        /// What was given.
+        /// The filter as it was given.
         filter: String,
         /// What is wrong with it.
         reason: String,

@@ -31,7 +31,6 @@ pub(super) struct CaStore {
 pub(super) enum Role<'a> {
     /// The first one, which signs.
     First,
-    /// The next one.
     Next,
     /// It signs in place of this one.
     InPlaceOf(&'a str),

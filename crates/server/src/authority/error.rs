@@ -14,10 +14,10 @@ use crate::{
 /// Why the authority cannot be opened or rotated.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    /// The database.
+    /// The database cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A key file.
+    /// The key file of a CA cannot be read or written.
     #[error(transparent)]
     Key(#[from] KeyFileError),
     /// The CA certificate in the database cannot be read.
@@ -25,7 +25,7 @@ pub enum AuthorityError {
         "the CA certificate {id} in the database is damaged; restore the state folder from a backup"
     )]
     Certificate {
-        /// The CA's number.
+        /// The number of the CA in the database.
         id: String,
     },
     /// There was a CA before.
@@ -33,13 +33,13 @@ pub enum AuthorityError {
         "the database {path} no longer has the CA that signs: no new one is made in its place; restore it and the folder keys/ from a backup, or move the state folder away to start with a new CA, whose bundle every peer must then be given"
     )]
     Lost {
-        /// The database.
+        /// The database that names the CA.
         path: PathBuf,
     },
     /// The making of a key or certificate failed.
     #[error("a CA could not be made: {0}")]
     Generation(#[from] rcgen::Error),
-    /// No random numbers.
+    /// No CA can be made without random numbers of the system.
     #[error("the system gave no random numbers")]
     Random,
 }
@@ -65,21 +65,21 @@ pub enum SignError {
     /// The CA ended and could not be replaced.
     #[error("the CA expired at {not_after}; the log says why no new one could be made")]
     AuthorityEnded {
-        /// Its end.
+        /// When the CA that signs expired.
         not_after: OffsetDateTime,
     },
     /// The clock went back behind the CA's start.
     #[error("this host's clock says {now}, but the CA starts at {not_before}: the clock is wrong")]
     ClockBehind {
-        /// This host's time.
+        /// The time that this process acts by.
         now: OffsetDateTime,
-        /// The CA's start.
+        /// When the CA that signs becomes valid.
         not_before: OffsetDateTime,
     },
     /// The certificate could not be made.
     #[error("the certificate could not be made: {0}")]
     Generation(#[from] rcgen::Error),
-    /// No random numbers.
+    /// No serial number can be made without random numbers of the system.
     #[error("the system gave no random numbers")]
     Random,
 }

@@ -167,7 +167,7 @@ impl WebEndpoints {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
-    /// For `renkei status`.
+    /// What `renkei status` shows of the endpoint; nothing without one.
     pub(crate) fn status(&self) -> Option<EndpointStatus> {
         self.state
             .lock()

@@ -54,7 +54,7 @@ pub enum HandshakeError {
     /// The client was too slow.
     #[error("the TLS handshake took too long")]
     Timeout,
-    /// The handshake failed.
+    /// The client broke the TLS handshake off, or does not trust the SVID.
     #[error("the TLS handshake failed: {0}")]
     Handshake(std::io::Error),
     /// The certificate and key do not fit this TLS library.

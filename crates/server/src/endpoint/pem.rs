@@ -39,11 +39,11 @@ pub enum PemError {
     /// Certificate and key are not of one another, or of an unsupported kind.
     #[error("{certificate} and {key} cannot be used together: {source}")]
     Unusable {
-        /// The certificate file.
+        /// The certificate file that the site file names.
         certificate: PathBuf,
-        /// The key file.
+        /// The key file that the site file names.
         key: PathBuf,
-        /// What rustls said.
+        /// What rustls says of the pair.
         source: rustls::Error,
     },
 }

@@ -35,7 +35,7 @@ pub enum EndpointError {
         /// What the system said.
         source: io::Error,
     },
-    /// Certificate or key.
+    /// The certificate or the key cannot be used.
     #[error("the bundle endpoint's certificate: {0}")]
     Pem(#[from] PemError),
 }
@@ -72,7 +72,6 @@ impl WebEndpoint {
         })
     }
 
-    /// Where it listens.
     pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }

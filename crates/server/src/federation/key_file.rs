@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 16 * 1024;
 /// Why a key cannot be used. Its bytes never appear here.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// The system refuses.
+    /// The file cannot be read or written.
     #[error("the key file {} cannot be used: {source}", path.display())]
     Unusable {
         /// The path of the key file.
@@ -32,7 +32,7 @@ pub enum KeyFileError {
     Exposed {
         /// The path of the key file.
         path: PathBuf,
-        /// Its mode bits.
+        /// Its permission bits; 0600 is needed.
         mode: u32,
     },
     /// Not an Ed25519 key.
@@ -47,12 +47,12 @@ pub enum KeyFileError {
         /// The path of the key file.
         path: PathBuf,
     },
-    /// No random numbers.
+    /// No key can be made without random numbers of the system.
     #[error("the system gave no random numbers")]
     Random,
 }
 
-/// A new key.
+/// Makes a key that is in no file yet.
 pub fn new_key(provider: &CryptoProvider) -> Result<SigningKey, KeyFileError> {
     let mut seed = [0; 32];
     let filled = provider.secure_random.fill(&mut seed);

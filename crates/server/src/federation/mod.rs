@@ -54,7 +54,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// A member that counts, as a peer of this site.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemberPeer {
-    /// Its verified bundle.
+    /// Its bundle, as the log and its own statements prove it.
     pub bundle: Bundle,
     /// Where its services are reached.
     pub gateway: Option<HostPort>,

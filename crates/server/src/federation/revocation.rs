@@ -15,7 +15,7 @@ const MOST: usize = 1_000;
 /// Why a statement cannot be imported.
 #[derive(Debug, thiserror::Error)]
 pub enum RemovalError {
-    /// Not a statement.
+    /// The file holds no signed statement.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
     /// It would add trust, which only the log can.

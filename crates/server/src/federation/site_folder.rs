@@ -47,13 +47,13 @@ pub enum OwnError {
     Foreign {
         /// The path of the file.
         path: PathBuf,
-        /// The site's.
+        /// The trust domain of the site file.
         trust_domain: TrustDomain,
     },
     /// It was done before.
     #[error("{} has joined already, with the identity {genesis}", trust_domain)]
     Joined {
-        /// The site's.
+        /// The trust domain of the site file.
         trust_domain: TrustDomain,
         /// The digest of the federation's first statement.
         genesis: Digest,

@@ -111,7 +111,7 @@ impl SiteKeys {
         )
     }
 
-    /// The site's identity.
+    /// The identity of this site in every federation: the digest of its first site root.
     pub fn genesis(&self) -> Digest {
         let first = self.roots.first().map(Envelope::digest);
         first.unwrap_or_else(|| Digest::of(b""))
@@ -122,7 +122,7 @@ impl SiteKeys {
         &self.roots
     }
 
-    /// The current version.
+    /// The site root in force, the last of the chain.
     pub fn head(&self) -> &SiteRoot {
         &self.head
     }

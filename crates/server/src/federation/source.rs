@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Why a mirror could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
-    /// A folder's file.
+    /// A mirror is a folder, and a file in it cannot be read.
     #[error("cannot read {file}: {source}")]
     File {
         /// The name of the file in the log.
@@ -35,18 +35,18 @@ pub enum MirrorError {
         /// What the system said.
         source: io::Error,
     },
-    /// An HTTP server.
+    /// A mirror is an HTTP server, and gives no answer or a wrong one.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// TLS for it.
+    /// The web's roots, or the provider of cryptography, cannot be used.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
     /// The registry said no.
     #[error("the registry answered {status}: {text}")]
     Refused {
-        /// The HTTP status.
+        /// The HTTP status of the refusal.
         status: StatusCode,
-        /// What it said.
+        /// The body of the answer, for people.
         text: String,
     },
     /// Nothing that takes statements.

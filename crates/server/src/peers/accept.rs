@@ -25,7 +25,7 @@ pub enum BundleRefusal {
     /// Two documents with one number.
     #[error("the bundle's content changed, but its sequence is still {sequence}")]
     SameSequence {
-        /// The number.
+        /// The sequence that both documents have.
         sequence: u64,
     },
 }
@@ -35,7 +35,7 @@ pub enum BundleRefusal {
 pub(super) enum Acceptance {
     /// The keys are those known.
     SameKeys,
-    /// The keys changed.
+    /// Keys came or went, so readers have to be told.
     NewKeys,
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::store::PeerRow;
 
-/// One peer's loop.
+/// Fetches and keeps the bundle of one peer.
 pub(super) struct PeerLoop {
     trust_domain: TrustDomain,
     peer: PeerBundle,

@@ -126,7 +126,6 @@ pub(super) fn read_file(
     Ok(DocumentFile { bundle, hash })
 }
 
-/// Reads bundle endpoints.
 #[derive(Debug, Clone)]
 pub(super) struct Fetcher {
     pub(super) provider: Arc<CryptoProvider>,

@@ -16,7 +16,6 @@ use super::{SqliteStore, StoreError};
 pub(crate) struct EntrySource(Cow<'static, str>);
 
 impl EntrySource {
-    /// The site file.
     pub(crate) const FILE: Self = Self(Cow::Borrowed("file"));
 
     pub(crate) fn new(name: impl Into<Cow<'static, str>>) -> Self {
@@ -41,7 +40,7 @@ pub(crate) struct Registration {
     pub(crate) spiffe_id: SpiffeId,
     pub(crate) kind: EntryKind,
     pub(crate) hint: String,
-    /// As written: `unix:user:kafka`.
+    /// As written in the site file: `unix:user:kafka`.
     pub(crate) selectors: Vec<String>,
 }
 
@@ -69,10 +68,9 @@ const ALL: &str = "SELECT id, source, spiffe_id, kind, hint, selectors, revision
 
 type Columns = (String, String, String, String, String, String, i64, i64);
 
-/// The registration entries.
 #[async_trait]
 pub(crate) trait EntryStore {
-    /// All entries.
+    /// The entries of all sources, in the order of their IDs.
     async fn entries(&self) -> Result<EntrySet, StoreError>;
 
     /// Makes the entries of one source equal to `wanted`. Those of other sources stay as they

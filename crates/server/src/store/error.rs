@@ -18,7 +18,7 @@ pub enum StoreError {
     /// A file in the folder cannot be made or opened.
     #[error("cannot use {path}: {source}; it must belong to the user that runs renkei")]
     Unusable {
-        /// The file.
+        /// The file that cannot be used.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -28,13 +28,13 @@ pub enum StoreError {
         "{path} is locked: another renkei runs on this state folder; stop it, or choose another folder"
     )]
     InUse {
-        /// The lock file.
+        /// The lock file in the state folder.
         path: PathBuf,
     },
     /// There is no database yet.
     #[error("{path} does not exist: no site has been started on this state folder yet")]
     NotFound {
-        /// The database.
+        /// Where the database should be.
         path: PathBuf,
     },
     /// Something of a site that has run is there, its CA is not.
@@ -43,9 +43,9 @@ pub enum StoreError {
         hint = without_a_ca(trace)
     )]
     Lost {
-        /// The database.
+        /// Where the database should be.
         path: PathBuf,
-        /// What is there.
+        /// What the state folder still holds of a site that has run.
         trace: PathBuf,
     },
     /// The folder is another trust domain's.
@@ -53,9 +53,9 @@ pub enum StoreError {
         "{path} holds the state of the trust domain {found}, but the site file says {expected}; give each trust domain its own state folder"
     )]
     ForeignTrustDomain {
-        /// The database.
+        /// The database of the other trust domain.
         path: PathBuf,
-        /// Whose it is.
+        /// The trust domain that the database is of.
         found: String,
         /// Whose it should be.
         expected: TrustDomain,
@@ -65,9 +65,9 @@ pub enum StoreError {
         "{path} is damaged ({reason}); restore it and the folder keys/ from a backup, or move the state folder away to start with a new CA, whose bundle every peer must then be given"
     )]
     Corrupt {
-        /// The database.
+        /// The damaged database.
         path: PathBuf,
-        /// What was found.
+        /// What SQLite found in it.
         reason: String,
     },
     /// An entry's ID is another source's.
@@ -83,7 +83,7 @@ pub enum StoreError {
         "{path} was written by another version of renkei ({reason}); run that version, or restore a backup"
     )]
     Schema {
-        /// The database.
+        /// The database of the other version.
         path: PathBuf,
         /// What the migration said.
         reason: String,
@@ -93,7 +93,7 @@ pub enum StoreError {
         "the database {path} gives no answer; check the file system that holds it (`df -h {path}`)"
     )]
     NoAnswer {
-        /// The database.
+        /// The database that gave no answer.
         path: PathBuf,
     },
     /// The CAs in the database are not as the caller knew them.
@@ -101,9 +101,9 @@ pub enum StoreError {
         "the database {path} has no CA {id} in the state `{expected}`: an earlier change was made late; the CAs are read again"
     )]
     Changed {
-        /// The database.
+        /// The database with the row.
         path: PathBuf,
-        /// The CA.
+        /// The number of the CA.
         id: String,
         /// The state that it should have.
         expected: &'static str,
@@ -113,9 +113,9 @@ pub enum StoreError {
         "the database {path} failed: {reason}; check the free space (`df -h {path}`), and that this user may write"
     )]
     Database {
-        /// The database.
+        /// The database that was used.
         path: PathBuf,
-        /// What SQLite said.
+        /// What SQLite says.
         reason: sqlx::Error,
     },
 }
@@ -160,7 +160,7 @@ pub enum KeyFileError {
         "the CA's key file {path} is missing; restore it from a backup, or move the state folder away to start with a new CA, whose bundle every peer must then be given"
     )]
     Missing {
-        /// The file.
+        /// Where the key file should be.
         path: PathBuf,
     },
     /// Others than the owner may read or write it.
@@ -168,15 +168,15 @@ pub enum KeyFileError {
         "the CA's key file {path} has mode {mode:04o}, so other users can read it; if no one has, run: chmod 600 {path}"
     )]
     Exposed {
-        /// The file.
+        /// The key file.
         path: PathBuf,
-        /// Its mode bits.
+        /// Its permission bits; 0600 is needed.
         mode: u32,
     },
-    /// The system refuses.
+    /// The key file cannot be read or written.
     #[error("the CA's key file {path} cannot be used: {source}")]
     Unusable {
-        /// The file.
+        /// The key file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -186,7 +186,7 @@ pub enum KeyFileError {
         "the CA's key file {path} is damaged; restore it from a backup, or move the state folder away to start with a new CA, whose bundle every peer must then be given"
     )]
     Damaged {
-        /// The file.
+        /// The key file.
         path: PathBuf,
     },
     /// The key is not the one that the CA's certificate names.
@@ -194,7 +194,7 @@ pub enum KeyFileError {
         "the key in {path} does not belong to its CA certificate; restore the file from a backup of the same state folder"
     )]
     Mismatch {
-        /// The file.
+        /// The key file.
         path: PathBuf,
     },
 }

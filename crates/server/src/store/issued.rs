@@ -6,10 +6,9 @@ use time::OffsetDateTime;
 
 use super::{SqliteStore, StoreError};
 
-/// One issued SVID.
 #[derive(Debug, Clone)]
 pub(crate) struct IssuedRow {
-    /// Lower-case hexadecimal digits.
+    /// In lower-case hexadecimal digits.
     pub(crate) serial: String,
     pub(crate) id: SpiffeId,
     pub(crate) not_before: OffsetDateTime,

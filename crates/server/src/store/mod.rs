@@ -49,7 +49,7 @@ const STATEMENT_TIME: Duration = Duration::from_secs(10);
 const START_TIME: Duration = Duration::from_mins(5);
 /// How long to wait while every connection waits for the disk.
 const ACQUIRE_TIME: Duration = Duration::from_secs(10);
-/// SQLITE_CORRUPT and SQLITE_NOTADB.
+/// The codes SQLITE_CORRUPT and SQLITE_NOTADB, which say that the file is damaged.
 const DAMAGE_CODES: [&str; 2] = ["11", "26"];
 
 /// All that a server keeps but its keys. SQLite in the state folder is one; whatever else is to

@@ -41,7 +41,7 @@ pub struct FederationFile {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mirror {
-    /// An HTTP server.
+    /// A server that gives the files below this URL.
     Url(Url),
     /// A folder with a copy of the log.
     Folder(PathBuf),

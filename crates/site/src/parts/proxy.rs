@@ -22,7 +22,7 @@ pub struct ProxyPart {
     pub server_id: SpiffeId,
     /// Where other sites reach this node.
     pub gateway: Option<Gateway>,
-    /// The local listeners.
+    /// Where workloads of this node reach services.
     pub listeners: Vec<Listener>,
     /// What the node offers, by name.
     pub services: BTreeMap<String, Service>,

@@ -34,7 +34,7 @@ static CURVES: [(Oid<'static>, &str, usize); 3] = [
 /// Why a document is not a SPIFFE bundle. `key` counts from 0.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// Over [`MAX_DOCUMENT_BYTES`].
+    /// The document has more than [`MAX_DOCUMENT_BYTES`] bytes.
     #[error("the bundle document has {0} bytes; at most {MAX_DOCUMENT_BYTES} are read")]
     TooLarge(usize),
     /// Not JSON, or not of the form of a JWKS.

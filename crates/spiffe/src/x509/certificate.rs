@@ -55,9 +55,9 @@ impl From<X509Error> for CertificateFault {
 pub struct SvidCertificate {
     /// The one URI SAN.
     pub id: SpiffeId,
-    /// Start of validity.
+    /// When the certificate becomes valid.
     pub not_before: OffsetDateTime,
-    /// End of validity.
+    /// When the certificate expires.
     pub not_after: OffsetDateTime,
     /// Serial number in lower-case hexadecimal digits.
     pub serial: String,

@@ -87,7 +87,7 @@ impl X509Svid {
         &self.id
     }
 
-    /// Certificates, leaf first.
+    /// The certificates, the leaf first, then those up to the CA.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
@@ -111,7 +111,7 @@ impl X509Svid {
         Ok(self.certified.get_or_init(|| certified).clone())
     }
 
-    /// Start of validity.
+    /// When the SVID becomes valid.
     pub fn not_before(&self) -> OffsetDateTime {
         self.not_before
     }

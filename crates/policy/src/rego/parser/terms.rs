@@ -20,7 +20,7 @@ const COMPARISONS: [(&str, Operator); 6] = [
     ("<", Operator::Less),
     (">", Operator::Greater),
 ];
-/// Loosest first.
+/// The operators, those that bind loosest first.
 const LEVELS: [&[(&str, Operator)]; 4] = [
     &[("|", Operator::Or)],
     &[("&", Operator::And)],
