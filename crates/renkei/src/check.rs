@@ -5,7 +5,13 @@ use std::process::ExitCode;
 use renkei_site::{BundleSource, Site};
 use serde_json::json;
 
-use crate::{arguments::Output, cli, load::load, output, place, warnings};
+use crate::{
+    arguments::Output,
+    bundle_files::{self, BundleFile},
+    cli,
+    load::load,
+    output, place, warnings,
+};
 
 /// Exit status 2 with all faults, or 0 with an overview.
 pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
@@ -14,14 +20,17 @@ pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let loaded = load(&args.file)?;
-    let warnings = warnings::of(
+    let mut warnings = warnings::of(
         &loaded.site,
         &args.file,
         &place::state_folder(None, &loaded.site.name),
     );
+    let bundles = bundle_files::of(&loaded.site);
+    let first = bundles.iter().filter(|bundle| bundle.bootstrap);
+    warnings.extend(first.filter_map(BundleFile::warning));
     match form {
         Output::Text => {
-            output::print(&overview(&loaded.site));
+            output::print(&overview(&loaded.site, &bundles));
             for warning in warnings {
                 output::note(&format!("warning: {warning}"));
             }
@@ -37,6 +46,7 @@ pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
                 "services": site.services,
                 "workloads": site.workloads,
                 "peers": site.peers,
+                "bundle_files": bundles,
                 "federation": federation(site),
                 "lifetimes": site.lifetimes,
                 "warnings": warnings,
@@ -47,7 +57,7 @@ pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
 }
 
 /// What the file makes of this site, for people to compare with what they meant.
-fn overview(site: &Site) -> String {
+fn overview(site: &Site, bundles: &[BundleFile]) -> String {
     let mut text = format!(
         "{} has no faults: site {}, trust domain {}\n",
         site.file(),
@@ -63,7 +73,7 @@ fn overview(site: &Site) -> String {
     }
     text.push_str(&services(site));
     text.push_str(&workloads(site));
-    text.push_str(&peers(site));
+    text.push_str(&peers(site, bundles));
     let federated = site.federation.as_ref();
     if let Some(file) = federated.and_then(|it| it.file.as_ref()) {
         text.push_str(&format!(
@@ -124,8 +134,8 @@ fn workloads(site: &Site) -> String {
     output::section("Workloads", &table)
 }
 
-fn peers(site: &Site) -> String {
-    let mut table = output::table(&["PEER", "BUNDLE FROM", "GATEWAY"]);
+fn peers(site: &Site, bundles: &[BundleFile]) -> String {
+    let mut table = output::table(&["PEER", "BUNDLE FROM", "EXPIRES", "GATEWAY"]);
     for peer in site.peers.values() {
         let bundle = match &peer.bundle {
             BundleSource::File(file) => file.display().to_string(),
@@ -140,7 +150,10 @@ fn peers(site: &Site) -> String {
                 .as_ref()
                 .map_or("none".into(), ToString::to_string),
         };
-        table.add_row([peer.trust_domain.to_string(), bundle, gateway]);
+        let mut files = bundles.iter();
+        let file = files.find(|file| file.trust_domain == peer.trust_domain);
+        let expires = file.map(|file| output::until(file.end)).unwrap_or_default();
+        table.add_row([peer.trust_domain.to_string(), bundle, expires, gateway]);
     }
     output::section("Peers", &table)
 }

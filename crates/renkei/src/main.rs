@@ -9,6 +9,7 @@ mod allocator;
 mod apply;
 mod arguments;
 mod bundle;
+mod bundle_files;
 mod check;
 mod cli;
 mod demo;

@@ -123,7 +123,14 @@ fn authorities(status: &SiteStatus) -> String {
 }
 
 fn peers(status: &SiteStatus) -> String {
-    let mut table = output::table(&["PEER", "BUNDLE BY", "SEQUENCE", "FETCHED", "FAULT"]);
+    let mut table = output::table(&[
+        "PEER",
+        "BUNDLE BY",
+        "SEQUENCE",
+        "FETCHED",
+        "EXPIRES",
+        "FAULT",
+    ]);
     for peer in status
         .authority()
         .into_iter()
@@ -135,6 +142,7 @@ fn peers(status: &SiteStatus) -> String {
             peer.sequence
                 .map_or("none".into(), |sequence| sequence.to_string()),
             peer.last_success.map_or("never".into(), output::since),
+            peer.bundle_end.map_or("none".into(), output::until),
             peer_fault(peer),
         ]);
     }

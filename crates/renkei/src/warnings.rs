@@ -6,9 +6,18 @@ use std::path::Path;
 use renkei_runtime::{exposure, process::never_matches};
 use renkei_site::{BundleSource, Site};
 
+use crate::bundle_files;
+
 /// One sentence each, about a site file and the folder that holds, or will hold, its state.
 pub(crate) fn of(site: &Site, file: &Path, state: &Path) -> Vec<String> {
     let mut warnings = selectors(site);
+    // A bootstrap file may expire once a newer bundle was fetched.
+    let bundles = bundle_files::of(site).into_iter();
+    warnings.extend(
+        bundles
+            .filter(|of| !of.bootstrap)
+            .filter_map(|of| of.warning()),
+    );
     let files = files(site).into_iter().chain([file]);
     warnings.extend(exposure::by_everyone(files, state));
     warnings

@@ -47,6 +47,52 @@ fn help_shows_a_first_site() {
     }
 }
 
+/// A bundle document whose one CA expires after so many hours, or expired before.
+fn bundle_until(hours: i64) -> String {
+    let now = time::OffsetDateTime::now_utc();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.not_after = now + time::Duration::hours(hours);
+    params.not_before = params.not_after - time::Duration::days(1);
+    let key = rcgen::KeyPair::generate().expect("key");
+    let certificate = params.self_signed(&key).expect("certificate");
+    let name = renkei_spiffe::TrustDomain::parse("hokkaido.example").expect("a name");
+    let mut bundle = renkei_spiffe::Bundle::empty(name);
+    bundle.x509_authorities.push(certificate.into());
+    bundle.to_document()
+}
+
+#[test]
+fn a_bundle_file_that_expires_soon_is_warned_of() {
+    let site = Site::new("osaka");
+    let bootstrap = "peers:
+  hokkaido.example: {bundle: https://127.0.0.1:18443/, bootstrap: hokkaido.json}
+";
+    for (rest, words) in [
+        (REST, "connections with"),
+        (bootstrap, "before the first start"),
+    ] {
+        site.write(rest);
+        for (hours, says) in [
+            (-1, Some("expired at")),
+            (3, Some("expires in")),
+            (20, None),
+        ] {
+            std::fs::write(site.path("hokkaido.json"), bundle_until(hours)).expect("bundle");
+            let checked = run(renkei().arg("check").arg(site.file()));
+            assert!(checked.status.success(), "{}", said(&checked));
+            let warned = String::from_utf8_lossy(&checked.stderr);
+            let expected = says.is_some_and(|says| warned.contains(says) && warned.contains(words));
+            assert_eq!(expected, says.is_some(), "{hours}: {warned}");
+        }
+        let json = run(renkei()
+            .args(["check", "--output", "json"])
+            .arg(site.file()));
+        let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+        assert_eq!(json["bundle_files"][0]["trust_domain"], "hokkaido.example");
+    }
+}
+
 #[test]
 fn a_good_file_is_summed_up() {
     let site = Site::new("osaka");

@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use renkei_api::status::FederationStatus;
-use renkei_spiffe::TrustDomain;
+use renkei_spiffe::{BundleEnd, TrustDomain};
 use time::OffsetDateTime;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -35,6 +35,7 @@ pub struct ServerMetrics {
     authority_end: Family<StateLabel, Gauge<i64>>,
     sequence: Gauge<u64, AtomicU64>,
     fetched: Family<PeerLabel, Gauge<i64>>,
+    bundle_end: Family<PeerLabel, Gauge<i64>>,
     failures: Family<FailureLabels, Counter>,
     federation: FederationMetrics,
 }
@@ -75,6 +76,11 @@ impl ServerMetrics {
             "peer_bundle_fetched_timestamp_seconds",
             "When a good bundle of the peer was last fetched",
             metrics.fetched.clone(),
+        );
+        server.register(
+            "peer_bundle_end_timestamp_seconds",
+            "When the bundle of the peer that is in use expires",
+            metrics.bundle_end.clone(),
         );
         server.register(
             "peer_bundle_failures",
@@ -133,6 +139,20 @@ impl ServerMetrics {
         self.fetched.get_or_create(&label).set(at.unix_timestamp());
     }
 
+    pub(crate) fn bundle_end(&self, trust_domain: &TrustDomain, end: Option<BundleEnd>) {
+        let label = PeerLabel {
+            trust_domain: trust_domain.to_string(),
+        };
+        match end {
+            Some(end) => drop(
+                self.bundle_end
+                    .get_or_create(&label)
+                    .set(end.not_after.unix_timestamp()),
+            ),
+            None => drop(self.bundle_end.remove(&label)),
+        }
+    }
+
     pub(crate) fn fetch_failed(&self, trust_domain: &TrustDomain, reason: &'static str) {
         let labels = FailureLabels {
             trust_domain: trust_domain.to_string(),
@@ -142,9 +162,11 @@ impl ServerMetrics {
     }
 
     pub(crate) fn forget_peer(&self, trust_domain: &TrustDomain) {
-        self.fetched.remove(&PeerLabel {
+        let label = PeerLabel {
             trust_domain: trust_domain.to_string(),
-        });
+        };
+        self.fetched.remove(&label);
+        self.bundle_end.remove(&label);
     }
 }
 
@@ -200,6 +222,11 @@ mod tests {
         metrics.bundle(7, [("active", at)].into_iter());
         metrics.fetched(&tokyo, at);
         metrics.fetch_failed(&tokyo, "timeout");
+        let end = BundleEnd {
+            not_before: at,
+            not_after: at,
+        };
+        metrics.bundle_end(&tokyo, Some(end));
         let encoded = |registry: &Registry| {
             let mut out = String::new();
             text::encode(&mut out, registry).unwrap();
@@ -207,7 +234,9 @@ mod tests {
         };
         let before = encoded(&registry);
         let fetched = "renkei_server_peer_bundle_fetched_timestamp_seconds{trust_domain=\"tokyo.example\"} 1795435200";
+        let end = "renkei_server_peer_bundle_end_timestamp_seconds{trust_domain=\"tokyo.example\"} 1795435200";
         for line in [
+            end,
             "renkei_server_svids_issued_total 1",
             "renkei_server_bundle_sequence 7",
             "renkei_server_ca_end_timestamp_seconds{state=\"active\"} 1795435200",
@@ -220,6 +249,7 @@ mod tests {
             );
         }
         metrics.forget_peer(&tokyo);
-        assert!(!encoded(&registry).contains(fetched));
+        let after = encoded(&registry);
+        assert!(!after.contains(fetched) && !after.contains(end), "{after}");
     }
 }

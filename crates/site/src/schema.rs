@@ -244,7 +244,8 @@ mod written {
         /// Lifetime of an X.509-SVID. Default: 1h.
         #[schemars(regex(pattern = r"^[0-9]+[smhd]$"), example = &"1h")]
         x509_svid: Option<String>,
-        /// Interval at which peers should fetch this site's bundle. Default: 5m.
+        /// Interval at which peers should fetch this site's bundle; at most 5/36 of `ca`, so that
+        /// they learn of the next CA in time. Default: 5m.
         #[schemars(regex(pattern = r"^[0-9]+[smhd]$"), example = &"5m")]
         bundle_refresh: Option<String>,
     }

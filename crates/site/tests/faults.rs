@@ -223,6 +223,14 @@ fn faults_are_one_line_each() {
         ("site: osaka", "site: osaka\nlifetimes: {ca: 30m}"),
         (
             "site: osaka",
+            "site: osaka\nlifetimes: {ca: 60s, x509_svid: 20s}",
+        ),
+        (
+            "site: osaka",
+            "site: osaka\nlifetimes: {bundle_refresh: 4h}",
+        ),
+        (
+            "site: osaka",
             "site: osaka\nlifetimes: {ca: 4000d, x509_svid: 1s, jwt_svid: 5m}",
         ),
         (

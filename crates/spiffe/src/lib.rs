@@ -14,7 +14,7 @@ mod tls;
 mod x509;
 
 pub use authorize::{Authorizer, Denied};
-pub use bundle::{Bundle, BundleSet, DocumentError, MAX_DOCUMENT_BYTES};
+pub use bundle::{Bundle, BundleEnd, BundleSet, DocumentError, MAX_DOCUMENT_BYTES};
 pub use id::{IdError, SpiffeId, TrustDomain};
 pub use identities::{Identities, NoSvid};
 pub use jwt::JwtAuthority;

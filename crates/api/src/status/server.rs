@@ -154,6 +154,10 @@ pub struct PeerStatus {
     pub sequence: Option<u64>,
     /// How many X.509 authorities the bundle in use has; none when there is no bundle yet.
     pub authorities: usize,
+    /// When the last authority of the bundle in use expires. Without a newer bundle, nobody of the
+    /// peer can be verified afterwards.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub bundle_end: Option<OffsetDateTime>,
     /// The last fetch that brought a good bundle, also before a restart.
     #[serde(with = "time::serde::rfc3339::option")]
     pub last_success: Option<OffsetDateTime>,

@@ -291,7 +291,16 @@ const RENKEI: &[Rule] = &[
     rule("output", &[], "tables and JSON, whatever is in them"),
     rule("load", &[], "files of a site, read for all commands"),
     rule("identity", &[], "where identities come from"),
-    rule("warnings", &[], "what an operator should know of a site"),
+    rule(
+        "bundle_files",
+        &["output"],
+        "it reads files and knows no running site",
+    ),
+    rule(
+        "warnings",
+        &["bundle_files"],
+        "what an operator should know of a site",
+    ),
     rule(
         "place",
         &["arguments", "load"],
@@ -371,8 +380,16 @@ const RENKEI: &[Rule] = &[
     ),
     rule(
         "check",
-        &["arguments", "cli", "load", "output", "place", "warnings"],
-        "it reads a file and starts nothing",
+        &[
+            "arguments",
+            "bundle_files",
+            "cli",
+            "load",
+            "output",
+            "place",
+            "warnings",
+        ],
+        "it reads files and starts nothing",
     ),
     rule(
         "svid",

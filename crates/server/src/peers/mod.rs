@@ -204,10 +204,8 @@ impl Peers {
                 context.bundles.remove(name);
                 continue;
             };
-            context.states.update(name, |status| {
-                status.sequence = member.bundle.sequence;
-                status.authorities = member.bundle.x509_authorities.len();
-            });
+            context.states.take(name, &member.bundle);
+            context.metrics.bundle_end(name, member.bundle.end());
             context.bundles.put(member.bundle.clone());
         }
     }

@@ -7,6 +7,7 @@ use renkei_api::status::PeerStatus;
 use renkei_runtime::backoff::jitter;
 use renkei_site::{BundleSource, PeerBundle};
 use renkei_spiffe::{Bundle, BundleSet, TrustDomain};
+use time::OffsetDateTime;
 
 use super::{
     Context,
@@ -25,6 +26,8 @@ pub(super) struct PeerLoop {
     pub(super) known: Option<PeerRow>,
     failures: u32,
     last_error: Option<String>,
+    /// The end of a bundle that was warned of.
+    warned_of: Option<OffsetDateTime>,
 }
 
 impl PeerLoop {
@@ -42,6 +45,7 @@ impl PeerLoop {
             known,
             failures: 0,
             last_error: None,
+            warned_of: None,
         }
     }
 
@@ -53,6 +57,7 @@ impl PeerLoop {
                 Ok(()) => self.succeeded(),
                 Err(error) => self.failed(&error),
             }
+            self.warn_of_end();
             let pause = self.pause();
             let next = (self.context.clock)() + pause;
             self.show(|status| status.next_fetch = Some(next));
@@ -89,9 +94,10 @@ impl PeerLoop {
             } => {
                 self.read_bootstrap(&bootstrap).await?;
                 let way = self.peer.way.as_ref();
-                fetcher
+                let fetched = fetcher
                     .spiffe(&url, way, &endpoint_id, self.trusted())
-                    .await?
+                    .await;
+                fetched.map_err(|error| self.because_of_end(error, &bootstrap))?
             }
         };
         let bundle = Bundle::parse_document(self.trust_domain().clone(), &document)?;
@@ -218,11 +224,47 @@ impl PeerLoop {
         self.last_error = Some(text);
     }
 
+    /// A new bundle in time costs nothing; one that is late ends the link until people act.
+    fn warn_of_end(&mut self) {
+        let end = self.known.as_ref().and_then(|known| known.bundle.end());
+        let Some(end) = end.filter(|end| end.overdue_from() <= (self.context.clock)()) else {
+            return;
+        };
+        let end = end.not_after;
+        if self.warned_of.replace(end) != Some(end) {
+            tracing::warn!(
+                peer = %self.trust_domain(),
+                %end,
+                "the peer's bundle expires at this time, and no newer one has come: afterwards its connections fail"
+            );
+        }
+    }
+
+    /// Once all CAs that are known here have expired, nothing can verify the endpoint.
+    fn because_of_end(&self, error: PeerFetchError, bootstrap: &Path) -> PeerFetchError {
+        let refused = matches!(
+            error,
+            PeerFetchError::UnknownCa(_) | PeerFetchError::Refused(_)
+        );
+        let end = self.known.as_ref().and_then(|known| known.bundle.end());
+        let ended = end.filter(|end| end.not_after <= (self.context.clock)());
+        match ended.filter(|_| refused) {
+            Some(end) => PeerFetchError::BundleEnded {
+                trust_domain: self.trust_domain.clone(),
+                end: end.not_after,
+                path: bootstrap.to_owned(),
+            },
+            None => error,
+        }
+    }
+
     fn show_known(&self) {
         let Some(known) = &self.known else { return };
+        self.context.states.take(self.trust_domain(), &known.bundle);
+        self.context
+            .metrics
+            .bundle_end(self.trust_domain(), known.bundle.end());
         self.show(|status| {
-            status.sequence = known.bundle.sequence;
-            status.authorities = known.bundle.x509_authorities.len();
             status.last_success.get_or_insert(known.fetched_at);
         });
     }

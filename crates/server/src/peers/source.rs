@@ -17,6 +17,7 @@ use renkei_spiffe::{
     anonymous_client_side,
 };
 use rustls::crypto::CryptoProvider;
+use time::OffsetDateTime;
 use url::Url;
 
 use super::BundleRefusal;
@@ -66,6 +67,18 @@ pub enum PeerFetchError {
         "the bundle endpoint has another identity than expected: {0}; if the peer has a new CA, put its present bundle into the bootstrap file"
     )]
     UnknownCa(HandshakeRefusal),
+    /// The link was down for longer than the CAs that are known here live.
+    #[error(
+        "the last bundle of {trust_domain} that is known here expired at {end}, so its bundle endpoint cannot be verified any more; put the peer's present bundle into the bootstrap file {path} (the peer prints it with: renkei bundle show --output json)"
+    )]
+    BundleEnded {
+        /// The trust domain of the peer.
+        trust_domain: TrustDomain,
+        /// When the last of its known CAs expired.
+        end: OffsetDateTime,
+        /// The bootstrap file that the site file names.
+        path: PathBuf,
+    },
     /// The system's or the configured web roots.
     #[error("no web roots to verify the bundle endpoint with: {0}")]
     Roots(String),
@@ -96,6 +109,7 @@ impl PeerFetchError {
             Self::Fetch(FetchError::Http(_) | FetchError::Status(_)) => "http",
             Self::Fetch(FetchError::TooLong(_)) => "too_long",
             Self::Refused(refusal) | Self::UnknownCa(refusal) => refusal.label(),
+            Self::BundleEnded { .. } => "bundle_ended",
             Self::Roots(_) | Self::Tls(_) => "tls",
             Self::Document(_) => "document",
             Self::Bundle(_) => "sequence",

@@ -7,7 +7,7 @@ use std::{
 
 use renkei_api::status::PeerStatus;
 use renkei_site::BundleSource;
-use renkei_spiffe::TrustDomain;
+use renkei_spiffe::{Bundle, TrustDomain};
 
 fn unfetched(trust_domain: &TrustDomain, source: &BundleSource) -> PeerStatus {
     let (profile, source) = match source {
@@ -22,6 +22,7 @@ fn unfetched(trust_domain: &TrustDomain, source: &BundleSource) -> PeerStatus {
         source,
         sequence: None,
         authorities: 0,
+        bundle_end: None,
         last_success: None,
         last_error: None,
         next_fetch: None,
@@ -46,6 +47,15 @@ impl PeerStates {
         if let Some(status) = self.lock().get_mut(trust_domain) {
             change(status);
         }
+    }
+
+    /// Shows what the bundle in use has.
+    pub(super) fn take(&self, trust_domain: &TrustDomain, bundle: &Bundle) {
+        self.update(trust_domain, |status| {
+            status.sequence = bundle.sequence;
+            status.authorities = bundle.x509_authorities.len();
+            status.bundle_end = bundle.end().map(|end| end.not_after);
+        });
     }
 
     pub(super) fn remove(&self, trust_domain: &TrustDomain) {

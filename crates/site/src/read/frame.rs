@@ -181,5 +181,9 @@ fn lifetimes(reader: &mut Reader, of: Option<Entry<'_>>) -> Lifetimes {
         let entry = fields.get("x509_svid").or_else(|| fields.get("ca"));
         reader.wrong(entry.map_or(of.place, |entry| entry.value.place), wrong);
     }
+    if let Some(wrong) = values::unlearned(&lifetimes) {
+        let entry = fields.get("bundle_refresh").or_else(|| fields.get("ca"));
+        reader.wrong(entry.map_or(of.place, |entry| entry.value.place), wrong);
+    }
     lifetimes
 }

@@ -164,6 +164,42 @@ pub(crate) fn outlived(lifetimes: &Lifetimes) -> Option<Wrong> {
     })
 }
 
+/// The next CA is in the bundle from half of the life of the one before, and signs at the latest
+/// at 11/12 of it (SPIRE: 5/6). In between, readers have to come three times: one visit may fail,
+/// and one comes late.
+pub(crate) fn unlearned(lifetimes: &Lifetimes) -> Option<Wrong> {
+    const VISITS: u32 = 3;
+    let Lifetimes {
+        ca, bundle_refresh, ..
+    } = *lifetimes;
+    let longest = whole(ca * 5 / 12 / VISITS);
+    (bundle_refresh > longest).then(|| {
+        let message = format!(
+            "`bundle_refresh: {}` is too long for `ca: {}`: peers may not learn of the next CA \
+             before it signs, and then have to be given the bundle again",
+            write_duration(bundle_refresh),
+            write_duration(ca)
+        );
+        // Rounded up: a fraction of a second would be lost.
+        let least = (bundle_refresh * VISITS * 12 + Duration::from_secs(4)) / 5;
+        let hint = format!(
+            "lower `bundle_refresh` to {} or less, or raise `ca` to {} or more",
+            write_duration(longest),
+            write_duration(Duration::from_secs(least.as_secs()))
+        );
+        Wrong::new(message, hint)
+    })
+}
+
+/// Without the parts of a second, and from a minute on without the seconds.
+fn whole(duration: Duration) -> Duration {
+    let seconds = duration.as_secs();
+    Duration::from_secs(match seconds {
+        0..60 => seconds,
+        _ => seconds - seconds % 60,
+    })
+}
+
 /// A file name. Whether the file exists is for the caller to find out.
 pub(crate) fn path(text: &str) -> Result<PathBuf, Wrong> {
     match text.contains('\0') {

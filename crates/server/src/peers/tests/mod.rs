@@ -75,6 +75,12 @@ impl Lab {
         }
     }
 
+    /// From now on the loops act by this time. TLS does not.
+    fn set_clock(&mut self, now: OffsetDateTime) {
+        let context = Arc::get_mut(&mut self.context).expect("no loop yet");
+        context.clock = Arc::new(move || now);
+    }
+
     fn peer(&self, bundle: BundleSource) -> PeerLoop {
         let peer = PeerBundle {
             source: bundle,

@@ -202,3 +202,48 @@ async fn an_empty_bootstrap_file_is_told_at_first_and_ends_trust_later() {
     peer.refresh().await.unwrap();
     assert_eq!(lab.published(), Some(bundle_of(&ca, 4)));
 }
+
+#[tokio::test]
+async fn a_link_that_was_down_until_its_last_bundle_expired_says_so() {
+    let mut lab = Lab::new().await;
+    let (known, new) = (
+        TestAuthority::new("tokyo.example"),
+        TestAuthority::new("tokyo.example"),
+    );
+    let path = lab.write("bootstrap.json", &bundle_of(&known, 4).to_document());
+    let endpoint = WebServer::with_svid(&new, PATH, ok_document(&bundle_of(&new, 5))).await;
+    let before = lab.peer(spiffe_source(&endpoint, path.clone()));
+    let error = refresh_dropped(before).await;
+    assert_eq!(error.label(), "untrusted_ca", "{error}");
+
+    // The authorities of these tests live for one more day.
+    lab.set_clock(OffsetDateTime::now_utc() + time::Duration::days(2));
+    let error = refresh_dropped(lab.peer(spiffe_source(&endpoint, path.clone()))).await;
+    assert_eq!(error.label(), "bundle_ended", "{error}");
+    let text = error.to_string();
+    for words in ["tokyo.example", "expired at", "bootstrap.json"] {
+        assert!(text.contains(words), "{text}");
+    }
+
+    lab.write("bootstrap.json", &bundle_of(&new, 5).to_document());
+    let mut peer = lab.peer(spiffe_source(&endpoint, path));
+    peer.refresh().await.unwrap();
+}
+
+/// A refresh that fails, by a loop that ends with it.
+async fn refresh_dropped(mut peer: PeerLoop) -> PeerFetchError {
+    peer.refresh().await.unwrap_err()
+}
+
+#[tokio::test]
+async fn status_and_metrics_say_when_a_peers_bundle_expires() {
+    let lab = Lab::new().await;
+    let bundle = tokyo_bundle(1);
+    let path = lab.write("tokyo.json", &bundle.to_document());
+    let source = BundleSource::File(path);
+    lab.context.states.start(&tokyo(), &source);
+    let mut peer = lab.peer(source);
+    peer.refresh().await.unwrap();
+    let end = bundle.end().unwrap().not_after;
+    assert_eq!(lab.context.states.all()[0].bundle_end, Some(end));
+}
