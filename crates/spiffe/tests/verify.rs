@@ -230,6 +230,21 @@ fn hostile_documents_are_refused_with_the_place() {
         parse(r#"{"keys":[{"kty":"EC","use":"x509-svid","x5c":["AA==","AA=="]}]}"#),
         Err(DocumentError::CertificateCount { key: 0, count: 2 })
     );
+    for x5c in ["", r#","x5c":[]"#, r#","x5c":"AA==""#, r#","x5c":null"#] {
+        assert_eq!(
+            parse(&format!(
+                r#"{{"keys":[{{"kty":"EC","use":"x509-svid"{x5c}}}]}}"#
+            )),
+            Err(DocumentError::CertificateCount { key: 0, count: 0 }),
+            "{x5c}"
+        );
+    }
+    for name in ["x509-svid", "jwt-svid"] {
+        assert_eq!(
+            parse(&format!(r#"{{"keys":[{{"use":"{name}","kid":"a"}}]}}"#)),
+            Err(DocumentError::NoKeyType { key: 0 })
+        );
+    }
     assert!(matches!(
         parse(r#"{"keys":[{"kty":"EC","use":"x509-svid","x5c":["AA=="]}]}"#),
         Err(DocumentError::Certificate { key: 0, .. })

@@ -51,6 +51,12 @@ pub enum DocumentError {
         /// Number of certificates in `x5c`.
         count: usize,
     },
+    /// Section 4.2: a key has a `kty`; one that is not known is passed over.
+    #[error("key {key} has no kty")]
+    NoKeyType {
+        /// Index of the key in the document, from 0.
+        key: usize,
+    },
     /// The text in `x5c` is not base64.
     #[error("key {key}: x5c is not base64")]
     Base64 {
@@ -122,8 +128,11 @@ impl Bundle {
 
     fn read_key(&mut self, key: usize, jwk: Map<String, Value>) -> Result<(), DocumentError> {
         let text = |name: &str| jwk.get(name).and_then(Value::as_str);
-        if !matches!(text("kty"), Some("EC" | "RSA" | "OKP")) {
-            return Ok(());
+        let is_ours = matches!(text("use"), Some("x509-svid" | "jwt-svid"));
+        match text("kty") {
+            Some("EC" | "RSA" | "OKP") => {}
+            None if is_ours => return Err(DocumentError::NoKeyType { key }),
+            _ => return Ok(()),
         }
         match text("use") {
             Some("x509-svid") => self.x509_authorities.extend(read_authority(key, &jwk)?),
