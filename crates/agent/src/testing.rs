@@ -56,6 +56,7 @@ pub(crate) fn part_of(entries: &[(&str, &str)]) -> Arc<AgentPart> {
     Arc::new(AgentPart {
         version: 1,
         trust_domain: TrustDomain::parse("osaka.example").unwrap(),
+        svid_lifetime: Duration::from_hours(1),
         entries,
     })
 }

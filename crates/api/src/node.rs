@@ -1,6 +1,6 @@
 //! What a server tells a node.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use renkei_site::Selector;
 use renkei_spiffe::{SpiffeId, TrustDomain};
@@ -82,6 +82,9 @@ pub struct AgentPart {
     pub version: u64,
     /// The trust domain that the node belongs to.
     pub trust_domain: TrustDomain,
+    /// How long an SVID lives that is issued now. When this changes, the agent asks for all of
+    /// its SVIDs anew.
+    pub svid_lifetime: Duration,
     /// The entries of this node, ordered by ID.
     pub entries: Vec<Entry>,
 }
@@ -114,6 +117,7 @@ mod tests {
         let part = AgentPart {
             version: 7,
             trust_domain: TrustDomain::parse("osaka.example").unwrap(),
+            svid_lifetime: Duration::from_hours(1),
             entries: vec![Entry {
                 id: EntryId::parse("file.workload.collector").unwrap(),
                 revision: 2,

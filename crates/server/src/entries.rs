@@ -8,13 +8,14 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use renkei_api::{
     node::{AgentPart, Entry, EntryId},
     status::{EntryKind, EntryStatus},
 };
-use renkei_site::{FileEntry, FileEntryKind, Selector};
+use renkei_site::{FileEntry, FileEntryKind, Lifetimes, Selector};
 use renkei_spiffe::{SpiffeId, TrustDomain};
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, watch};
@@ -39,6 +40,8 @@ struct Image {
     wanted: BTreeMap<EntrySource, Vec<Registration>>,
     /// What may be issued.
     in_force: Arc<EntrySet>,
+    /// How long an SVID lives that is issued now.
+    svid_lifetime: Duration,
 }
 
 impl Entries {
@@ -48,11 +51,13 @@ impl Entries {
         trust_domain: TrustDomain,
     ) -> Result<Self, StoreError> {
         let stored = Arc::new(store.entries().await?);
-        let agent_part = Arc::new(agent_part(&stored, &trust_domain));
+        let svid_lifetime = Lifetimes::default().x509_svid;
+        let agent_part = Arc::new(agent_part(&stored, &trust_domain, svid_lifetime));
         let image = Image {
             stored: stored.clone(),
             wanted: BTreeMap::new(),
             in_force: stored,
+            svid_lifetime,
         };
         Ok(Self {
             trust_domain,
@@ -81,6 +86,11 @@ impl Entries {
         });
     }
 
+    /// Tells agents how long SVIDs live from now on.
+    pub(crate) fn set_svid_lifetime(&self, lifetime: Duration) {
+        self.update(|image| image.svid_lifetime = lifetime);
+    }
+
     /// Writes what a source wants, in one transaction. What stays as it is keeps its revision and
     /// is not written.
     pub(crate) async fn write(
@@ -105,15 +115,17 @@ impl Entries {
 
     fn update(&self, change: impl FnOnce(&mut Image)) {
         let mut image = self.image.write().unwrap_or_else(PoisonError::into_inner);
+        let lifetime = image.svid_lifetime;
         change(&mut image);
         let mut next = in_force(&image.stored, &image.wanted);
-        if next.entries == image.in_force.entries {
+        if next.entries == image.in_force.entries && image.svid_lifetime == lifetime {
             return;
         }
         next.version = next.version.max(image.in_force.version + 1);
         image.in_force = Arc::new(next);
         // Before the lock is given back: agents see changes in their order.
-        let part = agent_part(&image.in_force, &self.trust_domain);
+        let lifetime = image.svid_lifetime;
+        let part = agent_part(&image.in_force, &self.trust_domain, lifetime);
         self.agent_part.send_replace(Arc::new(part));
     }
 
@@ -232,7 +244,7 @@ pub(crate) fn of_file(entries: &[FileEntry]) -> Vec<Registration> {
 
 /// The entries as an agent takes them. One with a selector that this version cannot attest is
 /// left out: without that selector more processes would match.
-fn agent_part(set: &EntrySet, trust_domain: &TrustDomain) -> AgentPart {
+fn agent_part(set: &EntrySet, trust_domain: &TrustDomain, svid_lifetime: Duration) -> AgentPart {
     let entry = |known: &Registered| {
         let selectors = known.entry.selectors.iter();
         let selectors: Result<Vec<Selector>, _> =
@@ -254,6 +266,7 @@ fn agent_part(set: &EntrySet, trust_domain: &TrustDomain) -> AgentPart {
     AgentPart {
         version: set.version,
         trust_domain: trust_domain.clone(),
+        svid_lifetime,
         entries: set.entries.values().filter_map(entry).collect(),
     }
 }

@@ -3,7 +3,8 @@
 //! For every identity of its part, the keeper makes a key, has a [`CertificateIssuer`] sign a chain,
 //! and publishes all of it as one [`Identities`]. It renews at half of the life, plus or minus
 //! 10 %; a failed renewal leaves the valid SVID in use and is tried again. An SVID whose issuer
-//! has left the own trust domain's bundle is renewed at once: that is a forced rotation.
+//! has left the own trust domain's bundle is renewed at once: that is a forced rotation. So are
+//! all SVIDs when the site changes how long they live.
 //!
 //! ```text
 //!          entry appears               issued and verified
@@ -97,6 +98,8 @@ pub fn keep(inputs: KeeperInputs, stop: CancellationToken) -> Kept {
 struct Keeper {
     inputs: KeeperInputs,
     own: TrustDomain,
+    /// How long SVIDs live, once a part has said so.
+    lifetime: Option<Duration>,
     /// The entry by which each identity is asked for.
     entries: BTreeMap<SpiffeId, EntryId>,
     slots: BTreeMap<SpiffeId, SvidSlot>,
@@ -119,6 +122,7 @@ impl Keeper {
         let own = inputs.part.borrow().trust_domain.clone();
         Self {
             own,
+            lifetime: None,
             entries: BTreeMap::new(),
             slots: slots.collect(),
             inputs,
@@ -160,6 +164,11 @@ impl Keeper {
         self.slots.retain(|id, _| self.entries.contains_key(id));
         for id in self.entries.keys() {
             self.slots.entry(id.clone()).or_default();
+        }
+        let before = self.lifetime.replace(part.svid_lifetime);
+        if before.is_some_and(|before| before != part.svid_lifetime) {
+            tracing::info!(lifetime = ?part.svid_lifetime, "SVIDs live for another time: renewing all");
+            self.slots.values_mut().for_each(SvidSlot::renew_now);
         }
     }
 

@@ -18,6 +18,8 @@ pub(super) struct SvidSlot {
     /// When the next request is due; at once, if `None`.
     due: Option<OffsetDateTime>,
     requested: bool,
+    /// What the present request brings is to be renewed at once.
+    again: bool,
     backoff: Backoff,
     issued: u64,
     last_error: Option<String>,
@@ -61,6 +63,12 @@ impl SvidSlot {
         is_withdrawn
     }
 
+    /// Makes the SVID due, and what a request under way brings as well.
+    pub(super) fn renew_now(&mut self) {
+        self.due = None;
+        self.again = self.requested;
+    }
+
     /// Whether to ask now; if so, a request counts as running until it is answered.
     pub(super) fn begin_if_due(&mut self, now: OffsetDateTime) -> bool {
         // A time further away than any that was set: the clock has gone back since.
@@ -82,7 +90,8 @@ impl SvidSlot {
     ) -> bool {
         let life = Duration::try_from(svid.not_after() - now).unwrap_or_default();
         *self = Self {
-            due: Some(now + jitter(life / 2)),
+            due: (!self.again).then(|| now + jitter(life / 2)),
+            again: false,
             svid: Some(svid),
             requested: false,
             backoff: Backoff::default(),
@@ -96,7 +105,7 @@ impl SvidSlot {
     /// Keeps the SVID that there is; returns how long the next request waits.
     pub(super) fn failed(&mut self, error: &RequestError, now: OffsetDateTime) -> Duration {
         let wait = self.backoff.failed();
-        self.requested = false;
+        (self.requested, self.again) = (false, false);
         self.due = Some(now + wait);
         self.last_error = Some(error.to_string());
         wait

@@ -127,6 +127,31 @@ async fn entries_come_and_go_with_the_site_and_others_stay_untouched() {
 }
 
 #[tokio::test]
+async fn another_lifetime_has_everything_issued_anew_at_once() {
+    let running = Running::keeper(part_of(&[("one", &me()), ("two", &me())]), HOUR);
+    let mut identities = running.kept.identities.clone();
+    let first = until(&mut identities, |now| now.svids.len() == 3).await;
+    let minute = Duration::from_secs(60);
+    running.signer.set_lifetime(minute);
+    let mut part = (*part_of(&[("one", &me()), ("two", &me())])).clone();
+    // Another version alone changes nothing.
+    part.version = 2;
+    running.part.send_replace(Arc::new(part.clone()));
+    part.version = 3;
+    part.svid_lifetime = minute;
+    running.part.send_replace(Arc::new(part));
+    let all = until(&mut identities, |now| {
+        let ends = now.svids.values().map(|svid| svid.not_after());
+        ends.max() < Some(OffsetDateTime::now_utc() + 2 * minute)
+    })
+    .await;
+    for path in ["one", "two", "renkei/server"] {
+        assert_ne!(serial(&first, path), serial(&all, path), "{path}");
+    }
+    assert_eq!(running.signer.asked.load(Ordering::SeqCst), 6);
+}
+
+#[tokio::test]
 async fn a_withdrawn_authority_has_everything_issued_anew_at_once() {
     let running = Running::keeper(part_of(&[("one", &me())]), HOUR);
     let mut identities = running.kept.identities.clone();

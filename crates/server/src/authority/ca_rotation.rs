@@ -9,6 +9,9 @@
 //!                                                                   its key goes
 //! ```
 //!
+//! When the site changes how long its CAs live, the next one is prepared at once, and signs as soon
+//! as it has been published for long enough.
+//!
 //! A CA whose time has not come yet was made by a clock that was wrong. It stays, and the newest
 //! old CA that is valid signs again; for that the keys of old CAs stay until they end.
 
@@ -18,6 +21,7 @@ use rcgen::Issuer;
 use renkei_api::status::CaState;
 use time::OffsetDateTime;
 
+use super::certificate::Validity;
 use crate::{keys::CaKey, store::CaRow};
 
 /// The next CA is published for at least so many refresh intervals before it signs, unless the
@@ -39,6 +43,8 @@ pub(super) struct CaSet {
     pub(super) old: Vec<CaRow>,
     pub(super) sequence: u64,
     pub(super) refresh_hint: Duration,
+    /// How long a CA is to live, once that is known.
+    pub(super) lifetime: Option<Duration>,
 }
 
 /// A CA whose time has not come by more than this is not waited for.
@@ -90,6 +96,7 @@ impl CaSet {
             Some(next) if to_come(&next.ca) => {
                 (now >= self.preparation()).then_some(Step::SetAside)
             }
+            Some(next) if !self.has_lifetime(&next.ca) => Some(Step::SetAside),
             Some(_) if now >= self.activation() => Some(Step::Activate),
             None if now >= self.preparation() => Some(Step::Prepare),
             _ => None,
@@ -115,12 +122,28 @@ impl CaSet {
         self.old.iter().filter(valid).max_by_key(|ca| ca.not_after)
     }
 
+    /// Whether a CA lives as long as it is to.
+    fn has_lifetime(&self, ca: &CaRow) -> bool {
+        let validity = Validity {
+            not_before: ca.not_before,
+            not_after: ca.not_after,
+        };
+        self.lifetime
+            .is_none_or(|lifetime| validity.is_of(lifetime))
+    }
+
     fn preparation(&self) -> OffsetDateTime {
-        fraction(&self.active.ca, 1, 2)
+        match self.has_lifetime(&self.active.ca) {
+            true => fraction(&self.active.ca, 1, 2),
+            false => self.active.ca.not_before,
+        }
     }
 
     fn activation(&self) -> OffsetDateTime {
-        let usual = fraction(&self.active.ca, 5, 6);
+        let usual = match self.has_lifetime(&self.active.ca) {
+            true => fraction(&self.active.ca, 5, 6),
+            false => self.active.ca.not_before,
+        };
         let last = fraction(&self.active.ca, 11, 12);
         let known = self.prepared.as_ref().map_or(usual, |next| {
             next.ca.not_before.saturating_add(

@@ -120,6 +120,7 @@ pub(super) async fn read_cas(cas: &CaStore) -> Result<CaSet, AuthorityError> {
         old,
         sequence,
         refresh_hint,
+        lifetime: None,
     })
 }
 

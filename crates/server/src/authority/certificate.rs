@@ -35,6 +35,12 @@ impl Validity {
         }
     }
 
+    /// Whether a certificate with this validity was made for `lifetime`.
+    pub(super) fn is_of(self, lifetime: std::time::Duration) -> bool {
+        let made = Self::starting(self.not_before.saturating_add(BACKDATING), lifetime);
+        made.not_after == self.not_after
+    }
+
     /// The same, but not past the end of the issuer.
     pub(super) fn ending_by(self, end: OffsetDateTime) -> Self {
         Self {

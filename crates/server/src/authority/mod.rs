@@ -129,6 +129,10 @@ impl Authority {
             });
             changed = true;
         }
+        self.replace(CaSet {
+            lifetime: Some(lifetimes.ca),
+            ..self.snapshot()
+        });
         while let Some(step) = self.snapshot().due(time) {
             match step {
                 Step::Prepare => self.prepare(lifetimes.ca, now).await?,
@@ -282,7 +286,10 @@ impl Authority {
     }
 
     fn replace(&self, cas: CaSet) {
-        *self.cas.write().unwrap_or_else(PoisonError::into_inner) = cas;
+        let mut present = self.cas.write().unwrap_or_else(PoisonError::into_inner);
+        // The store does not know it.
+        let lifetime = cas.lifetime.or(present.lifetime);
+        *present = CaSet { lifetime, ..cas };
     }
 }
 

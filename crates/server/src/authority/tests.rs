@@ -190,6 +190,46 @@ async fn the_next_ca_is_published_before_it_signs_and_the_old_one_stays_until_it
 }
 
 #[tokio::test]
+async fn another_lifetime_has_the_next_ca_made_at_once() {
+    let (_folder, authority) = fresh().await;
+    let at = |minutes: i64| START + Span::minutes(minutes);
+    let week = CaLifetimes {
+        ca: Duration::from_hours(24 * 7),
+        ..LIFETIMES
+    };
+    let day = Span::days(1);
+    assert!(authority.rotate(week, at(1)).await.unwrap());
+    assert_eq!(states(&authority), ["active", "prepared"]);
+    // Peers get to know it before it signs.
+    assert!(!authority.rotate(week, at(15)).await.unwrap());
+    assert!(authority.next_step() <= at(16));
+    assert!(authority.rotate(week, at(16)).await.unwrap());
+    assert_eq!(states(&authority), ["old", "active"]);
+    let ends: Vec<_> = authority
+        .authorities()
+        .iter()
+        .map(|ca| ca.not_after)
+        .collect();
+    assert_eq!(ends, [START + day, at(1) + 7 * day]);
+    assert!(!authority.rotate(week, at(17)).await.unwrap());
+    // A change of mind: what was prepared never signs.
+    authority.rotate(LIFETIMES, at(20)).await.unwrap();
+    authority.rotate(week, at(21)).await.unwrap();
+    assert_eq!(states(&authority), ["old", "active", "old"]);
+    assert!(!authority.rotate(week, at(60)).await.unwrap());
+    let three = CaLifetimes {
+        ca: Duration::from_hours(3),
+        ..LIFETIMES
+    };
+    authority.rotate(LIFETIMES, at(61)).await.unwrap();
+    authority.rotate(three, at(62)).await.unwrap();
+    authority.rotate(three, at(78)).await.unwrap();
+    let (_, der) = request();
+    let signed = authority.sign(&id("collector"), &der, 24 * HOUR, at(78));
+    assert_eq!(signed.unwrap().record.not_after, at(62) + Span::hours(3));
+}
+
+#[tokio::test]
 async fn a_ca_prepared_late_is_published_for_a_while_before_it_signs() {
     let (_folder, authority) = fresh().await;
     // The host slept from before the half of the CA's life until after five sixths of it.

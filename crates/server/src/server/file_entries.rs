@@ -56,6 +56,7 @@ impl Inner {
         let now = part.borrow_and_update().clone();
         self.entries
             .limit(&EntrySource::FILE, of_file(&now.entries));
+        self.entries.set_svid_lifetime(now.lifetimes.x509_svid);
         now.version
     }
 

@@ -148,6 +148,7 @@ async fn open_entries(
     now: OffsetDateTime,
 ) -> Result<Entries, StoreError> {
     let entries = Entries::open(store, part.trust_domain.clone()).await?;
+    entries.set_svid_lifetime(part.lifetimes.x509_svid);
     let wanted = of_file(&part.entries);
     entries.replace(&EntrySource::FILE, &wanted, now).await?;
     Ok(entries)

@@ -299,6 +299,25 @@ async fn a_rotation_that_fails_is_tried_again_ever_more_rarely() {
 }
 
 #[tokio::test]
+async fn a_changed_lifetime_reaches_the_agent_and_the_ca() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = Started::start(folder.path(), part_with("")).await;
+    let mut part = started.server.agent_part();
+    let before = part.borrow_and_update().clone();
+    assert_eq!(before.svid_lifetime, Duration::from_hours(1));
+    let changed = "lifetimes: {x509_svid: 10m, ca: 12h}";
+    started.part.send_replace(part_with(changed));
+    let is_changed = |part: &Arc<AgentPart>| part.svid_lifetime == Duration::from_mins(10);
+    let after = part.wait_for(is_changed).await.unwrap().clone();
+    assert!(after.version > before.version);
+    let mut bundles = started.server.bundles();
+    let own = crate::fixtures::own();
+    let both = |all: &Arc<BundleSet>| all.get(&own).unwrap().x509_authorities.len() == 2;
+    bundles.wait_for(both).await.unwrap();
+    started.stop().await;
+}
+
+#[tokio::test]
 async fn the_document_in_the_folder_is_the_one_served() {
     let folder = tempfile::tempdir().unwrap();
     let started = Started::start(folder.path(), part_with("lifetimes: {bundle_refresh: 7s}")).await;
