@@ -168,34 +168,6 @@ fn parse(kind: u8, mut fields: BytesMut) -> Result<Frame, TryGetError> {
             Frame::Hello(Hello::decode(f)?)
         }
         kind::REFUSED => Frame::Refused(LaneRefusal::from_wire(f.try_get_u8()?, f.try_get_u8()?)),
-        kind::OPEN => Frame::Open {
-            stream: id(f)?,
-            target: fields.freeze(),
-        },
-        kind::OPEN_OK => Frame::OpenOk { stream: id(f)? },
-        kind::OPEN_REFUSED => Frame::OpenRefused {
-            stream: id(f)?,
-            code: code(f)?,
-            text: fields.freeze(),
-        },
-        kind::ACK => Frame::Ack {
-            stream: id(f)?,
-            offset: f.try_get_u64()?,
-            limit: f.try_get_u64()?,
-        },
-        kind::RESET => Frame::Reset {
-            stream: id(f)?,
-            code: code(f)?,
-            final_size: f.try_get_u64()?,
-        },
-        kind::STOP => Frame::Stop {
-            stream: id(f)?,
-            code: code(f)?,
-        },
-        kind::BLOCKED => Frame::Blocked {
-            stream: id(f)?,
-            limit: f.try_get_u64()?,
-        },
         kind::WINDOW => Frame::Window {
             bytes: f.try_get_u64()?,
             streams: f.try_get_u64()?,
@@ -216,10 +188,47 @@ fn parse(kind: u8, mut fields: BytesMut) -> Result<Frame, TryGetError> {
             serial: f.try_get_u32()?,
             lanes: f.try_get_u32()?,
         },
-        // `bounds` or `greeting` has let only known types through.
-        _ => Frame::Close {
+        kind::CLOSE => Frame::Close {
             code: code(f)?,
             text: fields.freeze(),
+        },
+        // `bounds` or `greeting` has let only known types through.
+        _ => return parse_of_stream(kind, fields),
+    })
+}
+
+/// A frame that names a stream. `parse` has taken all other types.
+fn parse_of_stream(kind: u8, mut fields: BytesMut) -> Result<Frame, TryGetError> {
+    let stream = fields.try_get_u64().map(StreamId)?;
+    let f = &mut fields;
+    Ok(match kind {
+        kind::OPEN => Frame::Open {
+            stream,
+            target: fields.freeze(),
+        },
+        kind::OPEN_OK => Frame::OpenOk { stream },
+        kind::OPEN_REFUSED => Frame::OpenRefused {
+            stream,
+            code: code(f)?,
+            text: fields.freeze(),
+        },
+        kind::ACK => Frame::Ack {
+            stream,
+            offset: f.try_get_u64()?,
+            limit: f.try_get_u64()?,
+        },
+        kind::RESET => Frame::Reset {
+            stream,
+            code: code(f)?,
+            final_size: f.try_get_u64()?,
+        },
+        kind::STOP => Frame::Stop {
+            stream,
+            code: code(f)?,
+        },
+        _ => Frame::Blocked {
+            stream,
+            limit: f.try_get_u64()?,
         },
     })
 }
@@ -258,10 +267,6 @@ impl LaneRefusal {
             other => Self::Unknown(other),
         }
     }
-}
-
-fn id(fields: &mut BytesMut) -> Result<StreamId, TryGetError> {
-    fields.try_get_u64().map(StreamId)
 }
 
 fn code(fields: &mut BytesMut) -> Result<Code, TryGetError> {

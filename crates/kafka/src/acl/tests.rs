@@ -894,106 +894,58 @@ fn topics_are_created_by_right() {
     }
 }
 
-#[test]
-fn groups_are_joined_kept_and_left_by_right() {
+/// A request that names a group: that of the right passes, another is answered here.
+fn by_group<Q, A>(key: ApiKey, request: impl Fn(GroupId) -> Q, ok: &A, refused: impl Fn(i16) -> A)
+where
+    Q: Encodable + HeaderVersion,
+    A: Encodable + Decodable + HeaderVersion + PartialEq + std::fmt::Debug,
+{
     let told = ["use group \"others\""];
-    let (good, bad) = (group("readers"), group("others"));
-    for version in versions(ApiKey::JoinGroup) {
-        let ok = JoinGroupResponse::default().with_protocol_name(Some(text("")));
-        let request = JoinGroupRequest::default();
-        let shown = ok.clone().with_error_code(30);
-        let shown = if version >= 7 {
-            shown.with_protocol_name(None)
-        } else {
-            shown
-        };
-        let sent = request.clone().with_group_id(good.clone());
-        check(
-            ApiKey::JoinGroup,
-            version,
-            (&sent, Some(&sent)),
-            (&ok, &ok),
-            &[],
-        );
-        let sent = request.with_group_id(bad.clone());
-        check(
-            ApiKey::JoinGroup,
-            version,
-            (&sent, None),
-            (&ok, &shown),
-            &told,
-        );
-    }
-    for version in versions(ApiKey::SyncGroup) {
-        let (request, ok) = (SyncGroupRequest::default(), SyncGroupResponse::default());
-        let sent = request.clone().with_group_id(good.clone());
-        check(
-            ApiKey::SyncGroup,
-            version,
-            (&sent, Some(&sent)),
-            (&ok, &ok),
-            &[],
-        );
-        let (sent, shown) = (
-            request.with_group_id(bad.clone()),
-            ok.clone().with_error_code(30),
-        );
-        check(
-            ApiKey::SyncGroup,
-            version,
-            (&sent, None),
-            (&ok, &shown),
-            &told,
-        );
-    }
-    for version in versions(ApiKey::Heartbeat) {
-        let (request, ok) = (HeartbeatRequest::default(), HeartbeatResponse::default());
-        let sent = request.clone().with_group_id(good.clone());
-        check(
-            ApiKey::Heartbeat,
-            version,
-            (&sent, Some(&sent)),
-            (&ok, &ok),
-            &[],
-        );
-        let (sent, shown) = (
-            request.with_group_id(bad.clone()),
-            ok.clone().with_error_code(30),
-        );
-        check(
-            ApiKey::Heartbeat,
-            version,
-            (&sent, None),
-            (&ok, &shown),
-            &told,
-        );
-    }
-    for version in versions(ApiKey::LeaveGroup) {
-        let (request, ok) = (LeaveGroupRequest::default(), LeaveGroupResponse::default());
-        let sent = request.clone().with_group_id(good.clone());
-        check(
-            ApiKey::LeaveGroup,
-            version,
-            (&sent, Some(&sent)),
-            (&ok, &ok),
-            &[],
-        );
-        let (sent, shown) = (
-            request.with_group_id(bad.clone()),
-            ok.clone().with_error_code(30),
-        );
-        check(
-            ApiKey::LeaveGroup,
-            version,
-            (&sent, None),
-            (&ok, &shown),
-            &told,
-        );
+    for version in versions(key) {
+        let sent = request(group("readers"));
+        check(key, version, (&sent, Some(&sent)), (ok, ok), &[]);
+        let (sent, shown) = (request(group("others")), refused(version));
+        check(key, version, (&sent, None), (ok, &shown), &told);
     }
 }
 
 #[test]
-fn coordinators_are_found_by_right_and_transactions_have_none() {
+fn groups_are_joined_kept_and_left_by_right() {
+    let ok = JoinGroupResponse::default().with_protocol_name(Some(text("")));
+    by_group(
+        ApiKey::JoinGroup,
+        |group| JoinGroupRequest::default().with_group_id(group),
+        &ok,
+        |version| {
+            let shown = ok.clone().with_error_code(30);
+            match version >= 7 {
+                true => shown.with_protocol_name(None),
+                false => shown,
+            }
+        },
+    );
+    by_group(
+        ApiKey::SyncGroup,
+        |group| SyncGroupRequest::default().with_group_id(group),
+        &SyncGroupResponse::default(),
+        |_| SyncGroupResponse::default().with_error_code(30),
+    );
+    by_group(
+        ApiKey::Heartbeat,
+        |group| HeartbeatRequest::default().with_group_id(group),
+        &HeartbeatResponse::default(),
+        |_| HeartbeatResponse::default().with_error_code(30),
+    );
+    by_group(
+        ApiKey::LeaveGroup,
+        |group| LeaveGroupRequest::default().with_group_id(group),
+        &LeaveGroupResponse::default(),
+        |_| LeaveGroupResponse::default().with_error_code(30),
+    );
+}
+
+#[test]
+fn coordinators_are_found_by_right() {
     for version in versions(ApiKey::FindCoordinator) {
         let request = |key: &str, kind| {
             FindCoordinatorRequest::default()
@@ -1038,6 +990,10 @@ fn coordinators_are_found_by_right_and_transactions_have_none() {
             );
         }
     }
+}
+
+#[test]
+fn transactions_have_no_producer_id() {
     for version in versions(ApiKey::InitProducerId) {
         let ok = InitProducerIdResponse::default();
         let sent = InitProducerIdRequest::default().with_transactional_id(None);

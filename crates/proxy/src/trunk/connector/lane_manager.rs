@@ -5,7 +5,7 @@
 //! which cannot dial. Lanes that are not needed go, and those of an older SVID give way. Where
 //! segments are lost a trunk that rests keeps one: old lanes remember every loss, new ones none.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use renkei_runtime::clock;
 use renkei_trunk::{Code, Event, LaneId};
@@ -43,6 +43,12 @@ pub(super) struct LaneManager<D: LaneDialer> {
     dialer: Arc<D>,
     /// Hears of the trunk as a whole. With one it is kept even while it carries nothing.
     follower: Option<EventSender>,
+    /// When a stream was open last.
+    idle_since: Instant,
+    /// There is no lane.
+    suspended: bool,
+    /// When the next lane may be dialed while there is none.
+    retry: Instant,
     /// Why the last attempt failed, while there is no lane.
     reported: Option<&'static str>,
     adding: JoinSet<Result<LaneConnection, D::Error>>,
@@ -71,6 +77,9 @@ impl<D: LaneDialer> LaneManager<D> {
             pair: pair.to_owned(),
             dialer,
             follower,
+            idle_since: Instant::now(),
+            suspended: false,
+            retry: Instant::now(),
             reported: None,
             adding: JoinSet::new(),
             retired: Vec::new(),
@@ -89,61 +98,77 @@ impl<D: LaneDialer> LaneManager<D> {
     ) {
         let _end = EndOnPanic::of(&self.driver);
         let mut identities = context.identities.clone();
-        let mut idle_since = Instant::now();
-        let mut suspended = false;
-        let mut retry = Instant::now();
         loop {
             let streams = self.driver.streams();
             let used = self.driver.used.taken() || streams > 0;
             let busy = used || !self.adding.is_empty();
             if used {
-                idle_since = Instant::now();
+                self.idle_since = Instant::now();
             } else {
                 self.sizing.pause();
             }
             let draining = context.drain.is_signaled();
-            let idle = self.follower.is_none() && idle_since.elapsed() > IDLE;
-            let spare = draining || idle || suspended;
+            let spare = draining || self.is_idle() || self.suspended;
             if streams == 0 && spare && self.leave() {
                 break;
             }
             let wait = if busy { TICK } else { self.doze() };
             tokio::select! {
-                event = events.recv() => match self.forward(event) {
-                    None | Some(Event::Closed(_)) => return,
-                    Some(Event::Suspended { .. }) => {
-                        suspended = true;
-                        retry = Instant::now();
+                event = events.recv() => {
+                    if self.hear(event).is_break() {
+                        return;
                     }
-                    Some(Event::LaneReady(lane)) => {
-                        suspended = false;
-                        self.reported = None;
-                        self.refused_since = None;
-                        if !self.retired.contains(&lane) {
-                            self.replaced();
-                        }
-                    }
-                    Some(_) => {}
-                },
-                Some(dialed) = self.adding.join_next() => self.take(dialed, suspended),
+                }
+                Some(dialed) = self.adding.join_next() => self.take(dialed),
                 () = self.driver.used.noted() => {}
                 () = context.drain.signaled(), if !draining => {}
                 changed = identities.changed() => if changed.is_err() { break },
                 () = tokio::time::sleep(wait) => {}
             }
-            if suspended && self.adding.is_empty() && Instant::now() >= retry {
-                self.dial_more(1);
-                retry = Instant::now() + RETRY;
-            }
-            self.renew(&context);
-            if streams == 0 && idle_since.elapsed() >= REST {
-                self.sizing.rest();
-            }
-            if !suspended {
-                self.resize();
-            }
+            self.keep_lanes(streams, &context);
         }
         self.close().await;
+    }
+
+    /// Nothing follows the trunk, and no stream has used it for a long time.
+    fn is_idle(&self) -> bool {
+        self.follower.is_none() && self.idle_since.elapsed() > IDLE
+    }
+
+    /// An event of the trunk; a break once it is over.
+    fn hear(&mut self, event: Option<Event>) -> ControlFlow<()> {
+        match self.forward(event) {
+            None | Some(Event::Closed(_)) => return ControlFlow::Break(()),
+            Some(Event::Suspended { .. }) => {
+                self.suspended = true;
+                self.retry = Instant::now();
+            }
+            Some(Event::LaneReady(lane)) => {
+                self.suspended = false;
+                self.reported = None;
+                self.refused_since = None;
+                if !self.retired.contains(&lane) {
+                    self.replaced();
+                }
+            }
+            Some(_) => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Dials the lanes that are missing, and closes those that are not needed.
+    fn keep_lanes(&mut self, streams: usize, context: &TrunkContext) {
+        if self.suspended && self.adding.is_empty() && Instant::now() >= self.retry {
+            self.dial_more(1);
+            self.retry = Instant::now() + RETRY;
+        }
+        self.renew(context);
+        if streams == 0 && self.idle_since.elapsed() >= REST {
+            self.sizing.rest();
+        }
+        if !self.suspended {
+            self.resize();
+        }
     }
 
     /// The trunk carries nothing: asks to be woken by the next stream; says when to look again.
@@ -174,11 +199,7 @@ impl<D: LaneDialer> LaneManager<D> {
     }
 
     /// Makes a lane of a connection that has been dialed.
-    fn take(
-        &mut self,
-        dialed: Result<Result<LaneConnection, D::Error>, JoinError>,
-        suspended: bool,
-    ) {
+    fn take(&mut self, dialed: Result<Result<LaneConnection, D::Error>, JoinError>) {
         let dialed = dialed.map(|dialed| match dialed {
             Ok(lane) if !self.dialer.is_lane(lane.alpn()) => Err(D::Error::no_trunks()),
             dialed => dialed,
@@ -191,7 +212,7 @@ impl<D: LaneDialer> LaneManager<D> {
                 added
             }
             Ok(Err(failure)) => {
-                if suspended {
+                if self.suspended {
                     // Streams wait for it; once is enough to say why.
                     let label = failure.label();
                     if self.reported.replace(label) != Some(label) {
