@@ -12,6 +12,7 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -46,9 +47,9 @@ impl OnClose {
 #[derive(Debug)]
 pub(crate) struct PlainStream {
     stream: TcpStream,
-    /// A failed write has taken the word that there will be no FIN: to the reader, the kernel
-    /// would call that an end.
-    broken: bool,
+    /// The kernel reports a reset once, to whoever asks first, and calls what follows an end of
+    /// file. So what a write or a look has found is kept for the reader.
+    broken: Option<io::ErrorKind>,
     hangup: Hangup,
 }
 
@@ -57,23 +58,44 @@ impl PlainStream {
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
-            broken: false,
+            broken: None,
             hangup: Hangup::default(),
         }
     }
 
     /// One that was to end with a FIN so far.
     pub(crate) fn armed(stream: TcpStream) -> Self {
+        let stream = Self::new(stream);
+        stream.arm();
+        stream
+    }
+
+    /// From now on it is reset when it is closed before its release.
+    pub(crate) fn arm(&self) {
         // On an error the socket is gone already.
-        let _ = OnClose::Reset.set(&SockRef::from(&stream));
-        Self::new(stream)
+        let _ = OnClose::Reset.set(&SockRef::from(&self.stream));
+    }
+
+    /// Whether the other end has closed or reset the connection and nothing is left to read. The
+    /// system knows of it before the runtime does.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        match SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]) {
+            Ok(count) => count == 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => {
+                self.broken = Some(error.kind());
+                true
+            }
+        }
     }
 
     /// A write that fails with EPIPE has found a FIN before the reset; any other has not.
     fn written<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
-        self.broken |= result
-            .as_ref()
-            .is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe);
+        if let Err(error) = &result
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            self.broken.get_or_insert(error.kind());
+        }
         result
     }
 }
@@ -101,10 +123,10 @@ impl AsyncRead for PlainStream {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if self.broken && buf.filled().len() == before {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        match self.broken {
+            Some(kind) if buf.filled().len() == before => Poll::Ready(Err(kind.into())),
+            _ => Poll::Ready(Ok(())),
         }
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -7,7 +7,6 @@
 use std::{
     future::Future,
     io,
-    mem::MaybeUninit,
     pin::Pin,
     sync::{
         Arc,
@@ -18,7 +17,6 @@ use std::{
 };
 
 use bytes::BytesMut;
-use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -26,6 +24,7 @@ use tokio::{
 };
 
 use super::head_reader::{HeadReader, ResponseHead};
+use crate::sockets::PlainStream;
 
 /// What a connection has carried, for those that do not own its socket.
 #[derive(Debug, Default)]
@@ -55,14 +54,14 @@ impl Carried {
 }
 
 pub(super) struct BackendSocket {
-    stream: TcpStream,
+    stream: PlainStream,
     carried: Arc<Carried>,
     reader: HeadReader,
     /// How long the backend may take nothing and send nothing while there is something to send.
     limit: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Why nothing more can be written.
-    unwritable: Option<io::Error>,
+    /// A write failed, or would.
+    unwritable: bool,
     /// What was written last has been answered, so that the backend may have closed since.
     answered: bool,
 }
@@ -70,47 +69,34 @@ pub(super) struct BackendSocket {
 impl BackendSocket {
     pub(super) fn new(stream: TcpStream, carried: Arc<Carried>, limit: Duration) -> Self {
         Self {
-            stream,
+            stream: PlainStream::new(stream),
             carried,
             reader: HeadReader::default(),
             limit,
             stalled: None,
-            unwritable: None,
+            unwritable: false,
             answered: false,
         }
     }
 
     /// The stream below, and what has been read of it and not been passed on.
-    pub(super) fn into_parts(self) -> (TcpStream, BytesMut) {
+    pub(super) fn into_parts(self) -> (PlainStream, BytesMut) {
         (self.stream, self.reader.into_held())
     }
 
-    /// The end of the stream, after a write failed. The system reports a reset once, and to
-    /// the first that asks: a later read finds an end. Only a backend that had ended its direction
-    /// before it was reset (EPIPE) has said all that it had to say.
-    fn end(&self) -> io::Result<()> {
-        match &self.unwritable {
-            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.kind().into()),
-            _ => Ok(()),
+    /// Whether something may be written. A backend that has closed a kept connection is not
+    /// written to: the request is unharmed then, and may go out over another connection.
+    fn is_writable(&mut self, cx: &mut Context<'_>) -> bool {
+        if std::mem::take(&mut self.answered) && !self.unwritable && self.stream.is_closed() {
+            self.set_unwritable(cx);
         }
+        !self.unwritable
     }
 
-    /// Whether something may be written. A backend that has closed a kept connection is not
-    /// written to: the request is unharmed then, and may go out over another connection. The
-    /// system knows of it before the runtime does.
-    fn is_writable(&mut self, cx: &mut Context<'_>) -> bool {
-        if std::mem::take(&mut self.answered) && self.unwritable.is_none() {
-            let peeked = SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
-            self.unwritable = match peeked {
-                Ok(0) => Some(io::ErrorKind::BrokenPipe.into()),
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => Some(error),
-                _ => None,
-            };
-            if self.unwritable.is_some() {
-                cx.waker().wake_by_ref();
-            }
-        }
-        self.unwritable.is_none()
+    /// Reading comes to its end soon, and ends the connection.
+    fn set_unwritable(&mut self, cx: &mut Context<'_>) {
+        self.unwritable = true;
+        cx.waker().wake_by_ref();
     }
 
     fn poll_wrote(
@@ -124,10 +110,8 @@ impl BackendSocket {
                 self.stalled = None;
                 Poll::Ready(Ok(count))
             }
-            Poll::Ready(Err(error)) => {
-                // Reading comes to its end soon, and ends the connection.
-                self.unwritable = Some(error);
-                cx.waker().wake_by_ref();
+            Poll::Ready(Err(_)) => {
+                self.set_unwritable(cx);
                 Poll::Pending
             }
             Poll::Pending => {
@@ -152,7 +136,7 @@ impl AsyncRead for BackendSocket {
         ready!(socket.reader.poll_read(cx, &mut socket.stream, (buf, head)))?;
         let count = buf.filled().len() - before;
         if count == 0 {
-            return Poll::Ready(self.end());
+            return Poll::Ready(Ok(()));
         }
         let received = &self.carried.received;
         received.fetch_add(count as u64, Ordering::AcqRel);
@@ -164,15 +148,11 @@ impl AsyncRead for BackendSocket {
 
 impl AsyncWrite for BackendSocket {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if !self.is_writable(cx) {
-            return Poll::Pending;
-        }
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.poll_wrote(cx, written)
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(

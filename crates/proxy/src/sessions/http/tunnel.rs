@@ -56,5 +56,6 @@ async fn open(caller: Upgraded, backend: Upgraded) -> Option<(PlainStream, Count
     line.write_all(&backend.read_buf).await.ok()?;
     line.write_all(&held).await.ok()?;
     line.flush().await.ok()?;
-    Some((PlainStream::armed(stream), line))
+    stream.arm();
+    Some((stream, line))
 }
