@@ -39,6 +39,8 @@ mod sessions;
 mod sockets;
 mod status;
 mod sweep;
+#[cfg(test)]
+mod testing;
 mod tls;
 mod trunk;
 mod wan;

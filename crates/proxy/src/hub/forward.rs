@@ -186,3 +186,6 @@ async fn quiet_while_draining(traffic: &Traffic, context: &Context) {
         before = now;
     }
 }
+
+#[cfg(test)]
+mod tests;

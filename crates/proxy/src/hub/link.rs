@@ -1,10 +1,6 @@
 //! The end that dials out: keeps a link to the hub, and takes the connections that come by it.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use renkei_runtime::backoff::Backoff;
@@ -12,14 +8,18 @@ use renkei_site::{HostPort, ProxyPart};
 use renkei_spiffe::SpiffeId;
 use renkei_trunk::Code;
 use rustls::AlertDescription;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{ALPN_RELAY, Hub, LinkState};
+use super::{ALPN_RELAY, LinkState, loopback_bridge::LoopbackBridge};
 use crate::{
+    admission::Admission,
+    context::Context,
     identity::{Direction, Pair},
     tls::{DialFailure, dial_peer},
-    trunk::{IncomingStream, LaneConnection, LaneDialer, OpenError, TrunkEvent, TrunkHandle},
+    trunk::{
+        Connector, IncomingStream, LaneConnection, LaneDialer, OpenError, TrunkEvent, TrunkHandle,
+    },
 };
 
 /// The backoff after a failed attempt; it doubles up to the longest. After a link that was up for
@@ -90,6 +90,15 @@ impl Target {
     }
 }
 
+/// What a link needs of its proxy.
+#[derive(Debug, Clone)]
+pub(super) struct LinkParts {
+    pub(super) context: Arc<Context>,
+    pub(super) connector: Arc<Connector>,
+    /// Takes the connections that come by the link.
+    pub(super) bridge: Arc<LoopbackBridge>,
+}
+
 /// A link that is kept until it is dropped. Its connections end with it.
 #[derive(Debug)]
 pub(crate) struct HubLink {
@@ -99,19 +108,36 @@ pub(crate) struct HubLink {
 }
 
 impl HubLink {
-    pub(super) fn start(target: Target, hub: Arc<Hub>) -> Self {
+    pub(super) fn start(target: Target, parts: LinkParts, admission: Arc<Admission>) -> Self {
         let state = Arc::new(LinkState::new(target.hub(), "it is being dialled"));
-        let stop = CancellationToken::new();
-        let keeper = Keeper {
+        let dialer = HubDialer {
             target: target.clone(),
             state: state.clone(),
-            room: Arc::new(Semaphore::new(hub.context.limits.connections)),
-            hub,
+            context: parts.context.clone(),
+            admission,
         };
-        let tasks = keeper.hub.context.tasks.clone();
-        let (token, drain) = (stop.clone(), keeper.hub.context.drain.clone());
+        Self::keep(target, state, Arc::new(dialer), parts)
+    }
+
+    /// Keeps a link whose lanes `dialer` dials.
+    fn keep<D: LaneDialer<Error = DialFailure>>(
+        target: Target,
+        state: Arc<LinkState>,
+        dialer: Arc<D>,
+        parts: LinkParts,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        let (tasks, drain) = (parts.context.tasks.clone(), parts.context.drain.clone());
+        let keeper = Arc::new(Keeper {
+            target: target.clone(),
+            state: state.clone(),
+            dialer,
+            room: Arc::new(Semaphore::new(parts.context.limits.connections)),
+            parts,
+        });
+        let token = stop.clone();
         let over = move || token.is_cancelled() || drain.is_signaled();
-        let (keeper, token) = (Arc::new(keeper), stop.clone());
+        let token = stop.clone();
         tasks.keep("link to the hub", over, move || {
             let (keeper, stop) = (keeper.clone(), token.clone());
             async move { keeper.run(stop).await }
@@ -130,11 +156,13 @@ impl Drop for HubLink {
     }
 }
 
-struct Keeper {
+struct Keeper<D> {
     target: Target,
     state: Arc<LinkState>,
+    dialer: Arc<D>,
+    /// Connections that the hub may bring at once.
     room: Arc<Semaphore>,
-    hub: Arc<Hub>,
+    parts: LinkParts,
 }
 
 /// Ends the trunk of a link that is given up.
@@ -146,13 +174,15 @@ impl Drop for Closing {
     }
 }
 
-impl Keeper {
+impl<D: LaneDialer<Error = DialFailure>> Keeper<D> {
     async fn run(&self, stop: CancellationToken) {
-        let drain = self.hub.context.drain.clone();
-        let mut identities = self.hub.context.identities.clone();
+        let drain = self.parts.context.drain.clone();
+        let mut identities = self.parts.context.identities.clone();
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let began = Instant::now();
+            // What is there now is what it is dialled with.
+            identities.mark_unchanged();
             let ended = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -177,8 +207,8 @@ impl Keeper {
     /// What has still to come before there can be a link.
     fn awaited(&self) -> Option<String> {
         let (own, hub) = (&self.target.own, self.target.hub.trust_domain());
-        let identities = self.hub.context.identities();
-        if let Err(fault) = self.hub.context.svid(own) {
+        let identities = self.parts.context.identities();
+        if let Err(fault) = self.parts.context.svid(own) {
             return Some(fault.to_string());
         }
         if identities.bundles.get(hub).is_none() {
@@ -193,12 +223,8 @@ impl Keeper {
         if let Some(awaited) = self.awaited() {
             return awaited;
         }
-        let dialer = Arc::new(HubDialer {
-            target: self.target.clone(),
-            state: self.state.clone(),
-            hub: self.hub.clone(),
-        });
-        let kept = self.hub.connector.keep(&self.target.pair(), &dialer).await;
+        let (connector, pair) = (&self.parts.connector, self.target.pair());
+        let kept = connector.keep(&pair, &self.dialer).await;
         let (mut events, address) = match kept {
             Ok(kept) => kept,
             Err(error) => return self.target.sentence_of(error),
@@ -206,7 +232,7 @@ impl Keeper {
         let closing = Closing(events.handle().clone());
         let cut = CancellationToken::new();
         let _cut = cut.clone().drop_guard();
-        let mut identities = self.hub.context.identities.clone();
+        let mut identities = self.parts.context.identities.clone();
         let leave = self.leave(&closing.0);
         tokio::pin!(leave);
         let mut why = "the connection to the hub has ended".to_owned();
@@ -238,7 +264,7 @@ impl Keeper {
     /// Takes a connection that the hub, at this address, brings.
     fn admit(&self, incoming: IncomingStream, address: SocketAddr, cut: &CancellationToken) {
         let hub = self.target.hub();
-        if self.hub.context.drain.is_signaled() {
+        if self.parts.context.drain.is_signaled() {
             return incoming.refuse(Code::STOPPING, "the site is stopping");
         }
         let Ok(place) = self.room.clone().try_acquire_owned() else {
@@ -257,10 +283,10 @@ impl Keeper {
             return;
         };
         tracing::debug!(hub, ?from, "a connection comes through the hub");
-        let (state, hub, cut) = (self.state.clone(), self.hub.clone(), cut.clone());
+        let (state, parts, cut) = (self.state.clone(), self.parts.clone(), cut.clone());
         let counted = state.count();
         tokio::spawn(async move {
-            let (bridge, context) = (&hub.bridge, &hub.context);
+            let (bridge, context) = (&parts.bridge, &parts.context);
             bridge.carry(stream, address, &state, &cut, context).await;
             drop((place, counted));
         });
@@ -269,10 +295,11 @@ impl Keeper {
     /// Ready when the process stops and nothing of this site is on its way any more. The hub is
     /// informed at once that no connections are taken.
     async fn leave(&self, trunk: &TrunkHandle) {
-        let guard = self.hub.context.drain.guard();
-        self.hub.context.drain.signaled().await;
+        let context = &self.parts.context;
+        let guard = context.drain.guard();
+        context.drain.signaled().await;
         trunk.go_away();
-        while !self.hub.context.flows.list().is_empty() {
+        while !context.flows.list().is_empty() {
             tokio::time::sleep(LAST_BYTES / 5).await;
         }
         tokio::time::sleep(LAST_BYTES).await;
@@ -284,14 +311,15 @@ impl Keeper {
 struct HubDialer {
     target: Target,
     state: Arc<LinkState>,
-    hub: Arc<Hub>,
+    context: Arc<Context>,
+    admission: Arc<Admission>,
 }
 
 impl HubDialer {
     async fn connect(&self) -> Result<LaneConnection, DialFailure> {
         let target = &self.target;
         let gateway = target.gateway.as_ref().ok_or(DialFailure::NoGateway)?;
-        let by = (&*self.hub.context, &*self.hub.admission);
+        let by = (&*self.context, &*self.admission);
         let dialled = dial_peer(&target.pair(), target.hub(), gateway, &ALPN_RELAY, by).await;
         if let Err(failure) = &dialled
             && !self.state.condition().linked
@@ -317,3 +345,6 @@ impl LaneDialer for HubDialer {
     /// The state of the link has the loss already, and the attempts after the grace time say why.
     fn failed(&self, _error: &DialFailure) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,3 +93,6 @@ impl Authorizer for HubAuthorizer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

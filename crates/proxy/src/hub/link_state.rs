@@ -1,15 +1,13 @@
 //! Whether a link is up, and the lines of the log when that changes.
 
 use renkei_runtime::clock;
-use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Instant,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use crate::relay::Traffic;
 

@@ -30,6 +30,7 @@ use crate::{
     trunk::{Acceptor, Connector},
 };
 
+use link::LinkParts;
 use loopback_bridge::LoopbackBridge;
 use relays::Relays;
 
@@ -48,7 +49,7 @@ pub(crate) struct Hub {
     connector: Arc<Connector>,
     acceptor: Arc<Acceptor>,
     relays: Relays,
-    bridge: LoopbackBridge,
+    bridge: Arc<LoopbackBridge>,
     /// The link to this site's own hub, if it has one.
     link: ArcSwapOption<LinkState>,
 }
@@ -65,7 +66,7 @@ impl Hub {
             connector,
             acceptor,
             relays: Relays::default(),
-            bridge: LoopbackBridge::default(),
+            bridge: Arc::default(),
             link: ArcSwapOption::empty(),
         })
     }
@@ -91,8 +92,13 @@ impl Hub {
     }
 
     /// Keeps a link to the site's own hub, until what is returned is dropped.
-    pub(crate) fn link(self: &Arc<Self>, target: Option<Target>) -> Option<HubLink> {
-        let link = target.map(|target| HubLink::start(target, self.clone()));
+    pub(crate) fn link(&self, target: Option<Target>) -> Option<HubLink> {
+        let parts = || LinkParts {
+            context: self.context.clone(),
+            connector: self.connector.clone(),
+            bridge: self.bridge.clone(),
+        };
+        let link = target.map(|target| HubLink::start(target, parts(), self.admission.clone()));
         self.link
             .store(link.as_ref().map(|link| link.state.clone()));
         link

@@ -4,8 +4,10 @@
 use std::{
     future::poll_fn,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use super::{Pump, Traffic, Transport};
 

@@ -20,6 +20,7 @@ use super::{
     lane,
     lane_sizing::{LaneSizing, REST, TICK},
     lane_writer::LaneWriter,
+    now,
     panic::EndOnPanic,
     timer,
 };
@@ -122,9 +123,8 @@ impl Acceptor {
         let mut incarnation = [0; 8];
         // Failing to get random bytes leaves 0, which the trunk makes 1.
         let _ = context.provider.secure_random.fill(&mut incarnation);
-        let now = std::time::Instant::now();
         let number = u64::from_be_bytes(incarnation);
-        let trunk = Trunk::accept_trunk(now, context.config(), hello, &ends, number)?;
+        let trunk = Trunk::accept_trunk(now(), context.config(), hello, &ends, number)?;
         let (driver, events) = timer::start(trunk, context);
         let id = accept(&driver, hello, (&ends, credentials), writer)?;
         known.insert(hello.trunk, driver.clone());
@@ -238,3 +238,6 @@ fn accept(
         Ok(id)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,6 +74,11 @@ pub(crate) fn takes_key_update(alpn: &[u8]) -> bool {
     alpn.ends_with(WITH_KEY_UPDATE)
 }
 
+/// The time that trunks act by: that of the runtime, which wakes them.
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// Bounds of all trunks of a proxy.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TrunkLimits {

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    TrunkContext, TrunkEvent, TrunkEvents, TrunkStream, core::LaneState, driver::Driver, lane,
+    TrunkContext, TrunkEvent, TrunkEvents, TrunkStream, core::LaneState, driver::Driver, lane, now,
     timer,
 };
 use crate::{
@@ -217,7 +217,7 @@ impl Connector {
         let mut id = [0; 16];
         let random = &context.provider.secure_random;
         random.fill(&mut id).map_err(|_| other("no random bytes"))?;
-        let (now, ends) = (std::time::Instant::now(), pair.ends());
+        let (now, ends) = (now(), pair.ends());
         let trunk = Trunk::dial(now, context.config(), TrunkId(id), &ends);
         let (driver, mut events) = timer::start(trunk, context);
         // Streams may be opened as soon as the lane is ready.

@@ -1,13 +1,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use renkei_runtime::drain::Drain;
-use renkei_spiffe::{Identities, SpiffeId};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
-    identity::Direction,
-    trunk::{KeyLimits, TrunkLimits},
+    config::ProxyLimits,
+    testing::{self, Dialer, Site, pass, settle, within},
+    trunk::Acceptor,
 };
 
 /// Why a dial of these tests fails.
@@ -33,12 +32,12 @@ impl DialError for NoAnswer {
 }
 
 /// A dialer whose attempts fail when the test lets them.
-struct Dialer {
+struct Failing {
     dialled: AtomicUsize,
     answers: Semaphore,
 }
 
-impl LaneDialer for Dialer {
+impl LaneDialer for Failing {
     type Error = NoAnswer;
 
     fn dial(&self) -> BoxFuture<'_, Result<LaneConnection, NoAnswer>> {
@@ -58,45 +57,22 @@ impl LaneDialer for Dialer {
 
 struct Lab {
     connector: Arc<Connector>,
-    dialer: Arc<Dialer>,
+    dialer: Arc<Failing>,
     pair: Pair,
-    _drain: Drain,
-    _identities: watch::Sender<Arc<Identities>>,
+    _site: Site,
 }
 
 impl Lab {
     fn new() -> Self {
-        let (identities, watch) = watch::channel(Arc::new(Identities::default()));
-        let (drain, drain_watch) = Drain::new();
-        let limits = TrunkLimits {
-            memory: 1 << 30,
-            grace: Duration::from_secs(30),
-            handshake_timeout: Duration::from_secs(10),
-            keys: KeyLimits {
-                records_per_key: 1 << 16,
-                records_per_lane: 1 << 23,
-            },
-        };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let id = |text| SpiffeId::parse(text).unwrap();
+        let (osaka, hokkaido) = (Site::new("osaka.example"), Site::new("hokkaido.example"));
         Self {
-            connector: Arc::new(Connector::new(TrunkContext::new(
-                watch,
-                drain_watch,
-                provider,
-                limits,
-            ))),
-            dialer: Arc::new(Dialer {
+            connector: Arc::new(Connector::new(osaka.trunks.clone())),
+            dialer: Arc::new(Failing {
                 dialled: AtomicUsize::new(0),
                 answers: Semaphore::new(0),
             }),
-            pair: Pair {
-                direction: Direction::Outbound,
-                caller: id("spiffe://osaka.example/collector"),
-                callee: id("spiffe://hokkaido.example/broker"),
-            },
-            _drain: drain,
-            _identities: identities,
+            pair: testing::pair(&osaka, &hokkaido, "/broker"),
+            _site: osaka,
         }
     }
 
@@ -150,5 +126,41 @@ async fn after_a_failure_the_next_caller_dials_again() {
             "{opened:?}"
         );
         assert_eq!(lab.dialled(), dialled);
+    }
+}
+
+/// Its other end may answer at last, and would then have a trunk that no one manages.
+#[tokio::test]
+async fn a_trunk_whose_first_lane_is_not_ready_in_time_ends() {
+    for cancelled in [false, true] {
+        let (osaka, hokkaido) = Site::two(ProxyLimits::default(), "/broker");
+        let pair = testing::pair(&osaka, &hokkaido, "/broker");
+        let (dialer, mut lanes) =
+            Dialer::<NoAnswer>::new(&pair, (&osaka, &hokkaido), &[b"renkei-trunk/1.1"]);
+        let connector = Connector::new(osaka.trunks.clone());
+        let opening = tokio::spawn({
+            let pair = pair.clone();
+            async move {
+                let limit = Duration::from_secs(15);
+                let through = (&pair, "hokkaido:7443");
+                connector.open(through, Bytes::new(), &dialer, limit).await
+            }
+        });
+        let late = within(lanes.recv()).await.unwrap();
+        settle().await;
+        match cancelled {
+            true => opening.abort(),
+            false => pass(osaka.context.limits.handshake_timeout).await,
+        }
+        if let Ok(opened) = within(opening).await {
+            let failed = matches!(opened, Err(OpenError::Trunk(TrunkFailure::Other(_))));
+            assert!(failed, "{opened:?}");
+        }
+        let acceptor = Acceptor::new(hokkaido.trunks.clone());
+        let joined = acceptor.join(late.connection, late.credentials, &pair);
+        // An error means that it has ended already.
+        if let Ok((lane, _events)) = within(joined).await {
+            let _ = within(lane.run()).await;
+        }
     }
 }

@@ -21,6 +21,7 @@ use super::{
     lane_use::LaneUse,
     lane_writer::LaneWriter,
     memory_budget::Room,
+    now,
     standing::Standing,
 };
 use crate::relay::StallTimeout;
@@ -162,7 +163,7 @@ impl Driver {
         then: impl FnOnce(&mut Core) -> U,
     ) -> (T, U) {
         let mut core = self.lock();
-        let result = act(&mut core, Instant::now());
+        let result = act(&mut core, now());
         self.account(&mut core);
         let mut wakers = Vec::new();
         core.dispatch(&self.news, &mut wakers);
@@ -289,7 +290,7 @@ impl Driver {
             return None;
         }
         let next = core.trunk.next_timeout();
-        core.armed = Some(next.unwrap_or_else(|| Instant::now() + LONG));
+        core.armed = Some(next.unwrap_or_else(|| now() + LONG));
         core.armed
     }
 
