@@ -8,10 +8,15 @@ mod router;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use renkei_runtime::drain::DrainGuard;
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::{identity::Direction, sockets, tls::NO_SERVICE};
+use crate::{
+    admission::Place,
+    identity::Direction,
+    sockets::{ConnectionHandler, Listener},
+    tls::NO_SERVICE,
+};
 
 pub(crate) use router::Router;
 pub use router::{DefaultHandler, Untouched};
@@ -23,77 +28,47 @@ pub(crate) struct Gateway {
     pub(crate) listen: SocketAddr,
     /// As the system has it, where the site file leaves it open.
     pub(crate) address: SocketAddr,
-    stop: CancellationToken,
-    task: Option<JoinHandle<()>>,
+    listener: Listener,
 }
 
 impl Gateway {
     pub(crate) fn start(listener: TcpListener, listen: SocketAddr, router: Arc<Router>) -> Self {
-        let stop = CancellationToken::new();
         let address = listener.local_addr().unwrap_or(listen);
-        let task = tokio::spawn(serve(listener, router, stop.clone()));
+        let context = &router.context;
+        let kept = (context.drain.clone(), context.tasks.clone());
         Self {
             listen,
             address,
-            stop,
-            task: Some(task),
+            listener: Listener::start(listener, "gateway".to_owned(), router, kept),
         }
     }
 
     /// Closes the listener.
     pub(crate) async fn close(mut self) {
-        self.stop.cancel();
-        if let Some(task) = self.task.take() {
-            // An error means that it has ended all the same.
-            let _ = task.await;
-        }
+        self.listener.close().await;
     }
 }
 
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        self.stop.cancel();
+impl ConnectionHandler for Arc<Router> {
+    type Place = Option<Place>;
+
+    async fn place(&self) -> Option<Place> {
+        self.admission.inbound().await
     }
-}
 
-async fn serve(listener: TcpListener, router: Arc<Router>, stop: CancellationToken) {
-    let open = router.context.drain.guard();
-    let over = || stop.is_cancelled() || router.context.drain.is_signaled();
-    let accept = || accept(&listener, &router, &stop);
-    let tasks = router.context.tasks.clone();
-    tasks.run("gateway".to_owned(), over, accept).await;
-    // The address is free before the drain hears of it.
-    drop(listener);
-    drop(open);
-}
-
-async fn accept(listener: &TcpListener, router: &Arc<Router>, stop: &CancellationToken) {
-    let ended = async {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = router.context.drain.signaled() => {}
-        }
-    };
-    tokio::pin!(ended);
-    loop {
-        let next = async {
-            let place = router.admission.inbound().await;
-            (place, sockets::accept(listener).await)
-        };
-        let (place, (stream, peer)) = tokio::select! {
-            biased;
-            () = &mut ended => break,
-            next = next => next,
-        };
-        let router = router.clone();
+    fn handle(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        (place, guard): (Option<Place>, DrainGuard),
+    ) {
+        let router = self.clone();
         let peer = router.hub.origin(peer);
-        let guard = router.context.drain.guard();
         let Some(waiting) = router.admission.handshakes.enter(peer.ip()) else {
             let sentence = "too many connections from that address are in their handshake";
             let (direction, reason) = (Direction::Inbound, "too_many_handshakes");
             let refusals = &router.context.refusals;
-            refusals.record(direction, NO_SERVICE, peer.to_string(), reason, sentence);
-            continue;
+            return refusals.record(direction, NO_SERVICE, peer.to_string(), reason, sentence);
         };
         tokio::spawn(async move {
             router.serve(stream, peer, (guard, waiting)).await;

@@ -1,31 +1,33 @@
 //! A local listener for one service that a workload uses, or for one broker of it.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
-use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use renkei_runtime::drain::DrainGuard;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{
     Outbound, Route, Routes,
     brokers::ServeBroker,
     connection::{self, LocalListener},
 };
-use crate::{local_caller, sockets};
+use crate::{
+    admission::Place,
+    local_caller,
+    sockets::{self, ConnectionHandler, Listener},
+};
 
 /// A listener that accepts until it is dropped.
 #[derive(Debug)]
 pub(crate) struct OutboundListener {
     routes: Routes,
-    stop: CancellationToken,
-    task: Option<JoinHandle<()>>,
+    listener: Listener,
 }
 
 impl OutboundListener {
     pub(crate) fn start(listener: TcpListener, route: Route, outbound: Arc<Outbound>) -> Self {
         let brokers = route.brokers.clone();
         let routes = Arc::new(ArcSwap::from_pointee(route));
-        let stop = CancellationToken::new();
         let serve_broker = broker_server(&routes, &outbound);
         let service = {
             let route = routes.load();
@@ -34,27 +36,21 @@ impl OutboundListener {
         let kept = outbound.broker_ports.as_ref();
         brokers.reopen((service.0, &service.1), kept, &serve_broker);
         local_caller::hold_ends(&listener);
-        let task = tokio::spawn(serve(
-            listener,
-            None,
-            routes.clone(),
-            outbound,
-            stop.clone(),
-        ));
+        let name = task_name(&listener, &routes);
+        let kept = (
+            outbound.context.drain.clone(),
+            outbound.context.tasks.clone(),
+        );
+        let handler = handler(&routes, None, outbound);
         Self {
             routes,
-            stop,
-            task: Some(task),
+            listener: Listener::start(listener, name, handler, kept),
         }
     }
 
     /// Closes the listener, and cuts its connections.
     pub(crate) async fn close(mut self) {
-        self.stop.cancel();
-        if let Some(task) = self.task.take() {
-            // An error means that it has ended all the same.
-            let _ = task.await;
-        }
+        self.listener.close().await;
     }
 
     pub(crate) fn route(&self) -> Arc<Route> {
@@ -79,9 +75,22 @@ impl OutboundListener {
 
 impl Drop for OutboundListener {
     fn drop(&mut self) {
-        self.stop.cancel();
         self.routes.load().cut.cancel();
     }
+}
+
+fn task_name(listener: &TcpListener, routes: &Routes) -> String {
+    let address = listener.local_addr().unwrap_or(routes.load().listen);
+    format!("listener {address}")
+}
+
+fn handler(routes: &Routes, node: Option<i32>, outbound: Arc<Outbound>) -> Arc<LocalListener> {
+    Arc::new(LocalListener {
+        routes: routes.clone(),
+        node,
+        serve_broker: broker_server(routes, &outbound),
+        outbound,
+    })
 }
 
 /// Serves the listeners for the brokers behind a route.
@@ -97,64 +106,34 @@ fn broker_server(routes: &Routes, outbound: &Arc<Outbound>) -> ServeBroker {
 async fn serve_broker(listener: TcpListener, node: i32, routes: Routes, outbound: Arc<Outbound>) {
     let stop = routes.load().cut.clone();
     local_caller::hold_ends(&listener);
-    serve(listener, Some(node), routes, outbound, stop).await;
+    let name = task_name(&listener, &routes);
+    let kept = (
+        outbound.context.drain.clone(),
+        outbound.context.tasks.clone(),
+    );
+    let handler = handler(&routes, Some(node), outbound);
+    sockets::serve(listener, name, handler, kept, stop).await;
 }
 
-async fn serve(
-    listener: TcpListener,
-    node: Option<i32>,
-    routes: Routes,
-    outbound: Arc<Outbound>,
-    stop: CancellationToken,
-) {
-    let open = outbound.context.drain.guard();
-    let over = || stop.is_cancelled() || outbound.context.drain.is_signaled();
-    let accept = || accept(&listener, node, &routes, &outbound, &stop);
-    let address = listener.local_addr().unwrap_or(routes.load().listen);
-    let tasks = outbound.context.tasks.clone();
-    tasks.run(format!("listener {address}"), over, accept).await;
-    // The address is free before the drain hears of it.
-    drop(listener);
-    drop(open);
-}
+impl ConnectionHandler for Arc<LocalListener> {
+    type Place = Option<Place>;
 
-async fn accept(
-    listener: &TcpListener,
-    node: Option<i32>,
-    routes: &Routes,
-    outbound: &Arc<Outbound>,
-    stop: &CancellationToken,
-) {
-    let ended = async {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = outbound.context.drain.signaled() => {}
-        }
-    };
-    tokio::pin!(ended);
-    let context = Arc::new(LocalListener {
-        routes: routes.clone(),
-        node,
-        outbound: outbound.clone(),
-        serve_broker: broker_server(routes, outbound),
-    });
-    loop {
-        let next = async {
-            let place = outbound.admission.outbound().await;
-            (place, sockets::accept(listener).await)
-        };
-        let (place, (stream, peer)) = tokio::select! {
-            biased;
-            () = &mut ended => break,
-            next = next => next,
-        };
+    async fn place(&self) -> Option<Place> {
+        self.outbound.admission.outbound().await
+    }
+
+    fn handle(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        (place, guard): (Option<Place>, DrainGuard),
+    ) {
         let caller = stream
             .local_addr()
             .map(|local| local_caller::Caller::at(peer, local));
-        let context = context.clone();
-        let guard = outbound.context.drain.guard();
+        let listener = self.clone();
         tokio::spawn(async move {
-            connection::run(stream, (peer, caller.ok()), context, guard).await;
+            connection::run(stream, (peer, caller.ok()), listener, guard).await;
             drop(place);
         });
     }

@@ -1,17 +1,18 @@
 //! Sockets of TCP: listening, connecting, and how a connection ends.
 
 mod connect;
+mod listener;
 mod plain;
 mod tcp_info;
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use renkei_runtime::accept;
 use renkei_site::Item;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) use connect::{ConnectError, connect};
+pub(crate) use listener::{ConnectionHandler, Listener, serve};
 pub(crate) use plain::{OnClose, PlainStream};
 pub(crate) use tcp_info::{TcpInfo, is_open};
 
@@ -75,13 +76,6 @@ pub(crate) fn bind(address: SocketAddr, connections: OnClose) -> io::Result<TcpL
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
-}
-
-/// The next connection. Errors of single connections are skipped; shortage is waited out.
-pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    let (stream, peer) = accept::accept("connections", || listener.accept()).await;
-    set_congestion(&SockRef::from(&stream), peer);
-    (stream, peer)
 }
 
 /// The settings of every connection that is dialled.
