@@ -112,7 +112,7 @@ impl Driver {
 
     /// Sends what the trunk has, by the writer of a lane that rested.
     fn push(&self, id: LaneId, writer: Box<LaneWriter>) {
-        let _lost = Lost(self, id);
+        let _lost = Lost::of(self, id);
         match push(writer, self, id) {
             Pushed::Rests(other) => other.into_iter().for_each(Waker::wake),
             Pushed::Left(writer, _) => {
@@ -301,12 +301,28 @@ impl Driver {
 
 /// Held while a lane's writer is away from it: a panic would take it along, and the lane could
 /// never write again.
-struct Lost<'a>(&'a Driver, LaneId);
+struct Lost<'a> {
+    driver: &'a Driver,
+    lane: LaneId,
+    /// A task that panics lets go of its trunk, which sends its last frames from there.
+    unwinds: bool,
+}
+
+impl<'a> Lost<'a> {
+    fn of(driver: &'a Driver, lane: LaneId) -> Self {
+        Self {
+            driver,
+            lane,
+            unwinds: std::thread::panicking(),
+        }
+    }
+}
 
 impl Drop for Lost<'_> {
     fn drop(&mut self) {
         if std::thread::panicking()
-            && let Some(lane) = self.0.lock().lanes.get_mut(&self.1)
+            && !self.unwinds
+            && let Some(lane) = self.driver.lock().lanes.get_mut(&self.lane)
         {
             lane.fate = Some(LaneFate::Drop);
             lane.alive = None;
