@@ -10,7 +10,11 @@
 
 mod lab;
 
-use lab::{Lab, assert_reset, backend, echo, eventually, ping, within};
+use lab::{
+    Lab, assert_reset, backend, echo, eventually, ping,
+    time::{pass, settle},
+    within,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -177,7 +181,7 @@ async fn the_same_holds_for_peers_that_know_no_trunks() {
     eventually("closed", || (osaka.open() == 0).then_some(())).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_half_open_connection_lives_on_while_it_is_idle() {
     let (address, mut connections) = backend().await;
     let lab = Lab::new(&[address]);
@@ -188,7 +192,8 @@ async fn a_half_open_connection_lives_on_while_it_is_idle() {
     app.shutdown().await.unwrap();
     within(service.read_to_end(&mut Vec::new())).await.unwrap();
     // Long enough for the sockets to be watched.
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    pass(std::time::Duration::from_secs(5)).await;
+    settle().await;
     assert_eq!((osaka.open(), hokkaido.open()), (1, 1));
     service.write_all(b"answer").await.unwrap();
     drop(service);

@@ -11,13 +11,11 @@
 
 mod lab;
 
-use std::sync::Arc;
-
 use lab::{
     Lab, Node, echo,
     lane::{self, ACK, DATA, HELLO, LANE_CLOSE, OPEN, PING, PONG, VERSION},
     middlebox::Middlebox,
-    path::{MIB, bytes, exchange},
+    path::{MIB, Progress, bytes, exchange},
     ping, svid,
     tap::Tap,
     within,
@@ -62,7 +60,7 @@ async fn a_lane_carries_large_data_through_many_keys_and_stays() {
     let osaka = osaka_by(&lab, middlebox.address, limits).await;
     let sent = bytes(8 * MIB);
     for round in 1..=2 {
-        exchange(lab.connect().await, sent.clone(), Arc::default()).await;
+        exchange(lab.connect().await, sent.clone(), Progress::default()).await;
         // Of 512 full records a round in each direction.
         let updates = (tap.there.key_updates(), tap.back.key_updates());
         assert!(

@@ -16,7 +16,6 @@ use lab::{Lab, assert_reset, echo, eventually, ping};
 use renkei_proxy::Applied;
 use renkei_spiffe::TrustDomain;
 use renkei_testkit::free_address;
-use tokio::io::AsyncReadExt;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn renewal_leaves_open_connections_alone_and_new_ones_take_the_new_svid() {
@@ -175,9 +174,9 @@ async fn a_drain_lets_connections_end_and_resets_those_that_do_not() {
     .await;
     ping(&mut ends, b"goes on").await;
     drop(ends);
+    eventually("one has ended", || (osaka.open() == 1).then_some(())).await;
     let drained = osaka.drain.wait(Duration::from_millis(500)).await;
     assert_eq!(drained.left, 1);
     assert_reset(&mut stays).await;
-    assert_eq!(osaka.open(), 0);
-    let _ = stays.read(&mut [0]).await;
+    eventually("no flow", || (osaka.open() == 0).then_some(())).await;
 }

@@ -10,7 +10,7 @@
 
 mod lab;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use lab::{
     Lab, Node, backend,
@@ -22,18 +22,30 @@ use renkei_testkit::free_address;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::mpsc::Receiver,
-    task::JoinHandle,
+    sync::{Notify, mpsc::Receiver},
+    task::JoinSet,
 };
 
-/// Writes for as long as the other end takes something within a second.
-fn flood(mut stream: TcpStream) -> JoinHandle<TcpStream> {
-    tokio::spawn(async move {
-        let block = vec![7; MIB];
-        let quiet = Duration::from_secs(1);
-        while let Ok(Ok(_)) = tokio::time::timeout(quiet, stream.write(&block)).await {}
-        stream
-    })
+/// Writes without end. Ready when the other end has taken nothing for a second; then it goes on
+/// writing as long as what it gives is held.
+async fn flood(mut stream: TcpStream) -> JoinSet<()> {
+    let stopped = Arc::new(Notify::new());
+    let mut writing = JoinSet::new();
+    writing.spawn({
+        let stopped = stopped.clone();
+        async move {
+            let (block, quiet) = (vec![7; MIB], Duration::from_secs(1));
+            loop {
+                match tokio::time::timeout(quiet, stream.write(&block)).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) => return stopped.notify_one(),
+                    Err(_) => stopped.notify_one(),
+                }
+            }
+        }
+    });
+    stopped.notified().await;
+    writing
 }
 
 /// A small request and its answer.
@@ -51,7 +63,7 @@ async fn stopped(
     connections: &mut Receiver<TcpStream>,
     count: usize,
     downloads: bool,
-) -> Vec<(TcpStream, TcpStream)> {
+) -> Vec<(JoinSet<()>, TcpStream)> {
     let mut floods = Vec::new();
     for _ in 0..count {
         let app = lab.connect().await;
@@ -60,7 +72,7 @@ async fn stopped(
             true => (service, app),
             false => (app, service),
         };
-        floods.push((flood(writer), reader));
+        floods.push((tokio::spawn(flood(writer)), reader));
     }
     let mut all = Vec::new();
     for (writer, reader) in floods {

@@ -11,18 +11,12 @@
 
 mod lab;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use lab::{
     Lab, Node, assert_refused, assert_reset, backend, echo, eventually,
     middlebox::reset,
-    path::{MIB, Path, bytes, exchange},
+    path::{MIB, Path, Progress, bytes, exchange},
     ping, within,
 };
 use renkei_proxy::ProxyLimits;
@@ -82,22 +76,16 @@ async fn connections_of_a_pair_share_one_lane() {
 async fn nothing_is_lost_while_lanes_are_killed_at_random() {
     let path = Path::to(Lab::new(&[echo().await])).await;
     let (hokkaido, osaka) = path.sites().await;
-    let got = Arc::new(AtomicUsize::new(0));
+    let got = Progress::default();
     let transfer = exchange(path.lab.connect().await, bytes(64 * MIB), got.clone());
-    let mut transfer = tokio::spawn(transfer);
-    let (mut killed, mut next) = (0, MIB);
-    loop {
-        tokio::select! {
-            done = &mut transfer => break done.unwrap(),
-            () = tokio::time::sleep(Duration::from_millis(5)) => {}
-        }
-        // Where handshakes take longer than the time between two kills, nothing would ever arrive.
-        let now = got.load(Ordering::Relaxed);
-        if now >= next && path.middlebox.kill_one() {
-            killed += 1;
-            next = now + 2 * MIB;
-        }
+    let transfer = tokio::spawn(transfer);
+    let mut killed = 0;
+    // Where handshakes take longer than the time between two kills, nothing would ever arrive.
+    for next in (1..64).step_by(2) {
+        got.reached(next * MIB).await;
+        killed += usize::from(path.middlebox.kill_one());
     }
+    transfer.await.unwrap();
     assert!(killed > 0);
     for node in [&hokkaido, &osaka] {
         let totals = node.proxy.status().await.totals;
@@ -113,17 +101,17 @@ async fn nothing_is_lost_while_lanes_are_killed_at_random() {
 async fn a_transfer_goes_on_where_it_was_when_the_path_comes_back() {
     let path = Path::to(Lab::new(&[echo().await])).await;
     let _sites = path.sites().await;
-    let (sent, got) = (bytes(64 * MIB), Arc::new(AtomicUsize::new(0)));
+    let (sent, got) = (bytes(64 * MIB), Progress::default());
     let transfer = exchange(path.lab.connect().await, sent.clone(), got.clone());
     let transfer = tokio::spawn(transfer);
-    eventually("a part", || {
-        (got.load(Ordering::Relaxed) > 4 * MIB).then_some(())
-    })
-    .await;
+    got.reached(4 * MIB).await;
     path.middlebox.refuse(true);
     path.middlebox.kill_all();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(got.load(Ordering::Relaxed) < sent.len());
+    eventually("attempts to dial", || {
+        (path.middlebox.refused() >= 5).then_some(())
+    })
+    .await;
+    assert!(got.bytes() < sent.len());
     assert!(!transfer.is_finished());
     path.middlebox.refuse(false);
     transfer.await.unwrap();
@@ -353,7 +341,7 @@ async fn a_drain_waits_for_what_closed_applications_have_sent() {
         assert_eq!(osaka.open(), 1, "it still has bytes to deliver");
         path.middlebox.stall(false);
     };
-    let (drained, ()) = tokio::join!(osaka.drain.wait(Duration::from_secs(20)), release);
+    let (drained, ()) = tokio::join!(osaka.drain.wait(lab::PATIENCE), release);
     // The process ends as soon as it may.
     drop((osaka, process));
     assert_eq!(drained.left, 0);
@@ -367,7 +355,7 @@ async fn a_lane_that_stalls_is_given_up_with_its_connection() {
     let mut app = path.lab.connect().await;
     ping(&mut app, b"hello").await;
     path.middlebox.stall(true);
-    exchange(app, bytes(32 * MIB), Arc::default()).await;
+    exchange(app, bytes(32 * MIB), Progress::default()).await;
     // The connections that stalled, at which TCP still waits, are gone too.
     eventually("stalled ones closed", || {
         (path.middlebox.stalled() == 0).then_some(())

@@ -11,15 +11,17 @@
 
 mod lab;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use lab::{
     Lab, Node, assert_refused, assert_reset, echo, eventually, id,
     lane::{self, DATA, HELLO, OPEN, OPEN_OK, VERSION},
     path::Path,
     ping,
-    renewal::{brief, ended, give, know, take, trust},
-    svid, within,
+    renewal::{BRIEF, brief, give, know, take, trust},
+    svid,
+    time::TimeOfDay,
+    within,
 };
 use renkei_spiffe::{BundleSet, X509Svid, client_side};
 use renkei_testkit::{TestAuthority, free_address};
@@ -62,14 +64,15 @@ async fn cut(lane: &mut TlsStream<TcpStream>, stream: u64) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_gateway_ends_the_lanes_of_an_svid_with_it() {
+    let time = TimeOfDay::hold().await;
     let lab = Lab::new(&[echo().await]);
     let hokkaido = lab.hokkaido().await;
-    let caller = brief(&lab.osaka_ca, "/collector", 3);
+    let caller = brief(&lab.osaka_ca, "/collector");
     let mut lane = greeted(&lab, &caller).await;
     taken(&mut lane, 0).await;
-    ended(&caller).await;
+    time.end(&caller).await;
     cut(&mut lane, 2).await;
     eventually("no flow", || (hokkaido.open() == 0).then_some(())).await;
 }
@@ -96,15 +99,16 @@ async fn a_gateway_ends_the_lanes_of_a_ca_that_leaves_the_bundle_and_no_others()
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_caller_whose_renewals_fail_is_stopped_at_home() {
+    let time = TimeOfDay::hold().await;
     let lab = Lab::new(&[echo().await]);
     let (hokkaido, osaka) = (lab.hokkaido().await, lab.osaka().await);
-    let last = brief(&lab.osaka_ca, "/collector", 3);
+    let last = brief(&lab.osaka_ca, "/collector");
     give(&osaka, &last);
     let mut app = lab.connect().await;
     ping(&mut app, b"hello").await;
-    ended(&last).await;
+    time.end(&last).await;
     lab.assert_refused().await;
     let sentence = osaka.refusal("own_svid_expired").await;
     assert!(sentence.contains("was not renewed"), "{sentence}");
@@ -119,15 +123,16 @@ async fn a_caller_whose_renewals_fail_is_stopped_at_home() {
     ping(&mut lab.connect().await, b"renewed").await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_callee_whose_renewals_fail_is_stopped_at_home_and_by_its_callers() {
+    let time = TimeOfDay::hold().await;
     let lab = Lab::new(&[echo().await]);
     let (hokkaido, osaka) = (lab.hokkaido().await, lab.osaka().await);
-    let last = brief(&lab.hokkaido_ca, "/broker", 3);
+    let last = brief(&lab.hokkaido_ca, "/broker");
     give(&hokkaido, &last);
     let mut app = lab.connect().await;
     ping(&mut app, b"hello").await;
-    ended(&last).await;
+    time.end(&last).await;
     lab.assert_refused().await;
     assert_reset(&mut app).await;
     hokkaido.refusal("own_svid_expired").await;
@@ -171,50 +176,51 @@ async fn a_withdrawn_identity_is_used_no_more_and_others_are() {
     hokkaido.refusal("no_identity").await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_connection_outlives_the_svids_of_both_ends() {
-    let lab = Lab::new(&[echo().await]);
-    let (hokkaido, osaka) = (lab.hokkaido().await, lab.osaka().await);
-    let (mut caller, mut callee) = (
-        brief(&lab.osaka_ca, "/collector", 4),
-        brief(&lab.hokkaido_ca, "/broker", 4),
-    );
-    let first = caller.clone();
-    give(&osaka, &caller);
-    give(&hokkaido, &callee);
-    let mut app = lab.connect().await;
-    let start = tokio::time::Instant::now();
-    while start.elapsed() < Duration::from_secs(14) {
+    let time = TimeOfDay::hold().await;
+    let path = Path::to(Lab::new(&[echo().await])).await;
+    let (hokkaido, osaka) = path.sites().await;
+    let first = brief(&path.lab.osaka_ca, "/collector");
+    give(&hokkaido, &brief(&path.lab.hokkaido_ca, "/broker"));
+    give(&osaka, &first);
+    let mut app = path.lab.connect().await;
+    for _ in 0..5 {
         ping(&mut app, b"a part of a long transfer").await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
         // At half of the life, as an agent does.
-        if caller.not_after() - time::OffsetDateTime::now_utc() < time::Duration::seconds(2) {
-            caller = brief(&lab.osaka_ca, "/collector", 4);
-            callee = brief(&lab.hokkaido_ca, "/broker", 4);
-            give(&osaka, &caller);
-            give(&hokkaido, &callee);
-        }
+        time.pass(BRIEF / 2).await;
+        let older = path.middlebox.accepted();
+        give(&hokkaido, &brief(&path.lab.hokkaido_ca, "/broker"));
+        give(&osaka, &brief(&path.lab.osaka_ca, "/collector"));
+        younger(&path, older).await;
     }
-    ended(&first).await;
+    assert!(first.not_after() < renkei_runtime::clock::now());
     ping(&mut app, b"the rest").await;
+}
+
+/// Waits until there are only lanes that were dialled after these.
+async fn younger(path: &Path, older: usize) {
+    eventually("younger lanes, and no others", || {
+        let oldest = path.middlebox.oldest()?;
+        (oldest >= older).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forced_rotation_at_the_callee_moves_connections_to_new_lanes() {
-    let lab = Lab::new(&[echo().await]);
-    let next = TestAuthority::new("hokkaido.example");
-    let (hokkaido, osaka) = (lab.hokkaido().await, lab.osaka().await);
+    let path = Path::to(Lab::new(&[echo().await])).await;
+    let (hokkaido, osaka) = path.sites().await;
+    let (lab, next) = (&path.lab, TestAuthority::new("hokkaido.example"));
     let mut app = lab.connect().await;
     ping(&mut app, b"by the old CA").await;
+    let older = path.middlebox.accepted();
     trust(&osaka, "hokkaido.example", &[&lab.hokkaido_ca, &next]);
     give(&hokkaido, &svid(next.issue("/broker")));
     // The lanes were made with the old SVID, and the caller cannot know that there is a new one.
     trust(&osaka, "hokkaido.example", &[&next]);
-    // The first of these may still pass through an old lane.
-    for _ in 0..20 {
-        ping(&mut app, b"by the next CA").await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    younger(&path, older).await;
+    ping(&mut app, b"by the next CA").await;
     assert_eq!(osaka.reasons(), Vec::<&str>::new());
     // With nothing better at the callee, they end. Not the first CA again: an old lane that has
     // not been cut yet would be good again.
@@ -249,17 +255,18 @@ async fn broken(tls: &mut TlsStream<TcpStream>) {
     within(tls.read_exact(&mut [0; 1])).await.unwrap_err();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn sessions_outside_of_trunks_end_with_their_svids_and_cas_too() {
+    let time = TimeOfDay::hold().await;
     let lab = Lab::new(&[echo().await]);
     let hokkaido = lab.hokkaido().await;
     let next = TestAuthority::new("osaka.example");
     trust(&hokkaido, "osaka.example", &[&lab.osaka_ca, &next]);
-    let brief = brief(&lab.osaka_ca, "/collector", 3);
+    let brief = brief(&lab.osaka_ca, "/collector");
     let mut ends = session(&lab, &brief).await;
     let mut old = session(&lab, &svid(lab.osaka_ca.issue("/collector"))).await;
     let mut new = session(&lab, &svid(next.issue("/collector"))).await;
-    ended(&brief).await;
+    time.end(&brief).await;
     broken(&mut ends).await;
     echoed(&mut old).await;
     trust(&hokkaido, "osaka.example", &[&next]);
@@ -269,17 +276,18 @@ async fn sessions_outside_of_trunks_end_with_their_svids_and_cas_too() {
     broken(&mut new).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn sessions_with_callees_of_another_make_end_with_their_svids_too() {
+    let time = TimeOfDay::hold().await;
     let lab = Lab::new(&[]);
-    let callee = brief(&lab.hokkaido_ca, "/broker", 3);
+    let callee = brief(&lab.hokkaido_ca, "/broker");
     let mut sessions = lane::gateway_as(&lab, &callee, &[b"renkei-tcp/1"]).await;
     let osaka = lab.osaka().await;
     let mut app = lab.connect().await;
     app.write_all(b"hello").await.unwrap();
     let mut peer = within(sessions.recv()).await.unwrap();
     within(peer.read_exact(&mut [0; 5])).await.unwrap();
-    ended(&callee).await;
+    time.end(&callee).await;
     assert_reset(&mut app).await;
     lab.assert_refused().await;
     osaka.refusal("expired").await;

@@ -274,9 +274,37 @@ impl Clock {
 
 fn moment() -> Moment {
     let boot = clock_gettime(ClockId::Boottime);
-    Moment {
+    let moment = Moment {
         wall: OffsetDateTime::now_utc(),
         boot: Duration::new(boot.tv_sec, i32::try_from(boot.tv_nsec).unwrap_or_default()),
+    };
+    #[cfg(feature = "test-clock")]
+    let moment = passing::later(moment);
+    moment
+}
+
+/// Time that passes when a test says so. It is the same for the whole process.
+#[cfg(feature = "test-clock")]
+pub mod passing {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::{Duration, Moment};
+
+    /// In milliseconds.
+    static PASSED: AtomicI64 = AtomicI64::new(0);
+
+    /// From now on both clocks are so much further; less than a millisecond is left out.
+    pub fn pass(by: std::time::Duration) {
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        PASSED.fetch_add(by, Ordering::SeqCst);
+    }
+
+    pub(super) fn later(moment: Moment) -> Moment {
+        let passed = Duration::milliseconds(PASSED.load(Ordering::SeqCst));
+        Moment {
+            wall: moment.wall + passed,
+            boot: moment.boot + passed,
+        }
     }
 }
 

@@ -148,7 +148,7 @@ fn what_is_left_of_a_caller_that_has_closed_its_socket_is_nobody() {
     drop(caller);
     ours.read_to_end(&mut Vec::new()).unwrap();
     // The kernel says that the remnant is root's. It acknowledges the end after a moment.
-    let answers = (0..1000).map(|_| {
+    let answers = (0..12_000).map(|_| {
         std::thread::sleep(Duration::from_millis(5));
         socket_owner(peer, local)
     });

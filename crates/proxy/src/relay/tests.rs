@@ -3,10 +3,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use std::time::Duration;
-
 use super::*;
-use crate::sockets::PlainStream;
+use crate::sockets::{PlainStream, TcpInfo};
 
 /// An application or a peer, and the relay's end of its connection.
 async fn pair() -> (TcpStream, PlainStream) {
@@ -42,7 +40,9 @@ impl Session for Doubling {
 
 #[tokio::test]
 async fn a_session_sees_and_changes_what_passes() {
-    let ((mut app, near), (mut peer, far)) = (pair().await, pair().await);
+    let (mut app, near) = crate::testing::tcp().await;
+    let received = socket2::SockRef::from(&near).try_clone().unwrap();
+    let (near, (mut peer, far)) = (PlainStream::armed(near), pair().await);
     let cut = CancellationToken::new();
     let relay = tokio::spawn(async move {
         let traffic = Traffic::default();
@@ -50,7 +50,12 @@ async fn a_session_sees_and_changes_what_passes() {
         (end, traffic)
     });
     app.write_all(b"ab").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    // In two pieces: the first has arrived, and is read.
+    crate::testing::until("the first piece is read", || {
+        let there = received.peek(&mut [MaybeUninit::uninit()]);
+        TcpInfo::undelivered(&app) == 0 && there.is_err()
+    })
+    .await;
     app.write_all(b"cdef").await.unwrap();
     let mut seen = [0; 8];
     peer.read_exact(&mut seen).await.unwrap();

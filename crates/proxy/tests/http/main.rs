@@ -40,7 +40,11 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use lab::{Lab, Node, assert_reset, backend, desired, eventually, id, within};
+use lab::{
+    Lab, Node, assert_reset, backend, desired, eventually, id,
+    time::{pass, pass_until, settle},
+    within,
+};
 use renkei_policy::{RegoModule, ServicePolicy};
 use renkei_proxy::ProxyLimits;
 use renkei_spiffe::client_side;
@@ -65,8 +69,8 @@ async fn sites(lab: &Lab, rules: &str) -> (Node, Node) {
     (hokkaido, lab.osaka().await)
 }
 
-/// How long the head of a request may take at an impatient site.
-const IMPATIENCE: Duration = Duration::from_secs(1);
+/// How long the head of a request may take at an impatient site: more than any of the waiting here.
+const IMPATIENCE: Duration = lab::PATIENCE.saturating_mul(4);
 
 async fn impatient(lab: &Lab) -> Node {
     let limits = ProxyLimits {
@@ -428,19 +432,27 @@ async fn a_backend_that_closes_is_dialled_again_and_one_that_breaks_off_is_told_
     let lab = Lab::new(&[address]);
     let (hokkaido, _osaka) = sites(&lab, RULES).await;
     let mut client = client(&lab).await;
+    let (closed, mut has_closed) = tokio::sync::mpsc::unbounded_channel();
+    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let mut serve_one = async |answer: &'static str| {
         let mut stream = within(accepted.recv()).await.unwrap();
+        let closed = closed.clone();
         tokio::spawn(async move {
             head(&mut stream).await;
             stream.write_all(answer.as_bytes()).await.unwrap();
+            if answer == OK {
+                // Up to the moment in which the other side has closed, too.
+                stream.shutdown().await.unwrap();
+                assert_ended(&mut stream).await;
+                closed.send(()).unwrap();
+            }
         });
     };
-    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     for _ in 0..3 {
         let asking = ask(&mut client, request("GET", "/v1/a", ""));
         let ((status, _, body), ()) = tokio::join!(asking, serve_one(OK));
         assert_eq!((status, body.as_str()), (200, "ok"));
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        within(has_closed.recv()).await.unwrap();
     }
     let asking = ask(&mut client, request("GET", "/v1/a", ""));
     let break_off_twice = async {
@@ -479,23 +491,25 @@ async fn a_backend_that_closes_is_dialled_again_and_one_that_breaks_off_is_told_
     assert!(told.contains("transfer-encoding: chunked"), "{told}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_websocket_becomes_a_tunnel_and_other_upgrades_do_not() {
+/// Asks for a WebSocket, with the first bytes of one behind it.
+const ASK_FOR_WEBSOCKET: &[u8] = b"GET /v1/live HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\n\
+    upgrade: websocket\r\nsec-websocket-key: x\r\n\r\nearly";
+const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
+    upgrade: websocket\r\nsec-websocket-accept: y\r\n\r\nhello";
+
+#[tokio::test]
+async fn a_websocket_becomes_a_tunnel() {
     let (address, mut accepted) = backend().await;
     let lab = Lab::new(&[address]);
     let (hokkaido, _osaka) = (impatient(&lab).await, lab.osaka().await);
     let mut app = lab.connect().await;
-    let ask_for_websocket = "GET /v1/live HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
-               sec-websocket-key: x\r\n\r\nearly";
-    app.write_all(ask_for_websocket.as_bytes()).await.unwrap();
+    app.write_all(ASK_FOR_WEBSOCKET).await.unwrap();
     let mut socket = within(accepted.recv()).await.unwrap();
     let asked = head(&mut socket).await;
     assert!(asked.contains("upgrade: websocket\r\n"), "{asked}");
     assert!(asked.contains("connection: upgrade\r\n"), "{asked}");
     assert!(asked.contains("sec-websocket-key: x\r\n"), "{asked}");
-    let switch = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
-                   upgrade: websocket\r\nsec-websocket-accept: y\r\n\r\nhello";
-    socket.write_all(switch).await.unwrap();
+    socket.write_all(SWITCH).await.unwrap();
     let told = head(&mut app).await;
     assert!(told.starts_with("HTTP/1.1 101 "), "{told}");
     assert!(told.contains("sec-websocket-accept: y\r\n"), "{told}");
@@ -510,13 +524,19 @@ async fn a_websocket_becomes_a_tunnel_and_other_upgrades_do_not() {
         write.shutdown().await.unwrap();
     });
     lab::ping(&mut app, b"ping-pong").await;
-    tokio::time::sleep(IMPATIENCE * 3 / 2).await;
+    pass(IMPATIENCE * 3 / 2).await;
     lab::ping(&mut app, b"still open").await;
     assert_eq!(hokkaido.open(), 1);
     app.shutdown().await.unwrap();
     assert_ended(&mut app).await;
     eventually("the tunnel ends", || (hokkaido.open() == 0).then_some(())).await;
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_upgrades_become_no_tunnels() {
+    let (address, mut accepted) = backend().await;
+    let lab = Lab::new(&[address]);
+    let _sites = sites(&lab, RULES).await;
     let mut app = lab.connect().await;
     let ask = "GET /v1/a HTTP/1.1\r\nhost: a\r\nconnection: Upgrade, HTTP2-Settings\r\n\
                upgrade: h2c\r\nhttp2-settings: x\r\n\r\n";
@@ -527,15 +547,21 @@ async fn a_websocket_becomes_a_tunnel_and_other_upgrades_do_not() {
         !asked.contains("upgrade") && !asked.contains("http2"),
         "{asked}"
     );
-    socket.write_all(switch).await.unwrap();
+    socket.write_all(SWITCH).await.unwrap();
     let (told, _) = response(&mut app).await;
     assert!(told.starts_with("HTTP/1.1 502 "), "{told}");
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_ends_with_the_right_to_it() {
+    let (address, mut accepted) = backend().await;
+    let lab = Lab::new(&[address]);
+    let (hokkaido, _osaka) = sites(&lab, RULES).await;
     let mut app = lab.connect().await;
-    app.write_all(ask_for_websocket.as_bytes()).await.unwrap();
+    app.write_all(ASK_FOR_WEBSOCKET).await.unwrap();
     let mut socket = within(accepted.recv()).await.unwrap();
     head(&mut socket).await;
-    socket.write_all(switch).await.unwrap();
+    socket.write_all(SWITCH).await.unwrap();
     head(&mut app).await;
     let nobody = text(&lab, "policy: none.rego").replace(ALLOW, "");
     hokkaido.apply(&nobody).await.unwrap();
@@ -605,7 +631,7 @@ async fn a_change_of_the_rules_holds_for_the_next_request() {
     assert_reset(&mut idle).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_head_must_come_in_time_but_the_next_request_need_not() {
     let (backend, _) = records().await;
     let lab = Lab::new(&[backend]);
@@ -619,10 +645,10 @@ async fn a_head_must_come_in_time_but_the_next_request_need_not() {
             .unwrap();
         let (told, _) = response(&mut stream).await;
         assert!(told.starts_with("HTTP/1.1 200 "), "{told}");
-        tokio::time::sleep(IMPATIENCE * 3 / 2).await;
+        pass(IMPATIENCE * 3 / 2).await;
     }
     stream.write_all(b"GET /v1/a HTTP/1.1\r\n").await.unwrap();
-    let (told, _) = response(&mut stream).await;
+    let (told, _) = pass_until(IMPATIENCE / 4, response(&mut stream)).await;
     assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
     assert_ended(&mut stream).await;
     let mut stream = lab.connect().await;

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
@@ -27,35 +27,17 @@ pub fn reset(stream: TcpStream) {
 struct Connection {
     kill: CancellationToken,
     stall: watch::Sender<bool>,
-}
-
-/// What the middlebox knows of one connection.
-#[derive(Clone)]
-struct Memory {
-    state: Arc<State>,
-    used: Arc<Mutex<Instant>>,
     forgotten: CancellationToken,
-}
-
-impl Memory {
-    /// Whether the connection is known; bytes that come in time keep it so.
-    fn knows(&self) -> bool {
-        let idle = *self.state.forget_after.lock().unwrap();
-        let mut used = self.used.lock().unwrap();
-        if idle.is_some_and(|idle| used.elapsed() > idle) {
-            self.forgotten.cancel();
-        }
-        *used = Instant::now();
-        !self.forgotten.is_cancelled()
-    }
 }
 
 #[derive(Default)]
 struct State {
     refusing: AtomicBool,
-    forget_after: Mutex<Option<Duration>>,
+    refused: AtomicUsize,
     accepted: AtomicUsize,
     open: Mutex<BTreeMap<usize, Connection>>,
+    /// How often the last open connection has ended.
+    emptied: AtomicUsize,
 }
 
 pub struct Middlebox {
@@ -100,15 +82,26 @@ impl Middlebox {
         open.values().filter(|one| *one.stall.borrow()).count()
     }
 
+    /// Connections reset at once so far.
+    pub fn refused(&self) -> usize {
+        self.state.refused.load(Ordering::Relaxed)
+    }
+
+    /// How often there was no connection any more.
+    pub fn emptied(&self) -> usize {
+        self.state.emptied.load(Ordering::Relaxed)
+    }
+
     /// New connections are reset.
     pub fn refuse(&self, refuse: bool) {
         self.state.refusing.store(refuse, Ordering::Relaxed);
     }
 
-    /// From now on, connections that were idle for this long are forgotten: what is sent on them
-    /// vanishes, in both directions, and nobody is told.
-    pub fn forget_after(&self, idle: Duration) {
-        *self.state.forget_after.lock().unwrap() = Some(idle);
+    /// Forgets the connections that are open, as a firewall does with those that were idle: what
+    /// is sent on them vanishes, in both directions, and nobody is told.
+    pub fn forget(&self) {
+        let open = self.state.open.lock().unwrap();
+        open.values().for_each(|one| one.forgotten.cancel());
     }
 
     /// Resets every connection, at both ends.
@@ -138,6 +131,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, state: Arc<State>) {
     while let Ok((near, _)) = listener.accept().await {
         if state.refusing.load(Ordering::Relaxed) {
             reset(near);
+            state.refused.fetch_add(1, Ordering::Relaxed);
             continue;
         }
         let Ok(far) = TcpStream::connect(target).await else {
@@ -147,20 +141,25 @@ async fn accept(listener: TcpListener, target: SocketAddr, state: Arc<State>) {
         let number = state.accepted.fetch_add(1, Ordering::Relaxed);
         let kill = CancellationToken::new();
         let (stall, stalled) = watch::channel(false);
+        let forgotten = CancellationToken::new();
         let connection = Connection {
             kill: kill.clone(),
             stall,
+            forgotten: forgotten.clone(),
         };
         state.open.lock().unwrap().insert(number, connection);
+        if state.refusing.load(Ordering::Relaxed) {
+            // Whoever has just killed all that were open has not seen this one.
+            kill.cancel();
+        }
         let state = state.clone();
-        let memory = Memory {
-            state: state.clone(),
-            used: Arc::new(Mutex::new(Instant::now())),
-            forgotten: CancellationToken::new(),
-        };
         tokio::spawn(async move {
-            forward(near, far, kill, stalled, memory).await;
-            state.open.lock().unwrap().remove(&number);
+            forward(near, far, kill, stalled, forgotten).await;
+            let mut open = state.open.lock().unwrap();
+            open.remove(&number);
+            if open.is_empty() {
+                state.emptied.fetch_add(1, Ordering::Relaxed);
+            }
         });
     }
 }
@@ -170,11 +169,11 @@ async fn forward(
     mut far: TcpStream,
     kill: CancellationToken,
     stalled: watch::Receiver<bool>,
-    memory: Memory,
+    forgotten: CancellationToken,
 ) {
     // A reset shows even while nothing is read.
     let broken = async |stream: &std::net::TcpStream| {
-        while stream.take_error().unwrap().is_none() || memory.forgotten.is_cancelled() {
+        while stream.take_error().unwrap().is_none() || forgotten.is_cancelled() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -184,8 +183,8 @@ async fn forward(
     let cut = {
         let (mut near_read, mut near_write) = near.split();
         let (mut far_read, mut far_write) = far.split();
-        let there = pump(&mut near_read, &mut far_write, stalled.clone(), &memory);
-        let back = pump(&mut far_read, &mut near_write, stalled, &memory);
+        let there = pump(&mut near_read, &mut far_write, stalled.clone(), &forgotten);
+        let back = pump(&mut far_read, &mut near_write, stalled, &forgotten);
         tokio::select! {
             () = kill.cancelled() => true,
             () = broken(&watched[0]) => true,
@@ -204,16 +203,15 @@ async fn pump(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     mut stalled: watch::Receiver<bool>,
-    memory: &Memory,
+    forgotten: &CancellationToken,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = match from.read(&mut buffer).await {
-            Ok(count) if memory.knows() => count,
-            Ok(1..) => continue,
+            Ok(1..) if forgotten.is_cancelled() => continue,
             // The end of a forgotten connection vanishes like its bytes.
-            Ok(0) => std::future::pending().await,
-            Err(_) if memory.forgotten.is_cancelled() => std::future::pending().await,
+            Ok(0) | Err(_) if forgotten.is_cancelled() => std::future::pending().await,
+            Ok(count) => count,
             Err(error) => return Err(error),
         };
         // The sender is gone with the middlebox.

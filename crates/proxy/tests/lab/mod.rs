@@ -12,9 +12,11 @@ pub mod path;
 pub mod renewal;
 pub mod tap;
 pub mod three;
+pub mod time;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use renkei_api::status::ProxyStatus;
 use renkei_proxy::{Applied, ApplyError, DefaultHandler, Desired, Proxy, ProxyLimits, Setup};
 use renkei_runtime::{drain::Drain, readiness::Readiness, supervise::Supervisor};
 use renkei_spiffe::{Bundle, BundleSet, Identities, PrivateKey, SpiffeId, TrustDomain, X509Svid};
@@ -119,6 +121,26 @@ impl Node {
                 std::borrow::Cow::Owned(_) => None,
             })
             .collect()
+    }
+
+    /// Waits until the status shows this.
+    pub async fn shows<T>(
+        &self,
+        what: &str,
+        mut found: impl FnMut(&ProxyStatus) -> Option<T>,
+    ) -> T {
+        let start = std::time::Instant::now();
+        loop {
+            let status = self.proxy.status().await;
+            if let Some(found) = found(&status) {
+                return found;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "waited in vain for: {what}; {status:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub fn open(&self) -> usize {
@@ -279,10 +301,19 @@ pub async fn ping(stream: &mut TcpStream, message: &[u8]) {
     assert_eq!(answer, message);
 }
 
+/// What must come, or the test fails. Time that a test lets pass does not count.
 pub async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what)
-        .await
-        .expect("it takes too long")
+    let start = std::time::Instant::now();
+    let stuck = async {
+        while start.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        result = what => result,
+        () = stuck => panic!("it takes too long"),
+    }
 }
 
 /// The connection ends with a reset, never with a clean end of file.

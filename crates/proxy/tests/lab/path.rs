@@ -1,14 +1,12 @@
 //! Two sites with a middlebox on the path between them, and what crosses it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
 use renkei_proxy::ProxyLimits;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::watch,
 };
 
 use super::{Lab, Node, middlebox::Middlebox, svid, within};
@@ -77,8 +75,26 @@ pub fn bytes(count: usize) -> Arc<Vec<u8>> {
     Arc::new(all)
 }
 
+/// How many bytes of an exchange have come back.
+#[derive(Clone, Default)]
+pub struct Progress(Arc<watch::Sender<usize>>);
+
+impl Progress {
+    pub fn bytes(&self) -> usize {
+        *self.0.borrow()
+    }
+
+    /// Waits until so many have come.
+    pub async fn reached(&self, bytes: usize) {
+        let mut seen = self.0.subscribe();
+        within(seen.wait_for(|count| *count >= bytes))
+            .await
+            .unwrap();
+    }
+}
+
 /// Sends everything to an echo, ends, and compares what comes back; `got` counts on the way.
-pub async fn exchange(app: TcpStream, sent: Arc<Vec<u8>>, got: Arc<AtomicUsize>) {
+pub async fn exchange(app: TcpStream, sent: Arc<Vec<u8>>, got: Progress) {
     let (mut read, mut write) = app.into_split();
     let sending = tokio::spawn({
         let sent = sent.clone();
@@ -90,7 +106,7 @@ pub async fn exchange(app: TcpStream, sent: Arc<Vec<u8>>, got: Arc<AtomicUsize>)
     let mut buffer = vec![0; 256 * 1024];
     loop {
         let count = within(read.read(&mut buffer)).await.expect("no reset");
-        let before = got.fetch_add(count, Ordering::Relaxed);
+        let before = got.bytes();
         if count == 0 {
             break;
         }
@@ -99,7 +115,8 @@ pub async fn exchange(app: TcpStream, sent: Arc<Vec<u8>>, got: Arc<AtomicUsize>)
             "bytes {before} to {} are others",
             before + count
         );
+        got.0.send_replace(before + count);
     }
-    assert_eq!(got.load(Ordering::Relaxed), sent.len());
+    assert_eq!(got.bytes(), sent.len());
     sending.await.unwrap();
 }

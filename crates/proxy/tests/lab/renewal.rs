@@ -2,31 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
+use renkei_runtime::clock;
 use renkei_spiffe::{Bundle, BundleSet, SpiffeId, TrustDomain, X509Svid};
 use renkei_testkit::TestAuthority;
-use time::OffsetDateTime;
 
 use super::{Node, svid};
 
-/// An SVID that ends in so many seconds.
-pub fn brief(authority: &TestAuthority, path: &str, seconds: i64) -> Arc<X509Svid> {
-    let now = OffsetDateTime::now_utc();
-    let (from, until) = (
-        now - time::Duration::seconds(1),
-        now + time::Duration::seconds(seconds),
-    );
-    svid(authority.issue_between(path, from, until))
-}
+/// How long brief SVIDs are valid: longer than any machine takes to use them, and so brief that
+/// all tests of a process can let several of them end while the others are valid.
+pub const BRIEF: Duration = Duration::from_mins(1);
 
-/// Sleeps until the certificate has ended, by the wall clock.
-pub async fn ended(svid: &X509Svid) {
-    loop {
-        let left = svid.not_after() - OffsetDateTime::now_utc();
-        let Ok(left) = Duration::try_from(left) else {
-            return;
-        };
-        tokio::time::sleep(left + Duration::from_millis(1)).await;
-    }
+/// An SVID that ends soon. Only [`TimeOfDay`](super::time::TimeOfDay) lets that come.
+pub fn brief(authority: &TestAuthority, path: &str) -> Arc<X509Svid> {
+    let now = clock::now();
+    let from = now - Duration::from_secs(1);
+    svid(authority.issue_between(path, from, now + BRIEF))
 }
 
 /// Puts an SVID into a node's identities.

@@ -148,15 +148,37 @@ impl Three {
 
 /// Waits until both ends say that they are linked.
 pub async fn linked(hokkaido: &Node, osaka: &Node) {
-    let start = std::time::Instant::now();
-    loop {
-        let (hub, site) = (hokkaido.proxy.status().await, osaka.proxy.status().await);
-        let here = hub.relays.iter().any(|relay| relay.link.linked);
-        if here && site.hub.as_ref().is_some_and(|hub| hub.link.linked) {
-            return;
-        }
-        let patient = start.elapsed() < super::PATIENCE;
-        assert!(patient, "not linked: {:?} {:?}", hub.relays, site.hub);
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    hokkaido
+        .shows("a link at the hub", |status| {
+            let linked = status.relays.iter().any(|relay| relay.link.linked);
+            linked.then_some(())
+        })
+        .await;
+    osaka
+        .shows("a link at the site", |status| {
+            let hub = status.hub.as_ref()?;
+            hub.link.linked.then_some(())
+        })
+        .await;
+}
+
+/// Waits until the site says why it has no link, with this in it.
+pub async fn unlinked(osaka: &Node, part: &str) -> String {
+    osaka
+        .shows(part, |status| {
+            let link = &status.hub.as_ref()?.link;
+            let reason = link.reason.clone().unwrap_or_default();
+            (!link.linked && reason.contains(part)).then_some(reason)
+        })
+        .await
+}
+
+/// Waits until the hub says that it has no link.
+pub async fn unlinked_at_hub(hokkaido: &Node) {
+    hokkaido
+        .shows("no link at the hub", |status| {
+            let link = &status.relays.first()?.link;
+            (!link.linked).then_some(())
+        })
+        .await;
 }
