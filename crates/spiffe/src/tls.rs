@@ -135,7 +135,7 @@ pub fn server_side(
         config.time_provider = time.clone();
     }
     config.send_tls13_tickets = 0;
-    // Trunks take the records over once the handshake is done.
+    // The proxy seals and opens the records itself once the handshake is done.
     config.enable_secret_extraction = true;
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Ok(ServerSide {

@@ -45,6 +45,13 @@ fn cause(error: &io::Error) -> Option<&Error> {
     error.get_ref().and_then(|cause| cause.downcast_ref())
 }
 
+/// What never comes is a failure.
+async fn within<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(60), what)
+        .await
+        .expect("it comes")
+}
+
 const MIB: usize = 1024 * 1024;
 
 fn bytes(count: usize) -> Vec<u8> {
@@ -111,7 +118,7 @@ async fn new_keys_in_the_middle_of_large_data_lose_nothing() {
             ours.write_all(&got).await.unwrap();
             ours.flush().await.unwrap();
         };
-        tokio::join!(out, echo);
+        within(async { tokio::join!(out, echo) }).await;
         assert!(back == sent);
     }
 }
@@ -145,7 +152,7 @@ async fn what_comes_with_the_last_message_of_the_handshake_is_read() {
     client.send_close_notify();
     near.write_all(&written(&mut client)).await.unwrap();
     let mut answer = Vec::new();
-    near.read_to_end(&mut answer).await.unwrap();
+    within(near.read_to_end(&mut answer)).await.unwrap();
     assert_eq!(read_by(&mut client, &answer), b"all at once");
     ours.await.unwrap();
 }
@@ -160,7 +167,7 @@ async fn a_connection_that_is_cut_has_no_clean_end() {
     drop(tcp);
     let mut got = [0; 4];
     ours.read_exact(&mut got).await.unwrap();
-    let error = ours.read(&mut got).await.unwrap_err();
+    let error = within(ours.read(&mut got)).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 
@@ -169,9 +176,9 @@ async fn a_peer_that_sends_garbage_is_told() {
     let (mut ours, mut theirs) = to_rustls().await;
     let garbage = [&[23, 3, 3, 0, 32][..], &[7; 32]].concat();
     theirs.get_mut().0.write_all(&garbage).await.unwrap();
-    let error = ours.read(&mut [0; 1]).await.unwrap_err();
+    let error = within(ours.read(&mut [0; 1])).await.unwrap_err();
     assert_eq!(cause(&error), Some(&Error::DecryptError));
-    let error = theirs.read(&mut [0; 1]).await.unwrap_err();
+    let error = within(theirs.read(&mut [0; 1])).await.unwrap_err();
     let told = Error::AlertReceived(AlertDescription::BadRecordMac);
     assert_eq!(cause(&error), Some(&told));
 }
@@ -183,10 +190,10 @@ async fn a_flood_of_key_updates_ends_the_connection_with_an_alert() {
         theirs.get_mut().1.refresh_traffic_keys().unwrap();
     }
     theirs.flush().await.unwrap();
-    let error = ours.read(&mut [0; 1]).await.unwrap_err();
+    let error = within(ours.read(&mut [0; 1])).await.unwrap_err();
     let flood = rustls::PeerMisbehaved::TooManyKeyUpdateRequests.into();
     assert_eq!(cause(&error), Some(&flood));
-    let error = theirs.read(&mut [0; 1]).await.unwrap_err();
+    let error = within(theirs.read(&mut [0; 1])).await.unwrap_err();
     let told = Error::AlertReceived(AlertDescription::UnexpectedMessage);
     assert_eq!(cause(&error), Some(&told));
 }
@@ -227,7 +234,7 @@ async fn a_peer_that_goes_away_or_sends_no_tls_ends_the_handshake() {
         let (mut near, far) = tcp().await;
         near.write_all(sent).await.unwrap();
         near.shutdown().await.unwrap();
-        let failed = accept(callee.config, &[], far).await;
+        let failed = within(accept(callee.config, &[], far)).await;
         assert!(failed.is_err(), "{sent:?}");
     }
 }
@@ -247,7 +254,7 @@ async fn a_handshake_has_a_bound() {
         .concat();
         while far.write_all(&record).await.is_ok() {}
     });
-    let failed = connect(caller.config, NAME.try_into().unwrap(), near).await;
+    let failed = within(connect(caller.config, NAME.try_into().unwrap(), near)).await;
     drop(failed.unwrap_err());
     flood.await.unwrap();
 }
