@@ -1,7 +1,11 @@
 //! The handshake, made by rustls. Its unbuffered interface is the one whose key schedule can be
 //! kept, for updates of the keys (`rustls::kernel`).
 
-use std::{io, ops::Deref, sync::Arc};
+use std::{
+    io,
+    ops::{Deref, RangeInclusive},
+    sync::Arc,
+};
 
 use rustls::{
     ClientConfig, CommonState, Error, ExtractedSecrets, ServerConfig, SupportedCipherSuite,
@@ -20,10 +24,12 @@ use tokio::{
 };
 
 use super::{
-    HEADER, RecordReader, RecordWriter, TlsStream, invalid, keys::TrafficKeys, opener::Opener,
-    sealer::Sealer,
+    HEADER, RecordReader, RecordWriter, TlsStream, WHOLE, invalid, keys::TrafficKeys,
+    opener::Opener, sealer::Sealer,
 };
 
+/// The types of the records of a handshake (RFC 8446 5.1), with the data behind it.
+const TYPES: RangeInclusive<u8> = 20..=23;
 /// Bytes that are read at once.
 const READ: usize = 4 * 1024;
 /// The most that waits to become whole: a message of 64 KiB, which rustls takes at most, and the
@@ -231,13 +237,18 @@ impl<T: Unbuffered> Handshake<T> {
         }
     }
 
-    /// Shows rustls one more record, if there is a whole one.
+    /// Shows rustls one more record, if there is a whole one. What cannot be a record it is shown
+    /// at once, and says what is wrong with it.
     pub(super) fn show_next(&mut self) -> bool {
         let rest = self.incoming.get(self.shown..).unwrap_or_default();
-        let Some(&[_, _, _, high, low]) = rest.first_chunk::<HEADER>() else {
+        let Some(&[typ, _, _, high, low]) = rest.first_chunk::<HEADER>() else {
             return false;
         };
         let length = HEADER + usize::from(u16::from_be_bytes([high, low]));
+        if !TYPES.contains(&typ) || length > WHOLE {
+            self.shown = self.incoming.len();
+            return true;
+        }
         let whole = rest.len() >= length;
         if whole {
             self.shown += length;

@@ -40,6 +40,28 @@ async fn from_rustls() -> (TlsStream, client::TlsStream<TcpStream>) {
     (ours.unwrap().into_stream(), theirs.unwrap())
 }
 
+#[tokio::test]
+async fn a_peer_that_speaks_no_tls_is_known_by_its_first_bytes() {
+    for banner in [
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "220 ready",
+        "\x16\x03\x03\x7f\x7f",
+    ] {
+        let (caller, _) = sides(aws_lc_rs::default_provider());
+        let (near, mut far) = tcp().await;
+        // It waits for an answer.
+        far.write_all(banner.as_bytes()).await.unwrap();
+        let name = NAME.try_into().unwrap();
+        let failed = within(connect(caller.config, name, near))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(cause(&failed.error), Some(Error::InvalidMessage(_))),
+            "{banner:?}: {failed:?}"
+        );
+    }
+}
+
 /// Why a stream of rustls or of ours broke.
 fn cause(error: &io::Error) -> Option<&Error> {
     error.get_ref().and_then(|cause| cause.downcast_ref())
