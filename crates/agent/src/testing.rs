@@ -32,6 +32,15 @@ use crate::{
     workload_api::{GrpcLimits, Sources, serve},
 };
 
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What must come, or the test fails.
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
+    let limited = tokio::time::timeout(PATIENCE, what);
+    limited.await.expect("it takes too long")
+}
+
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

@@ -12,7 +12,7 @@ use tonic::Code;
 
 use super::{DecodeError, FetchError, decode::update, fetch, watch};
 use crate::{
-    testing::{Running, id, me, part_of, provider},
+    testing::{Running, id, me, part_of, provider, within},
     workload_api::GrpcLimits,
 };
 
@@ -100,10 +100,7 @@ async fn a_watch_follows_changes_and_survives_the_agents_restart() {
     running.restart().await;
     running.part.send_replace(part_of(&[("three", &me())]));
     let found = identities.wait_for(|now| now.svids.contains_key(&id("three")));
-    tokio::time::timeout(Duration::from_secs(10), found)
-        .await
-        .unwrap()
-        .unwrap();
+    within(found).await.unwrap();
     stop.cancel();
 }
 
@@ -150,10 +147,7 @@ async fn what_an_answer_no_longer_holds_is_gone_and_a_denial_takes_everything() 
     assert!(error.contains("PermissionDenied"), "{error}");
     running.part.send_replace(part_of(&[("one", &me())]));
     let back = identities.wait_for(|now| now.svids.contains_key(&id("one")));
-    tokio::time::timeout(Duration::from_secs(30), back)
-        .await
-        .unwrap()
-        .unwrap();
+    within(back).await.unwrap();
     stop.cancel();
 }
 

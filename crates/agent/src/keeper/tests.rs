@@ -14,7 +14,7 @@ use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use super::{KeeperInputs, keep};
-use crate::testing::{Running, bundle, id, me, part_of, provider};
+use crate::testing::{Running, bundle, id, me, part_of, provider, within};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -22,12 +22,8 @@ async fn until(
     identities: &mut Receiver<Arc<Identities>>,
     condition: impl FnMut(&Arc<Identities>) -> bool,
 ) -> Arc<Identities> {
-    let found = tokio::time::timeout(Duration::from_secs(20), identities.wait_for(condition));
-    found
-        .await
-        .expect("in time")
-        .expect("the keeper runs")
-        .clone()
+    let found = within(identities.wait_for(condition)).await;
+    found.expect("the keeper runs").clone()
 }
 
 fn serial(identities: &Identities, path: &str) -> Option<String> {
@@ -35,6 +31,11 @@ fn serial(identities: &Identities, path: &str) -> Option<String> {
         .svids
         .get(&id(path))
         .map(|svid| svid.serial().to_owned())
+}
+
+/// Whether the SVID has come to its end, which on a slow machine it may.
+fn has_ended(identities: &Identities, path: &str) -> bool {
+    identities.svids[&id(path)].not_after() <= OffsetDateTime::now_utc()
 }
 
 #[tokio::test]
@@ -58,46 +59,47 @@ async fn every_entry_gets_an_svid_with_a_key_of_its_own() {
 
 #[tokio::test]
 async fn renewal_comes_at_half_of_the_life_and_is_counted() {
-    let running = Running::keeper(part_of(&[("one", &me())]), Duration::from_secs(4));
+    let running = Running::keeper(part_of(&[("long", &me())]), HOUR);
     let mut identities = running.kept.identities.clone();
-    let first = until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
-    let next = running.kept.status.borrow()[0].next_renewal.unwrap() - OffsetDateTime::now_utc();
-    assert!(
-        next > time::Duration::seconds(1) && next < time::Duration::seconds_f64(2.3),
-        "{next}"
-    );
+    let first = until(&mut identities, |now| now.svids.contains_key(&id("long"))).await;
+    let status = running.kept.status.borrow().clone();
+    let long = status.iter().find(|one| one.id == id("long")).unwrap();
+    let left = first.svids[&id("long")].not_after() - long.next_renewal.unwrap();
+    // Half of the life, give or take a tenth.
+    let minutes = time::Duration::minutes;
+    assert!(left > minutes(26) && left < minutes(34), "{left}");
 
+    running.signer.set_lifetime(Duration::from_secs(8));
+    running.part.send_replace(part_of(&[("one", &me())]));
+    let first = until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
     let before = serial(&first, "one");
-    until(&mut identities, |now| serial(now, "one") != before).await;
+    let next = until(&mut identities, |now| {
+        serial(now, "one").is_some_and(|now| Some(now) != before)
+    });
+    let next = next.await;
     assert!(running.metrics.renewals() >= 1);
+    // The signer dates back by ten seconds.
+    let renewed = next.svids[&id("one")].not_before() + Duration::from_secs(10);
     assert!(
-        first.svids[&id("one")].not_after() > OffsetDateTime::now_utc(),
+        first.svids[&id("one")].not_after() > renewed,
         "renewed in time"
     );
     let mut status = running.kept.status.clone();
     let seen = status.wait_for(|all| all.iter().any(|s| s.id == id("one") && s.renewals >= 1));
-    tokio::time::timeout(Duration::from_secs(5), seen)
-        .await
-        .unwrap()
-        .unwrap();
+    within(seen).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_failed_renewal_keeps_the_valid_svid_and_is_tried_again() {
     let running = Running::keeper(part_of(&[("one", &me())]), Duration::from_secs(3));
     let mut identities = running.kept.identities.clone();
-    until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
+    let first = until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
     running.signer.fails.store(true, Ordering::SeqCst);
     let mut status = running.kept.status.clone();
     let failing = status.wait_for(|all| all.iter().any(|s| s.last_error.is_some()));
-    tokio::time::timeout(Duration::from_secs(10), failing)
-        .await
-        .unwrap()
-        .unwrap();
-    assert!(
-        identities.borrow().svids.contains_key(&id("one")),
-        "still valid, still there"
-    );
+    within(failing).await.unwrap();
+    let kept = identities.borrow().svids.contains_key(&id("one"));
+    assert!(kept || has_ended(&first, "one"), "still valid, still there");
 
     // It is down for longer than the SVID lives.
     until(&mut identities, |now| now.svids.is_empty()).await;
@@ -105,10 +107,7 @@ async fn a_failed_renewal_keeps_the_valid_svid_and_is_tried_again() {
     running.signer.fails.store(false, Ordering::SeqCst);
     until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
     let healed = status.wait_for(|all| all.iter().all(|s| s.last_error.is_none()));
-    tokio::time::timeout(Duration::from_secs(5), healed)
-        .await
-        .unwrap()
-        .unwrap();
+    within(healed).await.unwrap();
 }
 
 #[tokio::test]
@@ -200,10 +199,7 @@ async fn what_the_own_bundle_does_not_verify_is_not_used() {
         all.iter()
             .any(|s| s.id == id("two") && s.last_error.is_some() && s.serial.is_none())
     });
-    tokio::time::timeout(Duration::from_secs(10), refused)
-        .await
-        .unwrap()
-        .unwrap();
+    within(refused).await.unwrap();
     assert!(
         !running
             .kept
@@ -222,7 +218,10 @@ async fn nothing_is_asked_for_before_the_own_bundle_is_there() {
     let mut identities = running.kept.identities.clone();
     until(&mut identities, |now| now.bundles.iter().next().is_none()).await;
     let before = running.signer.asked.load(Ordering::SeqCst);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // The keeper is in this thread: it does what it can do now.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(running.signer.asked.load(Ordering::SeqCst), before);
     running.bundles.send_replace(own);
     until(&mut identities, |now| now.svids.contains_key(&id("one"))).await;
@@ -278,11 +277,13 @@ async fn a_keeper_that_fails_is_started_again_with_what_it_held_and_readiness_sa
     let (name, why) = now.missing().next().unwrap();
     assert_eq!(name, "task identities");
     assert!(why.contains("it panicked"), "{why}");
-    assert_eq!(
-        kept.identities.borrow().svids.len(),
-        2,
-        "they are still held"
-    );
+    let held = kept.identities.borrow().clone();
+    for path in ["one", "renkei/server"] {
+        assert!(
+            held.svids.contains_key(&id(path)) || has_ended(&before, path),
+            "they are still held"
+        );
+    }
     until(&mut identities, |now| {
         ["one", "renkei/server"]
             .iter()
