@@ -82,8 +82,8 @@ pub struct AgentPart {
     pub version: u64,
     /// The trust domain that the node belongs to.
     pub trust_domain: TrustDomain,
-    /// How long an SVID lives that is issued now. When this changes, the agent asks for all of
-    /// its SVIDs anew.
+    /// The lifetime of an SVID that is issued now. When this changes, the agent renews all of its
+    /// SVIDs at once.
     pub svid_lifetime: Duration,
     /// The entries of this node, ordered by ID.
     pub entries: Vec<Entry>,

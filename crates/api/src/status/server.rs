@@ -154,8 +154,8 @@ pub struct PeerStatus {
     pub sequence: Option<u64>,
     /// How many X.509 authorities the bundle in use has; none when there is no bundle yet.
     pub authorities: usize,
-    /// When the last authority of the bundle in use expires. Without a newer bundle, nobody of the
-    /// peer can be verified afterwards.
+    /// When the last authority of the bundle in use expires. After that no SVID of the peer can be
+    /// verified, unless a newer bundle has come.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub bundle_end: Option<OffsetDateTime>,
     /// The last fetch that brought a good bundle, also before a restart.

@@ -24,7 +24,8 @@ pub(crate) struct ServiceAuthorizer {
     pub(crate) service: SpiffeId,
     pub(crate) source: IpAddr,
     pub(crate) flow: u64,
-    /// Whoever proves an identity gets through the handshake: its session says that it is denied.
+    /// A denied caller with a valid identity completes the handshake. The session answers that it
+    /// is denied.
     tells_in_session: bool,
     decision: OnceLock<Decision>,
 }
@@ -46,8 +47,8 @@ impl ServiceAuthorizer {
         }
     }
 
-    /// Lets everyone through, for a session that tells the caller itself if it is
-    /// [denied](Self::denial).
+    /// Lets every verified peer complete the handshake. The session must ask for the
+    /// [denial](Self::denial), and answer a denied caller itself.
     pub(crate) fn telling_in_session(self) -> Self {
         Self {
             tells_in_session: true,

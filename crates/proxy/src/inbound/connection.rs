@@ -28,7 +28,7 @@ pub(super) struct Call {
     pub(super) carrier: Carrier,
     /// What both ends have shown.
     pub(super) credentials: Arc<Credentials>,
-    /// It may not use the service, and is told so.
+    /// The caller is denied: the session answers so, and nothing reaches a backend.
     pub(super) denied: bool,
     pub(super) desired: Arc<Desired>,
     /// Its span in the log.
@@ -46,8 +46,7 @@ impl Call {
     }
 }
 
-/// Carries a connection to its end: of a caller that may use the service, or of one that is told
-/// why not.
+/// Carries a connection to its end. A denied caller gets an answer that says so, and no backend.
 pub(super) async fn carry(
     stream: WanStream,
     call: Call,

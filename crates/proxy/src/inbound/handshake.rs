@@ -26,7 +26,7 @@ pub(super) struct Admitted {
     pub(super) verified: Verified,
     pub(super) service: Service,
     pub(super) node: Option<i32>,
-    /// Why the caller may not use the service. It is told in the protocol of the service.
+    /// Why the caller is denied, if it is. The session answers so in the protocol of the service.
     pub(super) denied: Option<String>,
     /// The state under which it was admitted.
     pub(super) desired: Arc<Desired>,

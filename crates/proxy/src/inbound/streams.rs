@@ -39,7 +39,7 @@ pub(super) async fn serve(mut trunk: TrunkEvents, source: Arc<StreamSource>) {
 struct Decided {
     /// The number of its flow.
     flow: u64,
-    /// The caller may not use the service, and is told so in its protocol.
+    /// The caller is denied, and the session answers so in the protocol of the service.
     denied: bool,
 }
 

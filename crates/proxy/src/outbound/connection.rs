@@ -49,7 +49,7 @@ pub(super) async fn run(
     match opened {
         Ok(dialled) => carry(app, dialled, (&route, &span), &listener, guard).await,
         Err(failure) => {
-            // Whoever sees the end finds the reason.
+            // Before the connection is closed: who sees it end can read the reason at once.
             span.in_scope(|| record_failure(&failure, peer, &route, &outbound.context));
             drop(app);
         }

@@ -171,7 +171,7 @@ fn alert(message: &[u8]) -> Result<Option<Opened>, Error> {
     }
 }
 
-/// What a peer is told that sent such a record (6.2); nothing, if it has ended the connection.
+/// The alert for a peer that sent such a record (6.2). None if the peer has ended the connection.
 pub(super) fn alert_for(error: &Error) -> Option<AlertDescription> {
     match error {
         Error::AlertReceived(_) => None,

@@ -20,8 +20,8 @@ pub(super) enum CodingError {
     ChunkedTwice,
 }
 
-/// The value of `Transfer-Encoding` under which a message goes on, if it has other codings than
-/// `chunked`. This side applies `chunked` at the end, whether or not it was there.
+/// The `Transfer-Encoding` to send, if the message has other codings than `chunked`. This side
+/// applies `chunked` at the end, whether or not it was there.
 pub(super) fn codings_of(headers: &HeaderMap) -> Result<Option<HeaderValue>, CodingError> {
     let mut codings = Vec::new();
     let mut chunked = false;
