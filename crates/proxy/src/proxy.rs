@@ -17,7 +17,7 @@ use crate::{
     context::{Context, Flows, Refusals},
     gateway::{DefaultHandler, Router},
     hub::{Hub, HubMetrics, hub_status},
-    inbound::Inbound,
+    inbound::{BackendMetrics, Inbound},
     listeners::{Listeners, Parts},
     metrics::{FlowMetrics, TrunkMetrics},
     outbound::{Outbound, OutboundListener},
@@ -151,6 +151,8 @@ impl Proxy {
         registry.register_collector(Box::new(FlowMetrics(self.context.flows.clone())));
         registry.register_collector(Box::new(TrunkMetrics(self.trunks.clone())));
         registry.register_collector(Box::new(HubMetrics(Arc::downgrade(&self.parts.hub))));
+        let inbound = Arc::downgrade(&self.parts.inbound);
+        registry.register_collector(Box::new(BackendMetrics(inbound)));
     }
 
     /// Follows a new desired state: all of it, or nothing if an address cannot be listened on.
@@ -168,7 +170,7 @@ impl Proxy {
         let old = self.context.desired.swap(Some(desired.clone()));
         let old = old.as_deref();
         if old.is_none_or(|old| old.site.services != desired.site.services) {
-            self.parts.inbound.forget_services();
+            self.parts.inbound.follow(&desired.site.services);
         }
         self.parts.hub.relay_for(&desired.site.relays);
         let (opened, closed) = listeners.commit(&desired.site, bound, &self.parts).await;
@@ -196,7 +198,8 @@ impl Proxy {
         let hub = listeners.link.as_ref().map(hub_status);
         let relays = self.parts.hub.relay_status();
         let ends = (listeners.gateway(), hub, relays);
-        status::collect(ends, routes, &self.trunks, &self.context)
+        let backends = self.parts.inbound.backend_status();
+        status::collect(ends, (routes, backends), &self.trunks, &self.context)
     }
 
     /// The register of connections.

@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use renkei_api::status::{
-    FlowStatus, HubStatus, ListenerStatus, ProxyStatus, RelayStatus, TotalStatus, TrunkStatus,
+    BackendStatus, FlowStatus, HubStatus, ListenerStatus, ProxyStatus, RelayStatus, TotalStatus,
+    TrunkStatus,
 };
 
 use crate::{
@@ -29,7 +30,7 @@ fn flow(flow: &Flow) -> FlowStatus {
 
 pub(crate) fn collect(
     (gateway, hub, relays): (Option<SocketAddr>, Option<HubStatus>, Vec<RelayStatus>),
-    routes: impl Iterator<Item = Arc<Route>>,
+    (routes, backends): (impl Iterator<Item = Arc<Route>>, Vec<BackendStatus>),
     trunks: &TrunkTable,
     context: &Context,
 ) -> ProxyStatus {
@@ -47,6 +48,7 @@ pub(crate) fn collect(
         hub,
         relays,
         listeners: routes.map(listener).collect(),
+        backends,
         flows: flows.iter().take(SHOWN).map(|open| flow(open)).collect(),
         totals: totals
             .map(|(pair, totals)| TotalStatus { pair, totals })

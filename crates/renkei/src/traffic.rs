@@ -1,6 +1,8 @@
 //! What passes between sites, in what, and what is refused, in `renkei status`.
 
-use renkei_api::status::{Direction, Pair, ProxyStatus, RefusalRecord, TotalStatus, TrunkStatus};
+use renkei_api::status::{
+    BackendStatus, Direction, Pair, ProxyStatus, RefusalRecord, TotalStatus, TrunkStatus,
+};
 
 use crate::output;
 
@@ -13,7 +15,7 @@ fn direction(pair: &Pair) -> &'static str {
 
 /// The sections of `renkei status`.
 pub(crate) fn sections(proxy: &ProxyStatus) -> String {
-    flows(&proxy.totals) + &trunks(&proxy.trunks) + &refusals(proxy)
+    backends(&proxy.backends) + &flows(&proxy.totals) + &trunks(&proxy.trunks) + &refusals(proxy)
 }
 
 fn flows(all: &[TotalStatus]) -> String {
@@ -29,6 +31,29 @@ fn flows(all: &[TotalStatus]) -> String {
         ]);
     }
     output::section("Flows", &table)
+}
+
+fn backends(all: &[BackendStatus]) -> String {
+    let mut table = output::table(&["SERVICE", "BACKEND", "STATE", "CONNECTIONS", "FAILURES"]);
+    for backend in all {
+        table.add_row([
+            backend.service.clone(),
+            backend.address.clone(),
+            state(backend),
+            backend.connections.to_string(),
+            backend.failures.to_string(),
+        ]);
+    }
+    output::section("Backends", &table)
+}
+
+fn state(backend: &BackendStatus) -> String {
+    if backend.up {
+        return "up".to_owned();
+    }
+    let since = backend.down_since.map(output::since);
+    let reason = backend.last_error.as_deref().unwrap_or_default();
+    format!("down {}: {reason}", since.unwrap_or_default())
 }
 
 fn trunks(all: &[TrunkStatus]) -> String {

@@ -17,6 +17,9 @@ pub struct ProxyStatus {
     pub relays: Vec<RelayStatus>,
     /// The listeners for local workloads.
     pub listeners: Vec<ListenerStatus>,
+    /// The backends of this site's services.
+    #[serde(default)]
+    pub backends: Vec<BackendStatus>,
     /// Open connections, up to a thousand.
     #[serde(default)]
     pub flows: Vec<FlowStatus>,
@@ -178,6 +181,31 @@ pub struct ListenerStatus {
     pub listen: SocketAddr,
     /// The gateway that is dialled.
     pub gateway: Option<String>,
+}
+
+/// A backend of a service of this site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// The name of the service.
+    pub service: String,
+    /// Its address as the site file has it.
+    pub address: String,
+    /// Whether it gets connections. One that is down is tried again with backoff.
+    pub up: bool,
+    /// Since when it is down.
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub down_since: Option<OffsetDateTime>,
+    /// Why it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Connections that it has accepted since the start.
+    pub connections: u64,
+    /// Connections that it has refused or not answered since the start.
+    pub failures: u64,
 }
 
 /// A connection that is open, between which two, and its bytes.

@@ -2,13 +2,16 @@
 //! the streams of a trunk, each with a decision of its own.
 
 mod backend;
+mod backend_metrics;
 mod connection;
 mod handshake;
 mod streams;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+use renkei_api::status::BackendStatus;
 use renkei_runtime::drain::DrainGuard;
+use renkei_site::Service;
 
 use crate::{
     admission::{Admission, HandshakeTurn},
@@ -24,6 +27,7 @@ use connection::{Call, carry};
 use handshake::Admitted;
 use streams::StreamSource;
 
+pub(crate) use backend_metrics::BackendMetrics;
 pub(crate) use handshake::ServiceTarget;
 
 /// What all connections from other sites share.
@@ -50,9 +54,16 @@ impl Inbound {
         })
     }
 
-    /// Forgets what was learned of the services, which may have moved.
-    pub(crate) fn forget_services(&self) {
+    /// The site has other services than before: forgets what was learned of those that may have
+    /// moved.
+    pub(crate) fn follow(&self, services: &BTreeMap<String, Service>) {
+        self.backends.follow(services);
         self.kafka.brokers.forget();
+    }
+
+    /// Where the services run, and whether that answers.
+    pub(crate) fn backend_status(&self) -> Vec<BackendStatus> {
+        self.backends.status()
     }
 
     /// Serves a connection to a service up to its end. It has its `turn` until the handshake is

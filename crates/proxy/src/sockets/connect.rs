@@ -22,7 +22,7 @@ pub(crate) enum ConnectError {
     #[error("nothing listens there (connection refused)")]
     Refused,
     /// No answer at all.
-    #[error("no answer within {} s", .0.as_secs())]
+    #[error("no answer within {} s", .0.as_secs_f32())]
     Silent(Duration),
     /// Anything else, such as no route.
     #[error("{0}")]
@@ -30,6 +30,25 @@ pub(crate) enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether this process or machine is short of something: the other machine was not asked.
+    pub(crate) fn is_local(&self) -> bool {
+        let Self::System(error) = self else {
+            return false;
+        };
+        let code = error.raw_os_error().map(Errno::from_raw);
+        matches!(
+            code,
+            Some(
+                Errno::EMFILE
+                    | Errno::ENFILE
+                    | Errno::ENOBUFS
+                    | Errno::ENOMEM
+                    | Errno::EADDRNOTAVAIL
+                    | Errno::EAGAIN
+            )
+        )
+    }
+
     /// A short, stable name for metrics.
     pub(crate) fn label(&self) -> &'static str {
         match self {
