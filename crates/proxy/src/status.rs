@@ -39,6 +39,7 @@ pub(crate) fn collect(
         target: route.target.clone(),
         listen: route.listen,
         gateway: route.gateway.as_ref().map(ToString::to_string),
+        fault: route.reachability.fault(),
     };
     let totals = context.flows.totals().into_iter();
     let trunks = trunks.count().into_iter();

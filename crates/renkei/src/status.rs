@@ -170,13 +170,14 @@ fn federation(status: &SiteStatus) -> String {
 }
 
 fn listeners(status: &SiteStatus) -> String {
-    let mut table = output::table(&["LISTENER", "WORKLOAD", "SERVICE", "VIA GATEWAY"]);
+    let mut table = output::table(&["LISTENER", "WORKLOAD", "SERVICE", "VIA GATEWAY", "FAULT"]);
     for listener in &status.proxy.listeners {
         table.add_row([
             listener.listen.to_string(),
             listener.workload.short(),
             listener.target.short(),
             listener.gateway.clone().unwrap_or_default(),
+            listener.fault.clone().unwrap_or_default(),
         ]);
     }
     if let Some(gateway) = status.proxy.gateway {
@@ -184,6 +185,7 @@ fn listeners(status: &SiteStatus) -> String {
             gateway.to_string(),
             "other sites".into(),
             "services".into(),
+            String::new(),
             String::new(),
         ]);
     }

@@ -181,6 +181,9 @@ pub struct ListenerStatus {
     pub listen: SocketAddr,
     /// The gateway that is dialled.
     pub gateway: Option<String>,
+    /// Why its connections are reset at once, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 /// A backend of a service of this site.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use renkei_runtime::drain::DrainGuard;
 use renkei_site::{Protocol, Service};
 use renkei_spiffe::SpiffeId;
+use renkei_trunk::Code;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
@@ -17,8 +18,33 @@ use crate::{
     relay::{self, End},
     sessions::{http, kafka},
     sockets::PlainStream,
+    trunk::IncomingStream,
     wan::WanStream,
 };
+
+/// A connection whose caller waits.
+pub(super) enum Arrival {
+    Session(WanStream),
+    Stream(IncomingStream),
+}
+
+impl Arrival {
+    /// Takes it, unless the caller has left.
+    fn accept(self) -> Option<WanStream> {
+        match self {
+            Self::Session(stream) => Some(stream),
+            Self::Stream(incoming) => incoming.accept().map(WanStream::Trunk),
+        }
+    }
+
+    /// Ends it. In a trunk the caller's side is told why.
+    fn refuse(self, reason: &str) {
+        match self {
+            Self::Session(stream) => drop(stream),
+            Self::Stream(incoming) => incoming.refuse(Code::UNREACHABLE, reason),
+        }
+    }
+}
 
 /// Who calls what, and under which state that was allowed.
 pub(super) struct Call {
@@ -48,7 +74,7 @@ impl Call {
 
 /// Carries a connection to its end. A denied caller gets an answer that says so, and no backend.
 pub(super) async fn carry(
-    stream: WanStream,
+    arrival: Arrival,
     call: Call,
     id: u64,
     inbound: &Inbound,
@@ -75,7 +101,7 @@ pub(super) async fn carry(
         // It is none of the connections that the service has.
         let flow = Arc::new(Flow::new(id, pair, carrier, CancellationToken::new()));
         if let Some(caller) = http_caller {
-            let told = carry_http(stream, &flow, (&service, caller), inbound);
+            let told = carry_http(arrival, &flow, (&service, caller), inbound);
             tokio::select! {
                 () = context.drain.forced() => {}
                 () = told.instrument(span) => {}
@@ -90,22 +116,25 @@ pub(super) async fn carry(
     span.record("flow", id);
     match http_caller {
         Some(caller) => {
-            let carried = carry_http(stream, flow, (&service, caller), inbound);
+            let carried = carry_http(arrival, flow, (&service, caller), inbound);
             carried.instrument(span).await;
         }
         None => {
-            let carried = carry_bytes(stream, flow, (&service, node), inbound);
+            let carried = carry_bytes(arrival, flow, (&service, node), inbound);
             carried.instrument(span).await;
         }
     }
 }
 
 async fn carry_http(
-    stream: WanStream,
+    arrival: Arrival,
     flow: &Arc<Flow>,
     (service, caller): (&Service, http::Caller),
     inbound: &Inbound,
 ) {
+    let Some(stream) = arrival.accept() else {
+        return;
+    };
     tracing::debug!("opened");
     let parts = (&inbound.context, &inbound.backends);
     http::serve(stream, flow, (&service.name, caller), parts).await;
@@ -113,7 +142,7 @@ async fn carry_http(
 }
 
 async fn carry_bytes(
-    stream: WanStream,
+    arrival: Arrival,
     flow: &Flow,
     (service, node): (&Service, Option<i32>),
     inbound: &Inbound,
@@ -127,12 +156,15 @@ async fn carry_bytes(
     let backend = match backend {
         Ok(backend) => backend,
         Err(down) => {
-            drop(stream);
             let who = flow.pair.caller.short();
             let (service, reason) = (&service.name, "backend_unavailable");
             let (refusals, down) = (&context.refusals, down.to_string());
-            return refusals.record(Direction::Inbound, service, who, reason, down);
+            refusals.record(Direction::Inbound, service, who, reason, down);
+            return arrival.refuse("no backend of the service answers");
         }
+    };
+    let Some(stream) = arrival.accept() else {
+        return;
     };
     tracing::debug!("opened");
     let session = backend::session(service, Some(&flow.pair.caller), inbound)

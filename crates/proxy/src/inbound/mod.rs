@@ -23,7 +23,7 @@ use crate::{
     wan::WanStream,
 };
 
-use connection::{Call, carry};
+use connection::{Arrival, Call, carry};
 use handshake::Admitted;
 use streams::StreamSource;
 
@@ -131,7 +131,7 @@ impl Inbound {
             desired,
             span,
         };
-        let stream = WanStream::session(verified.connection);
+        let stream = Arrival::Session(WanStream::session(verified.connection));
         carry(stream, call, id, self, guard).await;
     }
 

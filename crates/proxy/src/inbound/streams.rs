@@ -8,14 +8,13 @@ use renkei_trunk::Code;
 
 use super::{
     Inbound,
-    connection::{Call, carry},
+    connection::{Arrival, Call, carry},
 };
 use crate::{
     authorization::{decide, log, revocation},
     context::{Carrier, span},
     identity::{Direction, Fault, Pair},
     trunk::{IncomingStream, TrunkEvents},
-    wan::WanStream,
 };
 
 /// Where the streams of a trunk come from.
@@ -73,9 +72,6 @@ impl StreamSource {
                 return incoming.refuse(Code::REVOKED, "its certificates are not valid");
             }
         };
-        let Some(stream) = incoming.accept() else {
-            return;
-        };
         let guard = context.drain.guard();
         let Some(desired) = context.desired.load_full() else {
             return;
@@ -94,7 +90,7 @@ impl StreamSource {
             desired,
             span,
         };
-        let stream = WanStream::Trunk(stream);
+        let stream = Arrival::Stream(incoming);
         carry(stream, call, decided.flow, &self.inbound, guard).await;
         drop(place);
     }

@@ -5,6 +5,7 @@ use std::io;
 
 use renkei_kafka::SessionError;
 use renkei_spiffe::SpiffeId;
+use renkei_trunk::Code;
 
 use super::Route;
 use crate::{
@@ -28,7 +29,7 @@ pub(crate) enum Failure {
     /// What passed was not the protocol of the service.
     Session(SessionError),
     /// The callee's side did not take the connection, in its own words.
-    Refused(String),
+    Refused(StreamRefused),
 }
 
 impl Failure {
@@ -36,7 +37,7 @@ impl Failure {
     pub(super) fn of_stream(error: &io::Error) -> Option<Self> {
         let refused = || {
             let inner = error.get_ref()?.downcast_ref::<StreamRefused>()?;
-            Some(Self::Refused(inner.0.clone()))
+            Some(Self::Refused(inner.clone()))
         };
         let alert = DialFailure::from_alert(error).map(Self::Dial);
         alert.or_else(refused).or_else(|| Self::of_session(error))
@@ -54,7 +55,10 @@ impl Failure {
             Self::CallerGone => "caller_closed",
             Self::Dial(failure) => failure.label(),
             Self::Session(error) => error.label(),
-            Self::Refused(_) => "peer_denied",
+            Self::Refused(refused) => match refused.code {
+                Code::UNREACHABLE | Code::BUSY | Code::STOPPING => "peer_unavailable",
+                _ => "peer_denied",
+            },
         }
     }
 
@@ -66,7 +70,7 @@ impl Failure {
             Self::CallerGone => "the caller closed its connection at once".to_owned(),
             Self::Dial(failure) => failure.sentence(caller, callee),
             Self::Session(error) => format!("Kafka between {from} and {to}: {error}"),
-            Self::Refused(reason) => format!("{to} refused {from}: {reason}"),
+            Self::Refused(refused) => format!("{to} refused {from}: {refused}"),
         }
     }
 }

@@ -65,6 +65,9 @@ impl OutboundListener {
         if continues {
             new.brokers = old.brokers.clone();
             new.cut = old.cut.clone();
+            if new.gateway == old.gateway {
+                new.reachability = old.reachability.clone();
+            }
         }
         self.routes.store(Arc::new(new));
         if !continues {

@@ -1,7 +1,7 @@
 //! Connections of local workloads to services of other sites, or of this one.
 //!
 //! A connection passes [`listener`], [`connection`] (whose process is it?) and [`dial`] (a stream
-//! to the callee).
+//! to the callee). Where the callee is known not to answer it is reset at once ([`reachability`]).
 
 mod broker_ports;
 mod brokers;
@@ -9,6 +9,7 @@ mod connection;
 mod dial;
 mod failure;
 mod listener;
+mod reachability;
 mod route;
 
 use std::{path::PathBuf, sync::Arc};

@@ -7,7 +7,7 @@ use renkei_site::{HostPort, Item, Listener, ProxyPart, Selector, own_address};
 use renkei_spiffe::SpiffeId;
 use tokio_util::sync::CancellationToken;
 
-use super::brokers::Brokers;
+use super::{brokers::Brokers, reachability::Reachability};
 use crate::identity::{Direction, Pair};
 
 /// The route of a listener, which may change while it listens.
@@ -25,6 +25,8 @@ pub(crate) struct Route {
     pub(crate) gateway: Option<HostPort>,
     /// The listeners for the brokers behind the target, if it speaks Kafka.
     pub(crate) brokers: Arc<Brokers>,
+    /// Whether the target can be reached.
+    pub(crate) reachability: Arc<Reachability>,
     /// Cuts the connections of this route.
     pub(crate) cut: CancellationToken,
 }
@@ -40,6 +42,7 @@ impl Route {
             listen: listener.listen,
             gateway: gateway_of(site, &listener.target, own),
             brokers: Arc::default(),
+            reachability: Arc::default(),
             cut: CancellationToken::new(),
         };
         site.listeners.iter().map(route).collect()

@@ -32,6 +32,15 @@ pub(crate) enum DialFailure {
     SlowHandshake(HostPort),
     /// The other end did not prove to be the callee.
     Peer(HandshakeRefusal),
+    /// There is no bundle to verify the callee with.
+    NoBundle,
+    /// It was found out a moment ago that the callee cannot be reached.
+    Known {
+        /// The name of the failure.
+        label: &'static str,
+        /// What was said of it.
+        sentence: String,
+    },
     /// The gateway answered as itself: it knows no such service.
     NoSuchService,
     /// The other end ended the session and said so.
@@ -57,6 +66,17 @@ impl DialFailure {
     /// What an error of TLS means.
     fn of_session(error: &io::Error) -> Self {
         Self::from_alert(error).unwrap_or_else(|| Self::Tls(error.to_string()))
+    }
+
+    /// Whether it takes long to find this out.
+    pub(crate) fn is_slow(&self) -> bool {
+        match self {
+            Self::Unreachable(_, error) => {
+                !matches!(error, ConnectError::Refused) && !error.is_local()
+            }
+            Self::SlowHandshake(_) => true,
+            _ => false,
+        }
     }
 
     /// Why the stream of a trunk was not opened; `gateway` was to be dialled. Nothing if the other
@@ -95,6 +115,11 @@ impl DialFailure {
             Self::SlowHandshake(gateway) => {
                 format!("the gateway of {site} at {gateway} does not answer in TLS")
             }
+            Self::NoBundle => format!(
+                "this site has no bundle of {site}, so it cannot verify {to}; `renkei status` says \
+                 why"
+            ),
+            Self::Known { sentence, .. } => format!("{sentence}; connections are reset meanwhile"),
             Self::Peer(refusal) => format!("{to} did not prove its identity: {refusal}"),
             // A server name of no service leads to the bundle endpoint, which knows no trunks.
             Self::NoSuchService | Self::Alert(AlertDescription::NoApplicationProtocol) => {
@@ -130,7 +155,7 @@ impl DialError for DialFailure {
     fn is_certain(&self) -> bool {
         matches!(
             self,
-            Self::NoIdentity(_) | Self::Peer(HandshakeRefusal::Peer(_))
+            Self::NoIdentity(_) | Self::NoBundle | Self::Peer(HandshakeRefusal::Peer(_))
         )
     }
 
@@ -141,6 +166,8 @@ impl DialError for DialFailure {
             Self::NoServerName => "no_server_name",
             Self::Unreachable(_, error) => error.label(),
             Self::SlowHandshake(_) => "handshake_timeout",
+            Self::NoBundle => "no_bundle",
+            Self::Known { label, .. } => label,
             Self::Peer(refusal) => refusal.label(),
             Self::NoSuchService | Self::Alert(AlertDescription::NoApplicationProtocol) => {
                 "no_such_service"
@@ -185,6 +212,10 @@ pub(crate) async fn dial_peer(
     protocols: &[&[u8]],
     (context, admission): (&Context, &Admission),
 ) -> Result<LaneConnection, DialFailure> {
+    let known = context.identities();
+    if known.bundles.get(pair.callee.trust_domain()).is_none() {
+        return Err(DialFailure::NoBundle);
+    }
     let _place = admission.dial().await;
     let name = ServerName::try_from(name.to_owned()).map_err(|_| DialFailure::NoServerName)?;
     let svid = context

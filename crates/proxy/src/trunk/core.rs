@@ -21,7 +21,7 @@ use super::{lane_writer::LaneWriter, memory_budget::Share, writer_slot::WriterSl
 #[derive(Debug, Clone)]
 pub(super) enum Fate {
     /// The callee's side did not take it.
-    Refused(String),
+    Refused(Code, String),
     /// It was cut.
     Reset(ResetCause),
 }
@@ -126,9 +126,11 @@ impl Core {
                     continue;
                 }
                 Event::Reset(id, cause) => self.end(*id, Fate::Reset(*cause), wakers),
-                Event::Refused { stream, reason, .. } => {
-                    self.end(*stream, Fate::Refused(reason.clone()), wakers);
-                }
+                Event::Refused {
+                    stream,
+                    code,
+                    reason,
+                } => self.end(*stream, Fate::Refused(*code, reason.clone()), wakers),
                 Event::Stopped(id, _) => {
                     if let Some(waiting) = self.streams.get_mut(id) {
                         waiting.stopped = true;

@@ -25,8 +25,11 @@ const MOST: usize = 128 * 1024;
 
 /// Why the callee's side did not take a stream, in its own words.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct StreamRefused(pub(crate) String);
+#[error("{reason}")]
+pub(crate) struct StreamRefused {
+    pub(crate) code: Code,
+    pub(crate) reason: String,
+}
 
 /// A stream of a trunk. Dropped before it is released it is reset, behind what was written.
 #[derive(Debug)]
@@ -107,10 +110,14 @@ fn unwritable(waiting: &Waiting) -> io::Error {
 
 fn broken(waiting: Option<&Waiting>) -> io::Error {
     match waiting.and_then(|waiting| waiting.fate.as_ref()) {
-        Some(Fate::Refused(reason)) => io::Error::other(StreamRefused(reason.clone())),
-        Some(Fate::Reset(ResetCause::Peer(Code::REVOKED))) => {
-            io::Error::other(StreamRefused("the other site cut the connection".into()))
-        }
+        Some(Fate::Refused(code, reason)) => io::Error::other(StreamRefused {
+            code: *code,
+            reason: reason.clone(),
+        }),
+        Some(Fate::Reset(ResetCause::Peer(Code::REVOKED))) => io::Error::other(StreamRefused {
+            code: Code::REVOKED,
+            reason: "the other site cut the connection".into(),
+        }),
         _ => io::ErrorKind::ConnectionReset.into(),
     }
 }

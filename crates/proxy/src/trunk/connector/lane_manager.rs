@@ -5,7 +5,11 @@
 //! which cannot dial. Lanes that are not needed go, and those of an older SVID give way. Where
 //! segments are lost a trunk that rests keeps one: old lanes remember every loss, new ones none.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use renkei_runtime::clock;
 use renkei_trunk::{Code, Event, LaneId};
@@ -145,6 +149,7 @@ impl<D: LaneDialer> LaneManager<D> {
             }
             Some(Event::LaneReady(lane)) => {
                 self.suspended = false;
+                self.driver.stranded.store(false, Ordering::Release);
                 self.reported = None;
                 self.refused_since = None;
                 if !self.retired.contains(&lane) {
@@ -213,6 +218,7 @@ impl<D: LaneDialer> LaneManager<D> {
             }
             Ok(Err(failure)) => {
                 if self.suspended {
+                    self.driver.stranded.store(true, Ordering::Release);
                     // Streams wait for it; once is enough to say why.
                     let label = failure.label();
                     if self.reported.replace(label) != Some(label) {

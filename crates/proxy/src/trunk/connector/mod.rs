@@ -6,7 +6,7 @@ mod lane_manager;
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -78,6 +78,14 @@ pub(crate) trait LaneDialer: Send + Sync + 'static {
 
     /// Hears why a trunk that has lost every lane does not get another.
     fn failed(&self, error: &Self::Error);
+
+    /// Hears why there is no trunk, before those that wait for one.
+    fn unreached(&self, _error: &Self::Error) {}
+
+    /// Why a dial would fail, if that is known and takes long to find out again.
+    fn known_failure(&self) -> Option<Self::Error> {
+        None
+    }
 }
 
 /// Why a trunk was not made out of its first lane.
@@ -163,6 +171,7 @@ impl Connector {
             .await
             .map_err(|_| OpenError::Timeout)?;
         match &*slot {
+            TrunkSlot::Trunk(trunk) if trunk.stranded().is_some() => {}
             TrunkSlot::Trunk(trunk) => {
                 if let Some(opened) = trunk.open(target.clone()) {
                     return Ok(opened);
@@ -174,16 +183,69 @@ impl Connector {
             }
             _ => {}
         }
-        let lane = dialer.dial().await.map_err(OpenError::Dial)?;
+        if let Some(failure) = dialer.known_failure() {
+            return Err(OpenError::Dial(failure));
+        }
+        self.dial_into(&mut slot, pair, dialer).await?;
+        let opened = match &*slot {
+            TrunkSlot::Trunk(trunk) => trunk.open(target),
+            _ => None,
+        };
+        opened.ok_or_else(|| OpenError::Trunk(other("the trunk takes no streams")))
+    }
+
+    /// Finds out whether the pair's callee can be reached through `gateway`, and keeps the trunk
+    /// that comes of it.
+    pub(crate) async fn reach<D: LaneDialer>(
+        &self,
+        (pair, gateway): (&Pair, &str),
+        dialer: &Arc<D>,
+    ) -> Result<(), OpenError<D::Error>> {
+        let slot = self.slot(format!("{} {gateway}", pair.ends()));
+        let mut slot = slot.lock().await;
+        if let TrunkSlot::Trunk(trunk) = &*slot
+            && trunk.stranded().is_none()
+            && trunk.usable().is_some()
+        {
+            return Ok(());
+        }
+        match self.dial_into(&mut slot, pair, dialer).await {
+            // It answers, which is what was asked.
+            Err(OpenError::NoTrunks(_)) => Ok(()),
+            reached => reached,
+        }
+    }
+
+    /// Dials a lane: for the slot's trunk if that has none, else for a new one.
+    async fn dial_into<D: LaneDialer>(
+        &self,
+        slot: &mut TrunkSlot,
+        pair: &Pair,
+        dialer: &Arc<D>,
+    ) -> Result<(), OpenError<D::Error>> {
+        let stranded = match &*slot {
+            TrunkSlot::Trunk(trunk) => trunk.stranded(),
+            _ => None,
+        };
+        let dialed = dialer.dial().await;
+        let lane = dialed.map_err(|error| {
+            dialer.unreached(&error);
+            OpenError::Dial(error)
+        })?;
         if !dialer.is_lane(lane.alpn()) {
             *slot = TrunkSlot::NoTrunks(Instant::now());
             return Err(OpenError::NoTrunks(Some(Box::new(lane))));
         }
+        if let Some(driver) = stranded {
+            add_lane(&driver, &pair.ends(), lane)
+                .map_err(|reason| OpenError::Trunk(TrunkFailure::Other(reason)))?;
+            driver.stranded.store(false, Ordering::Release);
+            return Ok(());
+        }
         let established = self.establish(lane, pair, dialer, false).await;
         let (trunk, _) = established.map_err(OpenError::Trunk)?;
-        let opened = trunk.open(target);
         *slot = TrunkSlot::Trunk(trunk);
-        opened.ok_or_else(|| OpenError::Trunk(other("the trunk takes no streams")))
+        Ok(())
     }
 
     /// Dials a trunk that is kept while it carries nothing, until it is closed by its handle. The
@@ -263,8 +325,7 @@ impl Dialed {
     /// A stream of the trunk. Nothing if the trunk is over, takes no streams for now, or was made
     /// with certificates that are not valid now.
     fn open(&self, target: Bytes) -> Option<Opened> {
-        let driver = self.driver.upgrade()?;
-        let credentials = driver.check_now().ok()?;
+        let (driver, credentials) = self.usable()?;
         let id = driver.open(target).ok()?;
         driver.used.note();
         Some(Opened {
@@ -273,6 +334,19 @@ impl Dialed {
             alpn: self.alpn.clone(),
             svid_not_after: credentials.own().not_after(),
         })
+    }
+
+    /// The trunk, with certificates that are valid now.
+    fn usable(&self) -> Option<(Arc<Driver>, Arc<Credentials>)> {
+        let driver = self.driver.upgrade()?;
+        let credentials = driver.check_now().ok()?;
+        Some((driver, credentials))
+    }
+
+    /// The trunk, if it waits for a lane that could not be dialed.
+    fn stranded(&self) -> Option<Arc<Driver>> {
+        let (driver, _) = self.usable()?;
+        driver.stranded.load(Ordering::Acquire).then_some(driver)
     }
 }
 

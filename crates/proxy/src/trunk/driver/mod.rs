@@ -4,7 +4,7 @@
 mod push;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicBool},
     task::Waker,
     time::{Duration, Instant},
 };
@@ -59,6 +59,8 @@ pub(crate) struct Driver {
     pub(super) timer: Arc<Notify>,
     pub(super) context: Arc<TrunkContext>,
     pub(super) standing: Standing,
+    /// There is no lane, and the last attempt to dial one failed.
+    pub(super) stranded: AtomicBool,
 }
 
 impl Drop for Driver {
@@ -92,6 +94,7 @@ impl Driver {
             timer: Arc::new(Notify::new()),
             context: context.clone(),
             standing: Standing::default(),
+            stranded: AtomicBool::new(false),
         });
         (driver, events)
     }
