@@ -136,7 +136,7 @@ async fn carry_http(
         return;
     };
     tracing::debug!("opened");
-    let parts = (&inbound.context, &inbound.backends);
+    let parts = (&inbound.context, &inbound.backends, &inbound.http_pool);
     http::serve(stream, flow, (&service.name, caller), parts).await;
     tracing::debug!(cut = flow.cut_reason(), "closed");
 }

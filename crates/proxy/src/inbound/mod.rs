@@ -17,7 +17,7 @@ use crate::{
     admission::{Admission, HandshakeTurn},
     context::{Carrier, Context, span},
     identity::{Direction, Pair},
-    sessions::{Backends, alpn, kafka::CalleeState},
+    sessions::{Backends, alpn, http, kafka::CalleeState},
     tls::PendingHandshake,
     trunk::Acceptor,
     wan::WanStream,
@@ -37,6 +37,7 @@ pub(crate) struct Inbound {
     admission: Arc<Admission>,
     acceptor: Arc<Acceptor>,
     backends: Arc<Backends>,
+    http_pool: Arc<http::Pool>,
     kafka: Arc<CalleeState>,
 }
 
@@ -50,6 +51,7 @@ impl Inbound {
             admission: admission.clone(),
             acceptor,
             backends: Arc::new(Backends::new(context.limits.connect_timeout)),
+            http_pool: Arc::default(),
             kafka: Arc::default(),
         })
     }

@@ -6,4 +6,4 @@ mod backends;
 pub(crate) mod http;
 pub(crate) mod kafka;
 
-pub(crate) use backends::{Backends, Unreachable};
+pub(crate) use backends::{Backends, Connected, Unreachable};

@@ -98,11 +98,13 @@ async fn a_request_that_does_no_harm_goes_out_again_when_a_kept_connection_close
                 let mut client = client(&lab).await;
                 let (status, _) = ask_with(&mut client, "GET", body_of(false, b"")).await;
                 assert_eq!(status, 200);
+                // It may have met a connection that an earlier session has left.
+                asked.lock().unwrap().clear();
                 let (status, told) = ask_with(&mut client, method, body_of(stream, body)).await;
                 assert_eq!(status, 200, "{close:?} {method} {body:?} {stream}: {told}");
                 let asked = std::mem::take(&mut *asked.lock().unwrap());
                 let line = format!("{method} /v1/a HTTP/1.1");
-                assert_eq!(asked, ["GET /v1/a HTTP/1.1".to_owned(), line.clone(), line]);
+                assert_eq!(asked, [line.clone(), line]);
             }
         }
         assert!(hokkaido.reasons().is_empty(), "{:?}", hokkaido.reasons());

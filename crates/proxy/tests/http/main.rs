@@ -18,6 +18,7 @@ mod heads;
 mod lab;
 mod raw;
 mod rules;
+mod sharing;
 
 use std::{
     convert::Infallible,

@@ -49,6 +49,14 @@ struct State {
     lines: LineBudget,
 }
 
+/// A connection to a backend.
+#[derive(Debug)]
+pub(crate) enum Connected<T> {
+    /// One that was there.
+    Reused(T),
+    New(TcpStream, HostPort),
+}
+
 /// Why a service could not be connected to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreachable {
@@ -123,9 +131,27 @@ impl Backends {
         service: &Service,
         on_close: OnClose,
     ) -> Result<TcpStream, Unreachable> {
+        let nothing = |_: &HostPort| None::<TcpStream>;
+        match self.reuse_or_connect(service, on_close, nothing).await? {
+            Connected::Reused(stream) | Connected::New(stream, _) => Ok(stream),
+        }
+    }
+
+    /// The same, but takes what `reuse` has for the backend whose turn it is.
+    pub(crate) async fn reuse_or_connect<T>(
+        &self,
+        service: &Service,
+        on_close: OnClose,
+        reuse: impl Fn(&HostPort) -> Option<T>,
+    ) -> Result<Connected<T>, Unreachable> {
         let backends = self.of(service);
         let mut failures = Failures::default();
         while let Some((choice, address)) = backends.choose(&failures.tried) {
+            if choice.kind == Kind::Up
+                && let Some(reused) = reuse(&address)
+            {
+                return Ok(Connected::Reused(reused));
+            }
             let attempt = Attempt::new(&backends, choice, &address);
             let connecting = attempt.run(self.timeout, on_close);
             let outcome = match choice.kind {
@@ -133,7 +159,7 @@ impl Backends {
                 Kind::Up | Kind::Panic => connecting.await,
             };
             match outcome {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => return Ok(Connected::New(stream, address)),
                 Err(error) => failures.add(choice, &address, &error),
             }
         }

@@ -9,7 +9,8 @@
 //! - Bodies, trailers and their back-pressure go through in both directions; nothing is buffered
 //!   beyond what a connection reads at once.
 //! - A connection to a backend is kept for the session and replaced when it is closed. A request
-//!   that goes out as it closes goes out once more, if that does no harm.
+//!   that goes out as it closes goes out once more, if that does no harm. When the session is over,
+//!   sessions of all callers of the service may use it, if that does no harm ([`sharing`]).
 //! - A connection between requests may be quiet for as long as it likes; a request that has begun
 //!   must have its head complete in time.
 //! - A caller may end its direction when it has sent its requests, and gets its answers; one that
@@ -34,8 +35,12 @@ mod head_reader;
 mod headers;
 mod interim;
 mod linger;
+mod pool;
 mod progress;
+mod refusal;
+mod send;
 mod session;
+mod sharing;
 mod socket;
 mod surplus;
 mod target;
@@ -51,6 +56,7 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::time::sleep;
 
+pub(crate) use self::pool::Pool;
 use self::{
     counted_stream::CountedStream, interim::Interim, progress::Progress, session::HttpSession,
     unreadable::Unreadable,
@@ -77,14 +83,14 @@ pub(crate) async fn serve(
     stream: WanStream,
     flow: &Arc<Flow>,
     (service, caller): (&str, Caller),
-    (context, backends): (&Arc<Context>, &Arc<Backends>),
+    (context, backends, pool): (&Arc<Context>, &Arc<Backends>, &Arc<Pool>),
 ) {
     let (progress, interim) = (Arc::<Progress>::default(), Arc::<Interim>::default());
     let limit = context.limits.handshake_timeout;
     let shared = (progress, interim);
     let stream = CountedStream::new(stream, flow.clone(), shared.clone(), limit);
     let is_denied = caller.denied.is_some();
-    let parts = (context.clone(), backends.clone());
+    let parts = (context.clone(), backends.clone(), pool.clone());
     let session = HttpSession::new(flow.clone(), (service.to_owned(), caller), parts, shared);
     let session = Arc::new(session);
     let answer = service_fn(|request| {
@@ -112,6 +118,7 @@ pub(crate) async fn serve(
             () = &mut patience, if is_denied => return,
         }
     };
+    session.release_upstream();
     let stream = connection.into_parts().map(|parts| parts.io.into_inner());
     if let Some(stream) = stream {
         tokio::select! {

@@ -8,7 +8,7 @@ use std::{
 use hyper::{
     Request, Response, StatusCode, Version,
     body::Incoming,
-    header::{CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    header::{CONNECTION, EXPECT, HeaderValue},
 };
 use renkei_policy::{Decision, Operation, RuleKind, ServicePolicy};
 use renkei_site::{Protocol, Service, sni};
@@ -20,11 +20,14 @@ use super::{
     codings::{self, CodingError},
     headers::{self, CallerHeaders},
     interim::Interim,
+    pool::Pool,
     progress::{Held, Progress},
-    target,
+    refusal::RequestRefusal,
+    send::{self, To},
+    sharing, target,
     tunnel::Tunnel,
     upload::Aborted,
-    upstream::{self, NoResponse, Upstream},
+    upstream::Upstream,
 };
 use crate::{
     authorization::{decide, log},
@@ -40,6 +43,7 @@ pub(super) struct HttpSession {
     service: String,
     context: Arc<Context>,
     backends: Arc<Backends>,
+    pool: Arc<Pool>,
     progress: Arc<Progress>,
     interim: Arc<Interim>,
     caller: CallerHeaders,
@@ -47,17 +51,6 @@ pub(super) struct HttpSession {
     denied: Option<String>,
     upstream: tokio::sync::Mutex<Option<Upstream>>,
     tunnel: Mutex<Option<Tunnel>>,
-}
-
-/// An answer of this side.
-struct RequestRefusal {
-    status: StatusCode,
-    /// A short, stable name for the counters.
-    label: &'static str,
-    /// For the caller.
-    answer_text: String,
-    /// For this side's people, who may know more; nothing if they have been told.
-    sentence: Option<String>,
 }
 
 /// A request that is allowed.
@@ -79,7 +72,7 @@ impl HttpSession {
     pub(super) fn new(
         flow: Arc<Flow>,
         (service, caller): (String, Caller),
-        (context, backends): (Arc<Context>, Arc<Backends>),
+        (context, backends, pool): (Arc<Context>, Arc<Backends>, Arc<Pool>),
         (progress, interim): (Arc<Progress>, Arc<Interim>),
     ) -> Self {
         let hash = &caller.certificate_hash;
@@ -91,6 +84,7 @@ impl HttpSession {
             service,
             context,
             backends,
+            pool,
             progress,
             upstream: tokio::sync::Mutex::new(None),
             tunnel: Mutex::new(None),
@@ -105,6 +99,17 @@ impl HttpSession {
     pub(super) fn take_tunnel(&self) -> Option<Tunnel> {
         let mut tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner);
         tunnel.take()
+    }
+
+    /// No more requests come: leaves the connection to the backend to others.
+    pub(super) fn release_upstream(&self) {
+        let tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner);
+        if tunnel.is_none()
+            && let Ok(mut kept) = self.upstream.try_lock()
+            && let Some(upstream) = kept.take()
+        {
+            send::release(upstream, &self.service, &self.pool);
+        }
     }
 
     /// Answers a request, by a backend or by itself.
@@ -243,20 +248,25 @@ impl HttpSession {
         let caller = websocket.then(|| hyper::upgrade::on(&mut request));
         headers::prepare_request(&mut request, &self.caller, (websocket, by_host), codings);
         let mut request = request.map(|body| self.upload(body));
+        let shareable = sharing::allowed_by_request(&request, websocket);
         if version == Version::HTTP_11 {
             self.pass_interim_responses(&mut request);
         }
         let mut kept = self.upstream.lock().await;
         let limit = service.response_timeout;
         let limit = limit.unwrap_or(self.context.limits.backend_response_timeout);
-        let to = (&service, &*self.backends);
-        let sent = upstream::send(request, &mut kept, to, limit).await;
+        let to = To {
+            service: &service,
+            backends: &self.backends,
+            pool: &self.pool,
+        };
+        let sent = send::send(request, &mut kept, &to, (limit, shareable)).await;
         self.interim.finish().await;
         let (mut response, aborted) = sent.map_err(|(error, rest)| {
             if let Some(rest) = rest.filter(|_| !waits) {
                 body::discard(rest);
             }
-            self.no_response(&error)
+            RequestRefusal::of(&error, &self.flow.pair.callee)
         })?;
         self.prepare_response(&mut response, version)?;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -324,41 +334,6 @@ impl HttpSession {
         Passing::request(body, self.progress.arriving(), self.progress.hold())
     }
 
-    fn no_response(&self, error: &NoResponse) -> RequestRefusal {
-        let callee = self.flow.pair.callee.short();
-        let (status, label, answer_text) = match error {
-            NoResponse::Unreachable(down) => (
-                match down.is_silent() {
-                    true => StatusCode::GATEWAY_TIMEOUT,
-                    false => StatusCode::BAD_GATEWAY,
-                },
-                "backend_unavailable",
-                format!("no backend of {callee} answers"),
-            ),
-            NoResponse::Broken { .. } => (
-                StatusCode::BAD_GATEWAY,
-                "backend_failed",
-                format!("a backend of {callee} gave no response"),
-            ),
-            NoResponse::Late { .. } | NoResponse::Stalled { .. } => (
-                StatusCode::GATEWAY_TIMEOUT,
-                "backend_timeout",
-                format!("a backend of {callee} gave no response in time"),
-            ),
-            NoResponse::Aborted => (
-                StatusCode::BAD_REQUEST,
-                "request_aborted",
-                "the request ends in its middle".to_owned(),
-            ),
-        };
-        RequestRefusal {
-            status,
-            label,
-            answer_text,
-            sentence: Some(error.to_string()),
-        }
-    }
-
     fn backend_fault(&self, what: &str) -> RequestRefusal {
         let sentence = format!("a backend of {} {what}", self.flow.pair.callee.short());
         RequestRefusal {
@@ -369,23 +344,11 @@ impl HttpSession {
         }
     }
 
-    fn refuse(&self, refusal: RequestRefusal, held: Held) -> Response<Passing> {
-        let RequestRefusal {
-            status,
-            label,
-            answer_text,
-            sentence,
-        } = refusal;
-        if let Some(sentence) = sentence {
-            self.record(label, sentence);
+    fn refuse(&self, mut refusal: RequestRefusal, held: Held) -> Response<Passing> {
+        if let Some(sentence) = refusal.sentence.take() {
+            self.record(refusal.label, sentence);
         }
-        let mut response = Response::new(Passing::text(format!("{answer_text}\n"), held));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        let text = HeaderValue::from_static("text/plain; charset=utf-8");
-        headers.insert(CONTENT_TYPE, text);
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        response
+        refusal.into_response(held)
     }
 }
 
