@@ -14,12 +14,12 @@ use kafka_protocol::{
     },
     protocol::{Encodable, HeaderVersion, StrBytes},
 };
-use renkei_kafka::CARRIED;
+use renkei_kafka::APIS;
 
 use crate::Seeds;
 
 pub(crate) fn write(seeds: &Seeds) {
-    for api in CARRIED {
+    for api in APIS {
         for version in [0, api.max_version] {
             let name = format!("{}-{version}", api.name);
             let request = opaque(api.key, version);

@@ -45,7 +45,8 @@ pub enum SessionError {
         /// The length it claims.
         length: usize,
     },
-    /// A request that is not in [`CARRIED`](crate::CARRIED).
+    /// A request that is not carried, and that cannot be answered: the message definitions do not
+    /// have it, it has no answer, or it is too long to be read.
     #[error("request {key} version {version} is not carried; the client was not offered it")]
     UnsupportedRequest {
         /// The kind of request.
@@ -75,15 +76,21 @@ pub enum SessionError {
         /// The length that it gives, in bytes.
         length: usize,
     },
+    /// Something of which all must be there before any of it goes on, and that does not come.
+    #[error("{length} bytes that must be read as a whole did not arrive in time")]
+    Slow {
+        /// The length that it gives, in bytes.
+        length: usize,
+    },
+    /// A Produce request without an answer that topic rights deny.
+    #[error(
+        "it sent a Produce request with acks=0 that its topic rights do not allow, and closing is \
+         all that its client can notice"
+    )]
+    DeniedWithoutAcks,
     /// More requests without an answer than any client sends.
     #[error("the client has too many requests without an answer")]
     InFlight,
-    /// A mechanism that cannot be followed in the form of SASL that has no headers.
-    #[error("SASL {mechanism:?} needs a client that sends SaslHandshake version 1")]
-    SaslMechanism {
-        /// The mechanism asked for.
-        mechanism: String,
-    },
     /// Bytes that came before the broker agreed to the SASL mechanism.
     #[error("the client went on before the broker agreed to its SASL mechanism")]
     SaslOutOfTurn,
@@ -131,8 +138,9 @@ impl SessionError {
             Self::MalformedRequest { .. } => "malformed_request",
             Self::LongHeader { .. } => "long_header",
             Self::LongRequest { .. } => "long_request",
+            Self::Slow { .. } => "slow",
+            Self::DeniedWithoutAcks => "denied_without_acks",
             Self::InFlight => "in_flight",
-            Self::SaslMechanism { .. } => "sasl_mechanism",
             Self::SaslOutOfTurn => "sasl_out_of_turn",
             Self::Correlation { .. } => "correlation",
             Self::LongAnswer { .. } => "long_answer",
@@ -155,8 +163,9 @@ impl SessionError {
             | Self::MalformedRequest { .. }
             | Self::LongHeader { .. }
             | Self::LongRequest { .. }
+            | Self::Slow { .. }
+            | Self::DeniedWithoutAcks
             | Self::InFlight
-            | Self::SaslMechanism { .. }
             | Self::SaslOutOfTurn => Party::Client,
         }
     }

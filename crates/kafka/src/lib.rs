@@ -17,9 +17,12 @@
 //!
 //! # What is carried
 //!
-//! Requests listed in [`CARRIED`], and the answer to ApiVersions is cut down to them, so a
-//! client never chooses another one; a client that sends another one all the same is refused with
-//! [`SessionError::UnsupportedRequest`] rather than half decoded. Answers that name brokers:
+//! The requests of [`APIS`] in the versions that are carried, and the answer to ApiVersions is cut
+//! down to them and to the cluster's features that they serve, so a client never chooses another
+//! one. A client that sends another one all the same gets an answer of the form that it expects,
+//! with the error `UNSUPPORTED_VERSION`. What the message definitions do not have has no such form:
+//! the connection is closed behind the answers to earlier requests, as by a broker. Answers that
+//! name brokers:
 //!
 //! | answer | |
 //! | --- | --- |
@@ -48,6 +51,7 @@ mod acl;
 mod api;
 mod cutter;
 mod error;
+mod form;
 mod limits;
 mod request;
 mod rewrite;
@@ -56,10 +60,10 @@ mod sasl;
 mod session;
 mod wire;
 
-pub use api::{Api, CARRIED};
+pub use api::{APIS, Api};
 pub use error::{Party, SessionError};
 pub use limits::{MAX_FRAME, MAX_REWRITTEN};
 pub use rewrite::{Endpoint, Endpoints};
 pub use rights::Denial;
-pub use session::KafkaSession;
+pub use session::{Collected, KafkaSession};
 pub use wire::WireFault;

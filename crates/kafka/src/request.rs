@@ -11,6 +11,15 @@ const FIXED: usize = 8;
 /// The longest head: client id and transactional id of 32 KiB each, and as much in tagged fields.
 pub(crate) const MAX_HEAD: usize = 128 * 1024;
 
+/// What a request begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beginning<'a> {
+    /// A request of the message definitions.
+    Known(Head<'a>),
+    /// One that they do not have, whose answer nobody can write.
+    Unknown { key: i16, version: i16 },
+}
+
 /// A request's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head<'a> {
@@ -34,8 +43,18 @@ pub(crate) enum Detail<'a> {
 }
 
 impl<'a> Head<'a> {
+    /// Whether it is carried where no topic rights are in force. ApiVersions of the future is
+    /// answered.
+    pub(crate) fn is_carried(&self) -> bool {
+        self.detail == Detail::FutureApiVersions
+            || self.api.carried.is_some_and(|most| self.version <= most)
+    }
+
     /// Reads the head of the frame of `length` bytes that `bytes` begin with; `None` asks for more.
-    pub(crate) fn parse(bytes: &'a [u8], length: usize) -> Result<Option<Self>, SessionError> {
+    pub(crate) fn parse(
+        bytes: &'a [u8],
+        length: usize,
+    ) -> Result<Option<Beginning<'a>>, SessionError> {
         if length < FIXED {
             return Err(SessionError::ShortFrame {
                 from: Party::Client,
@@ -50,13 +69,14 @@ impl<'a> Head<'a> {
         };
         let key = i16::from_be_bytes([k0, k1]);
         let version = i16::from_be_bytes([v0, v1]);
-        let unsupported = SessionError::UnsupportedRequest { key, version };
-        let api = api::find(key)
-            .filter(|_| version >= 0)
-            .ok_or(unsupported.clone())?;
+        let answerable = |api: &Api| {
+            api.is_known(version) || (key == api::API_VERSIONS && version > api.max_version)
+        };
+        let Some(api) = api::find(key).filter(|api| answerable(api)) else {
+            return Ok(Some(Beginning::Unknown { key, version }));
+        };
         let detail = match key {
             api::API_VERSIONS if version > api.max_version => Ok(Detail::FutureApiVersions),
-            _ if version > api.max_version => return Err(unsupported),
             api::PRODUCE => produce(frame, version),
             api::SASL_HANDSHAKE if version == 0 => sasl_handshake(frame),
             _ => Ok(Detail::None),
@@ -64,12 +84,12 @@ impl<'a> Head<'a> {
         match detail {
             Ok(detail) => {
                 let correlation = i32::from_be_bytes([c0, c1, c2, c3]);
-                Ok(Some(Self {
+                Ok(Some(Beginning::Known(Self {
                     api,
                     version,
                     correlation,
                     detail,
-                }))
+                })))
             }
             Err(WireFault::Truncated) if frame.len() < length => match frame.len() > MAX_HEAD {
                 true => Err(SessionError::LongHeader { api: api.name }),

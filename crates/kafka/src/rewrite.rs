@@ -3,6 +3,7 @@
 //! An answer is walked only as far as the last address in it. Addresses are replaced; every other
 //! byte, tagged fields and all that follows included, is copied as it is.
 
+mod offer;
 #[cfg(test)]
 mod tests;
 
@@ -11,10 +12,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::api;
 use crate::cutter::LENGTH;
 use crate::error::SessionError;
-use crate::wire::{Reader, WireFault, put_array, put_string, put_uvarint};
+use crate::form::UNSUPPORTED_VERSION;
+use crate::form::writer::with_length;
+use crate::wire::{Reader, WireFault, put_string, put_uvarint};
 
-/// `UNSUPPORTED_VERSION` of the protocol's error codes.
-const UNSUPPORTED_VERSION: i16 = 35;
+pub(crate) use self::offer::Offer;
+use self::offer::error_code;
 
 /// An address that clients at this site can dial.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,9 +42,6 @@ impl<F: FnMut(i32, &str, u16) -> Option<Endpoint>> Endpoints for F {
         self(node, host, port)
     }
 }
-
-/// Which versions of a request are carried, if any.
-pub(crate) type Offer = fn(i16) -> Option<(i16, i16)>;
 
 /// An answer to be rewritten, in the version it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,11 +117,10 @@ impl Answer {
             Self::FindCoordinator(version) => splice.find_coordinator(version)?,
             Self::DescribeCluster(version) => splice.describe_cluster(version)?,
             Self::Produce(version) => splice.produce(version)?,
-            // KIP-511: a broker that does not know the version answers in version 0.
             Self::ApiVersions(_) if error_code(frame)? == UNSUPPORTED_VERSION => {
-                return Self::FutureApiVersions.splice(frame, endpoints, offer);
+                return self.refused_api_versions(frame, endpoints, offer);
             }
-            Self::ApiVersions(_) => splice.api_versions(offer)?,
+            Self::ApiVersions(version) => splice.api_versions(version, offer)?,
             Self::FutureApiVersions => {
                 splice.replace(2, |out| {
                     out.put_i16(UNSUPPORTED_VERSION);
@@ -130,20 +129,8 @@ impl Answer {
                 splice.offer(offer)?;
             }
         }
-        let mut out = splice.finish();
-        let length = i32::try_from(out.len() - LENGTH).map_err(|_| WireFault::Oversized)?;
-        if let Some(prefix) = out.first_chunk_mut::<LENGTH>() {
-            *prefix = length.to_be_bytes();
-        }
-        Ok(out.freeze())
+        Ok(with_length(splice.finish())?)
     }
-}
-
-/// The error code that an ApiVersions answer begins with in every version.
-fn error_code(frame: &[u8]) -> Result<i16, WireFault> {
-    let mut answer = Reader::new(frame, false);
-    answer.take(LENGTH + 4)?;
-    answer.i16()
 }
 
 #[derive(Debug)]
@@ -307,14 +294,20 @@ impl<'a, 'e> Splice<'a, 'e> {
             let start = self.reader.at();
             if let (0, endpoints) = self.reader.tag()? {
                 let endpoints = self.node_endpoints(endpoints)?;
-                self.copy_to(start);
-                self.copied = self.reader.at();
-                put_uvarint(&mut self.out, 0);
-                let length = u32::try_from(endpoints.len()).map_err(|_| WireFault::Oversized)?;
-                put_uvarint(&mut self.out, length);
-                self.out.put_slice(&endpoints);
+                self.replace_tag(start, 0, &endpoints)?;
             }
         }
+        Ok(())
+    }
+
+    /// Writes another value of the tagged field that was read from `start`.
+    fn replace_tag(&mut self, start: usize, tag: u32, value: &[u8]) -> Result<(), WireFault> {
+        self.copy_to(start);
+        self.copied = self.reader.at();
+        put_uvarint(&mut self.out, tag);
+        let length = u32::try_from(value.len()).map_err(|_| WireFault::Oversized)?;
+        put_uvarint(&mut self.out, length);
+        self.out.put_slice(value);
         Ok(())
     }
 
@@ -337,36 +330,5 @@ impl<'a, 'e> Splice<'a, 'e> {
             splice.reader.skip_tags()?;
         }
         Ok(splice.finish())
-    }
-
-    /// The header of an ApiVersions answer has no tagged fields in any version.
-    fn api_versions(&mut self, offer: Offer) -> Result<(), Fault> {
-        self.reader.i16()?; // error code
-        self.offer(offer)
-    }
-
-    /// Cuts the list of requests down to those that are carried, in versions that are carried.
-    fn offer(&mut self, offer: Offer) -> Result<(), Fault> {
-        self.copy_to(self.reader.at());
-        let mut offered = BytesMut::new();
-        let mut count = 0;
-        for _ in 0..self.reader.array()? {
-            let (key, min) = (self.reader.i16()?, self.reader.i16()?);
-            let max = self.reader.i16()?;
-            let tags = self.reader.at();
-            self.reader.skip_tags()?;
-            let known = offer(key).map(|(least, most)| (min.max(least), max.min(most)));
-            if let Some((min, max)) = known.filter(|(min, max)| min <= max) {
-                count += 1;
-                offered.put_i16(key);
-                offered.put_i16(min);
-                offered.put_i16(max);
-                offered.put_slice(self.input.get(tags..self.reader.at()).unwrap_or_default());
-            }
-        }
-        put_array(&mut self.out, self.reader.flexible(), count)?;
-        self.out.put_slice(&offered);
-        self.copied = self.reader.at();
-        Ok(())
     }
 }

@@ -2,6 +2,8 @@
 
 use renkei_access::TopicRights;
 
+use crate::api::Api;
+
 /// A right that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Right {
@@ -14,6 +16,8 @@ pub(crate) enum Right {
     Sequence,
     /// A transactional ID, to which no caller has a right.
     Transaction,
+    /// To read as a broker does, beyond what all replicas have; no caller has this right.
+    Replica,
 }
 
 impl Right {
@@ -28,14 +32,15 @@ impl Right {
                 .any(|names| names.contains(name)),
             Self::Group => rights.group.contains(name),
             Self::Sequence => !rights.produce.is_empty(),
-            Self::Transaction => false,
+            Self::Transaction | Self::Replica => false,
         }
     }
 
     /// The protocol's error code for its lack.
     pub(crate) fn error_code(self) -> i16 {
         match self {
-            Self::Produce | Self::Consume | Self::Create | Self::Describe => 29,
+            // As a broker answers who may not be a broker (`KafkaApis.handleFetchRequest`).
+            Self::Produce | Self::Consume | Self::Create | Self::Describe | Self::Replica => 29,
             Self::Group => 30,
             Self::Sequence => 31,
             Self::Transaction => 53,
@@ -51,6 +56,7 @@ impl Right {
             Self::Group => "use group",
             Self::Sequence => "produce to any topic",
             Self::Transaction => "use transactional id",
+            Self::Replica => "read as a broker does",
         }
     }
 }
@@ -65,6 +71,8 @@ pub struct Denial {
     pub operation: &'static str,
     /// With which topic, group or transactional id; its beginning, should it be long.
     pub name: String,
+    /// A short, stable name for metrics.
+    pub label: &'static str,
 }
 
 impl Denial {
@@ -73,6 +81,16 @@ impl Denial {
         Self {
             operation: right.operation(),
             name: String::from_utf8_lossy(name).into_owned(),
+            label: "topic_denied",
+        }
+    }
+
+    /// For a request that is not carried, whatever the rights.
+    pub(crate) fn unsupported(api: &Api, version: i16) -> Self {
+        Self {
+            operation: "send the request",
+            name: format!("{} version {version}", api.name),
+            label: "unsupported_request",
         }
     }
 }

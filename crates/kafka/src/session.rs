@@ -24,7 +24,9 @@
 //! nothing is awaited for it; brokers that answer it all the same exist, and as no client expects
 //! that, the answer is dropped.
 
+mod answers;
 mod governed;
+mod refused;
 #[cfg(test)]
 mod tests;
 
@@ -39,7 +41,7 @@ use crate::api;
 use crate::cutter::{Cutter, LENGTH, frame_length};
 use crate::error::{Party, SessionError};
 use crate::limits::MAX_REWRITTEN;
-use crate::request::{Detail, Head};
+use crate::request::{Beginning, Detail, Head};
 use crate::rewrite::{Answer, Endpoints};
 use crate::rights::Denial;
 use crate::sasl::{self, Sasl};
@@ -70,9 +72,22 @@ pub struct KafkaSession {
     denials: Vec<Denial>,
     /// Bytes of own answers that wait for their turn.
     held: usize,
-    /// A request without an answer was denied: the client can only be told by an end of the
+    /// What the client sent last, if it has no answer: the client can only be told by an end of the
     /// connection, and of what it sends after it, nothing is taken.
-    doomed: bool,
+    doomed: Option<SessionError>,
+    /// Requests and answers judged so far.
+    judged: (u64, u64),
+    /// What is collected of them.
+    collected: (Option<Collected>, Option<Collected>),
+}
+
+/// A request or an answer that is collected because all of it decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Collected {
+    /// Its number on this connection, in its direction.
+    pub number: u64,
+    /// Its length in bytes.
+    pub length: usize,
 }
 
 /// What becomes of the rest of a frame whose head has been judged.
@@ -162,6 +177,7 @@ impl KafkaSession {
         out: &mut Vec<Bytes>,
     ) -> Result<(), SessionError> {
         let mut cut = Cutter::new(input, out);
+        self.collected.0 = None;
         let result = self.requests(&mut cut);
         cut.flush();
         result
@@ -175,6 +191,7 @@ impl KafkaSession {
         out: &mut Vec<Bytes>,
     ) -> Result<(), SessionError> {
         let mut cut = Cutter::new(input, out);
+        self.collected.1 = None;
         let result = self.answers(&mut cut, endpoints);
         cut.flush();
         result
@@ -189,17 +206,37 @@ impl KafkaSession {
             && self.sasl == Sasl::Requests
     }
 
-    /// Whether nothing is left but to close the connection: a Produce request with acks=0 was
-    /// denied, as a whole or in part, and everything before it is answered. Brokers do the same
-    /// (`KafkaApis.handleProduceRequest`): they append what is allowed, then close without a word.
-    pub fn is_over(&self) -> bool {
-        self.doomed && self.awaited.is_empty() && self.answers == Rest::None
+    /// Why nothing is left but to close the connection, if it is so: a request that cannot be
+    /// answered was denied, as a whole or in part, and everything before it is answered. Brokers do
+    /// the same with a Produce request with acks=0 (`KafkaApis.handleProduceRequest`): they append
+    /// what is allowed, then close without a word.
+    pub fn end(&self) -> Option<&SessionError> {
+        let answered = self.awaited.is_empty() && self.answers == Rest::None;
+        self.doomed.as_ref().filter(|_| answered)
+    }
+
+    /// The request that is collected, if one is.
+    pub fn collected_request(&self) -> Option<Collected> {
+        self.collected.0
+    }
+
+    /// The answer that is collected to be rewritten, if one is.
+    pub fn collected_answer(&self) -> Option<Collected> {
+        self.collected.1
+    }
+
+    /// Bytes of own answers that wait until those before them have come.
+    pub fn held(&self) -> usize {
+        self.held
     }
 
     fn requests(&mut self, cut: &mut Cutter<'_>) -> Result<(), SessionError> {
         while self.requests.advance(cut) {
             match self.request(cut)? {
-                Some(rest) => self.requests = rest,
+                Some(rest) => {
+                    self.requests = rest;
+                    self.judged.0 += 1;
+                }
                 None => break,
             }
         }
@@ -208,7 +245,7 @@ impl KafkaSession {
 
     /// Judges the request at hand; `None` asks for more of it.
     fn request(&mut self, cut: &mut Cutter<'_>) -> Result<Option<Rest>, SessionError> {
-        if self.doomed {
+        if self.doomed.is_some() {
             return Ok(Some(Rest::Discard(usize::MAX)));
         }
         if self.sasl == Sasl::Handshake && !cut.rest().is_empty() {
@@ -226,31 +263,36 @@ impl KafkaSession {
             self.await_answer(0, Then::SaslToken)?;
             return Ok(Some(Rest::Pass(LENGTH + length)));
         }
-        let Some(head) = Head::parse(cut.rest(), length)? else {
-            return Ok(None);
+        let head = match Head::parse(cut.rest(), length)? {
+            None => return Ok(None),
+            Some(Beginning::Unknown { key, version }) => return Ok(self.doom(key, version)),
+            Some(Beginning::Known(head)) => head,
         };
-        if self.rights.is_some() {
-            let governed = acl::find(head.api.key).filter(|governed| governed.carries(&head));
-            let governed = governed.ok_or(SessionError::UnsupportedRequest {
-                key: head.api.key,
-                version: head.version,
-            })?;
-            if !governed.is_free() {
-                let asked = Asked {
-                    governed,
-                    version: head.version,
-                    correlation: head.correlation,
-                    length,
-                    answered: head.detail != Detail::NoAcks,
-                };
-                return self.governed(cut, asked);
-            }
+        let asked = Asked {
+            api: head.api,
+            version: head.version,
+            correlation: head.correlation,
+            length,
+            answered: head.detail != Detail::NoAcks,
+        };
+        match self.rights {
+            Some(_) => match acl::find(head.api.key).filter(|governed| governed.carries(&head)) {
+                None => return self.refuse(cut, asked),
+                Some(governed) if !governed.is_free() => {
+                    return self.governed(cut, (asked, governed));
+                }
+                Some(_) => {}
+            },
+            None if !head.is_carried() => return self.refuse(cut, asked),
+            None => {}
         }
         let (correlation, mut rest) = (head.correlation, Rest::Pass(LENGTH + length));
         match head.detail {
             Detail::NoAcks => self.remember_silent(correlation),
             Detail::SaslTokens(mechanism) => {
-                let rounds = sasl::rounds(mechanism)?;
+                let Some(rounds) = sasl::rounds(mechanism) else {
+                    return self.refuse(cut, asked);
+                };
                 self.await_answer(correlation, Then::SaslHandshake(rounds))?;
                 self.sasl = Sasl::Handshake;
             }
@@ -264,6 +306,26 @@ impl KafkaSession {
             }
         }
         Ok(Some(rest))
+    }
+
+    /// More of the request at hand is needed.
+    fn collect_request(&mut self, length: usize) {
+        let number = self.judged.0;
+        let length = LENGTH + length;
+        self.collected.0 = Some(Collected { number, length });
+    }
+
+    /// More of the answer at hand is needed.
+    fn collect_answer(&mut self, length: usize) {
+        let number = self.judged.1;
+        let length = LENGTH + length;
+        self.collected.1 = Some(Collected { number, length });
+    }
+
+    /// Closes the connection behind the answers that are awaited.
+    fn doom(&mut self, key: i16, version: i16) -> Option<Rest> {
+        self.doomed = Some(SessionError::UnsupportedRequest { key, version });
+        Some(Rest::None)
     }
 
     fn await_answer(&mut self, correlation: i32, then: Then) -> Result<(), SessionError> {
@@ -281,123 +343,6 @@ impl KafkaSession {
         }
         self.silent.push_back(correlation);
     }
-
-    fn answers(
-        &mut self,
-        cut: &mut Cutter<'_>,
-        endpoints: &mut dyn Endpoints,
-    ) -> Result<(), SessionError> {
-        while self.answers.advance(cut) {
-            match self.answer(cut, endpoints)? {
-                Some(rest) => self.answers = rest,
-                None => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// Judges the answer at hand; `None` asks for more of it.
-    fn answer(
-        &mut self,
-        cut: &mut Cutter<'_>,
-        endpoints: &mut dyn Endpoints,
-    ) -> Result<Option<Rest>, SessionError> {
-        let Some(length) = frame_length(cut.rest(), Party::Broker)? else {
-            return Ok(None);
-        };
-        let Some(then) = self.due(cut.rest(), length)? else {
-            return Ok(None);
-        };
-        let mut rest = Rest::Pass(LENGTH + length);
-        match then {
-            Then::Pass | Then::SaslToken => {}
-            Then::Drop => return Ok(Some(Rest::Discard(LENGTH + length))),
-            Then::SaslHandshake(rounds) => {
-                let api = "SaslHandshake";
-                let Some(frame) = whole(cut.rest(), length, api)? else {
-                    return Ok(None);
-                };
-                self.sasl = sasl::agreed(frame, rounds)
-                    .map_err(|fault| SessionError::MalformedAnswer { api, fault })?;
-            }
-            Then::Rewrite(answer) => {
-                let Some(frame) = whole(cut.rest(), length, answer.api())? else {
-                    return Ok(None);
-                };
-                let frame = answer.rewrite(frame, endpoints, self.offer())?;
-                rest = Rest::Discard(cut.replace(LENGTH + length, frame));
-            }
-            Then::Replace(answer) => {
-                rest = Rest::Discard(cut.replace(LENGTH + length, (*answer).clone()));
-            }
-            Then::Amend(amendment) if amendment.needs_whole() => {
-                let Some(frame) = whole(cut.rest(), length, amendment.api())? else {
-                    return Ok(None);
-                };
-                let frame = self.filter(&amendment, frame, endpoints)?;
-                rest = Rest::Discard(cut.replace(LENGTH + length, frame));
-            }
-            Then::Amend(amendment) => {
-                let Some((stands_for, beginning)) = amendment.add(cut.rest(), length)? else {
-                    return Ok(None);
-                };
-                cut.replace(stands_for, beginning);
-                rest = Rest::Pass((LENGTH + length).saturating_sub(stands_for));
-            }
-        }
-        if let Some(awaited) = self.awaited.pop_front() {
-            self.held = self.held.saturating_sub(awaited.then.held());
-        }
-        Ok(Some(rest))
-    }
-
-    /// What the answer at hand is due for: the oldest awaited, or one that nobody awaits.
-    fn due(&mut self, bytes: &[u8], length: usize) -> Result<Option<Then>, SessionError> {
-        let oldest = self.awaited.front().cloned();
-        if oldest
-            .as_ref()
-            .is_some_and(|oldest| matches!(oldest.then, Then::SaslToken))
-        {
-            return Ok(Some(Then::SaslToken));
-        }
-        if length < CORRELATION {
-            return Err(SessionError::ShortFrame {
-                from: Party::Broker,
-                length,
-            });
-        }
-        let id = bytes
-            .get(LENGTH..)
-            .and_then(|frame| frame.first_chunk::<CORRELATION>());
-        let Some(got) = id.map(|id| i32::from_be_bytes(*id)) else {
-            return Ok(None);
-        };
-        if let Some(oldest) = oldest.as_ref().filter(|oldest| oldest.correlation == got) {
-            return Ok(Some(oldest.then.clone()));
-        }
-        match self.silent.iter().position(|silent| *silent == got) {
-            Some(at) => {
-                self.silent.remove(at);
-                Ok(Some(Then::Drop))
-            }
-            None => {
-                let awaited = oldest.as_ref().map(|oldest| oldest.correlation);
-                Err(SessionError::Correlation { awaited, got })
-            }
-        }
-    }
-}
-
-/// The whole frame, once it has arrived, if it is short enough to be collected.
-fn whole<'a>(
-    bytes: &'a [u8],
-    length: usize,
-    api: &'static str,
-) -> Result<Option<&'a [u8]>, SessionError> {
-    if length > MAX_REWRITTEN {
-        return Err(SessionError::LongAnswer { api, length });
-    }
-    Ok(bytes.get(..LENGTH + length))
 }
 
 /// The ApiVersions request of version 0, which every broker understands, without a client id.

@@ -54,6 +54,11 @@ impl<'a> Reader<'a> {
         self.flexible
     }
 
+    /// What was read since the reader was at `start`.
+    pub(crate) fn passed_since(&self, start: usize) -> &'a [u8] {
+        self.input.get(start..self.at).unwrap_or_default()
+    }
+
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], WireFault> {
         let end = self.at.checked_add(count).ok_or(WireFault::Truncated)?;
         let taken = self.input.get(self.at..end).ok_or(WireFault::Truncated)?;

@@ -34,6 +34,9 @@ pub struct ProxyLimits {
     pub backend_idle_timeout: Duration,
     /// Bytes that all trunks together may hold, for their applications and for their peers.
     pub memory: u64,
+    /// Bytes that all Kafka sessions of a direction may collect, of requests and answers of which
+    /// all must be there before any of it goes on. One caller has a quarter of it.
+    pub kafka_memory: usize,
     /// How long the connections of a trunk wait when every lane to the other site is lost.
     pub grace: Duration,
     /// Records that a lane seals with one key. Then it changes the key (RFC 8446 4.6.3), if the
@@ -55,6 +58,7 @@ impl Default for ProxyLimits {
             backend_response_timeout: Duration::from_mins(5),
             backend_idle_timeout: Duration::from_hours(1),
             memory: 1 << 30,
+            kafka_memory: 1 << 27,
             grace: Duration::from_secs(30),
             records_per_key: 1 << 16,
             records_per_lane: 1 << 23,

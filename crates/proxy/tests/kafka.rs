@@ -12,7 +12,7 @@ mod lab;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use lab::{Lab, Node, PATIENCE, assert_reset, within};
+use lab::{Lab, Node, PATIENCE, within};
 use renkei_proxy::ProxyLimits;
 use renkei_spiffe::client_side;
 use renkei_testkit::free_address;
@@ -195,6 +195,59 @@ async fn callers_behind_other_proxies_see_names_and_no_addresses() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_not_carried_is_answered_and_told_of_at_either_side() {
+    /// ShareFetch of version 1 and DeleteTopics of version 1, for one topic.
+    const SHARE_FETCH: [u8; 15] = [0, 0, 0, 11, 0, 78, 0, 1, 0, 0, 0, 5, 0xff, 0xff, 0];
+    const DELETE: [u8; 25] = [
+        0, 0, 0, 21, 0, 20, 0, 1, 0, 0, 0, 6, 0xff, 0xff, 0, 0, 0, 1, 0, 1, b'x', 0, 0, 0, 9,
+    ];
+    const STAND_IN: [u8; 14] = [0, 0, 0, 10, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0];
+    let (address, mut connections) = lab::backend().await;
+    let lab = Lab::new(&[address]);
+    let rights = "{osaka.example/collector: {produce: [weather]}}";
+    let text = kafka_text(&lab).replace("kafka, ", &format!("kafka, topics: {rights}, "));
+    let hokkaido = Node::start(&text, lab.hokkaido_identities()).await;
+    let osaka = lab.osaka().await;
+    let mut app = lab.connect().await;
+    app.write_all(&SHARE_FETCH).await.unwrap();
+    app.write_all(&DELETE).await.unwrap();
+    let mut broker = within(connections.recv()).await.unwrap();
+    let mut asked = [0; 28];
+    within(broker.read_exact(&mut asked)).await.unwrap();
+    for (number, correlation) in [(0, 5), (14, 6)] {
+        assert_eq!(
+            asked[number + 4..number + 12],
+            [0, 18, 0, 0, 0, 0, 0, correlation]
+        );
+        let mut answer = STAND_IN;
+        answer[7] = correlation;
+        broker.write_all(&answer).await.unwrap();
+    }
+    // Throttle time, error code, message, lock timeout, topics and brokers.
+    let shared = [
+        0, 0, 0, 19, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 35, 0, 0, 0, 0, 0, 1, 1, 0,
+    ];
+    // Throttle time, and the topic with its error code.
+    let deleted = [
+        0, 0, 0, 17, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, b'x', 0, 35,
+    ];
+    let mut heard = vec![0; shared.len() + deleted.len()];
+    within(app.read_exact(&mut heard)).await.unwrap();
+    assert_eq!(heard, [&shared[..], &deleted].concat());
+    let sentence = osaka.refusal("unsupported_request").await;
+    assert!(sentence.contains("ShareFetch version 1"), "{sentence}");
+    let sentence = hokkaido.refusal("unsupported_request").await;
+    assert!(sentence.contains("DeleteTopics version 1"), "{sentence}");
+    // What nobody knows ends the connection, and resets nothing.
+    app.write_all(&[0, 0, 0, 10, 9, 99, 0, 0, 0, 0, 0, 7, 0xff, 0xff])
+        .await
+        .unwrap();
+    let mut rest = Vec::new();
+    within(app.read_to_end(&mut rest)).await.unwrap();
+    assert!(rest.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_speaks_tls_itself_is_told_what_to_set() {
     let lab = Lab::new(&cluster_of_two().await[..1]);
     let _hokkaido = Node::start(&kafka_text(&lab), lab.hokkaido_identities()).await;
@@ -203,7 +256,10 @@ async fn a_client_that_speaks_tls_itself_is_told_what_to_set() {
     app.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3])
         .await
         .unwrap();
-    assert_reset(&mut app).await;
+    let mut seen = Vec::new();
+    within(app.read_to_end(&mut seen)).await.unwrap();
+    // A record of TLS with the fatal alert handshake_failure.
+    assert_eq!(seen, [21, 3, 3, 0, 2, 2, 40]);
     let sentence = osaka.refusal("client_speaks_tls").await;
     assert!(
         sentence.contains("security.protocol=PLAINTEXT"),

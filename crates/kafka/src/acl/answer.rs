@@ -1,114 +1,21 @@
-//! Answers about what is denied: whole ones in the broker's place, and additions to its own.
+//! What is left out of a broker's answer, and what is added to it.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use renkei_access::TopicRights;
 
-use super::{
-    layout::{Seen, Versioned, walk},
-    rule::{Governed, Part},
-};
+use super::rule::Governed;
 use crate::{
     cutter::LENGTH,
     error::SessionError,
-    limits::MAX_REWRITTEN,
+    form::{
+        layout::{Seen, walk},
+        writer::{Values, Writer},
+    },
     request::MAX_HEAD,
     rewrite::Answer,
     rights::Right,
-    wire::{Reader, WireFault, put_array, put_string},
+    wire::{Reader, WireFault},
 };
-
-/// What stands in the places that are kept for it.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Values<'a> {
-    pub(super) error: i16,
-    pub(super) index: i32,
-    pub(super) name: &'a [u8],
-}
-
-/// Writes an answer in one version.
-#[derive(Debug)]
-pub(super) struct Writer {
-    pub(super) out: BytesMut,
-    version: i16,
-    flexible: bool,
-}
-
-impl Writer {
-    /// For a part of an answer.
-    pub(super) fn new(governed: &Governed, version: i16) -> Self {
-        Self {
-            out: BytesMut::new(),
-            version,
-            flexible: governed.is_flexible(version),
-        }
-    }
-
-    /// For a whole answer.
-    pub(super) fn framed(governed: &Governed, version: i16, correlation: i32) -> Self {
-        let mut writer = Self::new(governed, version);
-        writer.out.put_i32(0);
-        writer.out.put_i32(correlation);
-        writer.tags();
-        writer
-    }
-
-    pub(super) fn parts(
-        &mut self,
-        parts: &[Versioned<Part>],
-        values: Values<'_>,
-    ) -> Result<(), WireFault> {
-        for part in Versioned::of(parts, self.version) {
-            match part {
-                Part::I8(value) => self.out.put_i8(value),
-                Part::I16(value) => self.out.put_i16(value),
-                Part::I32(value) => self.out.put_i32(value),
-                Part::I64(value) => self.out.put_i64(value),
-                Part::Error => self.out.put_i16(values.error),
-                Part::Index => self.out.put_i32(values.index),
-                Part::Name => self.text(values.name)?,
-                Part::NoText => self.text(b"")?,
-                Part::NullText if self.flexible => self.out.put_u8(0),
-                Part::NullText => self.out.put_i16(-1),
-                Part::NoItems => self.count(0)?,
-                Part::Tags => self.tags(),
-            }
-        }
-        // A denial may be several times as long as what is denied.
-        match self.out.len() > MAX_REWRITTEN {
-            true => Err(WireFault::Oversized),
-            false => Ok(()),
-        }
-    }
-
-    pub(super) fn text(&mut self, text: &[u8]) -> Result<(), WireFault> {
-        put_string(&mut self.out, self.flexible, text)
-    }
-
-    pub(super) fn count(&mut self, count: u32) -> Result<(), WireFault> {
-        put_array(&mut self.out, self.flexible, count)
-    }
-
-    pub(super) fn tags(&mut self) {
-        if self.flexible {
-            self.out.put_u8(0);
-        }
-    }
-
-    /// The whole answer, its length filled in.
-    pub(super) fn frame(self) -> Result<Bytes, WireFault> {
-        with_length(self.out)
-    }
-}
-
-/// Fills in the length that a frame begins with.
-pub(super) fn with_length(mut frame: BytesMut) -> Result<Bytes, WireFault> {
-    let length = frame.len().saturating_sub(LENGTH);
-    let length = i32::try_from(length).map_err(|_| WireFault::Oversized)?;
-    if let Some(prefix) = frame.first_chunk_mut::<LENGTH>() {
-        *prefix = length.to_be_bytes();
-    }
-    Ok(frame.freeze())
-}
 
 /// What is done to a broker's answer.
 #[derive(Debug)]
@@ -144,7 +51,7 @@ impl Amendment {
 
     /// How its addresses have to be rewritten, if at all.
     pub(crate) fn rewrite(&self) -> Option<Answer> {
-        Answer::of(self.governed.key, self.version)
+        Answer::of(self.governed.api.key, self.version)
     }
 
     /// Adds to the answer that `bytes` begin with, without seeing the whole of it: the new
@@ -170,11 +77,11 @@ impl Amendment {
     }
 
     fn beginning(&self, frame: &[u8], length: usize) -> Result<(usize, Bytes), WireFault> {
-        let mut before = Writer::new(self.governed, self.version);
+        let mut before = Writer::new(self.governed.api, self.version);
         let each = self
             .governed
             .list()
-            .map_or(&[][..], |each| each.answer_before);
+            .map_or(&[][..], |each| each.list.answer_before);
         before.parts(each, Values::default())?;
         let mut reader = Reader::new(frame, self.governed.is_flexible(self.version));
         reader.take(LENGTH + 4)?;
@@ -182,7 +89,7 @@ impl Amendment {
         reader.take(before.out.len())?;
         let list = reader.at();
         let count = reader.array()?;
-        let mut writer = Writer::new(self.governed, self.version);
+        let mut writer = Writer::new(self.governed.api, self.version);
         writer.out.put_slice(frame.get(..list).unwrap_or_default());
         writer.count(count.checked_add(self.count).ok_or(WireFault::Oversized)?)?;
         writer.out.put_slice(&self.extra);
@@ -220,7 +127,7 @@ impl Amendment {
                 self.put_element(element, &mut kept)?;
             }
         }
-        let mut writer = Writer::new(self.governed, self.version);
+        let mut writer = Writer::new(self.governed.api, self.version);
         writer.out.put_slice(&before);
         writer.count(count)?;
         writer.out.put_slice(&kept);
@@ -229,6 +136,7 @@ impl Amendment {
             .put_slice(frame.get(reader.at()..).unwrap_or_default());
         writer.frame()
     }
+
     /// What comes before the list, as the client's version has it.
     fn before(&self, frame: &[u8]) -> Result<BytesMut, WireFault> {
         let mut out = BytesMut::from(frame);
@@ -261,6 +169,7 @@ impl Amendment {
         out.put_slice(frame.get(rest..).unwrap_or_default());
         Ok(out)
     }
+
     /// An element of the list, as the client's version has it.
     fn put_element(&self, element: &[u8], out: &mut BytesMut) -> Result<(), WireFault> {
         if self.asked == self.version || self.asked > 0 {

@@ -6,13 +6,17 @@ use bytes::BytesMut;
 
 use super::{
     CREATION_OPTIONAL, Judged, Request, Trim, Verdict,
-    answer::{Amendment, Values, Writer},
-    layout::{Seen, Versioned, walk},
-    rule::{Each, Part, Rule, Subject},
+    answer::Amendment,
+    rule::{Each, Rule, Subject},
 };
 use crate::{
     api,
     cutter::LENGTH,
+    form::{
+        Form,
+        layout::{Seen, Versioned, walk},
+        writer::{Part, Values, Writer},
+    },
     request,
     rights::{Denial, Right},
     wire::{Reader, WireFault},
@@ -23,6 +27,9 @@ const NO_FETCH_SESSION: i16 = 70;
 
 /// Session 0 with the epoch of requests without a session.
 const WITHOUT_SESSION: &[u8] = &[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
+
+/// The ids with which clients fetch, and tools that debug; brokers have others.
+const NO_BROKER: [i32; 2] = [-1, -2];
 
 /// Denials of one request that are told one by one.
 const MAX_TOLD: usize = 16;
@@ -50,11 +57,11 @@ impl Request<'_> {
         let one_allowed = || {
             let mut body = request::body(content, self.governed.is_flexible(self.version))?;
             let mut seen = Seen::default();
-            walk(&mut body, each.before, self.version, &mut seen)?;
+            walk(&mut body, each.list.before, self.version, &mut seen)?;
             let alone = seen.transaction.is_none() && body.array()? == 1;
             Ok::<_, WireFault>(alone && each.right.is_in(self.rights, body.string()?))
         };
-        self.governed.key == api::PRODUCE && one_allowed().unwrap_or(false)
+        self.governed.api.key == api::PRODUCE && one_allowed().unwrap_or(false)
     }
 
     /// Judges a whole request, without the frame's length.
@@ -62,7 +69,7 @@ impl Request<'_> {
         let body = request::body(content, self.governed.is_flexible(self.version))?;
         match &self.governed.rule {
             Rule::Free => Ok(Judged::from(Verdict::Pass)),
-            Rule::One { subject, denied } => self.one(body, *subject, denied),
+            Rule::One(subject) => self.one(body, *subject, content),
             Rule::Each(each) => self.each(body, each),
         }
     }
@@ -71,7 +78,7 @@ impl Request<'_> {
         &self,
         mut body: Reader<'_>,
         subject: Subject,
-        denied: &[Versioned<Part>],
+        content: &[u8],
     ) -> Result<Judged, WireFault> {
         let (right, name) = match subject {
             Subject::Group => (Right::Group, body.string()?),
@@ -90,35 +97,47 @@ impl Request<'_> {
         };
         match right.is_in(self.rights, name) {
             true => Ok(Judged::from(Verdict::Pass)),
-            false => self.deny(right, name, denied),
+            false => self.deny(right, name, content),
         }
     }
 
     /// Answers with one error for all.
-    fn deny(
+    fn deny(&self, right: Right, name: &[u8], content: &[u8]) -> Result<Judged, WireFault> {
+        let request = (self.governed.api, self.version, self.correlation);
+        let form = Form::find(self.governed.api, self.version).ok_or(WireFault::Oversized)?;
+        let answer = form.refuse(request, content, right.error_code())?;
+        Ok(Judged {
+            denials: vec![Denial::new(right, name)],
+            ..Judged::from(Verdict::Answer(answer))
+        })
+    }
+
+    /// The same by a form of its own.
+    fn deny_group(
         &self,
-        right: Right,
-        name: &[u8],
+        (right, name): (Right, &[u8]),
         parts: &[Versioned<Part>],
     ) -> Result<Judged, WireFault> {
-        let mut writer = Writer::framed(self.governed, self.version, self.correlation);
-        let error = right.error_code();
-        writer.parts(
-            parts,
-            Values {
-                error,
-                ..Values::default()
-            },
-        )?;
+        let mut writer = self.answer_writer();
+        let values = Values {
+            error: right.error_code(),
+            ..Values::default()
+        };
+        writer.parts(parts, values)?;
         Ok(Judged {
             denials: vec![Denial::new(right, name)],
             ..Judged::from(Verdict::Answer(writer.frame()?))
         })
     }
 
+    /// For a whole answer in the broker's place.
+    fn answer_writer(&self) -> Writer {
+        Writer::framed(self.governed.api, self.version, self.correlation)
+    }
+
     fn each(&self, mut body: Reader<'_>, each: &Each) -> Result<Judged, WireFault> {
         let mut seen = Seen::default();
-        walk(&mut body, each.before, self.version, &mut seen)?;
+        walk(&mut body, each.list.before, self.version, &mut seen)?;
         if seen
             .fetch_session
             .is_some_and(|(_, epoch)| !matches!(epoch, 0 | -1))
@@ -129,15 +148,16 @@ impl Request<'_> {
             .fetch_session
             .map(|(at, _)| (LENGTH + at, WITHOUT_SESSION));
         let blanket = self.blanket(&seen);
-        if let (Some((right, name)), Some(parts)) = (blanket, each.group_denied) {
-            return self.deny(right, name, parts);
+        let group_denied = Versioned::of(each.group_denied.as_slice(), self.version).next();
+        if let (Some(lack), Some(parts)) = (blanket, group_denied) {
+            return self.deny_group(lack, parts);
         }
         let list = body.at();
-        let mut count = match each.nullable {
+        let mut count = match each.list.nullable {
             true => body.nullable_array()?,
             false => Some(body.array()?),
         };
-        let is_metadata = self.governed.key == api::METADATA;
+        let is_metadata = self.governed.api.key == api::METADATA;
         // In the oldest version an empty list stands for everything.
         if is_metadata && self.version == 0 && count == Some(0) {
             (count, patch) = (None, Some((LENGTH + list, &[0xff; 4][..])));
@@ -174,9 +194,12 @@ impl Request<'_> {
     fn blanket<'a>(&self, seen: &Seen<'a>) -> Blanket<'a> {
         let group = seen.group.map(|group| (Right::Group, group));
         let transaction = seen.transaction.map(|id| (Right::Transaction, id));
+        let replica = seen.replica.filter(|id| !NO_BROKER.contains(id));
+        let replica = replica.map(|_| (Right::Replica, &b""[..]));
         group
             .into_iter()
             .chain(transaction)
+            .chain(replica)
             .find(|(right, name)| !right.is_in(self.rights, name))
     }
 
@@ -194,7 +217,7 @@ impl Request<'_> {
             ..Survey::default()
         };
         for _ in 0..count {
-            let name = self.element(body, each)?;
+            let name = each.list.element(body, self.version)?;
             match blanket.is_none() && each.right.is_in(self.rights, name) {
                 true => survey.creatable &= Right::Create.is_in(self.rights, name),
                 false => survey.denied += 1,
@@ -202,21 +225,6 @@ impl Request<'_> {
         }
         survey.after = body.at();
         Ok(survey)
-    }
-
-    /// Passes over an element; gives back its name.
-    fn element<'a>(&self, body: &mut Reader<'a>, each: &Each) -> Result<&'a [u8], WireFault> {
-        let Some(partition) = each.partition else {
-            let mut seen = Seen::default();
-            walk(body, each.element, self.version, &mut seen)?;
-            return Ok(seen.name);
-        };
-        let name = body.string()?;
-        for _ in 0..body.array()? {
-            walk(body, partition, self.version, &mut Seen::default())?;
-        }
-        body.skip_tags()?;
-        Ok(name)
     }
 
     /// Answers in the broker's place: all is denied.
@@ -227,21 +235,22 @@ impl Request<'_> {
         survey: &Survey,
         blanket: Blanket<'_>,
     ) -> Result<Judged, WireFault> {
-        let mut writer = Writer::framed(self.governed, self.version, self.correlation);
-        writer.parts(each.answer_before, Values::default())?;
+        let mut writer = self.answer_writer();
+        writer.parts(each.list.answer_before, Values::default())?;
         writer.count(survey.count)?;
         let mut denials = Vec::new();
         denials.extend(blanket.map(|(right, name)| Denial::new(right, name)));
         for _ in 0..survey.count {
-            let start = body.clone();
-            let name = self.element(&mut body, each)?;
+            let mut start = body.clone();
+            let name = each.list.element(&mut body, self.version)?;
             let right = blanket.map_or(each.right, |(right, _)| right);
-            self.denied(&mut writer, start, each, right)?;
+            let error = right.error_code();
+            each.list.refuse_element(&mut start, &mut writer, error)?;
             if blanket.is_none() && denials.len() < MAX_TOLD {
                 denials.push(Denial::new(right, name));
             }
         }
-        writer.parts(each.answer_after, Values::default())?;
+        writer.parts(each.list.answer_after, Values::default())?;
         Ok(Judged {
             denials,
             ..Judged::from(Verdict::Answer(writer.frame()?))
@@ -256,11 +265,11 @@ impl Request<'_> {
         survey: &Survey,
         list: usize,
     ) -> Result<Judged, WireFault> {
-        let mut writer = Writer::new(self.governed, self.version);
+        let mut writer = Writer::new(self.governed.api, self.version);
         let (mut kept, mut denials) = (Vec::<Range<usize>>::new(), Vec::new());
         for _ in 0..survey.count {
-            let start = body.clone();
-            let name = self.element(&mut body, each)?;
+            let mut start = body.clone();
+            let name = each.list.element(&mut body, self.version)?;
             if each.right.is_in(self.rights, name) {
                 match kept.last_mut().filter(|last| last.end == start.at()) {
                     Some(last) => last.end = body.at(),
@@ -268,7 +277,8 @@ impl Request<'_> {
                 }
                 continue;
             }
-            self.denied(&mut writer, start, each, each.right)?;
+            let error = each.right.error_code();
+            each.list.refuse_element(&mut start, &mut writer, error)?;
             if denials.len() < MAX_TOLD {
                 denials.push(Denial::new(each.right, name));
             }
@@ -280,7 +290,7 @@ impl Request<'_> {
             kept,
             after: survey.after,
         };
-        let is_metadata = self.governed.key == api::METADATA;
+        let is_metadata = self.governed.api.key == api::METADATA;
         let amendment = self.amendment(writer.out, survey.denied, is_metadata);
         Ok(Judged {
             denials,
@@ -288,56 +298,16 @@ impl Request<'_> {
         })
     }
 
-    /// Writes the answer's element for what is denied; `body` stands before the request's.
-    fn denied(
-        &self,
-        writer: &mut Writer,
-        mut body: Reader<'_>,
-        each: &Each,
-        right: Right,
-    ) -> Result<(), WireFault> {
-        let error = right.error_code();
-        let Some(partition) = each.partition else {
-            let name = self.element(&mut body, each)?;
-            return writer.parts(
-                each.denied,
-                Values {
-                    error,
-                    name,
-                    index: 0,
-                },
-            );
-        };
-        writer.text(body.string()?)?;
-        let count = body.array()?;
-        writer.count(count)?;
-        for _ in 0..count {
-            let index = body.clone().i32()?;
-            walk(&mut body, partition, self.version, &mut Seen::default())?;
-            writer.parts(
-                each.denied,
-                Values {
-                    error,
-                    index,
-                    ..Values::default()
-                },
-            )?;
-        }
-        writer.tags();
-        Ok(())
-    }
-
     /// Nobody was given a session here, so this one is somebody else's or of another time.
     fn no_fetch_session(&self, each: &Each) -> Result<Judged, WireFault> {
-        let mut writer = Writer::framed(self.governed, self.version, self.correlation);
-        let parts: [Versioned<Part>; 3] = [
-            Versioned::always(Part::I32(0)),
-            Versioned::always(Part::I16(NO_FETCH_SESSION)),
-            Versioned::always(Part::I32(0)),
-        ];
-        writer.parts(&parts, Values::default())?;
+        let mut writer = self.answer_writer();
+        let top = Values {
+            top: NO_FETCH_SESSION,
+            ..Values::default()
+        };
+        writer.parts(each.list.answer_before, top)?;
         writer.count(0)?;
-        writer.parts(each.answer_after, Values::default())?;
+        writer.parts(each.list.answer_after, Values::default())?;
         Ok(Judged::from(Verdict::Answer(writer.frame()?)))
     }
 
@@ -345,7 +315,7 @@ impl Request<'_> {
         Amendment {
             governed: self.governed,
             asked: self.version,
-            version: match self.governed.key {
+            version: match self.governed.api.key {
                 api::METADATA => self.version.max(CREATION_OPTIONAL),
                 _ => self.version,
             },

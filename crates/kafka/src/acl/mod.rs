@@ -11,7 +11,8 @@
 //!
 //! Nothing is remembered about topics: every request is judged by the names in it. Versions that
 //! name topics by id are not offered, nor is anything that is not in the [`table`]: cluster
-//! administration, transactions, and the group protocols that name topics by id.
+//! administration, transactions, and the group protocols that name topics by id. Nor may a caller
+//! fetch as a broker does.
 //!
 //! Fetch sessions (KIP-227) live at the broker, keyed by a number and not by who asks. With all
 //! callers coming through one gateway, a number would give one caller what another may read, so
@@ -22,10 +23,9 @@
 //! batches are never copied.
 
 mod answer;
-mod forms;
 mod judge;
-mod layout;
 mod rule;
+mod shown;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -35,7 +35,7 @@ use bytes::Bytes;
 use renkei_access::TopicRights;
 
 use self::rule::{Each, Rule};
-use crate::{api, request, rights::Denial};
+use crate::{request, rights::Denial};
 
 pub(crate) use self::{
     answer::Amendment,
@@ -87,10 +87,23 @@ pub(crate) fn carried(key: i16) -> Option<(i16, i16)> {
     find(key).map(|governed| (governed.min_version, governed.max_version))
 }
 
+/// Whether a feature of the cluster, as it names them, is carried. What clients do by transactions,
+/// by new group protocols and by share groups is not.
+pub(crate) fn carries_feature(feature: &[u8]) -> bool {
+    matches!(
+        feature,
+        b"metadata.version" | b"kraft.version" | b"eligible.leader.replicas.version"
+    )
+}
+
 impl Governed {
     /// The protocol's name for it.
     pub(crate) fn name(&self) -> &'static str {
-        api::find(self.key).map_or("", |api| api.name)
+        self.api.name
+    }
+
+    fn is_flexible(&self, version: i16) -> bool {
+        self.api.is_flexible(version)
     }
 
     /// Whether a request is of a version that is carried. ApiVersions of the future is answered.

@@ -1,66 +1,85 @@
 //! The requests that are carried while topic rights are in force, and what they need.
 //!
-//! Versions are those that name topics by name, from the first that Kafka 4 still understands:
-//! an id means nothing to a rule, and a newer name for the same topic would have to be guessed.
+//! Versions are those that name topics by name: an id means nothing to a rule, and a newer name for
+//! the same topic would have to be guessed. The lowest is the lowest there ever was. The broker
+//! decides which of those it still takes.
 
 use super::{
-    forms,
-    layout::Versioned,
-    rule::{Governed, Part, Rule, Subject},
+    rule::{Each, Governed, Rule, Subject},
+    shown,
 };
-use crate::api;
+use crate::{
+    api,
+    form::{List, groups, layout::Versioned, topics},
+    rights::Right,
+};
 
-const fn governed(key: i16, versions: (i16, i16), flexible: i16, rule: Rule) -> Governed {
+const fn governed(key: i16, versions: (i16, i16), rule: Rule) -> Governed {
     Governed {
-        key,
+        api: api::listed(key),
         min_version: versions.0,
         max_version: versions.1,
-        flexible,
         rule,
     }
 }
 
 const fn free(key: i16, max: i16) -> Governed {
-    governed(key, (0, max), 0, Rule::Free)
+    governed(key, (0, max), Rule::Free)
 }
 
-const fn one(
-    key: i16,
-    versions: (i16, i16),
-    flexible: i16,
-    subject: Subject,
-    denied: &'static [Versioned<Part>],
-) -> Governed {
-    governed(key, versions, flexible, Rule::One { subject, denied })
+const fn one(key: i16, max: i16, subject: Subject) -> Governed {
+    governed(key, (0, max), Rule::One(subject))
+}
+
+const fn each(key: i16, max: i16, right: Right, list: &'static List) -> Governed {
+    governed(key, (0, max), Rule::Each(of(right, list)))
+}
+
+const fn of(right: Right, list: &'static List) -> Each {
+    Each {
+        right,
+        list,
+        shown: None,
+        group_denied: None,
+    }
 }
 
 /// The requests that are carried, in order of their keys.
 static GOVERNED: &[Governed] = &[
-    governed(api::PRODUCE, (3, 9), 9, Rule::Each(forms::PRODUCE)),
-    governed(api::FETCH, (4, 12), 12, Rule::Each(forms::FETCH)),
-    governed(2, (1, 9), 6, Rule::Each(forms::LIST_OFFSETS)),
+    each(api::PRODUCE, 9, Right::Produce, &topics::PRODUCE),
+    each(api::FETCH, 12, Right::Consume, &topics::FETCH),
+    each(2, 11, Right::Describe, &topics::LIST_OFFSETS),
     // Up to version 3 brokers see version 4: before it, asking for a topic creates it.
-    governed(api::METADATA, (0, 9), 9, Rule::Each(forms::METADATA)),
-    governed(8, (2, 9), 8, Rule::Each(forms::OFFSET_COMMIT)),
-    governed(9, (2, 7), 6, Rule::Each(forms::OFFSET_FETCH)),
-    one(
-        api::FIND_COORDINATOR,
-        (0, 3),
-        3,
-        Subject::Coordinator,
-        forms::FIND_COORDINATOR,
+    governed(
+        api::METADATA,
+        (0, 9),
+        Rule::Each(Each {
+            shown: Some(shown::METADATA),
+            ..of(Right::Describe, &topics::METADATA)
+        }),
     ),
-    one(11, (2, 9), 6, Subject::Group, forms::JOIN_GROUP),
-    one(12, (0, 4), 4, Subject::Group, forms::HEARTBEAT),
-    one(13, (0, 5), 4, Subject::Group, forms::LEAVE_GROUP),
-    one(14, (0, 5), 4, Subject::Group, forms::SYNC_GROUP),
-    governed(15, (0, 5), 5, Rule::Each(forms::DESCRIBE_GROUPS)),
+    each(8, 9, Right::Consume, &groups::OFFSET_COMMIT),
+    governed(
+        9,
+        (0, 7),
+        Rule::Each(Each {
+            shown: Some(shown::OFFSET_FETCH),
+            group_denied: Some(Versioned::since(2, groups::OFFSET_FETCH_GROUP_DENIED)),
+            ..of(Right::Describe, &groups::OFFSET_FETCH)
+        }),
+    ),
+    one(api::FIND_COORDINATOR, 3, Subject::Coordinator),
+    one(11, 9, Subject::Group),
+    one(12, 4, Subject::Group),
+    one(13, 5, Subject::Group),
+    one(14, 5, Subject::Group),
+    each(15, 6, Right::Group, &groups::DESCRIBE_GROUPS),
     // Version 0 is followed by frames that are no requests, if the broker sees it so too.
-    governed(api::SASL_HANDSHAKE, (1, 1), 2, Rule::Free),
-    free(api::API_VERSIONS, 4),
-    governed(19, (2, 6), 5, Rule::Each(forms::CREATE_TOPICS)),
-    one(22, (0, 5), 2, Subject::Producer, forms::INIT_PRODUCER_ID),
-    governed(23, (2, 4), 4, Rule::Each(forms::OFFSET_FOR_LEADER_EPOCH)),
+    governed(api::SASL_HANDSHAKE, (1, 1), Rule::Free),
+    free(api::API_VERSIONS, 5),
+    each(19, 7, Right::Create, &topics::CREATE_TOPICS),
+    one(22, 5, Subject::Producer),
+    each(23, 4, Right::Describe, &topics::OFFSET_FOR_LEADER_EPOCH),
     free(36, 2),
     free(api::DESCRIBE_CLUSTER, 2),
 ];
@@ -68,12 +87,12 @@ static GOVERNED: &[Governed] = &[
 /// The carried request of this key.
 pub(crate) fn find(key: i16) -> Option<&'static Governed> {
     let at = GOVERNED
-        .binary_search_by_key(&key, |governed| governed.key)
+        .binary_search_by_key(&key, |governed| governed.api.key)
         .ok()?;
     GOVERNED.get(at)
 }
 
 #[cfg(test)]
-pub(super) fn each() -> impl Iterator<Item = &'static Governed> {
+pub(super) fn all() -> impl Iterator<Item = &'static Governed> {
     GOVERNED.iter()
 }

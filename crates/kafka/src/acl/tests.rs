@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::api_versions_response::{FinalizedFeatureKey, SupportedFeatureKey};
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
@@ -189,7 +190,8 @@ fn check<Q, A>(
 
 fn versions(key: ApiKey) -> std::ops::RangeInclusive<i16> {
     let (min, max) = super::carried(key as i16).expect("carried");
-    min..=max
+    let known = key.valid_versions();
+    min.max(known.min)..=max.min(known.max)
 }
 
 fn produce(topics: &[&str]) -> ProduceRequest {
@@ -310,7 +312,10 @@ fn produce_without_acks_is_denied_by_closing_after_what_is_allowed() {
             });
             assert_eq!(seen, Ok(expected));
             assert_eq!(exchange.session.take_denials().len(), 1);
-            assert!(exchange.session.is_over());
+            assert_eq!(
+                exchange.session.end(),
+                Some(&SessionError::DeniedWithoutAcks)
+            );
             let allowed = request(ApiKey::Produce, version, &produce(&["weather-1"]));
             assert_eq!(
                 exchange.send(&allowed),
@@ -344,7 +349,7 @@ fn what_came_before_a_denied_request_without_an_answer_is_answered_first() {
         .client_to_broker(&mut input, &mut out)
         .expect("judged");
     assert_eq!(out.concat(), allowed);
-    assert!(!session.is_over(), "an answer is awaited");
+    assert_eq!(session.end(), None, "an answer is awaited");
     input.extend_from_slice(&allowed);
     out.clear();
     session
@@ -358,13 +363,13 @@ fn what_came_before_a_denied_request_without_an_answer_is_answered_first() {
     session
         .broker_to_client(&mut answer, &mut local, &mut out)
         .expect("the beginning");
-    assert!(!session.is_over(), "half an answer");
+    assert_eq!(session.end(), None, "half an answer");
     answer.extend_from_slice(&[1, 2, 3, 4]);
     session
         .broker_to_client(&mut answer, &mut local, &mut out)
         .expect("the rest");
     assert_eq!(out.concat()[8..], [1, 2, 3, 4]);
-    assert!(session.is_over());
+    assert_eq!(session.end(), Some(&SessionError::DeniedWithoutAcks));
 }
 
 fn fetch(version: i16, topics: &[&str], session: (i32, i32)) -> FetchRequest {
@@ -466,7 +471,9 @@ fn list_offsets_needs_description() {
                     .with_name(topic(name))
                     .with_partitions(vec![partition.clone(); 2])
             };
-            ListOffsetsRequest::default().with_topics(topics.iter().map(data).collect())
+            ListOffsetsRequest::default()
+                .with_replica_id(BrokerId(-1))
+                .with_topics(topics.iter().map(data).collect())
         };
         let response = |topics: &[(&str, i16)]| {
             let data = |(name, error): &(&str, i16)| {
@@ -784,13 +791,18 @@ fn offsets_are_fetched_by_a_group_for_what_may_be_described() {
             response(&[("secret", 29)]),
         );
         check(key, version, (&sent, None), (&ok, &shown), &told);
-        let sent = request("readers", None);
-        let (ok, shown) = (
-            response(&[("quakes", 0), ("secret", 0)]),
-            response(&[("quakes", 0)]),
-        );
-        check(key, version, (&sent, Some(&sent)), (&ok, &shown), &[]);
-        let shown = OffsetFetchResponse::default().with_error_code(30);
+        if version >= 2 {
+            let sent = request("readers", None);
+            let (ok, shown) = (
+                response(&[("quakes", 0), ("secret", 0)]),
+                response(&[("quakes", 0)]),
+            );
+            check(key, version, (&sent, Some(&sent)), (&ok, &shown), &[]);
+        }
+        let shown = match version {
+            ..2 => response(&[("quakes", 30)]),
+            _ => OffsetFetchResponse::default().with_error_code(30),
+        };
         let sent = request("others", Some(&["quakes"]));
         check(
             key,
@@ -1037,7 +1049,7 @@ fn who_may_produce_nothing_gets_no_producer_id() {
 }
 
 #[test]
-fn only_what_is_judged_is_offered_and_the_rest_ends_the_session() {
+fn only_what_is_judged_is_offered() {
     let offered = |range: (i16, i16, i16)| {
         let key = api_versions_response::ApiVersion::default();
         key.with_api_key(range.0)
@@ -1048,54 +1060,79 @@ fn only_what_is_judged_is_offered_and_the_rest_ends_the_session() {
     let mut exchange = Exchange::new(usize::MAX);
     let ask = request(ApiKey::ApiVersions, 3, &ApiVersionsRequest::default());
     exchange.send(&ask).expect("asked");
-    let everything = ApiVersionsResponse::default().with_api_keys(everything);
+    let all = [
+        "metadata.version",
+        "group.version",
+        "transaction.version",
+        "share.version",
+    ];
+    let supported = |name: &&str| SupportedFeatureKey::default().with_name(text(name));
+    let finalized = |name: &&str| FinalizedFeatureKey::default().with_name(text(name));
+    let everything = ApiVersionsResponse::default()
+        .with_api_keys(everything)
+        .with_supported_features(all.iter().map(supported).collect())
+        .with_finalized_features_epoch(7)
+        .with_finalized_features(all.iter().map(finalized).collect());
     let shown = exchange.reply(&answer(3, &everything)).expect("answered");
     let shown: ApiVersionsResponse = decode_answer(shown, 3);
-    let known: Vec<_> = table::each()
-        .map(|one| offered((one.key, one.min_version, one.max_version)))
+    assert_eq!(shown.finalized_features_epoch, 7);
+    let known: Vec<_> = table::all()
+        .map(|one| offered((one.api.key, one.min_version, one.max_version)))
         .collect();
     assert_eq!(shown.api_keys, known);
-    for (key, version) in [
-        (0, 10),
-        (1, 13),
-        (3, 10),
-        (10, 4),
-        (16, 0),
-        (17, 0),
-        (20, 1),
-        (24, 1),
-        (26, 1),
-        (28, 1),
-        (32, 1),
-        (47, 0),
-        (68, 0),
-        (75, 0),
-    ] {
-        let mut frame = BytesMut::new();
-        frame.put_i16(key);
-        frame.put_i16(version);
-        frame.put_bytes(0, 30);
-        let refused = Exchange::new(usize::MAX).send(&framed(&frame));
-        assert_eq!(
-            refused,
-            Err(SessionError::UnsupportedRequest { key, version })
-        );
+    assert_eq!(features(&shown), ["metadata.version"]);
+}
+
+/// The features that a client learns of.
+fn features(answer: &ApiVersionsResponse) -> Vec<&str> {
+    let supported = answer.supported_features.iter().map(|one| &*one.name);
+    let finalized = answer.finalized_features.iter().map(|one| &*one.name);
+    assert!(supported.eq(finalized.clone()));
+    finalized.collect()
+}
+
+/// An older version is left out only where another reader could take it for something else.
+#[test]
+fn every_version_offered_is_in_order_and_begins_with_the_oldest() {
+    assert!(table::all().is_sorted_by_key(|governed| governed.api.key));
+    for governed in table::all() {
+        let least = i16::from(governed.api.key == ApiKey::SaslHandshake as i16);
+        assert_eq!(governed.min_version, least, "{}", governed.name());
+        let carried = governed.api.carried.expect("carried");
+        assert!(governed.max_version <= carried, "{}", governed.name());
     }
 }
 
 #[test]
-fn every_version_offered_is_in_order_and_published() {
-    assert!(table::each().is_sorted_by_key(|governed| governed.key));
-    for governed in table::each() {
-        let published = ApiKey::try_from(governed.key)
-            .expect("known")
-            .valid_versions();
-        let (_, carried) = crate::api::carried(governed.key).expect("carried");
-        assert!(
-            governed.max_version <= published.max.min(carried),
-            "{}",
-            governed.name()
+fn only_brokers_read_as_brokers_do() {
+    let told = ["read as a broker does"];
+    for (replica, denied) in [(-1, false), (-2, false), (-3, true), (0, true), (7, true)] {
+        for version in versions(ApiKey::Fetch) {
+            let sent = fetch(version, &["quakes"], (0, -1)).with_replica_id(BrokerId(replica));
+            let (ok, shown) = (fetched(&[("quakes", 0)]), fetched(&[("quakes", 29)]));
+            match denied {
+                true => check(ApiKey::Fetch, version, (&sent, None), (&ok, &shown), &told),
+                false => check(
+                    ApiKey::Fetch,
+                    version,
+                    (&sent, Some(&sent)),
+                    (&ok, &ok),
+                    &[],
+                ),
+            }
+        }
+        let sent = ListOffsetsRequest::default().with_replica_id(BrokerId(replica));
+        let ok = ListOffsetsResponse::default();
+        let expected = (!denied).then_some(&sent);
+        let told = if denied { &told[..] } else { &[] };
+        check(ApiKey::ListOffsets, 5, (&sent, expected), (&ok, &ok), told);
+        let sent = OffsetForLeaderEpochRequest::default().with_replica_id(BrokerId(replica));
+        let (ok, key) = (
+            OffsetForLeaderEpochResponse::default(),
+            ApiKey::OffsetForLeaderEpoch,
         );
+        let expected = (!denied).then_some(&sent);
+        check(key, 3, (&sent, expected), (&ok, &ok), told);
     }
 }
 
@@ -1143,9 +1180,9 @@ fn requests() -> Vec<Bytes> {
 proptest! {
     #[test]
     fn arbitrary_bodies_never_panic(of: prop::sample::Index, version in 0..14_i16, body: Vec<u8>) {
-        let all: Vec<_> = table::each().collect();
+        let all: Vec<_> = table::all().collect();
         let mut frame = BytesMut::new();
-        frame.put_i16(all[of.index(all.len())].key);
+        frame.put_i16(all[of.index(all.len())].api.key);
         frame.put_i16(version);
         frame.put_i32(CORRELATION);
         frame.put_i16(-1);

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{CREATION_OPTIONAL, answer};
+use super::CREATION_OPTIONAL;
 use crate::{
     cutter::LENGTH,
+    form::writer,
     wire::{WireFault, put_array},
 };
 
@@ -73,5 +74,5 @@ pub(crate) fn upgraded(slices: Vec<Bytes>, create: bool) -> Result<Bytes, WireFa
     if let Some(place) = frame.get_mut(version..version + 2) {
         place.copy_from_slice(&CREATION_OPTIONAL.to_be_bytes());
     }
-    answer::with_length(frame)
+    writer::with_length(frame)
 }

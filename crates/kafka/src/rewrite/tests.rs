@@ -21,7 +21,13 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::carried;
+use crate::api;
+
+/// What is offered where no topic rights are in force.
+const EVERYTHING: Offer = Offer {
+    versions: api::carried,
+    feature: api::carries_feature,
+};
 
 const BROKERS: [(i32, &str, u16); 3] = [
     (0, "broker-0.hokkaido.internal", 9092),
@@ -81,7 +87,7 @@ where
     M: Encodable + Decodable + HeaderVersion + PartialEq + std::fmt::Debug,
 {
     let frame = answer
-        .rewrite(&encode(42, sent, version), &mut local, carried)
+        .rewrite(&encode(42, sent, version), &mut local, EVERYTHING)
         .expect("rewritten");
     assert_eq!(frame, encode(42, expected, version), "version {version}");
     assert_eq!(
@@ -273,23 +279,29 @@ const OFFERED: &[(i16, i16, i16)] = &[
     (999, 0, 0),
     (60, 3, 4),
 ];
-const CARRIED: &[(i16, i16, i16)] = &[(0, 0, 13), (1, 4, 15), (3, 0, 9), (18, 0, 4)];
+const CARRIED: &[(i16, i16, i16)] = &[(0, 0, 13), (1, 4, 15), (3, 0, 9), (18, 0, 5)];
 
 #[test]
 fn the_offer_is_what_both_the_broker_and_the_proxy_know() {
     for version in 0..=4 {
-        let with_features = |answer: ApiVersionsResponse| match version {
+        let supported = |name: &&str| {
+            SupportedFeatureKey::default()
+                .with_name(text(name))
+                .with_max_version(2)
+        };
+        let finalized = |name: &&str| FinalizedFeatureKey::default().with_name(text(name));
+        let with_features = |answer: ApiVersionsResponse, features: &[&str]| match version {
             ..3 => answer,
             _ => answer
-                .with_supported_features(vec![
-                    SupportedFeatureKey::default()
-                        .with_name(text("f"))
-                        .with_max_version(2),
-                ])
-                .with_finalized_features(vec![FinalizedFeatureKey::default()])
+                .with_supported_features(features.iter().map(supported).collect())
+                .with_finalized_features(features.iter().map(finalized).collect())
                 .with_finalized_features_epoch(7),
         };
-        let (sent, expected) = (with_features(offer(OFFERED)), with_features(offer(CARRIED)));
+        let offered = ["streams.version", "group.version", "share.version", "other"];
+        let (sent, expected) = (
+            with_features(offer(OFFERED), &offered),
+            with_features(offer(CARRIED), &["group.version"]),
+        );
         check(Answer::ApiVersions(version), version, &sent, &expected);
     }
 }
@@ -303,13 +315,29 @@ fn a_version_that_the_broker_or_the_proxy_does_not_know_is_answered_in_version_0
         (Answer::FutureApiVersions, offer(OFFERED)),
     ] {
         let frame = answer
-            .rewrite(&encode(1, &sent, 0), &mut local, carried)
+            .rewrite(&encode(1, &sent, 0), &mut local, EVERYTHING)
             .expect("rewritten");
         assert_eq!(
             decode::<ApiVersionsResponse>(frame, 0),
             (1, expected.clone())
         );
     }
+}
+
+#[test]
+fn a_refusal_of_a_version_reaches_the_client_in_any_form() {
+    let own = offer(OFFERED).with_error_code(UNSUPPORTED_VERSION);
+    let frame = Answer::ApiVersions(3)
+        .rewrite(&encode(1, &own, 3), &mut local, EVERYTHING)
+        .expect("rewritten");
+    let expected = offer(CARRIED).with_error_code(UNSUPPORTED_VERSION);
+    assert_eq!(decode::<ApiVersionsResponse>(frame, 3), (1, expected));
+    let bare = [0, 0, 0, 6, 0, 0, 0, 1, 0, 35];
+    let frame = Answer::ApiVersions(3)
+        .rewrite(&bare, &mut local, EVERYTHING)
+        .expect("rewritten");
+    let expected = offer(&[]).with_error_code(UNSUPPORTED_VERSION);
+    assert_eq!(decode::<ApiVersionsResponse>(frame, 0), (1, expected));
 }
 
 #[test]
@@ -332,14 +360,15 @@ fn counts_without_data_end_quietly() {
             api: answer.api(),
             fault: WireFault::Truncated,
         };
-        assert_eq!(answer.rewrite(&frame, &mut local, carried), Err(fault));
+        assert_eq!(answer.rewrite(&frame, &mut local, EVERYTHING), Err(fault));
     }
 }
 
 #[test]
 fn a_broker_without_a_listener_ends_the_session() {
     let frame = encode(1, &metadata(5, &BROKERS), 5);
-    let refused = Answer::Metadata(5).rewrite(&frame, &mut |_: i32, _: &str, _: u16| None, carried);
+    let refused =
+        Answer::Metadata(5).rewrite(&frame, &mut |_: i32, _: &str, _: u16| None, EVERYTHING);
     assert_eq!(refused, Err(SessionError::NoEndpoint { node: 0 }));
 }
 
@@ -358,7 +387,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(answer in answers(), body: Vec<u8>) {
         let any = &mut |_: i32, _: &str, port: u16| Some(Endpoint { host: "::1".into(), port });
-        let _ = answer.rewrite(&body, any, carried);
+        let _ = answer.rewrite(&body, any, EVERYTHING);
     }
 
     #[test]
@@ -367,6 +396,6 @@ proptest! {
         let mut frame = encode(1, &metadata(version, &BROKERS), version).to_vec();
         let at = at.index(frame.len());
         frame[at] = byte;
-        let _ = Answer::Metadata(version).rewrite(&frame, any, carried);
+        let _ = Answer::Metadata(version).rewrite(&frame, any, EVERYTHING);
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{KafkaSession, Rest, Then, api_versions_0};
 use crate::acl::{self, Amendment, Governed, Judged, Verdict};
-use crate::api;
+use crate::api::{self, Api};
 use crate::cutter::{Cutter, LENGTH};
 use crate::error::SessionError;
 use crate::limits::MAX_REWRITTEN;
@@ -18,7 +18,7 @@ use crate::wire::WireFault;
 /// A request whose head has been read.
 #[derive(Clone, Copy)]
 pub(super) struct Asked {
-    pub(super) governed: &'static Governed,
+    pub(super) api: &'static Api,
     pub(super) version: i16,
     pub(super) correlation: i32,
     /// Of its frame, without the length itself.
@@ -28,8 +28,8 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    fn malformed(self, fault: WireFault) -> SessionError {
-        let api = self.governed.name();
+    pub(super) fn malformed(self, fault: WireFault) -> SessionError {
+        let api = self.api.name;
         SessionError::MalformedRequest { api, fault }
     }
 }
@@ -39,11 +39,11 @@ impl KafkaSession {
     pub(super) fn governed(
         &mut self,
         cut: &mut Cutter<'_>,
-        asked: Asked,
+        (asked, governed): (Asked, &'static Governed),
     ) -> Result<Option<Rest>, SessionError> {
         let rights = self.rights.clone().unwrap_or_default();
         let request = acl::Request {
-            governed: asked.governed,
+            governed,
             version: asked.version,
             correlation: asked.correlation,
             rights: &rights,
@@ -57,7 +57,8 @@ impl KafkaSession {
                 self.await_if(asked, Then::Pass)?;
                 return Ok(Some(Rest::Pass(LENGTH + length)));
             }
-            let api = asked.governed.name();
+            let api = asked.api.name;
+            self.collect_request(length);
             return match length > MAX_REWRITTEN && content.len() >= MAX_HEAD {
                 true => Err(SessionError::LongRequest { api, length }),
                 false => Ok(None),
@@ -83,17 +84,19 @@ impl KafkaSession {
         let whole = LENGTH + asked.length;
         let (then, trim) = match judged.verdict {
             Verdict::Pass => {
-                let answer = Answer::of(asked.governed.key, asked.version);
+                let answer = Answer::of(asked.api.key, asked.version);
                 (answer.map_or(Then::Pass, Then::Rewrite), None)
             }
             Verdict::Amend(amendment) => (Then::Amend(Arc::new(amendment)), None),
             Verdict::Trim(trim, amendment) => (Then::Amend(Arc::new(amendment)), Some(trim)),
             Verdict::Answer(answer) => {
                 drop(cut.take(whole));
-                self.doomed |= !asked.answered;
-                if asked.answered {
-                    self.await_answer(asked.correlation, Then::Replace(Arc::new(answer)))?;
-                    cut.put(api_versions_0(asked.correlation));
+                match asked.answered {
+                    true => {
+                        self.await_answer(asked.correlation, Then::Replace(Arc::new(answer)))?;
+                        cut.put(api_versions_0(asked.correlation));
+                    }
+                    false => self.doomed = Some(SessionError::DeniedWithoutAcks),
                 }
                 return Ok(Rest::None);
             }
@@ -102,7 +105,9 @@ impl KafkaSession {
         if trim.is_none() && judged.upgrade.is_none() {
             return Ok(Rest::Pass(whole));
         }
-        self.doomed |= trim.is_some() && !asked.answered;
+        if trim.is_some() && !asked.answered {
+            self.doomed = Some(SessionError::DeniedWithoutAcks);
+        }
         let frame = cut.take(whole);
         let mut slices = match trim {
             Some(trim) => trim.apply(&frame).map_err(malformed)?,
@@ -147,8 +152,14 @@ impl KafkaSession {
     /// What ApiVersions is answered with.
     pub(super) fn offer(&self) -> Offer {
         match self.rights {
-            Some(_) => acl::carried,
-            None => api::carried,
+            Some(_) => Offer {
+                versions: acl::carried,
+                feature: acl::carries_feature,
+            },
+            None => Offer {
+                versions: api::carried,
+                feature: api::carries_feature,
+            },
         }
     }
 }

@@ -3,8 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, BrokerId, MetadataRequest, MetadataResponse, ProduceRequest,
-    RequestHeader, SaslHandshakeRequest, SaslHandshakeResponse, TransactionalId,
+    ApiKey, ApiVersionsRequest, BrokerId, FetchRequest, MetadataRequest, MetadataResponse,
+    ProduceRequest, RequestHeader, SaslHandshakeRequest, SaslHandshakeResponse, TransactionalId,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use proptest::prelude::*;
@@ -207,17 +207,70 @@ fn answers_nobody_awaits_end_the_session() {
 }
 
 #[test]
-fn requests_that_are_not_offered_end_the_session_after_those_before_them() {
-    for (key, version) in [(1, 16), (78, 1), (999, 0), (3, -1), (-1, 0), (55, 2)] {
+fn requests_that_nobody_can_answer_end_the_session_behind_the_answers_before_them() {
+    for (key, version) in [(999, 0), (3, -1), (-1, 0), (3, 14), (55, 3)] {
         let mut carried = Carried::default();
         let good = opaque_request(12, 0, 1);
-        let error = carried.client(&[good.clone(), opaque_request(key, version, 2)].concat());
-        assert_eq!(
-            error,
-            Err(SessionError::UnsupportedRequest { key, version })
-        );
+        let sent = [good.clone(), opaque_request(key, version, 2), good.clone()];
+        carried.client(&sent.concat()).expect("requests");
         assert_eq!(carried.to_broker, [good]);
+        assert_eq!(carried.session.end(), None, "an answer is awaited");
+        carried.broker(&opaque_answer(1, 2)).expect("answer");
+        assert_eq!(carried.to_client, [opaque_answer(1, 2)]);
+        let error = SessionError::UnsupportedRequest { key, version };
+        assert_eq!(carried.session.end(), Some(&error));
     }
+}
+
+#[test]
+fn requests_that_are_not_carried_are_answered_in_their_turn() {
+    let fetch = request(ApiKey::Fetch, 16, 2, &FetchRequest::default());
+    let quorum = opaque_request(55, 2, 2);
+    for (sent, answered) in [
+        // Its throttle time, error code, session, no topics and no tagged fields.
+        (fetch, &[0, 0, 0, 0, 0, 35, 0, 0, 0, 0, 1, 0][..]),
+        // Its error code, message, no topics, no nodes and no tagged fields.
+        (quorum, &[0, 35, 0, 1, 1, 0]),
+    ] {
+        let mut carried = Carried::default();
+        let good = opaque_request(12, 0, 1);
+        for piece in [good.clone(), sent, good.clone()].concat().chunks(7) {
+            carried.client(piece).expect("requests");
+        }
+        assert_eq!(carried.session.take_denials().len(), 1);
+        let stand_in = api_versions_0(2);
+        assert_eq!(
+            carried.to_broker.concat(),
+            [good.clone(), stand_in, good].concat()
+        );
+        let refused = framed(&[&[0, 0, 0, 2, 0][..], answered].concat());
+        for (from_broker, to_client) in [
+            (opaque_answer(1, 2), opaque_answer(1, 2)),
+            (framed(&[0, 0, 0, 2, 0, 0, 0, 0, 0, 0]), refused),
+            (opaque_answer(1, 2), opaque_answer(1, 2)),
+        ] {
+            carried.to_client.clear();
+            carried.broker(&from_broker).expect("answer");
+            assert_eq!(carried.to_client, [to_client]);
+        }
+        assert!(carried.session.is_idle());
+    }
+}
+
+#[test]
+fn what_is_collected_says_how_long_it_is() {
+    let mut carried = Carried::default();
+    let message = MetadataRequest::default();
+    carried
+        .client(&request(ApiKey::Metadata, 9, 1, &message))
+        .expect("request");
+    let answer = metadata_answer(1, "broker.hokkaido.internal", 9092);
+    carried.broker(&answer[..20]).expect("a part");
+    let collected = carried.session.collected_answer();
+    let length = answer.len();
+    assert_eq!(collected, Some(Collected { number: 0, length }));
+    carried.broker(&answer[20..]).expect("the rest");
+    assert_eq!(carried.session.collected_answer(), None);
 }
 
 #[test]
@@ -374,12 +427,14 @@ fn refused_or_framed_sasl_goes_on_with_requests() {
 
 #[test]
 fn sasl_that_cannot_be_followed_is_refused() {
-    let error = SessionError::SaslMechanism {
-        mechanism: "GSSAPI".into(),
-    };
+    let mut carried = Carried::default();
+    carried.client(&handshake(0, "GSSAPI")).expect("answered");
+    carried
+        .broker(&framed(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]))
+        .expect("answer");
     assert_eq!(
-        Carried::default().client(&handshake(0, "GSSAPI")),
-        Err(error)
+        carried.to_client,
+        [framed(&[0, 0, 0, 1, 0, 35, 0, 0, 0, 0])]
     );
     let hasty = [handshake(0, "PLAIN"), framed(b"\0user\0secret")].concat();
     assert_eq!(

@@ -52,7 +52,7 @@ impl Inbound {
             acceptor,
             backends: Arc::new(Backends::new(context.limits.connect_timeout)),
             http_pool: Arc::default(),
-            kafka: Arc::default(),
+            kafka: Arc::new(CalleeState::new(context.limits.kafka_memory)),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use renkei_kafka::Endpoint;
+use renkei_kafka::{Denial, Endpoint, SessionError};
 use renkei_runtime::drain::DrainGuard;
 use tokio::net::TcpStream;
 use tracing::{Instrument, Span};
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     authorization::revocation,
     context::{Context, Flow, span},
+    identity::Direction,
     local_caller::{self, Caller},
     relay::{self, End, Side},
     sessions::kafka::{CallerSession, LocalBrokers},
@@ -126,10 +127,12 @@ async fn carry(
     stream.record(span);
     span.in_scope(|| tracing::debug!(%gateway, "opened"));
     let session = kafka.then(|| -> Box<dyn relay::Session> {
-        Box::new(CallerSession::new(RouteBrokers {
+        let brokers = RouteBrokers {
             brokers: route.brokers.clone(),
             listener: listener.clone(),
-        }))
+        };
+        let state = &listener.outbound.kafka;
+        Box::new(CallerSession::new(brokers, &route.caller, state))
     });
     let app = PlainStream::new(app);
     let end = relay::relay(app, stream, session, &flow.traffic, flow.cut_token()).await;
@@ -192,5 +195,21 @@ impl LocalBrokers for RouteBrokers {
         let port = self.brokers.port(node, service, kept, serve_broker)?;
         let host = route.listen.ip().to_string();
         Some(Endpoint { host, port })
+    }
+
+    fn denied(&mut self, denial: Denial) {
+        let (route, outbound) = (self.listener.routes.load(), &self.listener.outbound);
+        let (service, refusals) = (route.target.short(), &outbound.context.refusals);
+        let of = (&route.caller, service.as_str());
+        let denials = &outbound.kafka.denials;
+        denials.record(Direction::Outbound, of, denial, refusals);
+    }
+
+    fn ended(&mut self, error: &SessionError) {
+        let (route, outbound) = (self.listener.routes.load(), &self.listener.outbound);
+        let failure = Failure::Session(error.clone());
+        let sentence = failure.sentence(&route.caller, &route.target);
+        let who = route.caller.short();
+        record((failure.label(), sentence), who, &route, &outbound.context);
     }
 }

@@ -16,7 +16,9 @@ use std::{path::PathBuf, sync::Arc};
 
 use renkei_runtime::attest::Attestors;
 
-use crate::{admission::Admission, context::Context, trunk::Connector};
+use crate::{
+    admission::Admission, context::Context, sessions::kafka::CallerState, trunk::Connector,
+};
 
 use broker_ports::PortFile;
 
@@ -31,6 +33,7 @@ pub(crate) struct Outbound {
     connector: Arc<Connector>,
     attestors: Attestors,
     broker_ports: Option<PortFile>,
+    kafka: CallerState,
 }
 
 impl Outbound {
@@ -46,6 +49,7 @@ impl Outbound {
             connector,
             attestors: Attestors::default(),
             broker_ports: broker_ports.map(PortFile::open),
+            kafka: CallerState::new(context.limits.kafka_memory),
         })
     }
 }

@@ -150,15 +150,23 @@ pub trait Session: Send {
         received: &mut BytesMut,
         out: &mut Vec<Bytes>,
     ) -> io::Result<Next>;
+
+    /// Ready when it can take more bytes from a side. Nothing is read before. An error resets the
+    /// connection.
+    fn poll_room(&mut self, _from: Side, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// What becomes of a connection after a step of its session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// It is carried further.
     More,
     /// Both sides get what was put out for them, and a clean end.
     Close,
+    /// The same, and the side whose bytes these were gets an answer.
+    Refuse(Bytes),
 }
 
 /// Bytes carried so far, readable at any time.
@@ -241,6 +249,16 @@ pub async fn relay<A: Transport, W: Transport>(
             Ok(()) => return End::Clean,
             Err(Stop::Broken(side, error)) => End::Broken { side, error },
             Err(Stop::Closed) => {
+                pumps.0.close();
+                pumps.1.close();
+                End::Closed
+            }
+            Err(Stop::Refused(from, answer)) => {
+                let back = match from {
+                    Side::App => &mut pumps.1,
+                    Side::Wan => &mut pumps.0,
+                };
+                back.put(answer);
                 pumps.0.close();
                 pumps.1.close();
                 End::Closed

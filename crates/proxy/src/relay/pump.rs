@@ -27,6 +27,8 @@ pub(super) enum Stop {
     Broken(Side, io::Error),
     /// Its session closes it.
     Closed,
+    /// The same, and the side that it refuses gets an answer.
+    Refused(Side, Bytes),
 }
 
 #[derive(Debug)]
@@ -97,7 +99,16 @@ impl Pump {
             if !matches!(self.state, State::Carrying) {
                 return Poll::Ready(Ok(()));
             }
-            let received = match reader.poll_read_chunks(cx, self.size, &mut self.outgoing) {
+            let room = match session {
+                Some(session) => session.poll_room(from, cx),
+                None => Poll::Ready(Ok(())),
+            };
+            let read = match room {
+                Poll::Ready(Ok(())) => reader.poll_read_chunks(cx, self.size, &mut self.outgoing),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Pending => Poll::Pending,
+            };
+            let received = match read {
                 Poll::Ready(Ok(0)) => self.end(),
                 Poll::Ready(Ok(count)) => self.take(count, session),
                 Poll::Ready(Err(error)) => Err(error),
@@ -113,6 +124,7 @@ impl Pump {
             match received {
                 Ok(Next::More) => {}
                 Ok(Next::Close) => return Poll::Ready(Err(Stop::Closed)),
+                Ok(Next::Refuse(answer)) => return Poll::Ready(Err(Stop::Refused(from, answer))),
                 Err(error) => return Poll::Ready(Err(Stop::Broken(from, error))),
             }
         }
@@ -166,6 +178,11 @@ impl Pump {
             self.state = State::Ending;
             self.closing = true;
         }
+    }
+
+    /// Puts something behind what goes out.
+    pub(super) fn put(&mut self, bytes: Bytes) {
+        self.outgoing.push_back(bytes);
     }
 
     /// Sends what was taken from the reader before the end; says how much still waits.

@@ -214,3 +214,61 @@ async fn a_reset_that_a_write_has_found_is_no_end_but_the_fin_before_it_is() {
         assert_eq!((all.as_slice(), end.is_ok()), (&b"answer"[..], fin));
     }
 }
+
+/// Takes no bytes from the application before there is room, and refuses `stop`.
+struct Waiting(tokio::sync::oneshot::Receiver<()>, bool);
+
+impl Session for Waiting {
+    fn advance(
+        &mut self,
+        _: Side,
+        received: &mut BytesMut,
+        out: &mut Vec<Bytes>,
+    ) -> io::Result<Next> {
+        let bytes = received.split().freeze();
+        if &bytes[..] == b"stop" {
+            return Ok(Next::Refuse(Bytes::from_static(b"why")));
+        }
+        out.push(bytes);
+        Ok(Next::More)
+    }
+
+    fn poll_room(&mut self, from: Side, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if from == Side::App && !self.1 {
+            ready!(Pin::new(&mut self.0).poll(cx)).unwrap();
+            self.1 = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_session_without_room_is_read_no_further_and_may_refuse_with_an_answer() {
+    let ((mut app, near), (mut peer, far)) = (pair().await, pair().await);
+    let cut = CancellationToken::new();
+    let (room, waits) = tokio::sync::oneshot::channel();
+    let relay = tokio::spawn(async move {
+        let session = Box::new(Waiting(waits, false));
+        relay(near, far, Some(session), &Traffic::default(), &cut).await
+    });
+    app.write_all(b"asked").await.unwrap();
+    // The other direction has room.
+    peer.write_all(b"told").await.unwrap();
+    let mut seen = [0; 4];
+    app.read_exact(&mut seen).await.unwrap();
+    assert_eq!(&seen, b"told");
+    let early = peer.try_read(&mut seen).unwrap_err();
+    assert_eq!(early.kind(), io::ErrorKind::WouldBlock);
+    room.send(()).unwrap();
+    let mut seen = [0; 5];
+    peer.read_exact(&mut seen).await.unwrap();
+    assert_eq!(&seen, b"asked");
+    app.write_all(b"stop").await.unwrap();
+    let mut seen = Vec::new();
+    app.read_to_end(&mut seen).await.unwrap();
+    assert_eq!(seen, b"why");
+    seen.clear();
+    peer.read_to_end(&mut seen).await.unwrap();
+    assert!(seen.is_empty());
+    assert!(matches!(relay.await.unwrap(), End::Closed));
+}

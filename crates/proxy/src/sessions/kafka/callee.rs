@@ -5,10 +5,11 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{self, Poll},
 };
 
 use bytes::{Bytes, BytesMut};
-use renkei_kafka::{Endpoint, KafkaSession};
+use renkei_kafka::{Endpoint, KafkaSession, SessionError};
 use renkei_site::{HostPort, Service};
 use renkei_spiffe::SpiffeId;
 use tokio::{
@@ -16,7 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{CalleeState, MAX_BROKERS, broken, server_name};
+use super::{CalleeState, MAX_BROKERS, next, room::Room, server_name};
 use crate::{
     context::Context,
     identity::Direction,
@@ -29,9 +30,6 @@ const NAMED_PORT: u16 = 9092;
 /// A Metadata request of version 1 for no topics: the brokers alone. Length, kind, version,
 /// correlation ID, no client ID, no topics.
 const METADATA_REQUEST: [u8; 18] = [0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0];
-
-/// The name under which connections are counted that end for a denial without an answer.
-const DENIED_WITHOUT_ACKS: &str = "denied_without_acks";
 
 /// The real addresses of brokers, by service and node ID.
 #[derive(Debug, Default)]
@@ -99,6 +97,7 @@ impl BrokerTables {
 /// allow.
 pub(crate) struct CalleeSession {
     session: KafkaSession,
+    room: Room,
     service: String,
     sni: String,
     /// The caller; none when the gateway itself asks.
@@ -117,6 +116,7 @@ impl CalleeSession {
     ) -> Self {
         Self {
             session: session(service, caller),
+            room: Room::new(&state.memory, caller),
             service: service.name.clone(),
             sni,
             caller: caller.cloned(),
@@ -129,20 +129,18 @@ impl CalleeSession {
         let Some(caller) = &self.caller else { return };
         let (denials, refusals) = (&self.state.denials, &self.context.refusals);
         for denial in self.session.take_denials() {
-            denials.record(caller, &self.service, denial, refusals);
+            let of = (caller, self.service.as_str());
+            denials.record(Direction::Inbound, of, denial, refusals);
         }
     }
 
-    /// The session is over because of a denial that has no answer.
-    fn tell_end(&self) {
+    /// The session ends because of a request that could not be answered.
+    fn tell_end(&self, error: &SessionError) {
         let Some(caller) = &self.caller else { return };
         let who = caller.short();
-        let sentence = format!(
-            "the connection of {who} was closed: it sent a Produce request with acks=0 that its \
-             topic rights do not allow, and closing is all that its client can notice"
-        );
+        let sentence = format!("the connection of {who} was closed: {error}");
         let (direction, refusals) = (Direction::Inbound, &self.context.refusals);
-        refusals.record(direction, &self.service, who, DENIED_WITHOUT_ACKS, sentence);
+        refusals.record(direction, &self.service, who, error.label(), sentence);
     }
 
     /// Asks a broker, over a connection that was made for this, which brokers there are.
@@ -184,12 +182,16 @@ impl relay::Session for CalleeSession {
             Side::App => self.session.broker_to_client(received, &mut named, out),
         };
         self.tell_denials();
-        advanced.map_err(broken)?;
-        if !self.session.is_over() {
-            return Ok(Next::More);
+        self.room.advanced(from, received, &self.session);
+        let (next, end) = next(&self.session, advanced)?;
+        if let Some(error) = end {
+            self.tell_end(&error);
         }
-        self.tell_end();
-        Ok(Next::Close)
+        Ok(next)
+    }
+
+    fn poll_room(&mut self, from: Side, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        self.room.poll(from, (&self.session, Side::Wan), cx)
     }
 }
 

@@ -1,5 +1,6 @@
-//! What callers were denied by their topic rights: all of it is counted, and logged as
-//! often as people can read it. Clients repeat themselves many times a second.
+//! What callers were denied by their topic rights, and the requests of theirs that are not carried:
+//! all of it is counted, and logged as often as people can read it. Clients repeat themselves many
+//! times a second.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,8 +13,6 @@ use renkei_spiffe::SpiffeId;
 
 use crate::{context::Refusals, identity::Direction};
 
-/// The name under which they are counted.
-const REASON: &str = "topic_denied";
 /// The same is logged once in this time.
 const QUIET: Duration = Duration::from_secs(10);
 /// Different ones of a caller that are logged in that time; it may make up names.
@@ -27,18 +26,18 @@ pub(crate) struct Denials(Mutex<BTreeMap<(SpiffeId, String), HashMap<Denial, Ins
 
 impl Denials {
     /// Counts a denial, and tells of it if it is news.
-    pub(super) fn record(
+    pub(crate) fn record(
         &self,
-        caller: &SpiffeId,
-        service: &str,
+        direction: Direction,
+        (caller, service): (&SpiffeId, &str),
         denial: Denial,
         refusals: &Refusals,
     ) {
-        let who = caller.short();
+        let (who, reason) = (caller.short(), denial.label);
         let sentence = format!("{who} may not {denial}");
         match self.is_news(caller, service, denial, Instant::now()) {
-            true => refusals.record(Direction::Inbound, service, who, REASON, sentence),
-            false => refusals.count(Direction::Inbound, service, REASON),
+            true => refusals.record(direction, service, who, reason, sentence),
+            false => refusals.count(direction, service, reason),
         }
     }
 
@@ -72,6 +71,7 @@ mod tests {
         let denial = |name: usize| Denial {
             operation: "consume topic",
             name: name.to_string(),
+            label: "topic_denied",
         };
         let now = Instant::now();
         assert!(denials.is_news(&osaka, "broker", denial(0), now));

@@ -19,20 +19,37 @@
 mod callee;
 mod caller;
 mod denials;
+mod room;
 
-use std::io;
+use std::{io, sync::Arc};
 
-use renkei_kafka::SessionError;
+use bytes::Bytes;
+use renkei_kafka::{KafkaSession, SessionError};
+
+use crate::relay::Next;
 
 pub(crate) use callee::{Broker, BrokerTables, CalleeSession};
-pub(crate) use caller::{CallerSession, LocalBrokers};
+pub(crate) use caller::{CallerSession, CallerState, LocalBrokers};
 pub(crate) use denials::Denials;
+pub(crate) use room::HeldMemory;
 
 /// What the callee's side keeps from one connection to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct CalleeState {
     pub(crate) brokers: BrokerTables,
     pub(crate) denials: Denials,
+    pub(crate) memory: Arc<HeldMemory>,
+}
+
+impl CalleeState {
+    /// `memory` is what all sessions together may collect, in bytes.
+    pub(crate) fn new(memory: usize) -> Self {
+        Self {
+            brokers: BrokerTables::default(),
+            denials: Denials::default(),
+            memory: HeldMemory::new(memory),
+        }
+    }
 }
 
 /// Brokers of one cluster that are followed; the number comes from another institution.
@@ -55,6 +72,25 @@ pub(crate) fn parse_server_name(sni: &str) -> Option<(i32, &str)> {
         .then(|| digits.parse().ok())
         .flatten()
         .map(|node| (node, service))
+}
+
+/// What a client of TLS gets: a record with the fatal alert `handshake_failure` (RFC 8446, sections
+/// 5.1 and 6.2), which its library shows.
+const TLS_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 40];
+
+/// How a connection goes on after a step of its session, and why, if it ends there.
+fn next(
+    session: &KafkaSession,
+    advanced: Result<(), SessionError>,
+) -> io::Result<(Next, Option<SessionError>)> {
+    match (advanced, session.end()) {
+        (Err(error @ SessionError::ClientSpeaksTls), _) => {
+            Ok((Next::Refuse(Bytes::from_static(TLS_ALERT)), Some(error)))
+        }
+        (Err(error), _) => Err(broken(error)),
+        (Ok(()), Some(error)) => Ok((Next::Close, Some(error.clone()))),
+        (Ok(()), None) => Ok((Next::More, None)),
+    }
 }
 
 /// A session that cannot continue is a broken connection.

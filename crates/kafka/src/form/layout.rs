@@ -1,10 +1,10 @@
-//! The forms of messages, as far as they must be walked: a list of fields, each of some versions.
+//! The forms of requests, as far as they must be walked: a list of fields, each of some versions.
 
 use crate::wire::{Reader, WireFault};
 
 /// Something that messages have from one version to another.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Versioned<T: 'static> {
+pub(crate) struct Versioned<T: 'static> {
     what: T,
     since: i16,
     until: i16,
@@ -12,22 +12,22 @@ pub(super) struct Versioned<T: 'static> {
 
 impl<T: Copy> Versioned<T> {
     /// In every version.
-    pub(super) const fn always(what: T) -> Self {
+    pub(crate) const fn always(what: T) -> Self {
         Self::between(0, i16::MAX, what)
     }
 
     /// From a version on.
-    pub(super) const fn since(since: i16, what: T) -> Self {
+    pub(crate) const fn since(since: i16, what: T) -> Self {
         Self::between(since, i16::MAX, what)
     }
 
     /// In some versions, both ends included.
-    pub(super) const fn between(since: i16, until: i16, what: T) -> Self {
+    pub(crate) const fn between(since: i16, until: i16, what: T) -> Self {
         Self { what, since, until }
     }
 
     /// What a version has.
-    pub(super) fn of(all: &[Self], version: i16) -> impl Iterator<Item = T> {
+    pub(crate) fn of(all: &[Self], version: i16) -> impl Iterator<Item = T> {
         all.iter()
             .filter(move |field| (field.since..=field.until).contains(&version))
             .map(|field| field.what)
@@ -36,7 +36,7 @@ impl<T: Copy> Versioned<T> {
 
 /// A field that is passed over.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Field {
+pub(crate) enum Field {
     /// So many bytes.
     Fixed(usize),
     /// A string, null or not.
@@ -45,38 +45,49 @@ pub(super) enum Field {
     Blob,
     /// A list of 32-bit numbers.
     Numbers,
-    /// A list of structures.
+    /// A list of structures, null or not.
     List(&'static [Versioned<Field>]),
     /// The tagged fields that end a structure.
     Tags,
     /// The name of the element.
     Name,
+    /// The same where it may be null.
+    NullableName,
+    /// The id of the topic that the element is.
+    TopicId,
     /// The group that is meant.
     Group,
     /// The transactional id, if any.
     Transaction,
+    /// The broker that asks; below zero, it is none.
+    Replica,
     /// A Fetch session's id and epoch.
     FetchSession,
 }
 
 /// What was come across on the way.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Seen<'a> {
-    pub(super) name: &'a [u8],
-    pub(super) group: Option<&'a [u8]>,
-    pub(super) transaction: Option<&'a [u8]>,
+pub(crate) struct Seen<'a> {
+    pub(crate) name: &'a [u8],
+    /// The name with its length, as it was written.
+    pub(crate) name_field: &'a [u8],
+    pub(crate) topic_id: &'a [u8],
+    pub(crate) group: Option<&'a [u8]>,
+    pub(crate) transaction: Option<&'a [u8]>,
+    pub(crate) replica: Option<i32>,
     /// Where the Fetch session stands, and its epoch.
-    pub(super) fetch_session: Option<(usize, i32)>,
+    pub(crate) fetch_session: Option<(usize, i32)>,
 }
 
 /// Passes over fields.
-pub(super) fn walk<'a>(
+pub(crate) fn walk<'a>(
     reader: &mut Reader<'a>,
     fields: &[Versioned<Field>],
     version: i16,
     seen: &mut Seen<'a>,
 ) -> Result<(), WireFault> {
     for field in Versioned::of(fields, version) {
+        let start = reader.at();
         match field {
             Field::Fixed(count) => drop(reader.take(count)?),
             Field::Text => drop(reader.nullable_string()?),
@@ -87,18 +98,26 @@ pub(super) fn walk<'a>(
                 }
             }
             Field::List(element) => {
-                for _ in 0..reader.array()? {
+                for _ in 0..reader.nullable_array()?.unwrap_or_default() {
                     walk(reader, element, version, seen)?;
                 }
             }
             Field::Tags => reader.skip_tags()?,
-            Field::Name => seen.name = reader.string()?,
+            Field::Name => {
+                seen.name = reader.string()?;
+                seen.name_field = reader.passed_since(start);
+            }
+            Field::NullableName => {
+                seen.name = reader.nullable_string()?.unwrap_or_default();
+                seen.name_field = reader.passed_since(start);
+            }
+            Field::TopicId => seen.topic_id = reader.take(16)?,
             Field::Group => seen.group = Some(reader.string()?),
             Field::Transaction => seen.transaction = reader.nullable_string()?,
+            Field::Replica => seen.replica = Some(reader.i32()?),
             Field::FetchSession => {
-                let at = reader.at();
                 reader.i32()?;
-                seen.fetch_session = Some((at, reader.i32()?));
+                seen.fetch_session = Some((start, reader.i32()?));
             }
         }
     }

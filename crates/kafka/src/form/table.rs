@@ -1,0 +1,137 @@
+//! Which form an answer has, by the kind and the version of its request.
+
+use super::{
+    Form::{self, Each, Whole},
+    admin, all, between, groups,
+    layout::Versioned,
+    since, topics,
+};
+
+type Forms = &'static [Versioned<Form>];
+
+const fn entry(key: i16, forms: Forms) -> (i16, Forms) {
+    (key, forms)
+}
+
+/// In order of the keys.
+static FORMS: &[(i16, Forms)] = &[
+    entry(0, &[all(Each(&topics::PRODUCE))]),
+    entry(1, &[all(Each(&topics::FETCH))]),
+    entry(2, &[all(Each(&topics::LIST_OFFSETS))]),
+    entry(3, &[all(Each(&topics::METADATA))]),
+    entry(4, &[all(Whole(admin::ERROR_LIST))]),
+    entry(5, &[all(Whole(admin::ERROR_LIST))]),
+    entry(6, &[all(Whole(admin::ERROR))]),
+    entry(7, &[all(Whole(admin::ERROR_LIST))]),
+    entry(8, &[all(Each(&groups::OFFSET_COMMIT))]),
+    entry(
+        9,
+        &[
+            between(0, 7, Each(&groups::OFFSET_FETCH)),
+            since(8, Each(&groups::OFFSET_FETCH_GROUPS)),
+        ],
+    ),
+    entry(
+        10,
+        &[
+            between(0, 3, Whole(groups::FIND_COORDINATOR)),
+            since(4, Each(&groups::FIND_COORDINATORS)),
+        ],
+    ),
+    entry(11, &[all(Whole(groups::JOIN_GROUP))]),
+    entry(12, &[all(Whole(groups::HEARTBEAT))]),
+    entry(13, &[all(Whole(groups::LEAVE_GROUP))]),
+    entry(14, &[all(Whole(groups::SYNC_GROUP))]),
+    entry(15, &[all(Each(&groups::DESCRIBE_GROUPS))]),
+    entry(16, &[all(Whole(groups::LIST_GROUPS))]),
+    entry(17, &[all(Whole(admin::ERROR_LIST))]),
+    entry(18, &[all(Whole(admin::API_VERSIONS))]),
+    entry(19, &[all(Each(&topics::CREATE_TOPICS))]),
+    entry(20, &[all(Each(&topics::DELETE_TOPICS))]),
+    entry(21, &[all(Each(&topics::DELETE_RECORDS))]),
+    entry(22, &[all(Whole(admin::INIT_PRODUCER_ID))]),
+    entry(23, &[all(Each(&topics::OFFSET_FOR_LEADER_EPOCH))]),
+    entry(
+        24,
+        &[
+            between(0, 3, Each(&topics::ADD_PARTITIONS_TO_TXN)),
+            since(4, Whole(admin::THROTTLED_LIST)),
+        ],
+    ),
+    entry(25, &[all(Whole(admin::THROTTLED))]),
+    entry(26, &[all(Whole(admin::END_TXN))]),
+    entry(27, &[all(Each(&topics::WRITE_TXN_MARKERS))]),
+    entry(28, &[all(Each(&groups::TXN_OFFSET_COMMIT))]),
+    entry(29, &[all(Whole(admin::EXPLAINED_LIST))]),
+    entry(30, &[all(Each(&admin::CREATE_ACLS))]),
+    entry(31, &[all(Each(&admin::DELETE_ACLS))]),
+    entry(32, &[all(Each(&admin::DESCRIBE_CONFIGS))]),
+    entry(33, &[all(Each(&admin::ALTER_CONFIGS))]),
+    entry(34, &[all(Each(&topics::ALTER_REPLICA_LOG_DIRS))]),
+    entry(35, &[all(Whole(admin::DESCRIBE_LOG_DIRS))]),
+    entry(36, &[all(Whole(admin::SASL_AUTHENTICATE))]),
+    entry(37, &[all(Each(&topics::CREATE_PARTITIONS))]),
+    entry(38, &[all(Whole(admin::CREATE_DELEGATION_TOKEN))]),
+    entry(39, &[all(Whole(admin::DELEGATION_TOKEN_UNTIL))]),
+    entry(40, &[all(Whole(admin::DELEGATION_TOKEN_UNTIL))]),
+    entry(41, &[all(Whole(admin::DESCRIBE_DELEGATION_TOKEN))]),
+    entry(42, &[all(Each(&groups::DELETE_GROUPS))]),
+    entry(43, &[all(Each(&topics::ELECT_LEADERS))]),
+    entry(44, &[all(Each(&admin::INCREMENTAL_ALTER_CONFIGS))]),
+    entry(45, &[all(Whole(admin::ALTER_REASSIGNMENTS))]),
+    entry(46, &[all(Whole(admin::EXPLAINED_LIST))]),
+    entry(47, &[all(Whole(groups::OFFSET_DELETE))]),
+    entry(48, &[all(Whole(admin::EXPLAINED_LIST))]),
+    entry(49, &[all(Each(&admin::ALTER_CLIENT_QUOTAS))]),
+    entry(50, &[all(Whole(admin::EXPLAINED_LIST))]),
+    entry(51, &[all(Each(&admin::ALTER_SCRAM_CREDENTIALS))]),
+    entry(52, &[all(Whole(admin::ERROR_LIST))]),
+    entry(53, &[all(Whole(admin::ERROR_LIST))]),
+    entry(54, &[all(Whole(admin::ERROR_LIST))]),
+    entry(55, &[all(Whole(admin::DESCRIBE_QUORUM))]),
+    entry(56, &[all(Whole(admin::THROTTLED_LIST))]),
+    entry(57, &[all(Whole(admin::UPDATE_FEATURES))]),
+    entry(58, &[all(Whole(admin::ENVELOPE))]),
+    entry(59, &[all(Whole(admin::THROTTLED_LIST))]),
+    entry(60, &[all(Whole(admin::DESCRIBE_CLUSTER))]),
+    entry(61, &[all(Each(&topics::DESCRIBE_PRODUCERS))]),
+    entry(62, &[all(Whole(admin::BROKER_REGISTRATION))]),
+    entry(63, &[all(Whole(admin::BROKER_HEARTBEAT))]),
+    entry(64, &[all(Whole(admin::EXPLAINED))]),
+    entry(65, &[all(Each(&groups::DESCRIBE_TRANSACTIONS))]),
+    entry(66, &[all(Whole(admin::LIST_TRANSACTIONS))]),
+    entry(67, &[all(Whole(admin::ALLOCATE_PRODUCER_IDS))]),
+    entry(68, &[all(Whole(groups::GROUP_HEARTBEAT))]),
+    entry(69, &[all(Each(&groups::DESCRIBE_NEW_GROUPS))]),
+    entry(70, &[all(Whole(admin::EXPLAINED))]),
+    entry(71, &[all(Whole(admin::TELEMETRY_SUBSCRIPTIONS))]),
+    entry(72, &[all(Whole(admin::THROTTLED))]),
+    entry(73, &[all(Whole(admin::THROTTLED_LIST))]),
+    entry(74, &[all(Whole(admin::THROTTLED_LIST))]),
+    entry(75, &[all(Each(&topics::DESCRIBE_TOPIC_PARTITIONS))]),
+    entry(76, &[all(Whole(groups::GROUP_HEARTBEAT))]),
+    entry(77, &[all(Each(&groups::DESCRIBE_NEW_GROUPS))]),
+    entry(78, &[all(Whole(admin::SHARE_FETCH))]),
+    entry(79, &[all(Whole(admin::SHARE_ACKNOWLEDGE))]),
+    entry(80, &[all(Whole(admin::EXPLAINED))]),
+    entry(81, &[all(Whole(admin::EXPLAINED))]),
+    entry(82, &[all(Whole(admin::THROTTLED))]),
+    entry(83, &[all(Each(&topics::INITIALIZE_SHARE_STATE))]),
+    entry(84, &[all(Each(&topics::READ_SHARE_STATE))]),
+    entry(85, &[all(Each(&topics::WRITE_SHARE_STATE))]),
+    entry(86, &[all(Each(&topics::DELETE_SHARE_STATE))]),
+    entry(87, &[all(Each(&topics::SUMMARIZE_SHARE_STATE))]),
+    entry(88, &[all(Whole(groups::STREAMS_HEARTBEAT))]),
+    entry(89, &[all(Each(&groups::DESCRIBE_STREAMS_GROUPS))]),
+    entry(90, &[all(Each(&groups::DESCRIBE_SHARE_OFFSETS))]),
+    entry(91, &[all(Whole(admin::EXPLAINED_LIST))]),
+    entry(92, &[all(Whole(admin::EXPLAINED_LIST))]),
+    entry(93, &[all(Whole(admin::EXPLAINED))]),
+    entry(94, &[all(Whole(admin::EXPLAINED))]),
+];
+
+/// The forms of a kind of request, each of some versions.
+pub(super) fn forms(key: i16) -> Option<Forms> {
+    let at = FORMS.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+    FORMS.get(at).map(|(_, forms)| *forms)
+}
