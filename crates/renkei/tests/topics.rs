@@ -17,9 +17,11 @@ use std::{
 };
 
 use lab::{Site, own_uid, run, said};
-use renkei_testkit::{Kafka, free_address, python};
+use renkei_testkit::{Kafka, free_address, program, python};
 use serde_json::{Value, json};
 
+const OLD_CLIENTS: &str = include_str!("programs/old_clients.py");
+const REQUESTS: &str = include_str!("programs/kafka_requests.py");
 const COMPARISON: &str = include_str!("programs/rights.py");
 const PROGRAM: &str = include_str!("programs/topics.py");
 const RIGHTS: &str =
@@ -160,4 +162,95 @@ fn a_client_sees_what_the_brokers_own_access_control_would_show_it() {
     });
     assert_eq!(seen["broker"], all, "the broker");
     assert_eq!(seen["mesh"], all, "the mesh");
+}
+
+/// Runs a step of `old_clients.py` with the client of that folder, or with today's.
+fn client(folder: Option<&str>, step: &str, mesh: SocketAddr, kafka: &Kafka) -> Value {
+    let mut command = Command::new(python());
+    if let Some(folder) = folder {
+        command.env("PYTHONPATH", program("RENKEI_OLD_CLIENTS").join(folder));
+    }
+    let output = run(command
+        .args(["-c", OLD_CLIENTS, step])
+        .args([mesh, kafka.address(1)].map(|address| address.to_string()))
+        .arg(kafka.folder()));
+    assert!(output.status.success(), "{step}: {}", said(&output));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn clients_of_earlier_years_write_and_read() {
+    let kafka = Kafka::start(1);
+    let rights = "{produce: [weather], consume: [weather], group: [readers]}";
+    let (hokkaido, osaka, mesh) = sites(kafka.address(1), rights);
+    client(None, "prepare", mesh, &kafka);
+    for folder in [Some("kafka-python"), None] {
+        let seen = client(folder, "kafka-python", mesh, &kafka);
+        assert_eq!(
+            seen["read"],
+            json!([[["first"], 1], [["second"], 2]]),
+            "{seen}"
+        );
+    }
+    for folder in [Some("confluent-kafka"), None] {
+        let seen = client(folder, "librdkafka", mesh, &kafka);
+        assert_eq!(seen["failed"], json!([]), "{seen}");
+        let codecs = json!(["gzip", "lz4", "snappy", "zstd"]);
+        assert_eq!(seen["codecs"], codecs, "{seen}");
+    }
+    for site in [&hokkaido, &osaka] {
+        assert_eq!(site.status()["proxy"]["refused"], json!([]));
+    }
+}
+
+/// How every request of every version in the message definitions is answered at an address.
+fn answered(address: SocketAddr) -> Vec<(String, i16, Value)> {
+    let jar = program("RENKEI_KAFKA").join("kafka-clients-4.4.0.jar");
+    let output = run(Command::new(python())
+        .args(["-c", REQUESTS])
+        .arg(jar)
+        .arg(address.to_string()));
+    assert!(output.status.success(), "{}", said(&output));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn every_request_of_the_message_definitions_is_carried_or_answered() {
+    let kafka = Kafka::start(1);
+    let broker = kafka.address(1);
+    let direct = answered(broker);
+    let all = "{produce: ['*'], consume: ['*'], create: ['*'], describe: ['*'], group: ['*']}";
+    let (hokkaido, osaka, mesh) = sites(broker, all);
+    let mut seen = vec![answered(mesh)];
+    // The same without topic rights.
+    hokkaido.write(&format!(
+        "{}services:\n  broker: {{protocol: kafka, backends: [{broker}], allow: \
+         [osaka.example/collector]}}\n",
+        hokkaido.peers(&[&osaka])
+    ));
+    let applied = hokkaido.apply();
+    assert!(applied.status.success(), "{}", said(&applied));
+    seen.push(answered(mesh));
+    let mut faults = Vec::new();
+    for (by_mesh, way) in seen.iter().zip(["with topics", "without"]) {
+        assert_eq!(by_mesh.len(), direct.len());
+        for ((name, version, answer), (_, _, by_broker)) in by_mesh.iter().zip(&direct) {
+            // The one has a place for errors only from version 3 on; the other, which only brokers
+            // send, has them for partitions.
+            let bare = ["DescribeLogDirs", "WriteTxnMarkers"].contains(&name.as_str());
+            if bare && answer == &json!([]) {
+                continue;
+            }
+            let refused = answer
+                .as_array()
+                .is_some_and(|codes| codes.contains(&json!(35)));
+            let alike = answer.is_array() && by_broker.is_array() || answer == by_broker;
+            if !refused && !alike {
+                faults.push(format!(
+                    "{way}: {name} {version}: {answer}, by the broker {by_broker}"
+                ));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
 }
