@@ -52,6 +52,9 @@ pub(crate) enum Command {
     /// Show trust bundles of this site.
     #[command(subcommand)]
     Bundle(Bundle),
+    /// Print configuration for other programs that follows from a site file.
+    #[command(subcommand)]
+    Render(Render),
     /// Start a federation, join one, admit members, and show the members.
     #[command(subcommand)]
     Federation(Federation),
@@ -157,6 +160,29 @@ pub(crate) struct Explain {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) state: StateArg,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Render {
+    /// Rules for nftables that keep other users of this machine off the backends' ports.
+    Nftables(RenderNftables),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every user of a machine can connect to a port of its loopback addresses, past the mesh and its \
+policy. The rules reset such connections, unless the user is Renkei's or one given with --user \
+(the backend's own, if it connects to itself, or root).
+
+Example:
+  renkei render nftables site.yaml | nft -f -")]
+pub(crate) struct RenderNftables {
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
+    /// Name or number of a user who may connect; repeat it for others. Default: the owner of the
+    /// state folder, whom `renkei up` runs as.
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

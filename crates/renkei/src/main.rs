@@ -19,8 +19,10 @@ mod federation;
 mod identity;
 mod links;
 mod load;
+mod open_ports;
 mod output;
 mod place;
+mod render;
 mod running;
 mod site_client;
 mod status;
@@ -40,7 +42,7 @@ use miette::{IntoDiagnostic, WrapErr};
 use renkei_runtime::{exposure, telemetry};
 use rustls::{CipherSuite, crypto::CryptoProvider};
 
-use crate::cli::{Bundle, Cli, Command, LogFormat, Svid};
+use crate::cli::{Bundle, Cli, Command, LogFormat, Render, Svid};
 
 /// How long the last lines of the log may take when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -85,6 +87,7 @@ fn run(cli: Cli) -> miette::Result<ExitCode> {
             output::print(&String::from_utf8_lossy(&script));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Render(Render::Nftables(args)) => render::nftables::run(&args, form),
         Command::Up(args) => {
             let format = match args.log_format {
                 LogFormat::Text => telemetry::LogFormat::Text,

@@ -6,11 +6,12 @@ use std::path::Path;
 use renkei_runtime::{exposure, process::never_matches};
 use renkei_site::{BundleSource, Site};
 
-use crate::bundle_files;
+use crate::{bundle_files, open_ports::open_port};
 
 /// One sentence each, about a site file and the folder that holds, or will hold, its state.
 pub(crate) fn of(site: &Site, file: &Path, state: &Path) -> Vec<String> {
     let mut warnings = selectors(site);
+    warnings.extend(open_backends(site));
     // A bootstrap file may expire once a newer bundle was fetched.
     let bundles = bundle_files::of(site).into_iter();
     warnings.extend(
@@ -66,4 +67,25 @@ fn selectors(site: &Site) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Backends that every user of this machine can dial, past the mesh.
+fn open_backends(site: &Site) -> Option<String> {
+    let open: Vec<String> = site
+        .services
+        .values()
+        .flat_map(|service| {
+            let open = service.backends.iter().filter(|it| open_port(it).is_some());
+            open.map(|backend| format!("{backend} of {}", service.name))
+        })
+        .collect();
+    let several = open.len() > 1;
+    (!open.is_empty()).then(|| {
+        format!(
+            "every user of this machine can connect to {} past the mesh: if others use the \
+             machine, close {} with `renkei render nftables`",
+            open.join(", "),
+            if several { "the ports" } else { "the port" }
+        )
+    })
 }

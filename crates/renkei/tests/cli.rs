@@ -39,6 +39,7 @@ fn help_shows_a_first_site() {
         "bundle",
         "federation",
         "registry",
+        "render",
         "demo",
         "completions",
     ] {

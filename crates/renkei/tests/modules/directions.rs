@@ -43,13 +43,18 @@ const PROXY: &[Rule] = &[
         "what is wanted is known before anything serves it",
     ),
     rule(
+        "bandwidth",
+        &[],
+        "a limit is the same whatever it slows down",
+    ),
+    rule(
         "sockets",
         &["relay"],
         "a socket knows nothing of what passes it",
     ),
     rule(
         "context",
-        &["config", "identity", "relay"],
+        &["bandwidth", "config", "identity", "relay"],
         "what every connection needs must not need one of its users",
     ),
     rule(
@@ -74,7 +79,7 @@ const PROXY: &[Rule] = &[
     ),
     rule(
         "wan",
-        &["record", "relay", "sockets", "trunk"],
+        &["bandwidth", "record", "relay", "sockets", "trunk"],
         "a stream, whatever carries it",
     ),
     rule(
@@ -111,6 +116,7 @@ const PROXY: &[Rule] = &[
         &[
             "admission",
             "authorization",
+            "bandwidth",
             "context",
             "identity",
             "local_caller",
@@ -144,6 +150,7 @@ const PROXY: &[Rule] = &[
         "hub",
         &[
             "admission",
+            "bandwidth",
             "config",
             "context",
             "identity",
@@ -198,6 +205,7 @@ const PROXY: &[Rule] = &[
         &[
             "admission",
             "authorization",
+            "bandwidth",
             "config",
             "context",
             "gateway",
@@ -296,9 +304,10 @@ const RENKEI: &[Rule] = &[
         &["output"],
         "it reads files and knows no running site",
     ),
+    rule("open_ports", &[], "it looks at addresses alone"),
     rule(
         "warnings",
-        &["bundle_files"],
+        &["bundle_files", "open_ports"],
         "what an operator should know of a site",
     ),
     rule(
@@ -323,6 +332,11 @@ const RENKEI: &[Rule] = &[
         "failure",
         &["arguments", "load", "output"],
         "it prints an error",
+    ),
+    rule(
+        "render",
+        &["arguments", "cli", "load", "open_ports", "output", "place"],
+        "it reads a site file and starts nothing",
     ),
     rule(
         "running",

@@ -1,0 +1,19 @@
+//! Ports of backends that every user of this machine can dial, past the mesh.
+
+use std::net::{IpAddr, UdpSocket};
+
+use renkei_site::{Host, HostPort};
+
+/// The TCP port of a backend that every user of this machine can connect to.
+pub(crate) fn open_port(backend: &HostPort) -> Option<u16> {
+    let here = match backend.host() {
+        Host::Ip(ip) => is_of_this_machine(*ip),
+        Host::Name(name) => name == "localhost" || name.ends_with(".localhost"),
+    };
+    here.then(|| backend.port())
+}
+
+/// Only an address of its own can be bound.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
+}
