@@ -20,6 +20,7 @@
 
 mod admission;
 mod authorization;
+mod bandwidth;
 mod config;
 mod context;
 mod gateway;

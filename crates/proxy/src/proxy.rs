@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, watch};
 use crate::{
     admission::Admission,
     authorization::revocation,
+    bandwidth::Bandwidths,
     config::{Desired, ProxyLimits},
     context::{Context, Flows, Refusals},
     gateway::{DefaultHandler, Router},
@@ -81,7 +82,7 @@ impl ApplyError {
 pub struct Proxy {
     context: Arc<Context>,
     parts: Parts,
-    trunks: Arc<TrunkTable>,
+    trunks: Arc<TrunkContext>,
     ready: Condition,
     listeners: Mutex<Listeners>,
 }
@@ -100,6 +101,7 @@ impl Proxy {
             desired: arc_swap::ArcSwapOption::empty(),
             tasks: setup.tasks,
             expiry: Arc::default(),
+            bandwidths: Bandwidths::default(),
         });
         let admission = Arc::new(Admission::new(&limits));
         let trunks = TrunkContext::new(
@@ -139,7 +141,7 @@ impl Proxy {
         Self {
             context,
             parts,
-            trunks: trunks.table.clone(),
+            trunks,
             ready: setup.ready,
             listeners: Mutex::default(),
         }
@@ -149,7 +151,7 @@ impl Proxy {
     pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
         self.context.refusals.register(registry);
         registry.register_collector(Box::new(FlowMetrics(self.context.flows.clone())));
-        registry.register_collector(Box::new(TrunkMetrics(self.trunks.clone())));
+        registry.register_collector(Box::new(TrunkMetrics(self.trunks.table.clone())));
         registry.register_collector(Box::new(HubMetrics(Arc::downgrade(&self.parts.hub))));
         let inbound = Arc::downgrade(&self.parts.inbound);
         registry.register_collector(Box::new(BackendMetrics(inbound)));
@@ -172,6 +174,10 @@ impl Proxy {
         if old.is_none_or(|old| old.site.services != desired.site.services) {
             self.parts.inbound.follow(&desired.site.services);
         }
+        self.context.bandwidths.follow(&desired.site);
+        let gateway = desired.site.gateway.as_ref();
+        self.trunks
+            .limit_lanes(gateway.and_then(|gateway| gateway.max_lanes));
         self.parts.hub.relay_for(&desired.site.relays);
         let (opened, closed) = listeners.commit(&desired.site, bound, &self.parts).await;
         self.context
@@ -199,7 +205,7 @@ impl Proxy {
         let relays = self.parts.hub.relay_status();
         let ends = (listeners.gateway(), hub, relays);
         let backends = self.parts.inbound.backend_status();
-        status::collect(ends, (routes, backends), &self.trunks, &self.context)
+        status::collect(ends, (routes, backends), &self.trunks.table, &self.context)
     }
 
     /// The register of connections.

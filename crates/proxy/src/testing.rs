@@ -30,6 +30,7 @@ use tokio::{
 };
 
 use crate::{
+    bandwidth::Bandwidths,
     config::ProxyLimits,
     context::Context,
     identity::{Credentials, Direction, Pair},
@@ -87,6 +88,7 @@ impl Site {
             desired: ArcSwapOption::empty(),
             tasks: Supervisor::new(Readiness::new()),
             expiry: Arc::default(),
+            bandwidths: Bandwidths::default(),
         };
         Self {
             authority: TestAuthority::new(trust_domain),

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -12,15 +12,22 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
+    bandwidth::{Flowing, Pace},
     record::{TlsConnection, TlsStream},
     relay::{Hangup, Transport},
     sockets::{OnClose, TcpInfo},
     trunk::TrunkStream,
 };
 
-/// A verified stream to one peer.
+/// A verified stream to one peer, at the pace that it is given.
 #[derive(Debug)]
-pub(crate) enum WanStream {
+pub(crate) struct WanStream {
+    carrier: Carrier,
+    pace: Pace,
+}
+
+#[derive(Debug)]
+enum Carrier {
     /// A TLS session of its own: what peers get that know no trunks.
     Session(Box<TlsStream>, Hangup),
     /// A stream of a trunk.
@@ -28,12 +35,11 @@ pub(crate) enum WanStream {
 }
 
 impl WanStream {
-    /// Puts the names of its trunk and stream, if it has them, into the span of the connection.
-    pub(crate) fn record(&self, span: &tracing::Span) {
-        if let Self::Trunk(stream) = self {
-            let (trunk, stream) = stream.name();
-            span.record("trunk", tracing::field::debug(trunk));
-            span.record("stream", stream);
+    /// A stream of a trunk.
+    pub(crate) fn trunk(stream: TrunkStream) -> Self {
+        Self {
+            carrier: Carrier::Trunk(stream),
+            pace: Pace::default(),
         }
     }
 
@@ -43,7 +49,24 @@ impl WanStream {
         let stream = connection.into_stream();
         // On an error the socket is gone already.
         let _ = OnClose::Reset.set(&SockRef::from(stream.tcp()));
-        Self::Session(Box::new(stream), Hangup::default())
+        Self {
+            carrier: Carrier::Session(Box::new(stream), Hangup::default()),
+            pace: Pace::default(),
+        }
+    }
+
+    /// The same, which carries no more in a second than its pace allows.
+    pub(crate) fn at_pace(self, pace: Pace) -> Self {
+        Self { pace, ..self }
+    }
+
+    /// Puts the names of its trunk and stream, if it has them, into the span of the connection.
+    pub(crate) fn record(&self, span: &tracing::Span) {
+        if let Carrier::Trunk(stream) = &self.carrier {
+            let (trunk, stream) = stream.name();
+            span.record("trunk", tracing::field::debug(trunk));
+            span.record("stream", stream);
+        }
     }
 }
 
@@ -69,38 +92,38 @@ impl Transport for TlsStream {
 
 impl Transport for WanStream {
     fn release(&self) {
-        match self {
-            Self::Session(stream, _) => stream.release(),
-            Self::Trunk(stream) => stream.release(),
+        match &self.carrier {
+            Carrier::Session(stream, _) => stream.release(),
+            Carrier::Trunk(stream) => stream.release(),
         }
     }
 
     fn cut(&self) {
-        match self {
-            Self::Session(stream, _) => stream.cut(),
-            Self::Trunk(stream) => stream.cut(),
+        match &self.carrier {
+            Carrier::Session(stream, _) => stream.cut(),
+            Carrier::Trunk(stream) => stream.cut(),
         }
     }
 
     fn undelivered(&self) -> u64 {
-        match self {
-            Self::Session(stream, _) => stream.undelivered(),
+        match &self.carrier {
+            Carrier::Session(stream, _) => stream.undelivered(),
             // Dropping it sees to that.
-            Self::Trunk(_) => 0,
+            Carrier::Trunk(_) => 0,
         }
     }
 
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        match self {
-            Self::Session(stream, hangup) => hangup.poll(cx, stream.tcp()),
-            Self::Trunk(stream) => stream.poll_broken(cx),
+        match &mut self.carrier {
+            Carrier::Session(stream, hangup) => hangup.poll(cx, stream.tcp()),
+            Carrier::Trunk(stream) => stream.poll_broken(cx),
         }
     }
 
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Session(stream, _) => stream.poll_discard(cx),
-            Self::Trunk(stream) => {
+        match &mut self.carrier {
+            Carrier::Session(stream, _) => stream.poll_discard(cx),
+            Carrier::Trunk(stream) => {
                 stream.stop();
                 Poll::Ready(Ok(()))
             }
@@ -113,10 +136,13 @@ impl Transport for WanStream {
         size: usize,
         chunks: &mut VecDeque<Bytes>,
     ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Session(stream, _) => stream.poll_read_chunks(cx, size, chunks),
-            Self::Trunk(stream) => stream.poll_read_chunks(cx, size, chunks),
-        }
+        let size = size.min(ready!(self.pace.poll_part(cx, Flowing::In)));
+        let count = ready!(match &mut self.carrier {
+            Carrier::Session(stream, _) => stream.poll_read_chunks(cx, size, chunks),
+            Carrier::Trunk(stream) => stream.poll_read_chunks(cx, size, chunks),
+        })?;
+        self.pace.spend(Flowing::In, count);
+        Poll::Ready(Ok(count))
     }
 
     fn poll_write_chunks(
@@ -124,10 +150,13 @@ impl Transport for WanStream {
         cx: &mut Context<'_>,
         chunks: &mut VecDeque<Bytes>,
     ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Session(stream, _) => stream.poll_write_chunks(cx, chunks),
-            Self::Trunk(stream) => stream.poll_write_chunks(cx, chunks),
-        }
+        ready!(self.pace.poll_part(cx, Flowing::Out));
+        let count = ready!(match &mut self.carrier {
+            Carrier::Session(stream, _) => stream.poll_write_chunks(cx, chunks),
+            Carrier::Trunk(stream) => stream.poll_write_chunks(cx, chunks),
+        })?;
+        self.pace.spend(Flowing::Out, count);
+        Poll::Ready(Ok(count))
     }
 }
 
@@ -137,10 +166,15 @@ impl AsyncRead for WanStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Session(stream, _) => Pin::new(stream).poll_read(cx, buf),
-            Self::Trunk(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
+        let this = self.get_mut();
+        ready!(this.pace.poll_part(cx, Flowing::In));
+        let before = buf.filled().len();
+        ready!(match &mut this.carrier {
+            Carrier::Session(stream, _) => Pin::new(stream).poll_read(cx, buf),
+            Carrier::Trunk(stream) => Pin::new(stream).poll_read(cx, buf),
+        })?;
+        this.pace.spend(Flowing::In, buf.filled().len() - before);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -150,23 +184,28 @@ impl AsyncWrite for WanStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Session(stream, _) => Pin::new(stream).poll_write(cx, buf),
-            Self::Trunk(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        let this = self.get_mut();
+        let part = buf.len().min(ready!(this.pace.poll_part(cx, Flowing::Out)));
+        let buf = buf.get(..part).unwrap_or_default();
+        let count = ready!(match &mut this.carrier {
+            Carrier::Session(stream, _) => Pin::new(stream).poll_write(cx, buf),
+            Carrier::Trunk(stream) => Pin::new(stream).poll_write(cx, buf),
+        })?;
+        this.pace.spend(Flowing::Out, count);
+        Poll::Ready(Ok(count))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Session(stream, _) => Pin::new(stream).poll_flush(cx),
-            Self::Trunk(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().carrier {
+            Carrier::Session(stream, _) => Pin::new(stream).poll_flush(cx),
+            Carrier::Trunk(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Session(stream, _) => Pin::new(stream).poll_shutdown(cx),
-            Self::Trunk(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().carrier {
+            Carrier::Session(stream, _) => Pin::new(stream).poll_shutdown(cx),
+            Carrier::Trunk(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

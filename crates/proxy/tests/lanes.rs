@@ -319,6 +319,59 @@ async fn lanes_that_the_acceptor_asks_for_go_when_it_needs_them_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_dials_no_more_lanes_than_its_file_says() {
+    let lab = Lab::new(&[]);
+    let mut connections = lane::gateway(&lab, &[b"renkei-trunk/1"]).await;
+    let gateway = lab::free_gateway();
+    let text = |keys: &str| {
+        let gateway = format!("gateway: {{listen: '{gateway}'{keys}}}\npeers:");
+        lab.osaka_text().replace("peers:", &gateway)
+    };
+    let osaka = Node::start(&text(", max_lanes: 2"), lab.osaka_identities()).await;
+    let _app = lab.connect().await;
+    let mut first = within(connections.recv()).await.unwrap();
+    answer(&mut first).await;
+    first.write_all(&wanted(1, 4)).await.unwrap();
+    let mut second = within(connections.recv()).await.unwrap();
+    answer(&mut second).await;
+    counted(&osaka, "outbound", 1, 2).await;
+    osaka.apply(&text(", max_lanes: 1")).await.unwrap();
+    counted(&osaka, "outbound", 1, 1).await;
+    assert!(connections.try_recv().is_err(), "a third lane");
+    osaka.apply(&text("")).await.unwrap();
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        let mut lane = within(connections.recv()).await.unwrap();
+        answer(&mut lane).await;
+        others.push(lane);
+    }
+    counted(&osaka, "outbound", 1, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_takes_no_more_lanes_than_its_file_says_and_one_to_replace_another() {
+    let lab = Lab::new(&[echo().await]);
+    let text = lab.hokkaido_text("osaka.example/collector");
+    let text = text.replace("advertise:", "max_lanes: 2, advertise:");
+    let hokkaido = Node::start(&text, lab.hokkaido_identities()).await;
+    let (_first, incarnation) = greeted(&lab).await;
+    let collector = svid(lab.osaka_ca.issue("/collector"));
+    let mut lanes = Vec::new();
+    for number in 1..=3 {
+        let mut lane = lane::dial(&lab, &collector).await;
+        let hello = lane::hello(VERSION, TRUNK, incarnation, number);
+        lane.write_all(&hello).await.unwrap();
+        let (kind, fields) = lane::next(&mut lane).await.unwrap();
+        match number {
+            3 => assert_eq!((kind, fields), (REFUSED, vec![VERSION, 4])),
+            _ => assert_eq!(kind, HELLO, "lane {number}"),
+        }
+        lanes.push(lane);
+    }
+    counted(&hokkaido, "inbound", 1, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renewed_svid_replaces_one_lane_after_the_other() {
     let lab = Lab::new(&[]);
     let mut connections = lane::gateway(&lab, &[b"renkei-trunk/1"]).await;

@@ -221,6 +221,11 @@ fn service_keys(old: &Service, new: &Service) -> Vec<Cow<'static, str>> {
             old.response_timeout == new.response_timeout,
         ),
         ("topics", old.topics == new.topics),
+        ("bandwidth", old.bandwidth == new.bandwidth),
+        (
+            "caller_bandwidth",
+            old.caller_bandwidth == new.caller_bandwidth,
+        ),
         ("policy", old.policy == new.policy),
     ])
 }

@@ -12,6 +12,7 @@
 //! [`Site::place`], and reads the same.
 
 mod address;
+mod bandwidth;
 mod diff;
 mod fault;
 mod federation;
@@ -27,6 +28,7 @@ mod site;
 mod suggest;
 
 pub use address::{AddressError, Host, HostPort};
+pub use bandwidth::Bandwidth;
 pub use diff::{Change, ChangeKind, Changes, Section, diff};
 pub use fault::{Fault, Faults};
 pub use federation::{FederationFile, Key, Mirror, parse_federation};

@@ -30,7 +30,7 @@ pub(crate) mod keys {
         "lifetimes",
         "admin",
     ];
-    pub(crate) const GATEWAY: &[&str] = &["listen", "advertise", "via"];
+    pub(crate) const GATEWAY: &[&str] = &["listen", "advertise", "via", "max_lanes", "bandwidth"];
     pub(crate) const BUNDLE_ENDPOINT: &[&str] = &["listen", "certificate", "key"];
     pub(crate) const PEER: &[&str] =
         &["bundle", "gateway", "bootstrap", "endpoint_id", "web_roots"];
@@ -41,6 +41,8 @@ pub(crate) mod keys {
         "methods",
         "topics",
         "response_timeout",
+        "bandwidth",
+        "caller_bandwidth",
         "policy",
     ];
     pub(crate) const TOPIC_RIGHTS: &[&str] = &["produce", "consume", "create", "describe", "group"];
@@ -115,6 +117,15 @@ mod written {
         /// peer with a `gateway`. Its own site file names this site under `relays`.
         #[schemars(example = &"hokkaido.example")]
         via: Option<String>,
+        /// The most lanes (TCP connections) of a trunk, with each pair of caller and service. On a
+        /// link that others use too, each lane takes a share of its own. Default: `16`, of which
+        /// only those are used that bring more bytes a second.
+        #[schemars(range(min = 1, max = 16), example = 4)]
+        max_lanes: Option<u8>,
+        /// What the connections with all other sites may carry together, in each direction: a
+        /// number and kbit/s, Mbit/s or Gbit/s. Default: no limit.
+        #[schemars(regex(pattern = r"^[0-9]+ ?[kMG]bit/s$"), example = &"500 Mbit/s")]
+        bandwidth: Option<String>,
     }
 
     /// A bundle endpoint with a web certificate.
@@ -193,6 +204,14 @@ mod written {
         /// it the caller gets a 504. Default: `5m`; at least `1s`, at most `1d`.
         #[schemars(example = &"30m")]
         response_timeout: Option<String>,
+        /// What all callers of the service may carry together, in each direction. Default: no
+        /// limit but the gateway's.
+        #[schemars(regex(pattern = r"^[0-9]+ ?[kMG]bit/s$"), example = &"2 Gbit/s")]
+        bandwidth: Option<String>,
+        /// What each caller of the service may carry, in each direction. Default: no limit but the
+        /// service's.
+        #[schemars(regex(pattern = r"^[0-9]+ ?[kMG]bit/s$"), example = &"200 Mbit/s")]
+        caller_bandwidth: Option<String>,
         /// A Rego file (package renkei.authz) with more rules.
         #[schemars(example = &"broker.rego")]
         policy: Option<String>,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::{
-    Faults, FederationFile, HostPort, Item, Lifetimes, Place, Selector,
+    Bandwidth, Faults, FederationFile, HostPort, Item, Lifetimes, Place, Selector,
     address::{is_dns_label, is_dns_name},
     place::SourceMap,
 };
@@ -65,6 +65,12 @@ pub struct Gateway {
     pub advertise: Option<HostPort>,
     /// The peer that is the hub through which others reach this site.
     pub via: Option<TrustDomain>,
+    /// How many lanes a trunk may have, if not as many as the proxy thinks useful.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lanes: Option<usize>,
+    /// What the connections with all other sites may carry together, in each direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bandwidth>,
 }
 
 /// A bundle endpoint of profile https_web.
@@ -177,6 +183,12 @@ pub struct Service {
     /// says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_timeout: Option<Duration>,
+    /// What all its callers may carry together, in each direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bandwidth>,
+    /// What each of its callers may carry, in each direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller_bandwidth: Option<Bandwidth>,
     /// A Rego file with more rules.
     pub policy: Option<PathBuf>,
 }

@@ -127,6 +127,11 @@ impl LaneAdvisor {
         }
     }
 
+    /// From now on advises no more than `max_lanes`.
+    pub fn limit(&mut self, max_lanes: usize) {
+        self.max_lanes = max_lanes.max(1);
+    }
+
     /// Advice after an interval, from one sample for each lane that was ready throughout.
     pub fn advise(&mut self, interval: Duration, samples: &[LaneSample]) -> LaneAdvice {
         let lanes = samples.len();

@@ -46,6 +46,9 @@ pub struct Trunk {
     next_lane: u32,
     /// How many lanes the acceptor wants, with the serial of its last word.
     wanted: (u32, u32),
+    /// Lanes that the acceptor takes at once. The dialer may have seen lanes die that still seem
+    /// alive here.
+    accepts: usize,
     streams: BTreeMap<StreamId, Stream>,
     schedule: Schedule,
     resend: VecDeque<StreamId>,
@@ -178,6 +181,7 @@ impl Trunk {
             lanes: BTreeMap::new(),
             next_lane: 0,
             wanted: (0, 1),
+            accepts: config.max_lanes * 2,
             streams: BTreeMap::new(),
             schedule: Schedule::default(),
             resend: VecDeque::new(),

@@ -15,6 +15,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use crate::{
+    bandwidth::Bandwidths,
     config::{Desired, ProxyLimits},
     identity::Credentials,
 };
@@ -37,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) tasks: Supervisor,
     /// When certificates in use end next.
     pub(crate) expiry: Arc<Expiry>,
+    /// How much connections with other sites may carry in a second.
+    pub(crate) bandwidths: Bandwidths,
 }
 
 impl Context {

@@ -66,8 +66,9 @@ impl Hub {
         };
         let counted = relayed.state.count();
         let traffic = &relayed.state.traffic;
+        let pace = self.context.bandwidths.pace();
         tokio::select! {
-            end = carry(tcp, stream, answer, &relayed) => {
+            end = carry(tcp, WanStream::trunk(stream).at_pace(pace), answer, &relayed) => {
                 tracing::debug!(%site, %from, ?end, "a relayed connection has ended");
             }
             () = quiet_while_draining(traffic, &self.context) => {}
@@ -159,7 +160,7 @@ async fn ask(stream: &mut TrunkStream, received: &[u8]) -> io::Result<Bytes> {
 
 async fn carry(
     mut tcp: TcpStream,
-    stream: TrunkStream,
+    stream: WanStream,
     answer: Bytes,
     relayed: &Relayed,
 ) -> relay::End {
@@ -170,7 +171,7 @@ async fn carry(
     }
     traffic.add_to_app(answer.len());
     let tcp = PlainStream::armed(tcp);
-    relay::relay(tcp, WanStream::Trunk(stream), None, traffic, &relayed.cut).await
+    relay::relay(tcp, stream, None, traffic, &relayed.cut).await
 }
 
 async fn quiet_while_draining(traffic: &Traffic, context: &Context) {

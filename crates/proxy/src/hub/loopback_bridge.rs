@@ -93,7 +93,7 @@ impl LoopbackBridge {
                 return;
             }
         };
-        let (gateway, hub) = (PlainStream::armed(tcp), WanStream::Trunk(stream));
+        let (gateway, hub) = (PlainStream::armed(tcp), WanStream::trunk(stream));
         let end = relay::relay(gateway, hub, None, &state.traffic, cut).await;
         tracing::debug!(?end, "a connection from the hub has ended");
     }

@@ -29,12 +29,14 @@ pub(super) enum Arrival {
 }
 
 impl Arrival {
-    /// Takes it, unless the caller has left.
-    fn accept(self) -> Option<WanStream> {
-        match self {
-            Self::Session(stream) => Some(stream),
-            Self::Stream(incoming) => incoming.accept().map(WanStream::Trunk),
-        }
+    /// Takes it at the pace of its caller, unless that has left.
+    fn accept(self, service: &Service, flow: &Flow, context: &Context) -> Option<WanStream> {
+        let stream = match self {
+            Self::Session(stream) => stream,
+            Self::Stream(incoming) => WanStream::trunk(incoming.accept()?),
+        };
+        let bandwidths = &context.bandwidths;
+        Some(stream.at_pace(bandwidths.pace_of(&service.name, &flow.pair.caller)))
     }
 
     /// Ends it. In a trunk the caller's side is told why.
@@ -132,7 +134,7 @@ async fn carry_http(
     (service, caller): (&Service, http::Caller),
     inbound: &Inbound,
 ) {
-    let Some(stream) = arrival.accept() else {
+    let Some(stream) = arrival.accept(service, flow, &inbound.context) else {
         return;
     };
     tracing::debug!("opened");
@@ -163,7 +165,7 @@ async fn carry_bytes(
             return arrival.refuse("no backend of the service answers");
         }
     };
-    let Some(stream) = arrival.accept() else {
+    let Some(stream) = arrival.accept(service, flow, context) else {
         return;
     };
     tracing::debug!("opened");

@@ -12,6 +12,7 @@ use super::{
     reachability::{Reachability, Task},
 };
 use crate::{
+    bandwidth::Pace,
     context::Carrier,
     sessions::{alpn, kafka::server_name},
     tls::{DialFailure, dial_peer},
@@ -70,28 +71,29 @@ async fn open(
     let limits = &outbound.context.limits;
     let limit = limits.connect_timeout + limits.handshake_timeout;
     let target = node.map_or(Bytes::new(), |node| Bytes::from(node.to_string()));
+    let pace = || outbound.context.bandwidths.pace();
     let connector = &outbound.connector;
     let opened = connector.open((&pair, &through), target, &dialer, limit);
     match opened.await {
         Ok(opened) => Ok(Dialled {
-            stream: WanStream::Trunk(opened.stream),
+            stream: WanStream::trunk(opened.stream).at_pace(pace()),
             kafka: alpn::is_kafka(Some(&opened.alpn)),
             carrier: Carrier::trunk(opened.remote, opened.svid_not_after),
         }),
         // What was dialled to ask for trunks can carry this connection, unless a broker is meant.
-        Err(OpenError::NoTrunks(Some(session))) if node.is_none() => Ok(plain(*session)),
+        Err(OpenError::NoTrunks(Some(session))) if node.is_none() => Ok(plain(*session, pace())),
         Err(OpenError::NoTrunks(_)) => {
             let session = connect(route, node, &alpn::CALLER_SESSIONS, outbound);
-            Ok(plain(session.await?))
+            Ok(plain(session.await?, pace()))
         }
         Err(error) => Err(DialFailure::of_trunk(error, gateway)),
     }
 }
 
-fn plain(session: LaneConnection) -> Dialled {
+fn plain(session: LaneConnection, pace: Pace) -> Dialled {
     Dialled {
         kafka: alpn::is_kafka(session.connection.alpn()),
-        stream: WanStream::session(session.connection),
+        stream: WanStream::session(session.connection).at_pace(pace),
         carrier: Carrier::session(session.remote, session.credentials),
     }
 }

@@ -13,7 +13,7 @@ use renkei_trunk::{Event, Greeting, Hello, LaneId, LaneRefusal, Trunk, TrunkId};
 use tokio::{sync::mpsc::UnboundedReceiver, time::timeout};
 
 use super::{
-    TrunkContext, TrunkEvent, TrunkEvents,
+    MAX_LANES, TrunkContext, TrunkEvent, TrunkEvents,
     core::LaneState,
     driver::Driver,
     events::EventSender,
@@ -117,6 +117,7 @@ impl Acceptor {
         let mut known = self.known();
         if let Some(driver) = known.get(&hello.trunk) {
             let driver = driver.clone();
+            self.limit_lanes(&driver);
             let id = accept(&driver, hello, (&ends, credentials), writer)?;
             return Ok((driver, id, None));
         }
@@ -126,6 +127,7 @@ impl Acceptor {
         let number = u64::from_be_bytes(incarnation);
         let trunk = Trunk::accept_trunk(now(), context.config(), hello, &ends, number)?;
         let (driver, events) = timer::start(trunk, context);
+        self.limit_lanes(&driver);
         let id = accept(&driver, hello, (&ends, credentials), writer)?;
         known.insert(hello.trunk, driver.clone());
         context.table.enter(pair.clone(), &driver);
@@ -152,6 +154,7 @@ impl Acceptor {
             let busy = driver.used.taken() || driver.streams() > 0;
             rests &= !busy;
             let wait = if busy {
+                self.limit_lanes(&driver);
                 let wanted = sizing.wanted(&driver);
                 if std::mem::replace(&mut asked, wanted) != wanted {
                     driver.with(|core, _| core.trunk.want_lanes(wanted));
@@ -187,6 +190,24 @@ impl Acceptor {
             }
         }
         self.known().remove(&id);
+    }
+
+    /// Sees that the trunk has no more lanes than it may: the other end may have more in mind.
+    fn limit_lanes(&self, driver: &Driver) {
+        let most = self.context.max_lanes();
+        // One takes the place of another before that is closed.
+        let accepted = if most == MAX_LANES {
+            2 * most
+        } else {
+            most + 1
+        };
+        let ready = driver.act(|core, _| {
+            core.trunk.limit_accepted(accepted);
+            core.trunk.ready_lanes()
+        });
+        if ready > accepted {
+            driver.close_newest(ready - most);
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<TrunkId, Arc<Driver>>> {

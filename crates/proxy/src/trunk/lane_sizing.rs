@@ -53,6 +53,7 @@ impl LaneSizing {
             return self.wanted;
         }
         self.last = Instant::now();
+        self.advisor.limit(driver.context.max_lanes());
         let sockets = driver.act(|core, _| {
             let lanes = core.lanes.iter();
             let ready = lanes.filter(|(id, lane)| lane.fate.is_none() && core.trunk.carries(**id));

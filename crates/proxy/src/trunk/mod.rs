@@ -34,7 +34,13 @@ mod timer;
 mod trunk_table;
 mod writer_slot;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use renkei_runtime::drain::DrainWatch;
 use renkei_spiffe::Identities;
@@ -54,7 +60,7 @@ pub(crate) use handle::TrunkHandle;
 pub(crate) use stream::{StreamRefused, TrunkStream};
 pub(crate) use trunk_table::TrunkTable;
 
-/// Lanes of one trunk at once.
+/// Lanes of one trunk at once, at most.
 const MAX_LANES: usize = 16;
 /// How long the streams of a trunk without valid certificates wait for lanes with newer ones.
 pub(crate) const NEXT_SVID: Duration = Duration::from_secs(5);
@@ -111,6 +117,7 @@ pub(crate) struct TrunkContext {
     /// All trunks, for those who look at them.
     pub(crate) table: Arc<TrunkTable>,
     budget: Arc<MemoryBudget>,
+    max_lanes: AtomicUsize,
 }
 
 impl TrunkContext {
@@ -126,8 +133,19 @@ impl TrunkContext {
             provider,
             table: Arc::default(),
             budget: Arc::new(MemoryBudget::new(limits.memory)),
+            max_lanes: AtomicUsize::new(MAX_LANES),
             limits,
         })
+    }
+
+    /// From now on no trunk has more lanes than that, if it is said.
+    pub(crate) fn limit_lanes(&self, max_lanes: Option<usize>) {
+        let max_lanes = max_lanes.unwrap_or(MAX_LANES).clamp(1, MAX_LANES);
+        self.max_lanes.store(max_lanes, Ordering::Relaxed);
+    }
+
+    fn max_lanes(&self) -> usize {
+        self.max_lanes.load(Ordering::Relaxed)
     }
 
     fn identities(&self) -> Arc<Identities> {

@@ -150,7 +150,6 @@ const PROXY: &[Rule] = &[
         "hub",
         &[
             "admission",
-            "bandwidth",
             "config",
             "context",
             "identity",

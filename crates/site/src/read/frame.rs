@@ -8,7 +8,7 @@ use super::{
     fields::{Entry, Fields, Reader, no_later_keys, required},
     values,
 };
-use crate::{BundleEndpoint, Host, HostPort, Item, Lifetimes, Place, schema::keys};
+use crate::{Bandwidth, BundleEndpoint, Host, HostPort, Item, Lifetimes, Place, schema::keys};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -29,6 +29,8 @@ pub(crate) struct WrittenGateway {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) advertise: Option<HostPort>,
     pub(crate) via: Option<(TrustDomain, Place)>,
+    pub(crate) max_lanes: Option<usize>,
+    pub(crate) bandwidth: Option<Bandwidth>,
 }
 
 pub(crate) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Frame {
@@ -70,8 +72,9 @@ fn gateway(reader: &mut Reader, of: Entry<'_>) -> Option<WrittenGateway> {
     if let Some(entry) = fields.get("listen") {
         reader.remember(Item::GatewayListen, entry.value.place);
     }
+    let shares = (max_lanes(reader, &fields), bandwidth(reader, &fields));
     if let Some(entry) = fields.get("via") {
-        return gateway_via(reader, &fields, entry);
+        return gateway_via(reader, &fields, entry, shares);
     }
     let listen = required(reader, &fields, "listen", "0.0.0.0:8443", values::listen);
     let advertise = match (fields.get("advertise"), listen) {
@@ -91,6 +94,8 @@ fn gateway(reader: &mut Reader, of: Entry<'_>) -> Option<WrittenGateway> {
         listen: Some(listen?),
         advertise: Some(advertise?),
         via: None,
+        max_lanes: shares.0,
+        bandwidth: shares.1,
     })
 }
 
@@ -99,6 +104,7 @@ fn gateway_via(
     reader: &mut Reader,
     fields: &Fields<'_>,
     entry: Entry<'_>,
+    (max_lanes, bandwidth): (Option<usize>, Option<Bandwidth>),
 ) -> Option<WrittenGateway> {
     let via = reader.field(entry, "hokkaido.example", values::trust_domain);
     reader.remember(Item::GatewayVia, entry.value.place);
@@ -117,7 +123,19 @@ fn gateway_via(
         listen,
         advertise: None,
         via: Some((via?, entry.value.place)),
+        max_lanes,
+        bandwidth,
     })
+}
+
+fn max_lanes(reader: &mut Reader, fields: &Fields<'_>) -> Option<usize> {
+    let entry = fields.get("max_lanes")?;
+    reader.field(entry, "4", values::lanes)
+}
+
+fn bandwidth(reader: &mut Reader, fields: &Fields<'_>) -> Option<Bandwidth> {
+    let entry = fields.get("bandwidth")?;
+    reader.field(entry, "500 Mbit/s", values::bandwidth)
 }
 
 fn bundle_endpoint(reader: &mut Reader, of: Entry<'_>) -> Option<BundleEndpoint> {

@@ -123,5 +123,7 @@ pub(super) fn gateway(
         listen: written.listen,
         advertise: written.advertise.clone(),
         via: written.via.as_ref().map(|(name, _)| name.clone()),
+        max_lanes: written.max_lanes,
+        bandwidth: written.bandwidth,
     })
 }

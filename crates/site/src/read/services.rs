@@ -9,7 +9,9 @@ use super::{
     fields::{Entry, Fields, Reader, Wrong},
     methods, topics, values,
 };
-use crate::{HostPort, Item, Protocol, Service, node::Value, schema::keys, sni, suggest};
+use crate::{
+    Bandwidth, HostPort, Item, Protocol, Service, node::Value, schema::keys, sni, suggest,
+};
 
 const EXAMPLE: &str = "{broker: {backends: [127.0.0.1:9092], allow: [osaka.example/collector]}}";
 
@@ -85,6 +87,8 @@ fn service(
     let methods = methods::read(reader, fields, protocol, &allow, context);
     let topics = topics::read(reader, fields, protocol, &allow, context);
     let response_timeout = response_timeout(reader, fields, protocol);
+    let bandwidth = limit(reader, fields, "bandwidth", "2 Gbit/s");
+    let caller_bandwidth = limit(reader, fields, "caller_bandwidth", "200 Mbit/s");
     let policy = match fields.get("policy") {
         Some(entry) => {
             reader.remember(Item::Policy(name.to_owned()), entry.value.place);
@@ -102,8 +106,15 @@ fn service(
         methods,
         topics,
         response_timeout,
+        bandwidth,
+        caller_bandwidth,
         policy,
     })
+}
+
+fn limit(reader: &mut Reader, fields: &Fields<'_>, key: &str, example: &str) -> Option<Bandwidth> {
+    let entry = fields.get(key)?;
+    reader.field(entry, example, values::bandwidth)
 }
 
 fn response_timeout(

@@ -6,13 +6,15 @@ use renkei_spiffe::{SpiffeId, TrustDomain};
 
 use super::fields::Wrong;
 use crate::{
-    HostPort, Lifetimes,
+    Bandwidth, HostPort, Lifetimes,
     address::{is_dns_label, is_dns_name},
     lifetime::{parse_duration, write_duration},
 };
 
 /// The name that Renkei keeps for its own identities.
 const RESERVED: &str = "renkei";
+/// More lanes of a trunk bring nothing.
+const MAX_LANES: usize = 16;
 
 pub(crate) fn listen(text: &str) -> Result<SocketAddr, Wrong> {
     let wrong = |message: String| {
@@ -147,6 +149,34 @@ pub(crate) fn duration(text: &str, least: Duration, most: Duration) -> Result<Du
         format!("{text} is out of range"),
         format!("write {least} to {most}"),
     ))
+}
+
+/// The lanes that a trunk may have.
+pub(crate) fn lanes(text: &str) -> Result<usize, Wrong> {
+    match text.parse() {
+        Ok(lanes @ 1..=MAX_LANES) => Ok(lanes),
+        _ => Err(Wrong::new(
+            format!("{text:?} is not a number of lanes"),
+            format!("write a number from 1 to {MAX_LANES}"),
+        )),
+    }
+}
+
+pub(crate) fn bandwidth(text: &str) -> Result<Bandwidth, Wrong> {
+    let Some(bandwidth) = Bandwidth::parse(text) else {
+        return Err(Wrong::new(
+            format!("{text:?} is not a bandwidth"),
+            "write a whole number and kbit/s, Mbit/s or Gbit/s, such as 500 Mbit/s",
+        ));
+    };
+    let (least, most) = (Bandwidth::LEAST, Bandwidth::MOST);
+    match (least..=most).contains(&bandwidth) {
+        true => Ok(bandwidth),
+        false => Err(Wrong::new(
+            format!("{text} is out of range"),
+            format!("write {least} to {most}"),
+        )),
+    }
 }
 
 /// Certificates never outlive the authority that signed them.

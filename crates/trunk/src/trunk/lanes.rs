@@ -82,8 +82,7 @@ impl Trunk {
         if self.lanes.contains_key(&hello.lane) {
             return Err(LaneRefusal::LaneInUse);
         }
-        // The dialer may have seen lanes die that still seem alive here.
-        if self.lanes.len() >= self.config.max_lanes * 2 {
+        if self.lanes.len() >= self.accepts {
             return Err(LaneRefusal::TooManyLanes);
         }
         let mut lane = Lane::new(now, State::Ready);
@@ -91,6 +90,12 @@ impl Trunk {
         self.lanes.insert(hello.lane, lane);
         self.lane_ready(hello.lane);
         Ok(hello.lane)
+    }
+
+    /// Takes no more than `lanes` from now on; those that are there stay. The dialer may need one
+    /// more than it uses, to replace another.
+    pub fn limit_accepted(&mut self, lanes: usize) {
+        self.accepts = lanes.clamp(1, self.config.max_lanes * 2);
     }
 
     /// The lane has greeted. After a time without lanes both ends say what they have.

@@ -282,7 +282,9 @@ impl<D: LaneDialer> LaneManager<D> {
             let pause = (left(end) / 2).max(Duration::from_secs(1));
             self.peer_renewal = Some(clock::now() + pause);
         }
-        if lanes.len() < MAX_LANES {
+        // The one that is to come takes the place of another.
+        let most = (context.max_lanes() + 1).min(MAX_LANES);
+        if lanes.len() < most {
             self.dial_more(1);
         } else if ready == lanes.len() {
             // One goes first, to make room.
@@ -333,23 +335,13 @@ impl<D: LaneDialer> LaneManager<D> {
                 trunk.lanes_wanted(),
             )
         });
-        let wanted = self.sizing.wanted(&self.driver).max(there).min(MAX_LANES);
+        let most = self.driver.context.max_lanes();
+        let wanted = self.sizing.wanted(&self.driver).max(there).min(most);
         if coming < wanted && self.adding.is_empty() && Instant::now() >= self.growth {
             self.dial_more(wanted - coming);
         } else if ready > wanted && self.retired.is_empty() {
-            self.close_newest(ready - wanted);
+            self.driver.close_newest(ready - wanted);
         }
-    }
-
-    fn close_newest(&self, count: usize) {
-        self.driver.with(|core, now| {
-            let carrying = |id: &&LaneId| core.trunk.carries(**id);
-            let newest = core.lanes.keys().rev().filter(carrying).take(count);
-            for lane in newest.copied().collect::<Vec<_>>() {
-                core.trunk.close_lane(now, lane);
-            }
-        });
-        self.driver.wake_lanes();
     }
 
     /// Takes no streams from now on, unless one has just been opened.

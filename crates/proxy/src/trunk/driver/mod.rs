@@ -277,6 +277,18 @@ impl Driver {
         }
     }
 
+    /// Closes so many of the lanes that carry something, the newest first.
+    pub(super) fn close_newest(&self, count: usize) {
+        self.with(|core, now| {
+            let carrying = |id: &&LaneId| core.trunk.carries(**id);
+            let newest = core.lanes.keys().rev().filter(carrying).take(count);
+            for lane in newest.copied().collect::<Vec<_>>() {
+                core.trunk.close_lane(now, lane);
+            }
+        });
+        self.wake_lanes();
+    }
+
     /// Every lane looks at the trunk again.
     pub(super) fn wake_lanes(&self) {
         let core = self.lock();
