@@ -54,7 +54,7 @@ pub(crate) fn measure(series: &mut Series, choice: &Choice) -> Result<(), BenchE
     let pairs: Vec<Pair> = choice
         .systems(&SYSTEMS)
         .into_iter()
-        .map(|system| start(&wan, system, backend))
+        .map(|system| start(&wan, system, backend, ""))
         .collect::<Result<_, _>>()?;
     let time = Duration::from_secs(choice.seconds.into());
     for run in 1..=choice.runs {
@@ -77,8 +77,13 @@ pub(crate) fn measure(series: &mut Series, choice: &Choice) -> Result<(), BenchE
 }
 
 /// Starts a pair and waits until a byte passes.
-fn start(wan: &Wan, system: System, backend: Backend) -> Result<Pair, BenchError> {
-    let pair = Pair::start(system, Place::Wan(wan), backend)?;
+pub(crate) fn start(
+    wan: &Wan,
+    system: System,
+    backend: Backend,
+    gateway: &str,
+) -> Result<Pair, BenchError> {
+    let pair = Pair::start_with(system, Place::Wan(wan), backend, gateway)?;
     let limit = Instant::now() + READY;
     while let Err(error) = wan.inside(Side::A, || load::open(pair.address))? {
         if Instant::now() > limit {
@@ -182,7 +187,7 @@ async fn ask(stream: &mut TcpStream) -> io::Result<Duration> {
     Ok(asked.elapsed())
 }
 
-fn fault(what: &str, error: io::Error) -> BenchError {
+pub(crate) fn fault(what: &str, error: io::Error) -> BenchError {
     BenchError::Load {
         what: what.to_owned(),
         error,

@@ -16,6 +16,7 @@ mod iperf;
 mod kafka;
 mod load;
 mod loopback;
+mod neighbour;
 mod nginx;
 mod pair;
 mod place;
@@ -71,6 +72,8 @@ enum Bench {
     Resume,
     /// Two quiet connections while 16 processes keep the machine busy
     Quiet,
+    /// What a flow of other people loses to a trunk (needs root)
+    Neighbour,
     /// All of them
     All,
 }
@@ -94,7 +97,7 @@ fn main() -> ExitCode {
 
 impl Arguments {
     fn run(&self) -> Result<(), BenchError> {
-        const ALL: [Bench; 7] = [
+        const ALL: [Bench; 8] = [
             Bench::Table2,
             Bench::Wan,
             Bench::Loopback,
@@ -102,6 +105,7 @@ impl Arguments {
             Bench::Kafka,
             Bench::Resume,
             Bench::Quiet,
+            Bench::Neighbour,
         ];
         let wanted =
             |bench: &Bench| self.benches.contains(bench) || self.benches.contains(&Bench::All);
@@ -144,6 +148,7 @@ impl Arguments {
             Bench::Kafka => (&kafka::ABOUT, kafka::measure(choice)?),
             Bench::Resume => (&resume::ABOUT, resume::measure(choice)?),
             Bench::Quiet => (&quiet::ABOUT, quiet::measure(choice)?),
+            Bench::Neighbour => (&neighbour::ABOUT, neighbour::measure(choice)?),
             Bench::Table2 | Bench::All => (&wan::TABLE2, wan::table2(choice)?),
         })
     }

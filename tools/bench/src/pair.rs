@@ -73,6 +73,16 @@ impl Pair {
         place: Place<'_>,
         backend: Backend,
     ) -> Result<Self, BenchError> {
+        Self::start_with(system, place, backend, "")
+    }
+
+    /// The same, where the site files of Renkei say `gateway` of their gateways besides.
+    pub(crate) fn start_with(
+        system: System,
+        place: Place<'_>,
+        backend: Backend,
+        gateway: &str,
+    ) -> Result<Self, BenchError> {
         if system == System::Direct {
             return Ok(Self {
                 system,
@@ -93,6 +103,7 @@ impl Pair {
             protocol: backend.protocol,
             near: Identity::write(folder.path(), Side::A)?,
             far: Identity::write(folder.path(), Side::B)?,
+            gateway,
         };
         let proxies = match system {
             System::Direct => Vec::new(),

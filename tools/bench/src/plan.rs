@@ -24,6 +24,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) protocol: Protocol,
     pub(crate) near: Identity,
     pub(crate) far: Identity,
+    /// What the site files of Renkei say of their gateways besides.
+    pub(crate) gateway: &'a str,
 }
 
 impl Plan<'_> {

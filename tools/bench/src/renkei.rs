@@ -26,13 +26,13 @@ pub(crate) fn start(plan: &Plan<'_>) -> Result<Vec<Running>, BenchError> {
         program: &program,
     });
     for (site, gateway) in [(&near, gateways[0]), (&far, gateways[1])] {
-        site.write(gateway, "")?;
+        site.write((gateway, ""), "")?;
         let document = site.ask(&["bundle", "show"])?;
         plan.write(&format!("{}.bundle.json", name(site.side)), &document)?;
     }
     let uid = rustix::process::geteuid().as_raw();
     near.write(
-        gateways[0],
+        (gateways[0], plan.gateway),
         &format!(
             "{}workloads:\n  caller: {{selectors: [unix:uid:{uid}], uses: \
              {{far.example/target: {}}}}}\n",
@@ -41,7 +41,7 @@ pub(crate) fn start(plan: &Plan<'_>) -> Result<Vec<Running>, BenchError> {
         ),
     )?;
     far.write(
-        gateways[1],
+        (gateways[1], plan.gateway),
         &format!(
             "{}services:\n  target: {{protocol: {}, backends: [{}], allow: \
              [near.example/caller]}}\n",
@@ -85,10 +85,10 @@ struct Site<'a> {
 }
 
 impl Site<'_> {
-    fn write(&self, gateway: SocketAddr, rest: &str) -> Result<(), BenchError> {
+    fn write(&self, (gateway, keys): (SocketAddr, &str), rest: &str) -> Result<(), BenchError> {
         let text = format!(
             "site: {name}\ntrust_domain: {name}.example\ngateway: {{listen: {gateway}, \
-             advertise: {gateway}}}\n{rest}",
+             advertise: {gateway}{keys}}}\n{rest}",
             name = name(self.side)
         );
         std::fs::write(&self.file, text).map_err(BenchError::file(&self.file))
