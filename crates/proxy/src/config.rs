@@ -39,6 +39,9 @@ pub struct ProxyLimits {
     pub kafka_memory: usize,
     /// How long the connections of a trunk wait when every lane to the other site is lost.
     pub grace: Duration,
+    /// How long what is open waits for the bundle of its peer, once it is missing. New connections
+    /// are refused meanwhile.
+    pub bundle_grace: Duration,
     /// Records that a lane seals with one key. Then it changes the key (RFC 8446 4.6.3), if the
     /// other end takes that.
     pub records_per_key: u64,
@@ -60,6 +63,7 @@ impl Default for ProxyLimits {
             memory: 1 << 30,
             kafka_memory: 1 << 27,
             grace: Duration::from_secs(30),
+            bundle_grace: Duration::from_secs(3),
             records_per_key: 1 << 16,
             records_per_lane: 1 << 23,
         }

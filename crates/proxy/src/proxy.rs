@@ -26,7 +26,7 @@ use crate::{
     relay::{self, buffers},
     sockets::ListenFault,
     status, sweep,
-    trunk::{Acceptor, Connector, KeyLimits, TrunkContext, TrunkLimits, TrunkTable},
+    trunk::{Acceptor, Connector, KeyLimits, TrunkContext, TrunkLimits},
 };
 
 /// What a proxy is built from.
@@ -111,6 +111,7 @@ impl Proxy {
             TrunkLimits {
                 memory: limits.memory,
                 grace: limits.grace,
+                bundle_grace: limits.bundle_grace,
                 handshake_timeout: limits.handshake_timeout,
                 keys: KeyLimits {
                     records_per_key: limits.records_per_key,
@@ -137,7 +138,7 @@ impl Proxy {
             hub,
             router: Arc::new(router),
         };
-        keep_tasks(&context, &parts.hub, &trunks.table, &setup.ready);
+        keep_tasks(&context, &parts.hub, &trunks, &setup.ready);
         Self {
             context,
             parts,
@@ -220,11 +221,17 @@ impl Proxy {
 }
 
 /// The tasks of the proxy as a whole; they end with it.
-fn keep_tasks(context: &Arc<Context>, hub: &Arc<Hub>, trunks: &Arc<TrunkTable>, ready: &Condition) {
+fn keep_tasks(
+    context: &Arc<Context>,
+    hub: &Arc<Hub>,
+    trunks: &Arc<TrunkContext>,
+    ready: &Condition,
+) {
     let sweeper = sweep::Sweeper {
         context: Arc::downgrade(context),
         hub: Arc::downgrade(hub),
-        trunks: trunks.clone(),
+        trunks: trunks.table.clone(),
+        withdrawn: trunks.withdrawn.clone(),
         ready: ready.clone(),
     };
     let sweeper = Arc::new(sweeper);

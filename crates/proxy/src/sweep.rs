@@ -10,14 +10,14 @@ use std::{
 };
 
 use renkei_runtime::{clock, readiness::Condition};
-use renkei_spiffe::Identities;
+use renkei_spiffe::{Identities, PeerError};
 use time::OffsetDateTime;
 
 use crate::{
     authorization::revocation,
     context::Context,
     hub::Hub,
-    identity::{Direction, Fault, Pair},
+    identity::{Direction, Fault, Pair, Withdrawn},
     readiness,
     trunk::{Driver, NEXT_SVID, TrunkTable},
 };
@@ -32,6 +32,7 @@ pub(crate) struct Sweeper {
     pub(crate) context: Weak<Context>,
     pub(crate) hub: Weak<Hub>,
     pub(crate) trunks: Arc<TrunkTable>,
+    pub(crate) withdrawn: Arc<Withdrawn>,
     pub(crate) ready: Condition,
 }
 
@@ -49,9 +50,11 @@ impl Sweeper {
         else {
             return;
         };
+        self.withdrawn.follow(&identities.borrow().bundles);
         let (mut before, mut published) = (clock::now(), true);
         loop {
-            let wait = expiry.left(clock::now()).min(LOOK);
+            let bundle_wait = self.withdrawn.left().unwrap_or(LOOK);
+            let wait = expiry.left(clock::now()).min(LOOK).min(bundle_wait);
             let changed = tokio::select! {
                 changed = identities.changed(), if published => {
                     // Without a publisher what there is still ends in its time.
@@ -65,7 +68,8 @@ impl Sweeper {
                 return;
             };
             let now = clock::now();
-            if changed || now < before || expiry.left(now).is_zero() {
+            let waited = self.withdrawn.left().is_some_and(|left| left.is_zero());
+            if changed || waited || now < before || expiry.left(now).is_zero() {
                 expiry.forget();
                 self.sweep(&context, now).await;
             }
@@ -76,11 +80,15 @@ impl Sweeper {
 
     async fn sweep(&self, context: &Context, now: OffsetDateTime) {
         let identities = context.identities();
-        context
-            .flows
-            .cut_where(|flow| revocation::by_identities(flow, &identities, now));
+        let withdrawn = &self.withdrawn;
+        withdrawn.follow(&identities.bundles);
+        context.flows.cut_where(|flow| {
+            let fault = revocation::by_identities(flow, &identities, now);
+            let fault = fault.filter(|fault| !withdrawn.spares(fault));
+            fault.map(|fault| fault.cut_reason())
+        });
         if let Some(hub) = self.hub.upgrade() {
-            hub.follow_bundles(&identities.bundles);
+            hub.follow_bundles(&identities.bundles, withdrawn);
         }
         let note = |ends: &mut dyn Iterator<Item = OffsetDateTime>| {
             ends.filter(|end| *end > now)
@@ -91,7 +99,7 @@ impl Sweeper {
         let alone = alone.filter_map(|flow| Some(flow.session.as_ref()?.until()));
         note(&mut own.chain(alone));
         for (pair, driver) in self.trunks.trunks() {
-            let ends = review(&pair, &driver, context, (&identities, now));
+            let ends = review(&pair, &driver, context, (&identities, withdrawn, now));
             note(&mut ends.into_iter());
             // Chains may have been verified; others want to run too.
             tokio::task::yield_now().await;
@@ -104,7 +112,7 @@ fn review(
     pair: &Pair,
     driver: &Driver,
     context: &Context,
-    (identities, now): (&Arc<Identities>, OffsetDateTime),
+    (identities, withdrawn, now): (&Arc<Identities>, &Withdrawn, OffsetDateTime),
 ) -> Vec<OffsetDateTime> {
     let desired = context.desired.load();
     let stranger = desired
@@ -120,7 +128,7 @@ fn review(
         return Vec::new();
     }
     let fault = driver.check(identities, now).err();
-    let fault = fault.filter(Fault::ends_what_is_open);
+    let fault = fault.filter(|fault| fault.ends_what_is_open() && !withdrawn.spares(fault));
     if let Some(fault) = &fault
         && ends(pair, fault, now)
         && (matches!(fault, Fault::Own(_)) || driver.lacks_certificates())
@@ -139,7 +147,8 @@ fn review(
 /// wait for others as if they had been lost.
 fn ends(pair: &Pair, fault: &Fault, now: OffsetDateTime) -> bool {
     match (pair.direction, fault) {
-        (_, Fault::Own(_)) => true,
+        // No newer SVID helps against a bundle that stays away.
+        (_, Fault::Own(_) | Fault::Peer(PeerError::UnknownTrustDomain(_))) => true,
         // Only a handshake can tell whether there are newer SVIDs: the trunk's manager, here or at
         // the other end, dials at once.
         (_, Fault::OwnOutdated(_) | Fault::NoLane) | (Direction::Outbound, Fault::Peer(_)) => false,

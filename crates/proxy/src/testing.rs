@@ -71,6 +71,7 @@ impl Site {
             TrunkLimits {
                 memory: limits.memory,
                 grace: limits.grace,
+                bundle_grace: limits.bundle_grace,
                 handshake_timeout: limits.handshake_timeout,
                 keys: KeyLimits {
                     records_per_key: limits.records_per_key,

@@ -11,18 +11,19 @@
 
 mod lab;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lab::{
     Lab, Node, assert_refused, assert_reset, echo, eventually, id,
     lane::{self, DATA, HELLO, OPEN, OPEN_OK, VERSION},
     path::Path,
     ping,
-    renewal::{BRIEF, brief, give, know, take, trust},
+    renewal::{BRIEF, brief, forget, give, know, take, trust},
     svid,
-    time::TimeOfDay,
+    time::{TimeOfDay, pass},
     within,
 };
+use renkei_proxy::ProxyLimits;
 use renkei_spiffe::{BundleSet, X509Svid, client_side};
 use renkei_testkit::{TestAuthority, free_address};
 use rustls_pki_types::ServerName;
@@ -309,4 +310,72 @@ async fn only_linked_sites_are_let_in_whatever_bundles_there_are() {
     assert_reset(&mut app).await;
     lab.assert_refused().await;
     hokkaido.refusal("not_a_peer").await;
+}
+
+/// Both sites with a trunk between them, and a session from outside of trunks. What is open waits
+/// so long for a missing bundle that only the test's own time ends the wait.
+async fn waiting_sites(lab: &Lab) -> (Node, Node, TcpStream, TlsStream<TcpStream>) {
+    let limits = ProxyLimits {
+        bundle_grace: WAIT,
+        ..ProxyLimits::default()
+    };
+    let text = lab.hokkaido_text("osaka.example/collector");
+    let hokkaido = Node::start_with(&text, lab.hokkaido_identities(), limits, None).await;
+    let osaka = Node::start_with(&lab.osaka_text(), lab.osaka_identities(), limits, None).await;
+    let mut app = lab.connect().await;
+    ping(&mut app, b"hello").await;
+    let alone = session(lab, &svid(lab.osaka_ca.issue("/collector"))).await;
+    (hokkaido, osaka, app, alone)
+}
+
+const WAIT: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn a_bundle_that_is_missing_for_a_moment_lets_nobody_in_and_cuts_nothing() {
+    let lab = Lab::new(&[echo().await]);
+    let (hokkaido, osaka, mut app, mut alone) = waiting_sites(&lab).await;
+    for (node, peer, ca) in [
+        (&hokkaido, "osaka.example", &lab.osaka_ca),
+        (&osaka, "hokkaido.example", &lab.hokkaido_ca),
+    ] {
+        forget(node, peer);
+        lab.assert_refused().await;
+        node.refusal("unknown_trust_domain").await;
+        ping(&mut app, b"it waits").await;
+        echoed(&mut alone).await;
+        trust(node, peer, &[ca]);
+        ping(&mut lab.connect().await, b"let in again").await;
+    }
+    ping(&mut app, b"still here").await;
+    echoed(&mut alone).await;
+}
+
+#[tokio::test]
+async fn a_bundle_that_stays_away_cuts_what_is_open() {
+    for at_the_callee in [true, false] {
+        let lab = Lab::new(&[echo().await]);
+        let (hokkaido, osaka, mut app, mut alone) = waiting_sites(&lab).await;
+        match at_the_callee {
+            true => forget(&hokkaido, "osaka.example"),
+            false => forget(&osaka, "hokkaido.example"),
+        }
+        lab.assert_refused().await;
+        ping(&mut app, b"it waits").await;
+        pass(WAIT).await;
+        assert_reset(&mut app).await;
+        match at_the_callee {
+            true => broken(&mut alone).await,
+            false => echoed(&mut alone).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_waits_for_a_ca_that_left_a_bundle_which_is_there() {
+    let lab = Lab::new(&[echo().await]);
+    let (hokkaido, _osaka, mut app, mut alone) = waiting_sites(&lab).await;
+    let next = TestAuthority::new("osaka.example");
+    trust(&hokkaido, "osaka.example", &[&next]);
+    assert_reset(&mut app).await;
+    broken(&mut alone).await;
 }

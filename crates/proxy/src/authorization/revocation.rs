@@ -5,7 +5,7 @@ use std::sync::Arc;
 use renkei_policy::Operation;
 use renkei_runtime::clock;
 use renkei_site::{ProxyPart, Service};
-use renkei_spiffe::{Denied, Identities, SpiffeId};
+use renkei_spiffe::{Denied, Identities, PeerError, SpiffeId};
 use time::OffsetDateTime;
 
 use super::{decide, log};
@@ -86,27 +86,26 @@ fn by_policy(flow: &Flow, old: Option<&Desired>, desired: &Desired) -> Option<&'
     Some("the policy no longer allows the caller")
 }
 
-/// Why a connection must end with the identities of now, if it must. The certificates of one
+/// What ends a connection with the identities of now, if anything does. The certificates of one
 /// within a trunk are the trunk's.
 pub(crate) fn by_identities(
     flow: &Flow,
     identities: &Arc<Identities>,
     now: OffsetDateTime,
-) -> Option<&'static str> {
-    if identities
-        .bundles
-        .get(flow.pair.remote().trust_domain())
-        .is_none()
-    {
-        return Some("the bundle of its site was withdrawn");
-    }
+) -> Option<Fault> {
     let own = identities.valid_svid(flow.pair.own(), now);
     let own = own.map(drop).map_err(Fault::Own);
-    let session = flow.session.as_ref();
-    let all = own
-        .and_then(|()| session.map_or(Ok(()), |session| session.check_identities(identities, now)));
-    let fault = all.err().filter(Fault::ends_what_is_open);
-    fault.map(|fault| fault.cut_reason())
+    let session = || match &flow.session {
+        Some(session) => session.check_identities(identities, now),
+        None => Ok(()),
+    };
+    let remote = flow.pair.remote();
+    let bundle = || match identities.bundles.get(remote.trust_domain()) {
+        Some(_) => Ok(()),
+        None => Err(Fault::Peer(PeerError::UnknownTrustDomain(remote.clone()))),
+    };
+    let all = own.and_then(|()| session()).and_then(|()| bundle());
+    all.err().filter(Fault::ends_what_is_open)
 }
 
 /// For a connection that was admitted under `then` and has been entered into the register only
@@ -119,8 +118,8 @@ pub(crate) fn recheck(flow: &Flow, then: Option<&Arc<Desired>>, context: &Contex
         flow.cut(reason);
     }
     let now = clock::now();
-    if let Some(reason) = by_identities(flow, &context.identities(), now) {
-        flow.cut(reason);
+    if let Some(fault) = by_identities(flow, &context.identities(), now) {
+        flow.cut(fault.cut_reason());
     }
     if context.drain.is_forced() {
         flow.cut(PROCESS_ENDS);

@@ -89,7 +89,10 @@ impl Flow {
 
     /// Ends the connection with a reset. The first reason stays.
     pub fn cut(&self, reason: &'static str) {
-        let _ = self.reason.set(reason);
+        if self.reason.set(reason).is_ok() {
+            let (caller, callee) = (&self.pair.caller, &self.pair.callee);
+            tracing::info!(flow = self.id, %caller, %callee, reason, "a connection is cut");
+        }
         self.cut.cancel();
     }
 
@@ -194,5 +197,59 @@ impl Drop for Ticket {
         let totals = register.totals.entry(self.flow.pair.clone()).or_default();
         add(totals, &self.flow.traffic);
         totals.open = totals.open.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use renkei_api::status::Direction;
+    use renkei_spiffe::SpiffeId;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_cut_is_one_line_with_its_reason() {
+        let id = |text| SpiffeId::parse(text).unwrap();
+        let pair = Pair {
+            direction: Direction::Inbound,
+            caller: id("spiffe://osaka.example/collector"),
+            callee: id("spiffe://hokkaido.example/broker"),
+        };
+        let remote = ([127, 0, 0, 1], 1).into();
+        let carrier = Carrier::trunk(remote, clock::now());
+        let flow = Flow::new(7, pair, carrier, CancellationToken::new());
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            flow.cut("the SVID of its peer has expired");
+            flow.cut("the process ends");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let event: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(event["level"], "INFO");
+        let fields = &event["fields"];
+        assert_eq!(fields["flow"], 7);
+        assert_eq!(fields["caller"], "spiffe://osaka.example/collector");
+        assert_eq!(fields["reason"], "the SVID of its peer has expired");
     }
 }

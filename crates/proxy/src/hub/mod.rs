@@ -27,6 +27,7 @@ use renkei_spiffe::{BundleSet, TrustDomain};
 use crate::{
     admission::Admission,
     context::Context,
+    identity::Withdrawn,
     trunk::{Acceptor, Connector},
 };
 
@@ -77,8 +78,8 @@ impl Hub {
     }
 
     /// Ends the links of sites whose bundles are not known any more.
-    pub(crate) fn follow_bundles(&self, bundles: &BundleSet) {
-        self.relays.follow_bundles(bundles);
+    pub(crate) fn follow_bundles(&self, bundles: &BundleSet, withdrawn: &Withdrawn) {
+        self.relays.follow_bundles(bundles, withdrawn);
     }
 
     /// The address that this site's gateway is bound to, for what comes through its hub.

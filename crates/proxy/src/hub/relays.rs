@@ -12,7 +12,10 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::LinkState;
-use crate::trunk::{TrunkEvent, TrunkEvents, TrunkHandle};
+use crate::{
+    identity::Withdrawn,
+    trunk::{TrunkEvent, TrunkEvents, TrunkHandle},
+};
 
 /// How long a connection waits for a link that was lost just now: the site dials again at once.
 const RETURN: Duration = Duration::from_secs(2);
@@ -48,9 +51,9 @@ impl Relays {
     }
 
     /// Ends the links of sites whose bundles are not known any more.
-    pub(super) fn follow_bundles(&self, bundles: &BundleSet) {
+    pub(super) fn follow_bundles(&self, bundles: &BundleSet, withdrawn: &Withdrawn) {
         for (name, relayed) in self.locked().iter_mut() {
-            if bundles.get(name).is_none() {
+            if bundles.get(name).is_none() && !withdrawn.is_awaited(name) {
                 relayed.end();
                 *relayed = Arc::new(Relayed::new(name.clone()));
             }
@@ -104,6 +107,7 @@ impl Relayed {
     fn end(&self) {
         self.cut.cancel();
         if let Some(trunk) = self.trunk.send_replace(None) {
+            tracing::info!(site = %self.name, "the link of a site is cut, with all its connections");
             trunk.close(Code::REVOKED, WITHDRAWN);
         }
     }

@@ -164,6 +164,12 @@ impl Credentials {
         identities
             .valid_svid(self.own.id(), now)
             .map_err(Fault::Own)?;
+        // Also while its bundle is missing: an SVID does not outlive its end.
+        let not_after = self.peer.not_after();
+        if not_after <= now {
+            let id = self.peer.id().clone();
+            return Err(Fault::Peer(PeerError::Expired { id, not_after, now }));
+        }
         let mut found = self.found();
         if !found.holds(identities, &self.peer, now) {
             let bundles = &identities.bundles;

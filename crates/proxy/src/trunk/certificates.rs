@@ -16,10 +16,12 @@ const WITHDRAWN: &str = "an identity with which the trunk was made is not valid 
 impl Driver {
     /// Takes out the lanes that a new handshake with the same certificates would not make now.
     pub(crate) fn drop_faulty(&self, identities: &Arc<Identities>, now: OffsetDateTime) {
+        let withdrawn = &self.context.withdrawn;
         let mut faulty = Vec::new();
         for (id, credentials) in self.standing.all() {
             if let Err(fault) = credentials.check(identities, now)
                 && fault.ends_what_is_open()
+                && !withdrawn.spares(&fault)
             {
                 tracing::info!(trunk = ?self.id(), lane = id.number(), %fault, "a lane is cut");
                 faulty.push(id);

@@ -48,6 +48,7 @@ use renkei_trunk::Config;
 use rustls::crypto::CryptoProvider;
 use tokio::sync::watch;
 
+use crate::identity::Withdrawn;
 use memory_budget::MemoryBudget;
 
 pub(crate) use acceptor::Acceptor;
@@ -92,6 +93,8 @@ pub(crate) struct TrunkLimits {
     pub(crate) memory: u64,
     /// How long the streams of a trunk wait when every lane is lost.
     pub(crate) grace: Duration,
+    /// How long an open trunk waits for the bundle of its peer.
+    pub(crate) bundle_grace: Duration,
     /// How long the other end may take for the first frame of a lane.
     pub(crate) handshake_timeout: Duration,
     /// How long the keys of its lanes are used.
@@ -116,6 +119,8 @@ pub(crate) struct TrunkContext {
     pub(crate) limits: TrunkLimits,
     /// All trunks, for those who look at them.
     pub(crate) table: Arc<TrunkTable>,
+    /// Bundles that open trunks still wait for.
+    pub(crate) withdrawn: Arc<Withdrawn>,
     budget: Arc<MemoryBudget>,
     max_lanes: AtomicUsize,
 }
@@ -132,6 +137,7 @@ impl TrunkContext {
             drain,
             provider,
             table: Arc::default(),
+            withdrawn: Arc::new(Withdrawn::new(limits.bundle_grace)),
             budget: Arc::new(MemoryBudget::new(limits.memory)),
             max_lanes: AtomicUsize::new(MAX_LANES),
             limits,

@@ -42,6 +42,15 @@ pub fn trust(node: &Node, trust_domain: &str, authorities: &[&TestAuthority]) {
     });
 }
 
+/// From now on a node has no bundle of a trust domain.
+pub fn forget(node: &Node, trust_domain: &str) {
+    let name = TrustDomain::parse(trust_domain).unwrap();
+    node.identities.send_modify(|all| {
+        let bundles = &mut Arc::make_mut(all).bundles;
+        Arc::make_mut(bundles).remove(&name);
+    });
+}
+
 pub fn know(bundles: &mut BundleSet, trust_domain: &str, authorities: &[&TestAuthority]) {
     let mut bundle = Bundle::empty(TrustDomain::parse(trust_domain).unwrap());
     bundle.x509_authorities = authorities.iter().map(|one| one.certificate()).collect();

@@ -240,7 +240,11 @@ impl<D: LaneDialer> LaneManager<D> {
     /// ones: not at all when there are none for certain, and not long when the other end answers
     /// without. A path that is cut has a time of its own.
     fn answered_with(&mut self, failure: &D::Error) {
-        if failure.is_of_the_path() || self.driver.check_now().is_ok() {
+        let stays = match self.driver.check_now() {
+            Ok(_) => true,
+            Err(fault) => failure.is_of_the_path() || self.driver.context.withdrawn.spares(&fault),
+        };
+        if stays {
             self.refused_since = None;
             return;
         }
