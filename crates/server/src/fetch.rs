@@ -1,12 +1,12 @@
 //! One bounded exchange of HTTP with an endpoint that a file of this site names, over TLS or, for
-//! what is signed anyway, without. No redirects are followed.
+//! what is signed anyway, without. Redirects are followed for bundle documents alone ([`get`]).
 
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{
     Request, Response, StatusCode,
-    header::{ACCEPT, CONTENT_LENGTH, HOST, USER_AGENT},
+    header::{ACCEPT, CONTENT_LENGTH, HOST, LOCATION, USER_AGENT},
 };
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1};
@@ -27,6 +27,8 @@ const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// What is read of an answer that is not a success: one sentence.
 const MAX_REASON: usize = 4 * 1024;
+/// How many redirects one fetch follows.
+const MAX_REDIRECTS: usize = 5;
 const AGENT: &str = concat!("renkei/", env!("CARGO_PKG_VERSION"));
 
 /// Why an exchange failed.
@@ -57,9 +59,19 @@ pub enum FetchError {
     /// Not HTTP, or the connection broke.
     #[error("the HTTP exchange failed: {0}")]
     Http(#[from] hyper::Error),
-    /// Any other status than 200, redirects included.
-    #[error("the endpoint answered {0}{hint}", hint = redirect_hint(*.0))]
+    /// Any other status than 200 and the redirects that are followed.
+    #[error("the endpoint answered {0}")]
     Status(StatusCode),
+    /// Where the endpoint redirects to is no URL of a bundle endpoint (SPIFFE_Federation 5.2.1.1,
+    /// 5.2.2.1).
+    #[error("the endpoint redirects to a URL that is not followed: {0}")]
+    Redirect(&'static str),
+    /// One redirect after the other.
+    #[error("the endpoint redirects more than {MAX_REDIRECTS} times")]
+    TooManyRedirects,
+    /// The TLS library refuses the settings.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
     /// More than such a document may have.
     #[error("the document is longer than {0} bytes")]
     TooLong(usize),
@@ -91,14 +103,6 @@ fn name_hint(error: &io::Error) -> &'static str {
     }
 }
 
-fn redirect_hint(status: StatusCode) -> &'static str {
-    if status.is_redirection() {
-        "; redirects are not followed, so give the final URL in the file"
-    } else {
-        ""
-    }
-}
-
 /// What to ask, and how much to take.
 pub(crate) struct Ask<'a> {
     pub(crate) url: &'a Url,
@@ -118,28 +122,69 @@ pub(crate) struct Ask<'a> {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
+    /// Where the endpoint redirects to, as it says it.
+    location: Option<String>,
 }
 
+/// Gives the side of a client for one connection.
+pub(crate) type NewClient<'a> = dyn FnMut() -> Result<Arc<ClientConfig>, FetchError> + Send + 'a;
+
 /// Fetches the bundle document at `url`, verified as `tls` says, by another way than the
-/// URL's own if there is one.
+/// URL's own if there is one. Redirects are followed within the same time, each verified in the
+/// same way (SPIFFE_Federation 5.2.1.4, 5.2.2.4): for https_web a certificate of the web for the
+/// new host, for https_spiffe an SVID with the ID of the endpoint that was configured.
 pub(crate) async fn get(
     url: &Url,
     way: Option<&BundleWay>,
-    tls: Arc<ClientConfig>,
+    tls: &mut NewClient<'_>,
     limit: Duration,
 ) -> Result<Bytes, FetchError> {
-    let ask = Ask {
-        url,
-        way,
-        body: None,
-        tls: Some(tls),
-        most: MAX_DOCUMENT_BYTES,
-        limit,
+    let follow = async {
+        let mut at = url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let ask = Ask {
+                url: &at,
+                way: way.filter(|_| is_same_endpoint(url, &at)),
+                body: None,
+                tls: Some(tls()?),
+                most: MAX_DOCUMENT_BYTES,
+                limit,
+            };
+            let answer = connect_and_ask(ask).await?;
+            at = match (answer.status, answer.location) {
+                (StatusCode::OK, _) => return Ok(answer.body),
+                (status, Some(location)) if is_followed(status) => redirected(&at, &location)?,
+                (other, _) => return Err(FetchError::Status(other)),
+            };
+        }
+        Err(FetchError::TooManyRedirects)
     };
-    let answer = exchange(ask).await?;
-    match answer.status {
-        StatusCode::OK => Ok(answer.body),
-        other => Err(FetchError::Status(other)),
+    match timeout(limit, follow).await {
+        Ok(result) => result,
+        Err(_) => Err(FetchError::Timeout(limit)),
+    }
+}
+
+/// RFC 9110 15.4, without those that name no single place.
+fn is_followed(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+fn is_same_endpoint(one: &Url, other: &Url) -> bool {
+    let port = Url::port_or_known_default;
+    one.host() == other.host() && port(one) == port(other)
+}
+
+/// The URL that a location means at a URL (RFC 9110 10.2.2), if it is one of a bundle endpoint.
+fn redirected(at: &Url, location: &str) -> Result<Url, FetchError> {
+    let refused = |why| Err(FetchError::Redirect(why));
+    match at.join(location) {
+        Err(_) => refused("it is no URL"),
+        Ok(url) if url.scheme() != "https" => refused("its scheme is not https"),
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            refused("it has user information")
+        }
+        Ok(url) => Ok(url),
     }
 }
 
@@ -244,6 +289,8 @@ fn request(url: &Url, body: Option<Bytes>) -> Option<Request<Full<Bytes>>> {
 /// Reads the body as long as it stays within bounds; what the peer declares is checked first.
 async fn read_answer(response: Response<Incoming>, most: usize) -> Result<Answer, FetchError> {
     let status = response.status();
+    let location = response.headers().get(LOCATION);
+    let location = location.and_then(|value| Some(value.to_str().ok()?.to_owned()));
     let success = status.is_success();
     let declared = response
         .headers()
@@ -268,5 +315,9 @@ async fn read_answer(response: Response<Incoming>, most: usize) -> Result<Answer
         body.extend_from_slice(&data);
     }
     let body = body.freeze();
-    Ok(Answer { status, body })
+    Ok(Answer {
+        status,
+        body,
+        location,
+    })
 }

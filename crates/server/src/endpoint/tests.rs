@@ -297,10 +297,15 @@ async fn the_spiffe_endpoint_serves_with_the_svid_of_the_moment() {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let error = crate::fetch::get(&url, None, Arc::new(reader), HANDSHAKE_TIME)
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = crate::fetch::get(
+        &url,
+        None,
+        &mut || Ok(Arc::new(reader.clone())),
+        HANDSHAKE_TIME,
+    )
+    .await
+    .unwrap_err()
+    .to_string();
     assert!(
         error.ends_with("the peer has no valid identity at this time, and its log says why"),
         "{error}"

@@ -25,6 +25,10 @@ pub(super) struct PeerLoop {
     context: Arc<Context>,
     pub(super) known: Option<PeerRow>,
     failures: u32,
+    /// There was a good fetch since the loop began.
+    established: bool,
+    /// The last failure was about a file of this site.
+    waits_for_file: bool,
     last_error: Option<String>,
     /// The end of a bundle that was warned of.
     warned_of: Option<OffsetDateTime>,
@@ -44,6 +48,8 @@ impl PeerLoop {
             context,
             known,
             failures: 0,
+            established: false,
+            waits_for_file: false,
             last_error: None,
             warned_of: None,
         }
@@ -53,16 +59,27 @@ impl PeerLoop {
     pub(super) async fn run(mut self) {
         self.show_known();
         loop {
-            match self.refresh().await {
-                Ok(()) => self.succeeded(),
-                Err(error) => self.failed(&error),
-            }
-            self.warn_of_end();
-            let pause = self.pause();
+            let pause = self.round().await;
             let next = (self.context.clock)() + pause;
             self.show(|status| status.next_fetch = Some(next));
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// One refresh, and the time until the next.
+    pub(super) async fn round(&mut self) -> Duration {
+        match self.refresh().await {
+            Ok(()) => self.succeeded(),
+            Err(error) => self.failed(&error),
+        }
+        self.warn_of_end();
+        self.pause()
+    }
+
+    /// From now on the bundle comes from there.
+    #[cfg(test)]
+    pub(super) fn set_source(&mut self, source: BundleSource) {
+        self.peer.source = source;
     }
 
     fn trust_domain(&self) -> &TrustDomain {
@@ -74,7 +91,12 @@ impl PeerLoop {
             .known
             .as_ref()
             .and_then(|known| known.bundle.refresh_hint);
-        jitter(schedule::pause(hint, self.own_refresh, self.failures))
+        let interval = schedule::interval(hint, self.own_refresh);
+        jitter(match self.failures {
+            0 => interval,
+            _ if self.established && !self.waits_for_file => interval,
+            failures => schedule::first_retry(interval, failures),
+        })
     }
 
     pub(super) async fn refresh(&mut self) -> Result<(), PeerFetchError> {
@@ -198,6 +220,7 @@ impl PeerLoop {
             tracing::info!(peer = %self.trust_domain(), "the peer's bundle is fetched again");
         }
         self.failures = 0;
+        self.established = true;
         let now = (self.context.clock)();
         self.context.metrics.fetched(self.trust_domain(), now);
         self.show(|status| {
@@ -209,9 +232,14 @@ impl PeerLoop {
     /// The same failure again and again is one line in the log.
     fn failed(&mut self, error: &PeerFetchError) {
         // A file that is still to come is looked for at short intervals: it costs nobody anything.
-        self.failures = match error {
-            PeerFetchError::NoBootstrap { .. } | PeerFetchError::EmptyBootstrap { .. } => 1,
-            _ => self.failures.saturating_add(1),
+        let to_come = matches!(
+            error,
+            PeerFetchError::NoBootstrap { .. } | PeerFetchError::EmptyBootstrap { .. }
+        );
+        self.waits_for_file = to_come || matches!(self.peer.source, BundleSource::File(_));
+        self.failures = match to_come {
+            true => 1,
+            false => self.failures.saturating_add(1),
         };
         self.context
             .metrics

@@ -1,4 +1,5 @@
-//! When to ask a peer again (SPIFFE_Federation 5.1: by its refresh hint, 5 minutes without one).
+//! When to ask a peer again (SPIFFE_Federation 4.1: by its refresh hint, 5 minutes without one;
+//! 6.2: after a failure not before the next interval).
 
 use std::time::Duration;
 
@@ -13,15 +14,16 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The pause until the next fetch.
 ///
 /// `own_refresh` is the refresh interval of the own site: one that is shorter than the floor shows
-/// a site that lives faster than usual, and lowers the floor. `failures` counts the failed fetches
-/// since the last good one. The caller adds jitter.
-pub(super) fn pause(hint: Option<Duration>, own_refresh: Duration, failures: u32) -> Duration {
+/// a site that lives faster than usual, and lowers the floor. The caller adds jitter.
+pub(super) fn interval(hint: Option<Duration>, own_refresh: Duration) -> Duration {
     let floor = FLOOR.min(own_refresh.max(FIRST_RETRY));
-    let interval = hint.unwrap_or(DEFAULT_INTERVAL).clamp(floor, CEILING);
-    match failures {
-        0 => interval,
-        failures => exponential(FIRST_RETRY, interval, failures),
-    }
+    hint.unwrap_or(DEFAULT_INTERVAL).clamp(floor, CEILING)
+}
+
+/// The pause before the first good fetch (6.1: the link is still being established), and before a
+/// local file is read again. `failures` counts those so far, at least one.
+pub(super) fn first_retry(interval: Duration, failures: u32) -> Duration {
+    exponential(FIRST_RETRY, interval, failures)
 }
 
 #[cfg(test)]
@@ -33,21 +35,21 @@ mod tests {
 
     #[test]
     fn the_hint_counts_within_its_bounds() {
-        let middle = |hint, own| pause(hint, own, 0).as_secs_f64().round();
+        let middle = |hint, own| interval(hint, own).as_secs_f64().round();
         assert_eq!(middle(None, USUAL), 300.0);
         assert_eq!(middle(Some(Duration::from_mins(10)), USUAL), 600.0);
         assert_eq!(middle(Some(SECOND), USUAL), 60.0);
         assert_eq!(middle(Some(2 * SECOND), SECOND), 2.0);
         assert_eq!(middle(Some(Duration::ZERO), SECOND), 1.0);
         assert_eq!(
-            pause(Some(Duration::MAX), USUAL, 0),
+            interval(Some(Duration::MAX), USUAL),
             Duration::from_mins(60)
         );
     }
 
     #[test]
-    fn failures_back_off_up_to_the_interval() {
-        let after = |failures| pause(None, USUAL, failures).as_secs_f64().round();
+    fn first_attempts_back_off_up_to_the_interval() {
+        let after = |failures| first_retry(USUAL, failures).as_secs_f64().round();
         assert_eq!(
             [after(1), after(2), after(3), after(9)],
             [1.0, 2.0, 4.0, 256.0]

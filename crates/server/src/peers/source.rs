@@ -13,8 +13,8 @@ use bytes::Bytes;
 use renkei_runtime::files;
 use renkei_site::BundleWay;
 use renkei_spiffe::{
-    Bundle, BundleSet, DocumentError, HandshakeRefusal, MAX_DOCUMENT_BYTES, SpiffeId, TrustDomain,
-    anonymous_client_side,
+    Authorizer, Bundle, BundleSet, DocumentError, HandshakeRefusal, MAX_DOCUMENT_BYTES, SpiffeId,
+    TrustDomain, anonymous_client_side,
 };
 use rustls::crypto::CryptoProvider;
 use time::OffsetDateTime;
@@ -107,10 +107,11 @@ impl PeerFetchError {
             Self::Fetch(FetchError::Connect { .. } | FetchError::NoHost(_)) => "connect",
             Self::Fetch(FetchError::Handshake { .. }) => "handshake",
             Self::Fetch(FetchError::Http(_) | FetchError::Status(_)) => "http",
+            Self::Fetch(FetchError::Redirect(_) | FetchError::TooManyRedirects) => "redirect",
             Self::Fetch(FetchError::TooLong(_)) => "too_long",
             Self::Refused(refusal) | Self::UnknownCa(refusal) => refusal.label(),
             Self::BundleEnded { .. } => "bundle_ended",
-            Self::Roots(_) | Self::Tls(_) => "tls",
+            Self::Roots(_) | Self::Tls(_) | Self::Fetch(FetchError::Tls(_)) => "tls",
             Self::Document(_) => "document",
             Self::Bundle(_) => "sequence",
             Self::Store(_) => "store",
@@ -159,7 +160,7 @@ impl Fetcher {
             WebClientError::Roots(reason) => PeerFetchError::Roots(reason),
             WebClientError::Tls(error) => PeerFetchError::Tls(error),
         })?;
-        Ok(fetch::get(url, None, config, self.limit).await?)
+        Ok(fetch::get(url, None, &mut || Ok(config.clone()), self.limit).await?)
     }
 
     /// The profile https_spiffe (SPIFFE_Federation 5.2.2): the endpoint has an SVID that the last
@@ -171,16 +172,23 @@ impl Fetcher {
         endpoint: &SpiffeId,
         trusted: Arc<BundleSet>,
     ) -> Result<Bytes, PeerFetchError> {
-        let authorizer = Arc::new(endpoint.clone());
-        let side = anonymous_client_side(&self.provider, trusted, authorizer, ALPN)?;
-        let error = match fetch::get(url, way, side.config, self.limit).await {
+        let authorizer: Arc<dyn Authorizer> = Arc::new(endpoint.clone());
+        // Of the last connection: each redirect takes one more.
+        let mut outcome = None;
+        let mut connect = || -> Result<_, FetchError> {
+            let (trusted, authorizer) = (trusted.clone(), authorizer.clone());
+            let side = anonymous_client_side(&self.provider, trusted, authorizer, ALPN)?;
+            outcome = Some(side.outcome);
+            Ok(side.config)
+        };
+        let error = match fetch::get(url, way, &mut connect, self.limit).await {
             Ok(document) => return Ok(document),
             Err(error) => error,
         };
-        match error
+        let refusal = error
             .handshake()
-            .and_then(|source| side.outcome.refusal(source))
-        {
+            .and_then(|source| outcome?.refusal(source));
+        match refusal {
             Some(refusal) if refusal.label() == "untrusted_ca" => {
                 Err(PeerFetchError::UnknownCa(refusal))
             }

@@ -101,8 +101,8 @@ async fn whatever_is_wrong_the_last_good_bundle_stays() {
             answer("500 Internal Server Error", &good.to_document()),
         ),
         (
-            "http",
-            b"HTTP/1.1 302 Found\r\nlocation: https://127.0.0.1/\r\n\r\n".to_vec(),
+            "redirect",
+            b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1/\r\n\r\n".to_vec(),
         ),
         ("http", vec![]),
         ("sequence", ok(&tokyo_bundle(6))),
@@ -131,14 +131,23 @@ async fn whatever_is_wrong_the_last_good_bundle_stays() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_explained() {
+async fn a_redirect_away_from_https_or_without_end_is_refused() {
     let lab = Lab::new().await;
-    let reply = b"HTTP/1.1 301 Moved\r\nlocation: https://x/\r\ncontent-length: 0\r\n\r\n".to_vec();
-    let error = fetch(&lab, reply).await.unwrap_err().to_string();
-    assert!(
-        error.contains("301") && error.contains("redirects are not followed"),
-        "{error}"
-    );
+    for (location, says) in [
+        ("http://127.0.0.1:1/", "its scheme is not https"),
+        ("https://user:secret@127.0.0.1:1/", "user information"),
+        ("https://[/", "it is no URL"),
+        ("/round/and/round", "more than 5 times"),
+    ] {
+        let error = fetch(&lab, redirect(302, location)).await.unwrap_err();
+        assert_eq!(error.label(), "redirect", "{error}");
+        assert!(error.to_string().contains(says), "{location}: {error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+    // There is nowhere to go.
+    let nowhere = b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n".to_vec();
+    let error = fetch(&lab, nowhere).await.unwrap_err();
+    assert!(error.to_string().contains("302"), "{error}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 mod hostile;
 mod profiles;
 mod running;
+mod warning;
 
 use std::{fs, future::Future, net::SocketAddr, path::PathBuf};
 
@@ -235,6 +236,11 @@ fn answer_with(
             let _ = stream.shutdown().await;
         })
     }
+}
+
+fn redirect(status: u16, location: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status} Moved\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n")
+        .into_bytes()
 }
 
 fn ok_document(bundle: &Bundle) -> Vec<u8> {

@@ -247,3 +247,68 @@ async fn status_and_metrics_say_when_a_peers_bundle_expires() {
     let end = bundle.end().unwrap().not_after;
     assert_eq!(lab.context.states.all()[0].bundle_end, Some(end));
 }
+
+#[tokio::test]
+async fn a_redirect_of_https_web_is_followed_to_a_host_with_a_certificate_for_it() {
+    let lab = Lab::new().await;
+    let bundle = tokyo_bundle(3);
+    let target = WebServer::answering(ok_document(&bundle)).await;
+    for status in [301, 302, 303, 307, 308] {
+        let location = target.url().to_string();
+        let first = WebServer::answering(redirect(status, &location)).await;
+        let roots = format!("{}{}", first.certificate_pem, target.certificate_pem);
+        let roots = lab.write("roots.pem", &roots);
+        let mut peer = lab.peer(web_source(first.address, Some(roots)));
+        peer.refresh().await.unwrap();
+        assert_eq!(lab.published(), Some(bundle.clone()), "{status}");
+        // Not trusted: nobody vouches for the new host.
+        let alone = first.source(lab.folder.path());
+        let error = lab.peer(alone).refresh().await.unwrap_err();
+        assert_eq!(error.label(), "handshake", "{status}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_of_https_spiffe_is_followed_to_the_same_spiffe_id_alone() {
+    let lab = Lab::new().await;
+    let ca = TestAuthority::new("tokyo.example");
+    let bootstrap = lab.write("bootstrap.json", &bundle_of(&ca, 4).to_document());
+    let document = ok_document(&bundle_of(&ca, 5));
+    for (path, label) in [("/collector", Some("unexpected_peer")), (PATH, None)] {
+        let target = WebServer::with_svid(&ca, path, document.clone()).await;
+        let moved = redirect(307, target.url().as_str());
+        let first = WebServer::with_svid(&ca, PATH, moved).await;
+        let mut peer = lab.peer(spiffe_source(&first, bootstrap.clone()));
+        let refused = peer.refresh().await.err().map(|error| error.label());
+        assert_eq!(refused, label);
+    }
+    assert_eq!(lab.published().unwrap().sequence, Some(5));
+    // A certificate of the web is no SVID.
+    let web = WebServer::answering(document).await;
+    let first = WebServer::with_svid(&ca, PATH, redirect(307, web.url().as_str())).await;
+    let error = lab.peer(spiffe_source(&first, bootstrap)).refresh().await;
+    assert_eq!(error.unwrap_err().label(), "bad_svid");
+}
+
+#[tokio::test]
+async fn a_failed_fetch_is_repeated_at_the_next_interval_once_the_link_is_established() {
+    let lab = Lab::new().await;
+    let ca = TestAuthority::new("tokyo.example");
+    let minutes = |count| Duration::from_mins(count);
+    let hour = Bundle {
+        refresh_hint: Some(minutes(50)),
+        ..bundle_of(&ca, 1)
+    };
+    let path = lab.write("bootstrap.json", &hour.to_document());
+    let down = WebServer::with_svid(&ca, PATH, Vec::new()).await;
+    let up = WebServer::with_svid(&ca, PATH, ok_document(&hour)).await;
+    let mut peer = lab.peer(spiffe_source(&down, path.clone()));
+    // Nothing has been fetched yet: it is tried again soon.
+    assert!(peer.round().await < minutes(1));
+    peer.set_source(spiffe_source(&up, path.clone()));
+    assert!(peer.round().await > minutes(40));
+    peer.set_source(spiffe_source(&down, path));
+    for _ in 0..3 {
+        assert!(peer.round().await > minutes(40));
+    }
+}
