@@ -35,6 +35,11 @@ use published::Published;
 const MAX_MESSAGE: usize = 16 << 20;
 /// How long to wait for a connection, and for the first message of [`fetch`].
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest wait before the agent is asked again, with its jitter less than 2 s: it is a socket
+/// of this machine, and a workload without identities carries nothing.
+const LONGEST_WAIT: Duration = Duration::from_millis(1_700);
+/// The first wait.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// How often a silent agent is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -179,7 +184,7 @@ async fn keep_following(
     status: &watch::Sender<SourceStatus>,
 ) {
     let published = Published::new(identities);
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     let following = async {
         loop {
             let Err(error) = follow(socket, provider, &published, status, &mut backoff).await;
@@ -188,10 +193,17 @@ async fn keep_following(
                 published.receive(Identities::default());
             }
             let wait = backoff.failed();
-            tracing::warn!(%error, retry_in = ?wait, "no identities from the Workload API");
+            let text = error.to_string();
+            // The same failure again and again is one line.
+            if status.borrow().last_error.as_ref() != Some(&text) {
+                tracing::warn!(
+                    error = text,
+                    "no identities from the Workload API; asking again"
+                );
+            }
             status.send_modify(|status| {
                 status.connected = false;
-                status.last_error = Some(error.to_string());
+                status.last_error = Some(text);
             });
             tokio::time::sleep(wait).await;
         }

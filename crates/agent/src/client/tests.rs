@@ -152,6 +152,104 @@ async fn what_an_answer_no_longer_holds_is_gone_and_a_denial_takes_everything() 
 }
 
 #[tokio::test]
+async fn after_a_long_denial_the_client_is_back_within_two_seconds() {
+    use tokio::time::Instant;
+    let socket = tempfile::tempdir().unwrap();
+    let socket = socket.path().join("denies.sock");
+    let mut asked = denying_agent(&socket);
+    tokio::time::pause();
+    let stop = CancellationToken::new();
+    let _source = watch(
+        socket.to_str().unwrap(),
+        provider(),
+        (Supervisor::default(), stop.clone()),
+    )
+    .unwrap();
+    asked.recv().await.unwrap();
+    // Longer than any backoff that doubles needs to reach half a minute.
+    for _ in 0..15 {
+        let before = Instant::now();
+        asked.recv().await.unwrap();
+        let waited = before.elapsed();
+        assert!(waited < Duration::from_secs(2), "{waited:?}");
+    }
+    stop.cancel();
+}
+
+/// An agent that denies everyone; says when it was asked.
+fn denying_agent(socket: &std::path::Path) -> tokio::sync::mpsc::UnboundedReceiver<()> {
+    use renkei_api::workload::*;
+    use tonic::{Request, Response, Status};
+
+    struct Denies(tokio::sync::mpsc::UnboundedSender<()>);
+
+    type Stream<T> = futures_util::stream::Pending<Result<T, Status>>;
+
+    impl Denies {
+        fn deny<T>(&self) -> Result<Response<T>, Status> {
+            let _ = self.0.send(());
+            Err(Status::permission_denied("no identity issued"))
+        }
+    }
+
+    #[tonic::async_trait]
+    impl spiffe_workload_api_server::SpiffeWorkloadApi for Denies {
+        type FetchX509SVIDStream = Stream<X509svidResponse>;
+        type FetchX509BundlesStream = Stream<X509BundlesResponse>;
+        type FetchJWTBundlesStream = Stream<JwtBundlesResponse>;
+
+        async fn fetch_x509svid(
+            &self,
+            _: Request<X509svidRequest>,
+        ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
+            self.deny()
+        }
+
+        async fn fetch_x509_bundles(
+            &self,
+            _: Request<X509BundlesRequest>,
+        ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
+            self.deny()
+        }
+
+        async fn fetch_jwtsvid(
+            &self,
+            _: Request<JwtsvidRequest>,
+        ) -> Result<Response<JwtsvidResponse>, Status> {
+            self.deny()
+        }
+
+        async fn fetch_jwt_bundles(
+            &self,
+            _: Request<JwtBundlesRequest>,
+        ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
+            self.deny()
+        }
+
+        async fn validate_jwtsvid(
+            &self,
+            _: Request<ValidateJwtsvidRequest>,
+        ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
+            self.deny()
+        }
+    }
+
+    let (asked, seen) = tokio::sync::mpsc::unbounded_channel();
+    let listener = tokio::net::UnixListener::bind(socket).unwrap();
+    let incoming = futures_util::stream::unfold(listener, async |listener| {
+        let accepted = listener.accept().await.map(|(stream, _)| stream);
+        Some((accepted, listener))
+    });
+    let service = spiffe_workload_api_server::SpiffeWorkloadApiServer::new(Denies(asked));
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(incoming),
+    );
+    seen
+}
+
+#[tokio::test]
 async fn what_has_ended_is_not_kept_for_want_of_an_agent() {
     let running = Running::serving(part_of(&[]), GrpcLimits::default());
     running.signer.set_lifetime(Duration::from_secs(3));
