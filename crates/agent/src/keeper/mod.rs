@@ -15,6 +15,11 @@
 //!                                                                    issuer withdrawn
 //! ```
 
+//!
+//! With many identities the work for each stays the same: two agendas say which are due and which
+//! end next, and while many are issued they are published together.
+
+mod agenda;
 mod request;
 mod svid_slot;
 
@@ -32,21 +37,22 @@ use renkei_spiffe::{
 };
 use rustls::crypto::CryptoProvider;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::AgentMetrics;
 
+use agenda::{Agenda, LONGEST_SLEEP, sleep_until};
 pub use request::RequestError;
 use svid_slot::SvidSlot;
 
 /// How many SVIDs are asked for at the same time.
 const CONCURRENT_REQUESTS: usize = 16;
-/// The longest sleep without looking at every identity.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// The longest time between two looks at the clock: validity is a matter of the wall clock, which
-/// may be set meanwhile.
-const LOOK: Duration = Duration::from_secs(1);
+
+/// With many SVIDs, further ones wait after a publication, so long for each one there is: every
+/// reader looks at all of them. What is taken away never waits.
+const PAUSE_PER_SVID: Duration = Duration::from_micros(10);
+const MANY: usize = 100;
 
 /// What a keeper follows and where it gets its certificates.
 #[derive(Clone)]
@@ -103,9 +109,30 @@ struct Keeper {
     /// The entry by which each identity is asked for.
     entries: BTreeMap<SpiffeId, EntryId>,
     slots: BTreeMap<SpiffeId, SvidSlot>,
+    /// When each identity is to be asked for.
+    due: Agenda,
+    /// When each SVID ends.
+    ends: Agenda,
+    /// The bundles by which the issuers were checked last.
+    checked: Option<Arc<BundleSet>>,
+    /// The last look at the clock.
+    looked: OffsetDateTime,
+    unpublished: Unpublished,
+    /// Before then, only what is urgent is published.
+    next_publication: Instant,
     in_flight: FuturesUnordered<BoxFuture<'static, (SpiffeId, Result<X509Svid, RequestError>)>>,
     identities: watch::Sender<Arc<Identities>>,
     status: watch::Sender<Arc<Vec<SvidStatus>>>,
+}
+
+/// What has changed since the last publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Unpublished {
+    Nothing,
+    /// SVIDs have come, or could not be had.
+    Answers,
+    /// SVIDs, entries or bundles may have gone.
+    Urgent,
 }
 
 impl Keeper {
@@ -125,6 +152,12 @@ impl Keeper {
             lifetime: None,
             entries: BTreeMap::new(),
             slots: slots.collect(),
+            due: Agenda::default(),
+            ends: Agenda::default(),
+            checked: None,
+            looked: OffsetDateTime::UNIX_EPOCH,
+            unpublished: Unpublished::Urgent,
+            next_publication: Instant::now(),
             inputs,
             in_flight: FuturesUnordered::new(),
             identities,
@@ -135,9 +168,11 @@ impl Keeper {
     async fn run(mut self) {
         self.follow_part();
         loop {
+            self.look_at_clock();
             self.check_issuers();
             self.request_due();
             self.publish();
+            let (waits, publication) = (self.unpublished, self.next_publication);
             let wake = clock::now() + self.until_next();
             tokio::select! {
                 changed = self.inputs.part.changed() => match changed {
@@ -147,7 +182,44 @@ impl Keeper {
                 changed = self.inputs.bundles.changed() => if changed.is_err() { return },
                 Some((id, result)) = self.in_flight.next() => self.answered(&id, result),
                 () = sleep_until(wake) => {}
+                () = tokio::time::sleep_until(publication), if waits != Unpublished::Nothing => {}
             }
+        }
+    }
+
+    /// Lets go of what has ended. After the clock was set back, everything is looked at again.
+    fn look_at_clock(&mut self) {
+        let now = clock::now();
+        if now < self.looked {
+            self.look_at_all();
+        }
+        self.looked = now;
+        while let Some(id) = self.ends.pop(now) {
+            if let Some(slot) = self.slots.get_mut(&id) {
+                slot.drop_invalid(now);
+                self.unpublished = Unpublished::Urgent;
+                self.schedule(&id);
+            }
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        let now = clock::now();
+        self.due.clear();
+        self.ends.clear();
+        for (id, slot) in &mut self.slots {
+            slot.drop_invalid(now);
+            self.due.set(id, slot.due(now));
+            self.ends.set(id, slot.end());
+        }
+        self.unpublished = Unpublished::Urgent;
+    }
+
+    /// Notes when an identity is looked at next.
+    fn schedule(&mut self, id: &SpiffeId) {
+        if let Some(slot) = self.slots.get(id) {
+            self.due.set(id, slot.due(clock::now()));
+            self.ends.set(id, slot.end());
         }
     }
 
@@ -170,11 +242,16 @@ impl Keeper {
             tracing::info!(lifetime = ?part.svid_lifetime, "SVIDs live for another time: renewing all");
             self.slots.values_mut().for_each(SvidSlot::renew_now);
         }
+        self.look_at_all();
     }
 
     /// Marks what was issued by an authority that is no longer in the own bundle.
     fn check_issuers(&mut self) {
         let bundles = self.inputs.bundles.borrow_and_update().clone();
+        let checked = self.checked.replace(bundles.clone());
+        if checked.is_some_and(|checked| Arc::ptr_eq(&checked, &bundles)) {
+            return;
+        }
         let now = clock::now();
         for (id, slot) in &mut self.slots {
             let withdrawn = |svid: &Arc<X509Svid>| {
@@ -187,6 +264,7 @@ impl Keeper {
                 tracing::info!(%id, "the issuer has left the bundle: renewing at once");
             }
         }
+        self.look_at_all();
     }
 
     /// Asks for everything that is due, unless nothing could be verified yet.
@@ -195,15 +273,15 @@ impl Keeper {
             return;
         }
         let now = clock::now();
-        for (id, slot) in &mut self.slots {
-            if self.in_flight.len() >= CONCURRENT_REQUESTS {
+        while self.in_flight.len() < CONCURRENT_REQUESTS {
+            let Some(id) = self.due.pop(now) else {
                 return;
-            }
-            let Some(entry) = self.entries.get(id) else {
+            };
+            let (Some(entry), Some(slot)) = (self.entries.get(&id), self.slots.get_mut(&id)) else {
                 continue;
             };
             if slot.begin_if_due(now) {
-                let (id, entry) = (id.clone(), entry.clone());
+                let entry = entry.clone();
                 let issuer = Arc::clone(&self.inputs.issuer);
                 self.in_flight.push(Box::pin(async move {
                     let result = request::request(&*issuer, entry, &id).await;
@@ -237,13 +315,16 @@ impl Keeper {
                 tracing::warn!(%id, %error, retry_in = ?wait, "no SVID was issued");
             }
         }
+        self.unpublished = self.unpublished.max(Unpublished::Answers);
+        self.schedule(id);
     }
 
     fn publish(&mut self) {
-        let now = clock::now();
-        self.slots
-            .values_mut()
-            .for_each(|slot| slot.drop_invalid(now));
+        match self.unpublished {
+            Unpublished::Nothing => return,
+            Unpublished::Answers if Instant::now() < self.next_publication => return,
+            _ => self.unpublished = Unpublished::Nothing,
+        }
         let valid = |(id, slot): (&SpiffeId, &SvidSlot)| Some((id.clone(), slot.svid()?.clone()));
         let next = Identities {
             svids: self.slots.iter().filter_map(valid).collect(),
@@ -262,6 +343,9 @@ impl Keeper {
             .map(|(id, slot)| slot.status(id))
             .collect();
         self.status.send_replace(Arc::new(status));
+        let count = Some(self.slots.len()).filter(|count| *count >= MANY);
+        let count = u32::try_from(count.unwrap_or(0)).unwrap_or(u32::MAX);
+        self.next_publication = Instant::now() + PAUSE_PER_SVID * count;
     }
 
     fn until_next(&self) -> Duration {
@@ -269,26 +353,12 @@ impl Keeper {
         // Otherwise a bundle or an answer has to come first, and will wake the keeper.
         let may_ask = self.in_flight.len() < CONCURRENT_REQUESTS
             && has_authorities(&self.inputs.bundles.borrow(), &self.own);
-        let next = self
-            .slots
-            .values()
-            .filter_map(|slot| slot.next_event(may_ask))
-            .min();
+        let due = self.due.next().filter(|_| may_ask);
+        let next = due.into_iter().chain(self.ends.next()).min();
         next.map_or(LONGEST_SLEEP, |at| {
             Duration::try_from(at - now).unwrap_or_default()
         })
         .min(LONGEST_SLEEP)
-    }
-}
-
-/// Sleeps until the wall clock has come so far.
-async fn sleep_until(wake: OffsetDateTime) {
-    loop {
-        let left = Duration::try_from(wake - clock::now()).unwrap_or_default();
-        if left.is_zero() {
-            return;
-        }
-        tokio::time::sleep(left.min(LOOK)).await;
     }
 }
 

@@ -71,14 +71,17 @@ impl SvidSlot {
 
     /// Whether to ask now; if so, a request counts as running until it is answered.
     pub(super) fn begin_if_due(&mut self, now: OffsetDateTime) -> bool {
-        // A time further away than any that was set: the clock has gone back since.
+        let begins = !self.requested && self.due.is_none_or(|due| self.is_due(due, now));
+        self.requested |= begins;
+        begins
+    }
+
+    /// Also at a time further away than any that is set: the clock has gone back since.
+    fn is_due(&self, due: OffsetDateTime, now: OffsetDateTime) -> bool {
         let life = self.svid.as_ref().map_or(LONGEST_WAIT, |svid| {
             Duration::try_from(svid.not_after() - svid.not_before()).unwrap_or_default()
         });
-        let is_due = |due: OffsetDateTime| due <= now || due - now > life.max(LONGEST_WAIT);
-        let begins = !self.requested && self.due.is_none_or(is_due);
-        self.requested |= begins;
-        begins
+        due <= now || due - now > life.max(LONGEST_WAIT)
     }
 
     /// Takes the SVID into use; returns whether it renews an earlier one.
@@ -120,12 +123,18 @@ impl SvidSlot {
         }
     }
 
-    /// When the keeper has to look at this again by itself: to ask, if it may, or to drop what
-    /// has expired.
-    pub(super) fn next_event(&self, may_ask: bool) -> Option<OffsetDateTime> {
-        let due = self.due.filter(|_| may_ask && !self.requested);
-        let expiry = self.svid.as_ref().map(|svid| svid.not_after());
-        due.into_iter().chain(expiry).min()
+    /// When to ask, unless a request is running.
+    pub(super) fn due(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        let at = match self.due {
+            Some(due) if !self.is_due(due, now) => due,
+            _ => OffsetDateTime::UNIX_EPOCH,
+        };
+        (!self.requested).then_some(at)
+    }
+
+    /// When the SVID ends.
+    pub(super) fn end(&self) -> Option<OffsetDateTime> {
+        self.svid.as_ref().map(|svid| svid.not_after())
     }
 
     pub(super) fn status(&self, id: &SpiffeId) -> SvidStatus {

@@ -294,3 +294,29 @@ async fn a_keeper_that_fails_is_started_again_with_what_it_held_and_readiness_sa
     readiness.wait_ready().await;
     stop.cancel();
 }
+
+/// The time that this thread has spent on a CPU, whatever else the machine does.
+fn cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
+async fn cpu_per_svid(count: u32) -> Duration {
+    let names: Vec<String> = (0..count).map(|n| format!("w{n}")).collect();
+    let entries: Vec<(&str, &str)> = names
+        .iter()
+        .map(|name| (&**name, "unix:uid:4242"))
+        .collect();
+    let start = cpu();
+    let running = Running::keeper(part_of(&entries), HOUR);
+    let mut identities = running.kept.identities.clone();
+    until(&mut identities, |now| now.svids.len() == names.len() + 1).await;
+    (cpu() - start) / count
+}
+
+#[tokio::test]
+async fn the_work_for_one_svid_does_not_grow_with_the_number_of_all() {
+    cpu_per_svid(50).await;
+    let (few, many) = (cpu_per_svid(200).await, cpu_per_svid(4_000).await);
+    assert!(many < few * 2, "{few:?} of 200, {many:?} of 4,000");
+}

@@ -1,9 +1,11 @@
 //! Which workloads the process at the other end of a connection is.
 
-use renkei_api::node::AgentPart;
+use std::sync::Arc;
+
+use renkei_api::node::{AgentPart, Entry};
 use renkei_grpc::Peer;
 use renkei_runtime::{
-    attest::Attestors,
+    attest::{Attestors, SelectorIndex},
     process::{AttestError, Process},
 };
 use renkei_spiffe::SpiffeId;
@@ -11,37 +13,75 @@ use renkei_spiffe::SpiffeId;
 /// A workload that a caller is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entitlement {
-    pub(super) workload: String,
+    pub(super) hint: String,
     pub(super) id: SpiffeId,
 }
 
-/// Every entry whose selectors all match the process as it is now, ordered by its ID. Blocks on
-/// files and the user database.
-pub(super) fn entitlements(
-    peer: &Peer,
-    part: &AgentPart,
-    attestors: &Attestors,
-) -> Result<Vec<Entitlement>, CallerRefusal> {
-    let process = peer.process().map_err(CallerRefusal::not_attested)?;
-    let selectors = part.workloads().flat_map(|entry| &entry.selectors);
-    let examined = attestors
-        .examine(process, selectors)
-        .map_err(|error| CallerRefusal::not_attested(&error))?;
-    let mut reasons = Vec::new();
-    let mut entitlements = Vec::new();
-    for entry in part.workloads() {
-        match examined.matches(&entry.selectors) {
-            Ok(()) => entitlements.push(Entitlement {
-                workload: entry.hint.clone(),
-                id: entry.spiffe_id.clone(),
-            }),
-            Err(mismatch) => reasons.push(format!("{}: {mismatch}", entry.hint)),
-        }
+/// The entries of a part, to be found by their selectors.
+#[derive(Debug)]
+pub(super) struct Indexed {
+    pub(super) part: Arc<AgentPart>,
+    index: SelectorIndex,
+}
+
+impl Indexed {
+    pub(super) fn new(part: Arc<AgentPart>) -> Self {
+        let lists = part.entries.iter();
+        let index = SelectorIndex::new(lists.map(|entry| entry.selectors.as_slice()));
+        Self { part, index }
     }
-    if entitlements.is_empty() {
-        Err(CallerRefusal::no_match(process, &reasons))
-    } else {
-        Ok(entitlements)
+
+    /// Every entry whose selectors all match the process as it is now, in the order of their
+    /// IDs. Blocks on files and the user database.
+    pub(super) fn entitlements(
+        &self,
+        peer: &Peer,
+        attestors: &Attestors,
+    ) -> Result<Vec<Entitlement>, CallerRefusal> {
+        let process = peer.process().map_err(CallerRefusal::not_attested)?;
+        let unattested = |error: AttestError| CallerRefusal::not_attested(&error);
+        let found = attestors.candidates(process, &self.index);
+        let found = found.map_err(unattested)?.into_iter();
+        let candidates: Vec<&Entry> = found.filter_map(|at| self.part.entries.get(at)).collect();
+        let selectors = candidates.iter().flat_map(|entry| &entry.selectors);
+        let examined = attestors.examine(process, selectors).map_err(unattested)?;
+        let mut matching = candidates;
+        matching.retain(|entry| examined.matches(&entry.selectors).is_ok());
+        if matching.is_empty() {
+            return Err(self.no_match(process, attestors));
+        }
+        let entitlement = |entry: &Entry| Entitlement {
+            hint: entry.hint.clone(),
+            id: entry.spiffe_id.clone(),
+        };
+        Ok(matching.into_iter().map(entitlement).collect())
+    }
+
+    /// Says of the first few workloads why the process is none of them.
+    fn no_match(&self, process: &Process, attestors: &Attestors) -> CallerRefusal {
+        const LOGGED: usize = 8;
+        let shown: Vec<&Entry> = self.part.workloads().take(LOGGED).collect();
+        let more = self.part.workloads().skip(LOGGED).count();
+        let selectors = shown.iter().flat_map(|entry| &entry.selectors);
+        let examined = match attestors.examine(process, selectors) {
+            Ok(examined) => examined,
+            Err(error) => return CallerRefusal::not_attested(&error),
+        };
+        let reason = |entry: &&Entry| {
+            let mismatch = examined.matches(&entry.selectors).err()?;
+            Some(format!("{}: {mismatch}", entry.hint))
+        };
+        let reasons: Vec<String> = shown.iter().filter_map(reason).collect();
+        let process = format!("process {} of user ID {}", process.pid(), process.uid());
+        let reasons = reasons.join("; ");
+        CallerRefusal::NoMatch {
+            caller: format!("no identity issued: {process} is no workload"),
+            log: match (shown.is_empty(), more) {
+                (true, _) => format!("{process}: this site has no workloads"),
+                (_, 0) => format!("{process}: {reasons}"),
+                _ => format!("{process}: {reasons}; and {more} more workloads"),
+            },
+        }
     }
 }
 
@@ -66,21 +106,6 @@ impl CallerRefusal {
         match error {
             AttestError::Gone(_) => Self::Ended(error.to_string()),
             error => Self::NotAttested(error.to_string()),
-        }
-    }
-
-    fn no_match(process: &Process, reasons: &[String]) -> Self {
-        const LOGGED: usize = 8;
-        let shown = reasons.get(..LOGGED).unwrap_or(reasons).join("; ");
-        let more = reasons.len().saturating_sub(LOGGED);
-        let process = format!("process {} of user ID {}", process.pid(), process.uid());
-        Self::NoMatch {
-            caller: format!("no identity issued: {process} is no workload"),
-            log: match (reasons.len(), more) {
-                (0, _) => format!("{process}: this site has no workloads"),
-                (_, 0) => format!("{process}: {shown}"),
-                _ => format!("{process}: {shown}; and {more} more workloads"),
-            },
         }
     }
 }

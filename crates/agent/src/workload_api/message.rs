@@ -76,7 +76,7 @@ impl Message for X509svidResponse {
                 x509_svid: concatenated(svid.chain()),
                 x509_svid_key: svid.key().pkcs8().to_vec(),
                 bundle: bundle.clone(),
-                hint: entitlement.workload.clone(),
+                hint: entitlement.hint.clone(),
             })
         };
         Self {

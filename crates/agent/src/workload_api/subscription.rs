@@ -1,20 +1,23 @@
 //! One open stream: sends when something changed for its caller, ends when it may have nothing
 //! any more.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{Stream, stream};
 use renkei_api::node::AgentPart;
 use renkei_grpc::Peer;
 use renkei_runtime::attest::Attestors;
-use renkei_spiffe::Identities;
+use renkei_spiffe::{BundleSet, Identities, SpiffeId, X509Svid};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{
     Sources,
-    caller::{self, CallerRefusal, Entitlement},
+    caller::{CallerRefusal, Entitlement, Indexed},
     message::{Message, View},
 };
 use crate::{
@@ -34,6 +37,8 @@ const CONCURRENT_ATTESTATIONS: usize = 16;
 #[derive(Debug)]
 pub(super) struct Attestor {
     attestors: Attestors,
+    /// The entries of the newest part that was asked for.
+    indexed: Mutex<Option<Arc<Indexed>>>,
     turns: Semaphore,
     metrics: AgentMetrics,
 }
@@ -42,6 +47,7 @@ impl Attestor {
     pub(super) fn new(metrics: AgentMetrics) -> Self {
         Self {
             attestors: Attestors::default(),
+            indexed: Mutex::default(),
             turns: Semaphore::new(CONCURRENT_ATTESTATIONS),
             metrics,
         }
@@ -58,15 +64,25 @@ impl Attestor {
             .acquire()
             .await
             .map_err(|error| internal(&error))?;
-        let (peer, part) = (Arc::clone(peer), Arc::clone(part));
+        let (peer, indexed) = (Arc::clone(peer), self.indexed(part));
         let attestors = self.attestors.clone();
-        let examined =
-            tokio::task::spawn_blocking(move || caller::entitlements(&peer, &part, &attestors));
+        let examined = tokio::task::spawn_blocking(move || indexed.entitlements(&peer, &attestors));
         tokio::time::timeout(EXAMINATION, examined)
             .await
             .map_err(|_| Status::unavailable("the calling process could not be examined in time"))?
             .map_err(|error| internal(&error))?
             .map_err(|refusal| self.refused(refusal))
+    }
+
+    fn indexed(&self, part: &Arc<AgentPart>) -> Arc<Indexed> {
+        let mut indexed = self.indexed.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = indexed.as_ref();
+        if let Some(known) = known.filter(|known| Arc::ptr_eq(&known.part, part)) {
+            return known.clone();
+        }
+        let now = Arc::new(Indexed::new(part.clone()));
+        *indexed = Some(now.clone());
+        now
     }
 
     fn refused(&self, refusal: CallerRefusal) -> Status {
@@ -95,7 +111,45 @@ pub(super) struct Subscription<M> {
     attestor: Arc<Attestor>,
     stop: CancellationToken,
     sent: Option<M>,
+    seen: Option<Seen>,
     _counted: Counted,
+}
+
+/// What a message was made of.
+#[derive(Debug)]
+struct Seen {
+    part: Arc<AgentPart>,
+    bundles: Arc<BundleSet>,
+    /// Of the caller's identities.
+    svids: Vec<(SpiffeId, Option<Arc<X509Svid>>)>,
+}
+
+impl Seen {
+    fn new(part: &Arc<AgentPart>, identities: &Identities, entitlements: &[Entitlement]) -> Self {
+        let svid = |entitlement: &Entitlement| {
+            let id = entitlement.id.clone();
+            let svid = identities.svids.get(&id).cloned();
+            (id, svid)
+        };
+        Self {
+            part: part.clone(),
+            bundles: identities.bundles.clone(),
+            svids: entitlements.iter().map(svid).collect(),
+        }
+    }
+
+    /// Whether another message would be the same, for the same process.
+    fn is_current(&self, part: &Arc<AgentPart>, identities: &Identities) -> bool {
+        let same =
+            |(id, svid): &(SpiffeId, Option<Arc<X509Svid>>)| match (svid, identities.svids.get(id))
+            {
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                (one, other) => one.is_none() && other.is_none(),
+            };
+        Arc::ptr_eq(&self.part, part)
+            && self.bundles == identities.bundles
+            && self.svids.iter().all(same)
+    }
 }
 
 impl<M: Message> Subscription<M> {
@@ -112,6 +166,7 @@ impl<M: Message> Subscription<M> {
             attestor,
             stop,
             sent: None,
+            seen: None,
             _counted: counted,
         }
     }
@@ -149,12 +204,22 @@ impl<M: Message> Subscription<M> {
     async fn next(&mut self) -> Result<M, Status> {
         loop {
             self.changed().await?;
+            if self.is_current() {
+                continue;
+            }
             let message = self.current().await?.0.ok_or_else(no_svid)?;
             if self.sent.as_ref() != Some(&message) {
                 self.sent = Some(message.clone());
                 return Ok(message);
             }
         }
+    }
+
+    /// Whether what changed concerns others alone: then the caller is not attested again.
+    fn is_current(&self) -> bool {
+        let (part, identities) = (self.sources.part.borrow(), self.sources.identities.borrow());
+        let seen = self.seen.as_ref();
+        seen.is_some_and(|seen| seen.is_current(&part, &identities))
     }
 
     async fn changed(&mut self) -> Result<(), Status> {
@@ -180,6 +245,7 @@ impl<M: Message> Subscription<M> {
                 "the agent has no bundle of its trust domain yet",
             ));
         }
+        self.seen = Some(Seen::new(&part, &identities, &entitlements));
         let view = View {
             own: &part.trust_domain,
             identities: &identities,

@@ -5,6 +5,7 @@
 //! selectors ask, and says of each selector whether it holds. What it reads must come from the
 //! kernel or from root, never from the process itself.
 
+mod index;
 mod unix;
 
 use std::{fmt, sync::Arc};
@@ -13,6 +14,7 @@ use renkei_site::Selector;
 
 use crate::process::{AttestError, Process};
 
+pub use index::SelectorIndex;
 pub use unix::{ByUser, UnixAttestor, UserFault, by_user, holds_at_once};
 
 /// Answers for the selectors of one kind.
@@ -27,6 +29,10 @@ pub trait WorkloadAttestor: fmt::Debug + Send + Sync {
         process: &Process,
         asked: &[&Selector],
     ) -> Result<Box<dyn Evidence>, AttestError>;
+
+    /// Selectors of this kind that hold for a process, as far as lists are filed under them. Some
+    /// may not hold after all, but none that holds may be missing. Blocks.
+    fn held(&self, process: &Process, index: &SelectorIndex) -> Result<Vec<Selector>, AttestError>;
 }
 
 /// What an attestor has found out about one process.
@@ -65,6 +71,19 @@ impl Attestors {
     /// With these attestors alone.
     pub fn new(attestors: impl IntoIterator<Item = Box<dyn WorkloadAttestor>>) -> Self {
         Self(attestors.into_iter().collect())
+    }
+
+    /// The lists of an index that may hold for a process: all that do are among them. Blocks.
+    pub fn candidates(
+        &self,
+        process: &Process,
+        index: &SelectorIndex,
+    ) -> Result<Vec<usize>, AttestError> {
+        let mut held = Vec::new();
+        for attestor in self.0.iter() {
+            held.extend(attestor.held(process, index)?);
+        }
+        Ok(index.under(&held))
     }
 
     /// Reads about a process what these selectors ask. Blocks.

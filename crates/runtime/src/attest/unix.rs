@@ -9,7 +9,7 @@ use std::{
 
 use renkei_site::{Selector, UnixSelector};
 
-use super::{Evidence, WorkloadAttestor};
+use super::{Evidence, SelectorIndex, WorkloadAttestor};
 use crate::process::{
     Asked, AttestError, Digests, IdKind, Process, ProcessFacts, group_id, indistinct, user_id,
 };
@@ -40,6 +40,26 @@ impl WorkloadAttestor for UnixAttestor {
     ) -> Result<Box<dyn Evidence>, AttestError> {
         let facts = process.facts(&self.digests, &asked_by(asked.iter().copied()))?;
         Ok(Box::new(facts))
+    }
+
+    fn held(&self, process: &Process, index: &SelectorIndex) -> Result<Vec<Selector>, AttestError> {
+        let asked = Asked {
+            sha256: index.files_digests(),
+            ..Asked::default()
+        };
+        let facts = process.facts(&self.digests, &asked)?;
+        let mut groups = vec![facts.gid];
+        groups.extend(&facts.groups);
+        let mut held = vec![UnixSelector::Uid(facts.uid)];
+        held.extend(groups.iter().copied().map(UnixSelector::Gid));
+        // The file itself is looked at only where its path is one that is asked for.
+        let path = index.files_paths().then(|| process.program());
+        held.extend(path.and_then(Result::ok).map(UnixSelector::Path));
+        let digest = facts.executable.and_then(|executable| executable.sha256);
+        held.extend(digest.map(UnixSelector::Sha256));
+        let mut held: Vec<Selector> = held.into_iter().map(Selector::Unix).collect();
+        held.extend(index.names_of(facts.uid, &groups));
+        Ok(held)
     }
 }
 

@@ -25,6 +25,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -153,6 +154,15 @@ impl Process {
     /// User ID; for a socket's peer that of the time of connecting.
     pub fn uid(&self) -> u32 {
         self.uid
+    }
+
+    /// What the kernel calls the program that it runs. The file is not looked at.
+    ///
+    /// # Errors
+    /// When this process may not know.
+    pub fn program(&self) -> Result<PathBuf, AttestError> {
+        let read = self.directory.exe();
+        read.map_err(|error| unreadable(self.pid, &error))
     }
 
     /// Whether the process still runs and is the one that this handle was made for.

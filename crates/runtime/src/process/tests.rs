@@ -270,7 +270,7 @@ fn a_replaced_program_no_longer_matches_by_path() {
     assert_ne!(sha256(&program), before);
 }
 
-fn copy_of_true(folder: &Path) -> std::path::PathBuf {
+fn copy_of_true(folder: &Path) -> PathBuf {
     let copy = folder.join("true");
     std::fs::copy("/bin/true", &copy).unwrap();
     copy
