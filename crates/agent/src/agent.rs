@@ -78,7 +78,7 @@ impl Agent {
     pub fn status(&self) -> AgentStatus {
         let part = self.part.borrow().clone();
         let workloads = part.workloads().map(|entry| WorkloadStatus {
-            name: entry.hint.clone(),
+            name: entry.name().to_owned(),
             id: entry.spiffe_id.clone(),
             selectors: entry.selectors.iter().map(ToString::to_string).collect(),
         });

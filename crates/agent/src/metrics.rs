@@ -30,15 +30,18 @@ pub enum Denial {
     ProcessEnded,
     /// Too many connections at once.
     TooManyConnections,
+    /// Too many streams at once on one connection.
+    TooManyStreams,
 }
 
 impl Denial {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::BadRequest,
         Self::NoIdentity,
         Self::NotAttested,
         Self::ProcessEnded,
         Self::TooManyConnections,
+        Self::TooManyStreams,
     ];
 
     /// A short, stable name.
@@ -49,6 +52,7 @@ impl Denial {
             Self::NotAttested => "not_attested",
             Self::ProcessEnded => "process_ended",
             Self::TooManyConnections => "too_many_connections",
+            Self::TooManyStreams => "too_many_streams",
         }
     }
 }
@@ -119,12 +123,16 @@ impl AgentMetrics {
 
     /// For the socket of the Workload API.
     pub(crate) fn connections(&self) -> ConnectionMetrics {
-        let labels = DenialLabels {
-            reason: Denial::TooManyConnections.label(),
+        let counter = |denial: Denial| {
+            let labels = DenialLabels {
+                reason: denial.label(),
+            };
+            self.denials.get_or_create(&labels).clone()
         };
         ConnectionMetrics {
             open: self.connections.clone(),
-            refused: self.denials.get_or_create(&labels).clone(),
+            refused: counter(Denial::TooManyConnections),
+            refused_streams: counter(Denial::TooManyStreams),
         }
     }
 

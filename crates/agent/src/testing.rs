@@ -53,6 +53,7 @@ pub(crate) fn part_of(entries: &[(&str, &str)]) -> Arc<AgentPart> {
         revision: 0,
         spiffe_id: id(name),
         hint: (*name).to_owned(),
+        is_default: false,
         selectors: Some(selector)
             .filter(|text| !text.is_empty())
             .map(|text| Selector::parse(text).unwrap())

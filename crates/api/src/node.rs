@@ -70,6 +70,9 @@ pub struct Entry {
     pub spiffe_id: SpiffeId,
     /// A name that tells a workload its identities apart (SPIFFE_Workload_API 5.2.1).
     pub hint: String,
+    /// Comes first in the answers to a process that has several identities.
+    #[serde(default)]
+    pub is_default: bool,
     /// What a process must be; all must match. An entry without selectors is for the node's
     /// proxy alone, and no process gets it.
     pub selectors: Vec<Selector>,
@@ -87,6 +90,17 @@ pub struct AgentPart {
     pub svid_lifetime: Duration,
     /// The entries of this node, ordered by ID.
     pub entries: Vec<Entry>,
+}
+
+impl Entry {
+    /// The name in the site file, or the whole ID of an entry that is not the file's.
+    pub fn name(&self) -> &str {
+        let id = self.id.as_str();
+        let of_file = id
+            .strip_prefix("file.")
+            .and_then(|rest| rest.split_once('.'));
+        of_file.map_or(id, |(_, name)| name)
+    }
 }
 
 impl AgentPart {
@@ -123,6 +137,7 @@ mod tests {
                 revision: 2,
                 spiffe_id: SpiffeId::parse("spiffe://osaka.example/collector").unwrap(),
                 hint: "collector".to_owned(),
+                is_default: true,
                 selectors: vec![Selector::parse("unix:uid:1000").unwrap()],
             }],
         };

@@ -5,9 +5,12 @@ use std::{
     collections::HashMap,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::{Stream, stream};
@@ -25,14 +28,48 @@ use tonic::transport::server::Connected;
 
 use crate::{GrpcLimits, compat::LocalAuthority};
 
+/// How long a connection stays open whose requests are all refused: long enough for its client to
+/// send one.
+const REFUSAL_TIME: Duration = Duration::from_secs(2);
+/// Such connections at once, of one user and of all. Further ones are closed at once.
+const REFUSALS_PER_USER: usize = 16;
+const REFUSALS: usize = 256;
+
 /// The process that opened a connection, if the kernel says which.
 #[derive(Debug)]
-pub struct Peer(Result<Process, AttestError>);
+pub struct Peer {
+    process: Result<Process, AttestError>,
+    /// Why every request of the connection is refused.
+    refused: Option<&'static str>,
+    streams: AtomicU32,
+}
 
 impl Peer {
     /// The process, or why it cannot be told.
     pub fn process(&self) -> Result<&Process, &AttestError> {
-        self.0.as_ref()
+        self.process.as_ref()
+    }
+
+    pub(crate) fn refused(&self) -> Option<&'static str> {
+        self.refused
+    }
+
+    /// A place for one more stream of the connection, of at most so many.
+    pub(crate) fn take_stream(self: &Arc<Self>, most: u32) -> Option<StreamPlace> {
+        let one_more = |open| (open < most).then_some(open + 1);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let taken = self.streams.fetch_update(set, fetch, one_more);
+        taken.is_ok().then(|| StreamPlace(self.clone()))
+    }
+}
+
+/// The place of one stream.
+#[derive(Debug)]
+pub(crate) struct StreamPlace(Arc<Peer>);
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -43,6 +80,8 @@ pub struct ConnectionMetrics {
     pub open: Gauge,
     /// Those refused for want of a place.
     pub refused: Counter,
+    /// Requests refused for want of a stream.
+    pub refused_streams: Counter,
 }
 
 /// Admits connections within the limits.
@@ -51,7 +90,9 @@ pub(crate) struct Connections {
     service: &'static str,
     limits: GrpcLimits,
     metrics: ConnectionMetrics,
-    open: Arc<Mutex<HashMap<u32, usize>>>,
+    open: Places,
+    /// Those on which every request is refused.
+    refusals: Places,
     /// Of the refused ones.
     lines: Arc<Mutex<LineBudget>>,
 }
@@ -66,7 +107,8 @@ impl Connections {
             service,
             limits,
             metrics,
-            open: Arc::default(),
+            open: Places::default(),
+            refusals: Places::default(),
             lines: Arc::default(),
         }
     }
@@ -90,39 +132,68 @@ impl Connections {
     fn admit(&self, socket: UnixStream) -> Option<Connection> {
         // Whoever has already left has no credentials any more and needs no answer.
         let uid = socket.peer_cred().ok()?.uid();
-        let Some(place) = self.take_place(uid) else {
-            if let Some(left_out) = lock(&self.lines).take(Instant::now()) {
-                let service = self.service;
-                tracing::warn!(
-                    uid,
-                    left_out,
-                    "a connection to the {service} is refused: too many are open"
-                );
+        let open = &self.metrics.open;
+        let (most, of_user) = (self.limits.connections, self.limits.connections_per_user);
+        let place = match self.open.take(uid, (most, of_user)) {
+            Ok(place) => (place, None),
+            Err(reason) => {
+                self.refuse(uid);
+                (
+                    self.refusals
+                        .take(uid, (REFUSALS, REFUSALS_PER_USER))
+                        .ok()?,
+                    Some(reason),
+                )
             }
-            self.metrics.refused.inc();
-            return None;
         };
-        let peer = Arc::new(Peer(Process::peer_of(&socket)));
+        let (place, refused) = place;
+        let peer = Arc::new(Peer {
+            process: Process::peer_of(&socket),
+            refused,
+            streams: AtomicU32::new(0),
+        });
         Some(Connection {
             socket: LocalAuthority::new(socket),
             peer,
+            closes: refused.map(|_| Box::pin(tokio::time::sleep(REFUSAL_TIME))),
+            _open: refused.is_none().then(|| Counted::new(open)),
             _place: place,
         })
     }
 
-    fn take_place(&self, uid: u32) -> Option<Place> {
-        let mut open = lock(&self.open);
+    fn refuse(&self, uid: u32) {
+        if let Some(left_out) = lock(&self.lines).take(Instant::now()) {
+            let service = self.service;
+            tracing::warn!(
+                uid,
+                left_out,
+                "a connection to the {service} is refused: too many are open"
+            );
+        }
+        self.metrics.refused.inc();
+    }
+}
+
+/// Connections of each user.
+#[derive(Debug, Clone, Default)]
+struct Places(Arc<Mutex<HashMap<u32, usize>>>);
+
+impl Places {
+    /// A place among so many of all users and so many of one, or why there is none.
+    fn take(&self, uid: u32, (most, most_of_user): (usize, usize)) -> Result<Place, &'static str> {
+        let mut open = lock(&self.0);
         let total: usize = open.values().sum();
         let of_user = open.get(&uid).copied().unwrap_or(0);
-        if total >= self.limits.connections || of_user >= self.limits.connections_per_user {
-            return None;
+        if of_user >= most_of_user {
+            return Err("too many connections of this user are open");
+        }
+        if total >= most {
+            return Err("too many connections are open");
         }
         open.insert(uid, of_user + 1);
-        self.metrics.open.inc();
-        Some(Place {
+        Ok(Place {
             uid,
-            of_users: Arc::clone(&self.open),
-            open: self.metrics.open.clone(),
+            of_users: self.clone(),
         })
     }
 }
@@ -135,14 +206,12 @@ fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 struct Place {
     uid: u32,
-    of_users: Arc<Mutex<HashMap<u32, usize>>>,
-    open: Gauge,
+    of_users: Places,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.open.dec();
-        let mut open = lock(&self.of_users);
+        let mut open = lock(&self.of_users.0);
         if let Some(count) = open.get_mut(&self.uid) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -156,7 +225,27 @@ impl Drop for Place {
 pub(crate) struct Connection {
     socket: LocalAuthority<UnixStream>,
     peer: Arc<Peer>,
+    /// When a connection ends whose requests are refused.
+    closes: Option<Pin<Box<tokio::time::Sleep>>>,
+    _open: Option<Counted>,
     _place: Place,
+}
+
+/// One more open connection while it lives.
+#[derive(Debug)]
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Connected for Connection {
@@ -173,6 +262,10 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let closes = self.closes.as_mut();
+        if closes.is_some_and(|closes| closes.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }

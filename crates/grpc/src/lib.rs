@@ -6,6 +6,7 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+mod admission;
 pub mod compat;
 mod connection;
 mod limits;

@@ -10,7 +10,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
-use crate::{ConnectionMetrics, GrpcLimits, connection::Connections};
+use crate::{ConnectionMetrics, GrpcLimits, admission::Admission, connection::Connections};
+
+/// Streams of one connection beyond its limit that are answered rather than held back by HTTP/2.
+const REFUSED_STREAMS: u32 = 256;
 
 /// How long open streams get to end when the server stops.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -40,9 +43,17 @@ impl UnixServer {
     ) -> Result<JoinHandle<()>, SocketError> {
         let (service, limits) = (self.service, self.limits);
         let socket = UnixSocket::open(service, &self.path, self.mode)?;
+        let admission = Admission {
+            service,
+            streams: limits.streams_per_connection,
+            refused: self.metrics.refused_streams.clone(),
+            lines: Arc::default(),
+        };
         let connections = Connections::new(service, limits, self.metrics);
+        let most = limits.streams_per_connection;
         let server = Server::builder()
-            .max_concurrent_streams(limits.streams_per_connection)
+            .layer(admission)
+            .max_concurrent_streams(most.saturating_add(REFUSED_STREAMS))
             .http2_keepalive_interval(Some(limits.keepalive))
             .http2_keepalive_timeout(Some(limits.keepalive))
             .add_routes(routes);

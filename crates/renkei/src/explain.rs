@@ -48,11 +48,10 @@ pub(crate) async fn run(args: &cli::Explain, form: Output) -> miette::Result<Exi
     let status = SiteClient::new(&state).status().await.ok();
     let own = &loaded.site.trust_domain;
     let parse = |text: &str| {
-        SpiffeId::parse_short(text, own)
-            .into_diagnostic()
-            .wrap_err_with(|| {
-                format!("{text:?} is not an identity such as osaka.example/collector")
-            })
+        let read = loaded.site.identity(text);
+        read.into_diagnostic().wrap_err_with(|| {
+            format!("{text:?} is not an identity such as osaka.example/collector")
+        })
     };
     let (caller, service) = (parse(&args.caller)?, parse(&args.service)?);
     if caller.trust_domain() != own && service.trust_domain() != own {
@@ -219,6 +218,7 @@ impl Steps<'_> {
             self.push(holds, says);
         }
         self.of_svid(&service.id.short(), id);
+        self.of_server_name(id);
         self.decide(caller, service);
         let seen = self.status.and_then(|status| {
             let mut refusals = status.proxy.refusals.iter();
@@ -227,6 +227,20 @@ impl Steps<'_> {
         if let Some(refusal) = seen {
             let when = output::since(refusal.time);
             self.push(None, format!("last refused {when}: {}", refusal.sentence));
+        }
+    }
+
+    /// Callers of another make have to be told the server name of an ID whose path is no DNS label.
+    fn of_server_name(&mut self, id: &SpiffeId) {
+        let Some(name) = renkei_site::sni(id) else {
+            return;
+        };
+        let plain = id.path().trim_start_matches('/');
+        if name != format!("{plain}.{}", id.trust_domain()) {
+            self.push(
+                Some(true),
+                format!("callers ask for it by the server name {name}"),
+            );
         }
     }
 

@@ -20,7 +20,7 @@ use renkei_agent::{
 use renkei_api::status::{AgentStatus, ServerReport, SvidStatus, WorkloadApiStatus};
 use renkei_runtime::{clock, files, supervise::Supervisor, telemetry::Metrics};
 use renkei_server::{EntriesState, Server, ServerMetrics, ServerSettings, federation::Members};
-use renkei_site::ServerPart;
+use renkei_site::{ServerPart, WorkloadApiLimits};
 use renkei_spiffe::{Identities, X509Svid};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,7 @@ pub(crate) enum Plane {
 pub(crate) struct Inputs<'a> {
     pub(crate) state: PathBuf,
     pub(crate) workload_socket: PathBuf,
+    pub(crate) limits: WorkloadApiLimits,
     pub(crate) part: watch::Receiver<Arc<ServerPart>>,
     pub(crate) metrics: &'a Metrics,
     pub(crate) tasks: Supervisor,
@@ -54,6 +55,7 @@ impl Plane {
         let Inputs {
             state,
             workload_socket,
+            limits,
             part,
             metrics,
             tasks,
@@ -82,7 +84,7 @@ impl Plane {
             metrics: agent_metrics,
             tasks,
         };
-        let agent = Agent::start(workload_socket, GrpcLimits::default(), keeper, stop.clone())
+        let agent = Agent::start(workload_socket, grpc_limits(limits), keeper, stop.clone())
             .into_diagnostic()
             .wrap_err("the Workload API cannot be served")?;
         tokio::spawn({
@@ -193,6 +195,16 @@ fn foreign(svid: &X509Svid) -> SvidStatus {
         renewals: 0,
         next_renewal: None,
         last_error: None,
+    }
+}
+
+fn grpc_limits(limits: WorkloadApiLimits) -> GrpcLimits {
+    let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    GrpcLimits {
+        connections: count(limits.connections),
+        connections_per_user: count(limits.connections_per_user),
+        streams_per_connection: limits.streams_per_connection,
+        ..GrpcLimits::default()
     }
 }
 

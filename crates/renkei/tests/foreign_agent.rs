@@ -28,6 +28,8 @@ struct Agent {
     authority: TestAuthority,
     /// What it serves as the bundle of the federated trust domain.
     federated: String,
+    /// Whether it serves that bundle at all.
+    federates: bool,
     process: Option<Child>,
 }
 
@@ -40,6 +42,7 @@ impl Agent {
             authority: foreign.authority.intermediate(),
             foreign,
             federated: base64(&bundle.x509_authorities),
+            federates: true,
             process: None,
         };
         agent.serves(&["collector", "store"]);
@@ -73,10 +76,11 @@ impl Agent {
     }
 
     fn says(&self, svids: &[Value]) {
-        let message = json!({
-            "svids": svids,
-            "federated": {"spiffe://osaka.example": self.federated},
-        });
+        let federated = match self.federates {
+            true => json!({"spiffe://osaka.example": self.federated}),
+            false => json!({}),
+        };
+        let message = json!({"svids": svids, "federated": federated});
         let whole = self.foreign.path("message.new");
         std::fs::write(&whole, message.to_string()).expect("message");
         std::fs::rename(whole, self.foreign.path("message.json")).expect("message");
@@ -290,7 +294,34 @@ fn a_ca_that_leaves_the_agents_bundle_cuts_what_it_has_vouched_for() {
     exchange_soon(all.to_edge, b"after");
 }
 
-/// A connection that has carried something.
+#[test]
+fn a_bundle_that_the_agent_leaves_out_stops_new_connections_at_once_and_open_ones_later() {
+    let mut all = linked();
+    exchange_soon(all.to_osaka, b"before");
+    exchange_soon(all.to_edge, b"before");
+    let (out, back) = (
+        Connection::open(all.to_osaka),
+        Connection::open(all.to_edge),
+    );
+    let before = all.updates();
+    all.agent.federates = false;
+    all.agent.serves(&["collector", "store"]);
+    all.wait_for_update_after(before);
+    assert!(exchange(all.to_osaka, b"to whom").is_err());
+    assert!(exchange(all.to_edge, b"from whom").is_err());
+    out.assert_reset();
+    back.assert_reset();
+    let log = all.edge.logged("a connection is cut");
+    assert!(
+        log.contains("the bundle of its site was withdrawn"),
+        "{log}"
+    );
+    all.agent.federates = true;
+    all.agent.serves(&["collector", "store"]);
+    exchange_soon(all.to_osaka, b"after");
+    exchange_soon(all.to_edge, b"after");
+}
+
 #[test]
 fn what_the_agent_gives_is_shown_to_people_and_its_refusal_too() {
     let all = linked();

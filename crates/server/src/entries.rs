@@ -235,7 +235,8 @@ pub(crate) fn of_file(entries: &[FileEntry]) -> Vec<Registration> {
             id: id.ok()?,
             spiffe_id: entry.id.clone(),
             kind,
-            hint: entry.name.clone(),
+            hint: entry.hint.clone(),
+            is_default: entry.is_default,
             selectors: entry.selectors.iter().map(ToString::to_string).collect(),
         })
     };
@@ -255,6 +256,7 @@ fn agent_part(set: &EntrySet, trust_domain: &TrustDomain, svid_lifetime: Duratio
                 revision: known.revision,
                 spiffe_id: known.entry.spiffe_id.clone(),
                 hint: known.entry.hint.clone(),
+                is_default: known.entry.is_default,
                 selectors,
             }),
             Err(error) => {

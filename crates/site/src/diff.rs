@@ -102,6 +102,10 @@ impl Changes {
                 "bundle_endpoint",
                 "the bundle endpoint is opened once, at the start",
             ),
+            (
+                "workload_api",
+                "the Workload API gets its limits once, at the start",
+            ),
         ];
         let changed = |key: &str| self.of(Section::Site).any(|change| change.name == key);
         reasons
@@ -157,6 +161,7 @@ fn site_changes(old: &Site, new: &Site) -> Vec<Change> {
             old.federation == new.federation,
         ),
         always("lifetimes", old.lifetimes == new.lifetimes),
+        always("workload_api", old.workload_api == new.workload_api),
         optional(
             "admin",
             old.admin.is_some(),
@@ -212,6 +217,7 @@ fn peer_keys(old: &Peer, new: &Peer) -> Vec<Cow<'static, str>> {
 
 fn service_keys(old: &Service, new: &Service) -> Vec<Cow<'static, str>> {
     differing([
+        ("id", old.id == new.id),
         ("protocol", old.protocol == new.protocol),
         ("backends", old.backends == new.backends),
         ("allow", old.allow == new.allow),
@@ -232,6 +238,9 @@ fn service_keys(old: &Service, new: &Service) -> Vec<Cow<'static, str>> {
 
 fn workload_keys(old: &Workload, new: &Workload) -> Vec<Cow<'static, str>> {
     differing([
+        ("id", old.id == new.id),
+        ("hint", old.hint == new.hint),
+        ("default", old.is_default == new.is_default),
         ("selectors", old.selectors == new.selectors),
         ("uses", old.uses == new.uses),
     ])

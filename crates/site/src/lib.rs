@@ -43,7 +43,7 @@ pub use schema::schema;
 pub use selector::{Selector, SelectorError, UnixSelector};
 pub use site::{
     BundleEndpoint, BundleSource, Federated, Gateway, Peer, Protocol, Service, Site, Use, Workload,
-    sni,
+    WorkloadApiLimits, sni,
 };
 
 /// A site file of more bytes than this is refused unread.

@@ -28,6 +28,7 @@ pub(crate) mod keys {
         "services",
         "workloads",
         "lifetimes",
+        "workload_api",
         "admin",
     ];
     pub(crate) const GATEWAY: &[&str] = &["listen", "advertise", "via", "max_lanes", "bandwidth"];
@@ -35,6 +36,7 @@ pub(crate) mod keys {
     pub(crate) const PEER: &[&str] =
         &["bundle", "gateway", "bootstrap", "endpoint_id", "web_roots"];
     pub(crate) const SERVICE: &[&str] = &[
+        "id",
         "protocol",
         "backends",
         "allow",
@@ -46,7 +48,12 @@ pub(crate) mod keys {
         "policy",
     ];
     pub(crate) const TOPIC_RIGHTS: &[&str] = &["produce", "consume", "create", "describe", "group"];
-    pub(crate) const WORKLOAD: &[&str] = &["selectors", "uses"];
+    pub(crate) const WORKLOAD: &[&str] = &["id", "hint", "default", "selectors", "uses"];
+    pub(crate) const WORKLOAD_API: &[&str] = &[
+        "connections",
+        "connections_per_user",
+        "streams_per_connection",
+    ];
     pub(crate) const LIFETIMES: &[&str] = &["ca", "x509_svid", "bundle_refresh"];
 }
 
@@ -97,6 +104,9 @@ mod written {
         workloads: Option<BTreeMap<String, Workload>>,
         /// How long certificates live.
         lifetimes: Option<Lifetimes>,
+        /// What clients of the Workload API may take up. Past a limit a request is answered with
+        /// RESOURCE_EXHAUSTED.
+        workload_api: Option<WorkloadApi>,
         /// The loopback address where metrics and health are served.
         #[schemars(example = &"127.0.0.1:9901")]
         admin: Option<String>,
@@ -181,6 +191,10 @@ mod written {
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     pub(super) struct Service {
+        /// The SPIFFE ID, as a path or in full; for IDs with several segments. Callers of other
+        /// sites name the service by it. Default: `/NAME`.
+        #[schemars(example = &"/ns/prod/sa/web")]
+        id: Option<String>,
         /// The protocol that the proxy understands. Default: tcp.
         protocol: Option<Protocol>,
         /// The addresses of the service itself, as HOST:PORT.
@@ -242,6 +256,17 @@ mod written {
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     pub(super) struct Workload {
+        /// The SPIFFE ID, as a path or in full; for IDs with several segments. Default: `/NAME`.
+        #[schemars(example = &"/ns/prod/sa/collector")]
+        id: Option<String>,
+        /// What tells a process this identity from its others: the `hint` of the Workload API. At
+        /// most 1024 bytes, and another one for each workload. Default: the name of the workload.
+        #[schemars(example = &"internal")]
+        hint: Option<String>,
+        /// A process that has several identities gets this one first: its default identity. Of
+        /// several, the first by name. Default: false.
+        #[schemars(example = &true)]
+        default: Option<bool>,
         /// Selectors that a process must match to have this identity; all must match.
         #[schemars(
             length(min = 1),
@@ -257,7 +282,8 @@ mod written {
     #[derive(JsonSchema)]
     #[schemars(deny_unknown_fields)]
     pub(super) struct Lifetimes {
-        /// Lifetime of a certificate authority. Default: 24h.
+        /// Lifetime of a certificate authority. Default: 24h; at least 8m, since peers fetch the
+        /// bundle once a minute at most.
         #[schemars(regex(pattern = r"^[0-9]+[smhd]$"), example = &"24h")]
         ca: Option<String>,
         /// Lifetime of an X.509-SVID. Default: 1h.
@@ -267,6 +293,21 @@ mod written {
         /// they learn of the next CA in time. Default: 5m.
         #[schemars(regex(pattern = r"^[0-9]+[smhd]$"), example = &"5m")]
         bundle_refresh: Option<String>,
+    }
+
+    /// What clients of the Workload API may take up.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    pub(super) struct WorkloadApi {
+        /// Connections of all users at once. Default: 4096; at most 65536.
+        #[schemars(example = &4096)]
+        connections: Option<u32>,
+        /// Connections at once by processes of one user. Default: 512; at most `connections`.
+        #[schemars(example = &512)]
+        connections_per_user: Option<u32>,
+        /// Streams at once on one connection. Default: 64; at most 65536.
+        #[schemars(example = &64)]
+        streams_per_connection: Option<u32>,
     }
 }
 
@@ -306,13 +347,14 @@ mod tests {
             ("TopicRights", keys::TOPIC_RIGHTS),
             ("Workload", keys::WORKLOAD),
             ("Lifetimes", keys::LIFETIMES),
+            ("WorkloadApi", keys::WORKLOAD_API),
         ] {
             assert_eq!(known(&schema["$defs"][name]), read(keys), "{name}");
         }
         assert_eq!(
             schema["$defs"].as_object().unwrap().len(),
-            8,
-            "seven mappings and a protocol"
+            9,
+            "eight mappings and a protocol"
         );
     }
 

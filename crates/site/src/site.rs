@@ -9,8 +9,9 @@ use std::{
 };
 
 use renkei_access::{MethodRule, TopicRights};
-use renkei_spiffe::{SpiffeId, TrustDomain};
+use renkei_spiffe::{IdError, SpiffeId, TrustDomain};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::{
@@ -21,6 +22,10 @@ use crate::{
 
 /// The path of the identity under which a site's own gateway serves its bundle.
 pub(crate) const SERVER_PATH: &str = "/renkei/server";
+
+/// Of the digest that stands for a path in a server name: too many to meet another by chance, and
+/// few enough for a label.
+const DIGEST_BYTES: usize = 20;
 
 /// A site: what its file says, checked and resolved. Sites are equal if they say the same, even
 /// when their files are written differently.
@@ -50,6 +55,8 @@ pub struct Site {
     pub workloads: BTreeMap<String, Workload>,
     /// How long certificates live.
     pub lifetimes: Lifetimes,
+    /// What clients of the Workload API may take up.
+    pub workload_api: WorkloadApiLimits,
     /// Where metrics and health are served; a loopback address.
     pub admin: Option<SocketAddr>,
     pub(crate) source: SourceMap,
@@ -163,7 +170,7 @@ impl Protocol {
 pub struct Service {
     /// Its name; a DNS label.
     pub name: String,
-    /// The SPIFFE ID of the service.
+    /// The SPIFFE ID of the service. Its path is `/NAME`, unless the file says otherwise.
     pub id: SpiffeId,
     /// The session its proxy understands.
     pub protocol: Protocol,
@@ -193,6 +200,27 @@ pub struct Service {
     pub policy: Option<PathBuf>,
 }
 
+/// What clients of the Workload API may take up. Past a limit they get RESOURCE_EXHAUSTED.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadApiLimits {
+    /// Connections of all users at once.
+    pub connections: u32,
+    /// Connections at once by processes of one user.
+    pub connections_per_user: u32,
+    /// Streams at once on one connection.
+    pub streams_per_connection: u32,
+}
+
+impl Default for WorkloadApiLimits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            connections_per_user: 512,
+            streams_per_connection: 64,
+        }
+    }
+}
+
 /// What runs at this site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Workload {
@@ -200,6 +228,10 @@ pub struct Workload {
     pub name: String,
     /// The SPIFFE ID of the workload.
     pub id: SpiffeId,
+    /// What tells a process this identity from its others (SPIFFE_Workload_API 5.2.1).
+    pub hint: String,
+    /// A process with several identities gets this one first, as its default.
+    pub is_default: bool,
     /// What a process must be to have that identity; never empty, and all must match.
     pub selectors: Vec<Selector>,
     /// The services that it calls, each with its local listener.
@@ -286,6 +318,17 @@ impl Site {
         site
     }
 
+    /// The identity that a text means: the name of a service or workload of this site, or an
+    /// identity in one of its forms.
+    pub fn identity(&self, text: &str) -> Result<SpiffeId, IdError> {
+        let service = self.services.get(text).map(|service| &service.id);
+        let named = service.or_else(|| Some(&self.workloads.get(text)?.id));
+        match named {
+            Some(id) => Ok(id.clone()),
+            None => SpiffeId::parse_short(text, &self.trust_domain),
+        }
+    }
+
     /// How many lines of a site file are neither empty nor comments.
     pub fn config_lines(text: &str) -> usize {
         let counts = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
@@ -293,13 +336,20 @@ impl Site {
     }
 }
 
-/// The server name (SNI) by which a gateway tells its services apart: `NAME.TRUST-DOMAIN`. IDs
-/// whose path is not one DNS label have none.
+/// The server name (SNI) by which a gateway tells its services apart: `NAME.TRUST-DOMAIN` for an
+/// ID whose path is `/NAME` with one DNS label. For every other path the label is `id-` and the
+/// first 40 hexadecimal digits of the SHA-256 of the path, with its leading `/`. The name chooses
+/// a service and proves nothing: both ends demand the whole ID. IDs without a path have none, nor
+/// have those whose name would be longer than 253 bytes.
 pub fn sni(id: &SpiffeId) -> Option<String> {
-    let name = id
-        .path()
-        .strip_prefix('/')
-        .filter(|name| is_dns_label(name))?;
-    let sni = format!("{name}.{}", id.trust_domain());
+    let name = id.path().strip_prefix('/')?;
+    let label = match is_dns_label(name) {
+        true => name.to_owned(),
+        false => {
+            let digest = Sha256::digest(id.path());
+            format!("id-{}", hex::encode(digest.get(..DIGEST_BYTES)?))
+        }
+    };
+    let sni = format!("{label}.{}", id.trust_domain());
     is_dns_name(&sni).then_some(sni)
 }

@@ -227,7 +227,31 @@ fn faults_are_one_line_each() {
         ),
         (
             "site: osaka",
+            "site: osaka\nlifetimes: {ca: 7m, x509_svid: 20s, bundle_refresh: 1s}",
+        ),
+        (
+            "site: osaka",
             "site: osaka\nlifetimes: {bundle_refresh: 4h}",
+        ),
+        ("store: {", "store: {id: tokyo.example/store, "),
+        ("store: {", "store: {id: /renkei/store, "),
+        ("store: {", "store: {id: /a//b, "),
+        ("store: {", "store: {id: /collector, "),
+        (
+            "collector:\n",
+            "collector:\n    id: /ns/prod\n    hint: ''\n    default: yes\n",
+        ),
+        (
+            "workloads:\n",
+            "workloads:\n  other: {selectors: [unix:uid:1], hint: collector, id: /store}\n",
+        ),
+        (
+            "site: osaka",
+            "site: osaka\nworkload_api: {connections: 0, streams_per_connection: x}",
+        ),
+        (
+            "site: osaka",
+            "site: osaka\nworkload_api: {connections: 100}",
         ),
         (
             "site: osaka",

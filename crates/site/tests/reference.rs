@@ -19,16 +19,18 @@ A site writes one file. `renkei check` finds every fault at once. `renkei apply`
 a changed file to the running site. `renkei check --schema` prints the JSON Schema for editors.
 
 Paths are relative to the file. `<trust domain>/<name>` is short for
-`spiffe://<trust domain>/<name>`. A name without a slash is one of the site's own.
+`spiffe://<trust domain>/<name>`. A name without a slash is one of the site's own: the service or
+workload of that name, whatever `id` it has.
 ";
 
-const SECTIONS: [(&str, &str); 7] = [
+const SECTIONS: [(&str, &str); 8] = [
     ("gateway", "Gateway"),
     ("peers: TRUST-DOMAIN", "Peer"),
     ("services: NAME", "Service"),
     ("services: NAME: topics: CALLER", "TopicRights"),
     ("workloads: NAME", "Workload"),
     ("lifetimes", "Lifetimes"),
+    ("workload_api", "WorkloadApi"),
     ("bundle_endpoint", "BundleEndpoint"),
 ];
 

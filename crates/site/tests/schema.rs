@@ -28,8 +28,13 @@ fn check(schema: &Value, root: &Value, value: &Value, path: &str) {
                 "{path}: {value}"
             );
         } else {
+            let kind = match value {
+                Value::Bool(_) => "boolean",
+                Value::Number(_) => "integer",
+                _ => "string",
+            };
             assert!(
-                schema["type"].to_string().contains("string"),
+                schema["type"].to_string().contains(kind),
                 "{path}: {value}: {schema}"
             );
         }

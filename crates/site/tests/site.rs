@@ -209,7 +209,74 @@ fn services_are_told_apart_by_server_name() {
     ] {
         assert!(site.service_by_sni(stranger).is_none(), "{stranger}");
     }
-    assert_eq!(sni(&id("hokkaido.example/ns/prod")), None);
+    // The digests are part of the protocol between sites.
+    for (one, label) in [
+        (
+            "hokkaido.example/ns/prod/sa/web",
+            "id-a778171520ae31fafc5495abd8d1535663420114",
+        ),
+        (
+            "hokkaido.example/Broker",
+            "id-d7ca3adde3b47f1903746c961e00d5c6f09beecb",
+        ),
+    ] {
+        let name = format!("{label}.hokkaido.example");
+        assert_eq!(sni(&id(one)), Some(name));
+    }
+    assert_eq!(sni(&td("hokkaido.example").id()), None);
+    let long = [
+        "a".repeat(60),
+        "b".repeat(60),
+        "c".repeat(60),
+        "d".repeat(40),
+    ]
+    .join(".");
+    assert_eq!(sni(&id(&format!("{long}/ns/prod"))), None);
+}
+
+#[test]
+fn a_service_is_found_by_the_server_name_of_its_id_and_no_other() {
+    let text = "site: a\ntrust_domain: a.example\ngateway: {listen: 127.0.0.1:8443}\nservices:\n  \
+                web: {id: /ns/prod/sa/web, backends: [127.0.0.1:1]}\n  \
+                other: {id: /second, backends: [127.0.0.1:2]}\n  \
+                third: {backends: [127.0.0.1:3], allow: [web, caller]}\n\
+                workloads:\n  caller:\n    id: spiffe://a.example/ns/prod/sa/caller\n    \
+                selectors: [unix:uid:1]\n    \
+                uses: {web: 127.0.0.1:4, second: 127.0.0.1:5, a.example/third: 127.0.0.1:6}\n";
+    let site = parse("site.yaml", text).unwrap();
+    let part = site.proxy_part(1, Default::default());
+    let found = |sni: &str| part.service_by_sni(sni).map(|service| service.name.clone());
+    let web = sni(&id("a.example/ns/prod/sa/web")).unwrap();
+    assert_eq!(found(&web).as_deref(), Some("web"));
+    assert_eq!(found(&web.to_ascii_uppercase()).as_deref(), Some("web"));
+    assert_eq!(found("second.a.example").as_deref(), Some("other"));
+    assert_eq!(found("third.a.example").as_deref(), Some("third"));
+    assert_eq!(found("web.a.example"), None);
+    assert_eq!(found("other.a.example"), None);
+    // Names stand for the IDs that they were given.
+    let caller = id("a.example/ns/prod/sa/caller");
+    assert_eq!(
+        site.services["third"].allow,
+        [id("a.example/ns/prod/sa/web"), caller.clone()]
+    );
+    let targets: Vec<_> = part.listeners.iter().map(|it| it.target.short()).collect();
+    assert_eq!(
+        targets,
+        [
+            "a.example/ns/prod/sa/web",
+            "a.example/second",
+            "a.example/third"
+        ]
+    );
+    assert!(part.listeners.iter().all(|it| it.caller == caller));
+    assert_eq!(site.identity("caller").unwrap(), caller);
+    assert_eq!(site.identity("third").unwrap(), id("a.example/third"));
+    assert_eq!(site.identity("nobody").unwrap(), id("a.example/nobody"));
+    let entries = site.server_part(1).entries;
+    let entry = entries.iter().find(|entry| entry.name == "caller").unwrap();
+    assert_eq!((&entry.id, &*entry.hint), (&caller, "caller"));
+    let announced: Vec<_> = site.announcement().services.into_keys().collect();
+    assert_eq!(announced, ["ns/prod/sa/web", "second", "third"]);
 }
 
 #[test]

@@ -91,6 +91,10 @@ impl FetchError {
             Self::Status(status) if status.code() == Code::Unavailable => {
                 "the site has no SVID for it yet: see `renkei status`, and try again"
             }
+            Self::Status(status) if status.code() == Code::ResourceExhausted => {
+                "too many connections or streams are open at once; a Renkei site raises \
+                 `workload_api` in its file"
+            }
             Self::Status(_) | Self::Decode(_) => {
                 "is this the socket of a Workload API? `renkei status` shows a site's"
             }

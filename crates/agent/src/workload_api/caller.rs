@@ -31,8 +31,8 @@ impl Indexed {
         Self { part, index }
     }
 
-    /// Every entry whose selectors all match the process as it is now, in the order of their
-    /// IDs. Blocks on files and the user database.
+    /// Every entry whose selectors all match the process as it is now: the default identities
+    /// first, and otherwise in the order of their IDs. Blocks on files and the user database.
     pub(super) fn entitlements(
         &self,
         peer: &Peer,
@@ -50,6 +50,7 @@ impl Indexed {
         if matching.is_empty() {
             return Err(self.no_match(process, attestors));
         }
+        matching.sort_by_key(|entry| !entry.is_default);
         let entitlement = |entry: &Entry| Entitlement {
             hint: entry.hint.clone(),
             id: entry.spiffe_id.clone(),
@@ -69,7 +70,7 @@ impl Indexed {
         };
         let reason = |entry: &&Entry| {
             let mismatch = examined.matches(&entry.selectors).err()?;
-            Some(format!("{}: {mismatch}", entry.hint))
+            Some(format!("{}: {mismatch}", entry.name()))
         };
         let reasons: Vec<String> = shown.iter().filter_map(reason).collect();
         let process = format!("process {} of user ID {}", process.pid(), process.uid());

@@ -122,6 +122,7 @@ async fn plane(
     Plane::own(Inputs {
         state: state.to_owned(),
         workload_socket: workload_socket.unwrap_or_else(|| place::workload_socket(state)),
+        limits: site.workload_api,
         part,
         metrics: &shared.metrics,
         tasks: shared.tasks.clone(),

@@ -17,6 +17,7 @@ fn workload(entry: &str, name: &str, selectors: &[&str]) -> Registration {
         spiffe_id: id(name),
         kind: EntryKind::Workload,
         hint: name.to_owned(),
+        is_default: false,
         selectors: selectors.iter().map(|&text| text.to_owned()).collect(),
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Registration {
     pub(crate) spiffe_id: SpiffeId,
     pub(crate) kind: EntryKind,
     pub(crate) hint: String,
+    /// Comes first in the answers to a process that has several.
+    pub(crate) is_default: bool,
     /// As written in the site file: `unix:user:kafka`.
     pub(crate) selectors: Vec<String>,
 }
@@ -63,10 +65,20 @@ pub(crate) struct EntrySet {
     pub(crate) entries: BTreeMap<EntryId, Registered>,
 }
 
-const ALL: &str = "SELECT id, source, spiffe_id, kind, hint, selectors, revision, since
+const ALL: &str = "SELECT id, source, spiffe_id, kind, hint, is_default, selectors, revision, since
                    FROM entries ORDER BY id";
 
-type Columns = (String, String, String, String, String, String, i64, i64);
+type Columns = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    bool,
+    String,
+    i64,
+    i64,
+);
 
 #[async_trait]
 pub(crate) trait EntryStore {
@@ -129,7 +141,7 @@ impl SqliteStore {
 
     fn registered(&self, row: &SqliteRow) -> Result<Registered, StoreError> {
         let row = Columns::from_row(row).map_err(|error| self.error(error))?;
-        let (id, source, spiffe_id, kind, hint, selectors, revision, since) = row;
+        let (id, source, spiffe_id, kind, hint, is_default, selectors, revision, since) = row;
         let damaged =
             |what: &dyn fmt::Display| self.corrupt(format!("the entry {id:?} is damaged: {what}"));
         let entry = Registration {
@@ -138,6 +150,7 @@ impl SqliteStore {
             kind: EntryKind::parse(&kind)
                 .ok_or_else(|| damaged(&format!("{kind:?} is not a kind")))?,
             hint,
+            is_default,
             selectors: serde_json::from_str(&selectors).map_err(|error| damaged(&error))?,
         };
         Ok(Registered {
@@ -206,10 +219,12 @@ async fn write(
     };
     for entry in wanted.iter().filter(is_new) {
         sqlx::query(
-            "INSERT INTO entries (id, source, spiffe_id, kind, hint, selectors, revision, since)
-             VALUES (?, ?, ?, ?, ?, ?, 0, ?)
+            "INSERT INTO entries
+                 (id, source, spiffe_id, kind, hint, is_default, selectors, revision, since)
+             VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)
              ON CONFLICT (id) DO UPDATE SET spiffe_id = excluded.spiffe_id,
-                 kind = excluded.kind, hint = excluded.hint, selectors = excluded.selectors,
+                 kind = excluded.kind, hint = excluded.hint, is_default = excluded.is_default,
+                 selectors = excluded.selectors,
                  revision = revision + 1
              WHERE source = excluded.source",
         )
@@ -218,6 +233,7 @@ async fn write(
         .bind(entry.spiffe_id.to_string())
         .bind(entry.kind.as_str())
         .bind(&entry.hint)
+        .bind(entry.is_default)
         .bind(serde_json::json!(entry.selectors).to_string())
         .bind(now.unix_timestamp())
         .execute(&mut **change)

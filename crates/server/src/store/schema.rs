@@ -97,6 +97,8 @@ INSERT INTO entries (id, source, spiffe_id, kind, hint, selectors, revision, sin
 DROP TABLE entries_before;
 ";
 
+const DEFAULTS: &str = "ALTER TABLE entries ADD COLUMN is_default INTEGER NOT NULL DEFAULT 0;";
+
 pub(super) fn migrator() -> Migrator {
     let migration = |number, name: &'static str, text: &'static str| {
         let kind = MigrationType::Simple;
@@ -107,5 +109,6 @@ pub(super) fn migrator() -> Migrator {
         migration(2, "clock", CLOCK),
         migration(3, "believed", BELIEVED),
         migration(4, "sources of entries", SOURCES),
+        migration(5, "default identities", DEFAULTS),
     ])
 }

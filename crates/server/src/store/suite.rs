@@ -135,6 +135,7 @@ fn entry(name: &str, selector: &str) -> Registration {
         spiffe_id: id("collector"),
         kind: EntryKind::Workload,
         hint: "collector".to_owned(),
+        is_default: false,
         selectors: vec![selector.to_owned()],
     }
 }

@@ -9,7 +9,10 @@ use std::{
 use renkei_spiffe::{SpiffeId, TrustDomain};
 use serde::{Deserialize, Serialize};
 
-use crate::{Gateway, HostPort, Item, Selector, Service, Site, Use, Workload, reach::own_gateway};
+use crate::{
+    Gateway, HostPort, Item, Selector, Service, Site, Use, Workload, reach::own_gateway,
+    sni as server_name,
+};
 
 /// What the proxy of a node follows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,10 +105,13 @@ impl ProxyPart {
     /// The service that a server name means. Names are compared without regard to case.
     pub fn service_by_sni(&self, sni: &str) -> Option<&Service> {
         let sni = sni.to_ascii_lowercase();
-        let name = sni
+        let label = sni
             .strip_suffix(self.trust_domain.as_str())?
             .strip_suffix('.')?;
-        self.services.get(name)
+        let is_named = |service: &&Service| service.id.path().strip_prefix('/') == Some(label);
+        let named = self.services.get(label).filter(is_named);
+        let mut others = self.services.values();
+        named.or_else(|| others.find(|service| server_name(&service.id).as_ref() == Some(&sni)))
     }
 
     /// Where the gateway of a peer is dialled. A site that this one relays for is reached through

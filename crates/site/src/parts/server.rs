@@ -43,6 +43,10 @@ pub struct FileEntry {
     pub id: SpiffeId,
     /// What it is for.
     pub kind: FileEntryKind,
+    /// What tells a process this identity from its others.
+    pub hint: String,
+    /// A process with several identities gets this one first.
+    pub is_default: bool,
     /// What a process must be to get it; empty for what is not a workload's.
     pub selectors: Vec<Selector>,
 }
@@ -94,6 +98,17 @@ pub struct Announcement {
     pub services: BTreeMap<String, Protocol>,
 }
 
+/// How a service is called in a federation: the path of its ID, if that is as short as a name may
+/// be there.
+fn announced(service: &Service) -> String {
+    const LONGEST: usize = 63;
+    let path = service.id.path().trim_start_matches('/');
+    match path.len() <= LONGEST {
+        true => path.to_owned(),
+        false => service.name.clone(),
+    }
+}
+
 impl Site {
     /// What the server follows.
     pub fn server_part(&self, version: u64) -> ServerPart {
@@ -134,7 +149,7 @@ impl Site {
             gateway: self.advertised().cloned(),
             behind_hub: self.gateway.as_ref().is_some_and(|it| it.via.is_some()),
             services: services
-                .map(|service| (service.name.clone(), service.protocol))
+                .map(|service| (announced(service), service.protocol))
                 .collect(),
         }
     }
@@ -145,18 +160,24 @@ impl Site {
             name: "server".to_owned(),
             id: self.server_id.clone(),
             kind: FileEntryKind::Server,
+            hint: "server".to_owned(),
+            is_default: false,
             selectors: Vec::new(),
         };
         let service = |service: &Service| FileEntry {
             name: service.name.clone(),
             id: service.id.clone(),
             kind: FileEntryKind::Service,
+            hint: service.name.clone(),
+            is_default: false,
             selectors: Vec::new(),
         };
         let workload = |workload: &Workload| FileEntry {
             name: workload.name.clone(),
             id: workload.id.clone(),
             kind: FileEntryKind::Workload,
+            hint: workload.hint.clone(),
+            is_default: workload.is_default,
             selectors: workload.selectors.clone(),
         };
         let services = self.services.values().map(service);

@@ -1,14 +1,14 @@
 //! What is known of a site while the rest of its file is read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use renkei_spiffe::{SpiffeId, TrustDomain};
 
 use super::{
-    fields::{Reader, Wrong},
+    fields::{Entry, Fields, Reader, Wrong},
     peers, values,
 };
-use crate::node::Node;
+use crate::node::{Node, Value};
 
 /// What is known of the site while the rest is read.
 pub(super) struct Context<'a> {
@@ -16,9 +16,20 @@ pub(super) struct Context<'a> {
     pub(super) peers: peers::Known,
     pub(super) services: BTreeSet<&'a str>,
     pub(super) workloads: BTreeSet<&'a str>,
+    /// The IDs of those services and workloads that have one of their own, by name.
+    pub(super) ids: BTreeMap<&'a str, SpiffeId>,
+    /// Those of services.
+    pub(super) service_ids: BTreeSet<SpiffeId>,
 }
 
 impl Context<'_> {
+    /// Whether this site has a service of that ID, whatever else is wrong with it.
+    pub(super) fn has_service(&self, id: &SpiffeId) -> bool {
+        let name = id.path().trim_start_matches('/');
+        let is_named = self.services.contains(name) && !self.ids.contains_key(name);
+        is_named || self.service_ids.contains(id)
+    }
+
     /// `osaka.example` alone would be the site's own workload of that name; whoever writes it
     /// means everybody at Osaka, and so must not get the one for the other.
     pub(super) fn is_no_trust_domain(&self, text: &str) -> Result<(), Wrong> {
@@ -44,6 +55,44 @@ impl Context<'_> {
     }
 }
 
+/// The `id` of each entry of a mapping that has a good one. What is wrong with the others is said
+/// where the entry itself is read.
+pub(super) fn explicit_ids<'a>(
+    of: Option<Entry<'a>>,
+    own: Option<&TrustDomain>,
+) -> Vec<(&'a str, SpiffeId)> {
+    let Some(Value::Map(entries)) = of.map(|of| &of.value.value) else {
+        return Vec::new();
+    };
+    let id = |value: &Node| {
+        let Value::Map(fields) = &value.value else {
+            return None;
+        };
+        let (_, id) = fields.iter().find(|(key, _)| key.as_text() == Some("id"))?;
+        values::own_identity(id.as_text()?, own).ok()?
+    };
+    let explicit = entries.iter();
+    explicit
+        .filter_map(|(key, value)| Some((key.as_text()?, id(value)?)))
+        .collect()
+}
+
+/// The ID of a service or workload: its `id`, or else its name.
+pub(super) fn own_id(
+    reader: &mut Reader,
+    of: Entry<'_>,
+    fields: &Fields<'_>,
+    context: &Context<'_>,
+) -> Option<SpiffeId> {
+    match fields.get("id") {
+        Some(entry) => {
+            let read = |text: &str| values::own_identity(text, context.own.as_ref());
+            reader.field(entry, "/ns/prod/sa/web", read)?
+        }
+        None => SpiffeId::with_path(context.own.clone()?, &format!("/{}", of.key)).ok(),
+    }
+}
+
 /// Reads an identity of the site's own trust domain or a peer's.
 pub(super) fn linked_identity(
     reader: &mut Reader,
@@ -55,7 +104,10 @@ pub(super) fn linked_identity(
     let example = "osaka.example/collector";
     let id = reader.scalar(node, what, example, |text| {
         context.is_no_trust_domain(text)?;
-        values::identity(text, own)
+        match context.ids.get(text) {
+            Some(id) => Ok(Some(id.clone())),
+            None => values::identity(text, own),
+        }
     })??;
     let td = id.trust_domain();
     if own.is_some_and(|own| own != td) && !context.peers.contains(td) {

@@ -8,8 +8,13 @@ use super::{
     fields::{Entry, Fields, Reader, no_later_keys, required},
     values,
 };
-use crate::{Bandwidth, BundleEndpoint, Host, HostPort, Item, Lifetimes, Place, schema::keys};
+use crate::{
+    Bandwidth, BundleEndpoint, Host, HostPort, Item, Lifetimes, Place, WorkloadApiLimits,
+    schema::keys,
+};
 
+/// Connections or streams that a limit may allow.
+const MOST_CLIENTS: u32 = 65_536;
 const DAY: Duration = Duration::from_hours(24);
 
 /// The site itself, as far as it could be read.
@@ -21,6 +26,7 @@ pub(crate) struct Frame {
     pub(crate) gateway: Option<WrittenGateway>,
     pub(crate) bundle_endpoint: Option<BundleEndpoint>,
     pub(crate) lifetimes: Lifetimes,
+    pub(crate) workload_api: WorkloadApiLimits,
     pub(crate) admin: Option<SocketAddr>,
 }
 
@@ -41,6 +47,7 @@ pub(crate) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Frame {
         .get("bundle_endpoint")
         .and_then(|of| bundle_endpoint(reader, of));
     let lifetimes = lifetimes(reader, fields.get("lifetimes"));
+    let workload_api = workload_api(reader, fields.get("workload_api"));
     let admin = fields.get("admin").and_then(|of| admin(reader, of));
     Frame {
         site_name,
@@ -49,6 +56,7 @@ pub(crate) fn read(reader: &mut Reader, fields: &Fields<'_>) -> Frame {
         gateway,
         bundle_endpoint,
         lifetimes,
+        workload_api,
         admin,
     }
 }
@@ -199,9 +207,47 @@ fn lifetimes(reader: &mut Reader, of: Option<Entry<'_>>) -> Lifetimes {
         let entry = fields.get("x509_svid").or_else(|| fields.get("ca"));
         reader.wrong(entry.map_or(of.place, |entry| entry.value.place), wrong);
     }
-    if let Some(wrong) = values::unlearned(&lifetimes) {
+    if let Some(wrong) = values::hurried(&lifetimes) {
+        let entry = fields.get("ca");
+        reader.wrong(entry.map_or(of.place, |entry| entry.value.place), wrong);
+    } else if let Some(wrong) = values::unlearned(&lifetimes) {
         let entry = fields.get("bundle_refresh").or_else(|| fields.get("ca"));
         reader.wrong(entry.map_or(of.place, |entry| entry.value.place), wrong);
     }
     lifetimes
+}
+
+fn workload_api(reader: &mut Reader, of: Option<Entry<'_>>) -> WorkloadApiLimits {
+    let mut limits = WorkloadApiLimits::default();
+    let Some(of) = of else { return limits };
+    let example = "{connections_per_user: 512}";
+    let fields = reader.fields(of, keys::WORKLOAD_API, example, no_later_keys);
+    for (key, value) in [
+        ("connections", &mut limits.connections),
+        ("connections_per_user", &mut limits.connections_per_user),
+        ("streams_per_connection", &mut limits.streams_per_connection),
+    ] {
+        let Some(entry) = fields.get(key) else {
+            continue;
+        };
+        let read = |text: &str| values::count(text, 1, MOST_CLIENTS);
+        if let Some(count) = reader.field(entry, "512", read) {
+            *value = count;
+        }
+    }
+    if limits.connections_per_user > limits.connections {
+        let entry = fields.get("connections_per_user");
+        let entry = entry.or_else(|| fields.get("connections"));
+        let message = format!(
+            "`connections_per_user: {}` is more than `connections: {}`",
+            limits.connections_per_user, limits.connections
+        );
+        let hint = "lower `connections_per_user`, or raise `connections`";
+        reader.fault(
+            entry.map_or(of.place, |entry| entry.value.place),
+            message,
+            hint,
+        );
+    }
+    limits
 }

@@ -9,6 +9,7 @@ mod federation;
 mod fields;
 mod frame;
 mod hub;
+mod identities;
 mod listeners;
 mod methods;
 mod peers;
@@ -62,16 +63,22 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
     let relays = fields.get("relays");
     let relays = hub::relays(&mut reader, relays, &frame, &peers, &mut known);
     let gateway = hub::gateway(&mut reader, &frame, &peers, &known);
-    let offered = fields.get("services");
+    let (offered, running) = (fields.get("services"), fields.get("workloads"));
+    let own = frame.trust_domain.as_ref();
+    let of_services = context::explicit_ids(offered, own);
+    let of_workloads = context::explicit_ids(running, own);
     let context = Context {
+        service_ids: of_services.iter().map(|(_, id)| id.clone()).collect(),
+        ids: of_services.into_iter().chain(of_workloads).collect(),
         own: frame.trust_domain,
         peers: known,
         services: names(offered),
-        workloads: names(fields.get("workloads")),
+        workloads: names(running),
     };
     let services = services::read(&mut reader, offered, &context);
     services::need_gateway(&mut reader, offered, frame.has_gateway);
-    let workloads = workloads::read(&mut reader, fields.get("workloads"), &context);
+    let workloads = workloads::read(&mut reader, running, &context);
+    identities::no_two_alike(&mut reader, &services, &workloads);
     let bundle_endpoint = frame.bundle_endpoint;
     let listen = frame.gateway.as_ref().and_then(|written| written.listen);
     let shared = (listen, bundle_endpoint.as_ref(), frame.admin);
@@ -98,6 +105,7 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
         services,
         workloads,
         lifetimes: frame.lifetimes,
+        workload_api: frame.workload_api,
         admin: frame.admin,
         source: SourceMap {
             name: name.into(),

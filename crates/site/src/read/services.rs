@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use renkei_spiffe::SpiffeId;
 
 use super::{
-    context::{Context, linked_identity},
+    context::{Context, linked_identity, own_id},
     fields::{Entry, Fields, Reader, Wrong},
     methods, topics, values,
 };
@@ -23,10 +23,9 @@ pub(super) fn read(
     let mut services = BTreeMap::new();
     let Some(of) = of else { return services };
     for entry in reader.entries(of, EXAMPLE) {
-        let id = service_id(reader, entry, context);
-        let fields = reader.fields(entry, keys::SERVICE, "{backends: [127.0.0.1:9092]}", |_| {
-            None
-        });
+        let example = "{backends: [127.0.0.1:9092]}";
+        let fields = reader.fields(entry, keys::SERVICE, example, |_| None);
+        let id = service_id(reader, entry, &fields, context);
         let service = service(reader, entry.key, id, &fields, context);
         services.extend(service.map(|service| (service.name.clone(), service)));
     }
@@ -47,28 +46,35 @@ pub(super) fn need_gateway(reader: &mut Reader, of: Option<Entry<'_>>, has_gatew
     }
 }
 
-fn service_id(reader: &mut Reader, of: Entry<'_>, context: &Context<'_>) -> Option<SpiffeId> {
+fn service_id(
+    reader: &mut Reader,
+    of: Entry<'_>,
+    fields: &Fields<'_>,
+    context: &Context<'_>,
+) -> Option<SpiffeId> {
     reader.remember(Item::Service(of.key.to_owned()), of.place);
     if let Err(wrong) = values::service_name(of.key) {
         reader.wrong(of.place, wrong);
         return None;
     }
-    let own = context.own.clone()?;
-    let id = SpiffeId::with_path(own, &format!("/{}", of.key)).ok()?;
-    if sni(&id).is_none() {
-        let message = format!(
-            "{}.{} is too long for a server name",
-            of.key,
-            id.trust_domain()
-        );
-        reader.fault(
-            of.place,
-            message,
-            "shorten the name; both together have at most 253 bytes",
-        );
-        return None;
+    let id = own_id(reader, of, fields, context)?;
+    match has_server_name(&id) {
+        Ok(()) => Some(id),
+        Err(wrong) => {
+            reader.wrong(of.place, wrong);
+            None
+        }
     }
-    Some(id)
+}
+
+/// A service is asked for by a server name.
+pub(super) fn has_server_name(id: &SpiffeId) -> Result<(), Wrong> {
+    if sni(id).is_some() {
+        return Ok(());
+    }
+    let message = format!("{} is too long for a server name", id.short());
+    let hint = "shorten the name; both together have at most 253 bytes";
+    Err(Wrong::new(message, hint))
 }
 
 fn service(

@@ -85,6 +85,71 @@ pub(crate) fn identity(text: &str, own: Option<&TrustDomain>) -> Result<Option<S
     }
 }
 
+/// An identity of the site itself, as `id` gives it: `/PATH`, or in the forms of [`identity`].
+pub(crate) fn own_identity(
+    text: &str,
+    own: Option<&TrustDomain>,
+) -> Result<Option<SpiffeId>, Wrong> {
+    let Some(own) = own else { return Ok(None) };
+    let read = match text.starts_with('/') {
+        true => SpiffeId::with_path(own.clone(), text),
+        false => SpiffeId::parse_short(text, own),
+    };
+    let hint = "write a path such as /ns/prod/sa/web, or spiffe://TRUST-DOMAIN/PATH";
+    let bad = |why: String| {
+        Wrong::new(
+            format!("{text:?} is not an identity of this site: {why}"),
+            hint,
+        )
+    };
+    let id = read.map_err(|error| bad(error.to_string()))?;
+    if id.trust_domain() != own {
+        let why = format!("{} is not this site's trust domain", id.trust_domain());
+        return Err(bad(why));
+    }
+    match id.path().split('/').nth(1) {
+        None => Err(bad("it names the whole trust domain".to_owned())),
+        Some(first) => unreserved(first).map(|()| Some(id)),
+    }
+}
+
+/// What tells a workload its identities apart (SPIFFE_Workload_API 5.2.1).
+pub(crate) fn hint(text: &str) -> Result<String, Wrong> {
+    const MOST: usize = 1024;
+    let why = match text {
+        text if text.len() > MOST => "longer than 1024 bytes",
+        text if text.chars().any(char::is_control) => "not printable",
+        text => return Ok(text.to_owned()),
+    };
+    Err(Wrong::new(
+        format!("the hint is {why}"),
+        "write a short word, such as internal",
+    ))
+}
+
+pub(crate) fn flag(text: &str) -> Result<bool, Wrong> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => Err(Wrong::new(
+            format!("{other:?} is neither true nor false"),
+            "write true or false",
+        )),
+    }
+}
+
+/// A whole number within bounds.
+pub(crate) fn count(text: &str, least: u32, most: u32) -> Result<u32, Wrong> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if digits && (least..=most).contains(&number) => Ok(number),
+        _ => Err(Wrong::new(
+            format!("{text:?} is not a number from {least} to {most}"),
+            format!("write {least} to {most}"),
+        )),
+    }
+}
+
 /// The name of a service: a label of the server name that its gateway is asked for.
 pub(crate) fn service_name(text: &str) -> Result<(), Wrong> {
     if !is_dns_label(text) {
@@ -194,11 +259,35 @@ pub(crate) fn outlived(lifetimes: &Lifetimes) -> Option<Wrong> {
     })
 }
 
-/// The next CA is in the bundle from half of the life of the one before, and signs at the latest
-/// at 11/12 of it (SPIRE: 5/6). In between, readers have to come three times: one visit may fail,
-/// and one comes late.
+/// How often peers have to come between the publication of the next CA and its first signature:
+/// one visit may fail, and one comes late.
+const VISITS: u32 = 3;
+/// However short `bundle_refresh` is, peers of default settings come no sooner: Renkei and SPIRE
+/// alike.
+const SHORTEST_POLL: Duration = Duration::from_mins(1);
+
+/// The shortest life of a CA with which peers that come so often learn of the next one: it is in
+/// the bundle from half of that life, and signs at the latest at 11/12 of it (SPIRE: 5/6).
+fn least_ca(poll: Duration) -> Duration {
+    poll * VISITS * 12 / 5
+}
+
+/// Peers of default settings are too slow for the CA, whatever `bundle_refresh` says.
+pub(crate) fn hurried(lifetimes: &Lifetimes) -> Option<Wrong> {
+    let least = least_ca(SHORTEST_POLL);
+    (lifetimes.ca < least).then(|| {
+        let message = format!(
+            "`ca: {}` is too short: peers fetch the bundle once a minute at most, may not learn of \
+             the next CA before it signs, and then have to be given the bundle again",
+            write_duration(lifetimes.ca)
+        );
+        let minutes = least.as_secs().div_ceil(60);
+        Wrong::new(message, format!("raise `ca` to {minutes}m or more"))
+    })
+}
+
+/// `bundle_refresh` is too long for the CA.
 pub(crate) fn unlearned(lifetimes: &Lifetimes) -> Option<Wrong> {
-    const VISITS: u32 = 3;
     let Lifetimes {
         ca, bundle_refresh, ..
     } = *lifetimes;
@@ -211,7 +300,7 @@ pub(crate) fn unlearned(lifetimes: &Lifetimes) -> Option<Wrong> {
             write_duration(ca)
         );
         // Rounded up: a fraction of a second would be lost.
-        let least = (bundle_refresh * VISITS * 12 + Duration::from_secs(4)) / 5;
+        let least = least_ca(bundle_refresh) + Duration::from_millis(999);
         let hint = format!(
             "lower `bundle_refresh` to {} or less, or raise `ca` to {} or more",
             write_duration(longest),

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use renkei_spiffe::SpiffeId;
 
 use super::{
-    context::{Context, linked_identity},
+    context::{Context, linked_identity, own_id},
     fields::{Entry, Fields, Reader, Wrong, no_later_keys},
+    services::has_server_name,
     values,
 };
 use crate::{
@@ -28,19 +29,29 @@ pub(super) fn read(
     let Some(of) = of else { return workloads };
     for entry in reader.entries(of, EXAMPLE) {
         let name = entry.key;
-        let id = workload_id(reader, entry, context);
         let fields = reader.fields(
             entry,
             keys::WORKLOAD,
             "{selectors: [unix:user:sensor]}",
             no_later_keys,
         );
+        let id = workload_id(reader, entry, &fields, context);
+        let hint = match fields.get("hint") {
+            Some(entry) => reader.field(entry, "internal", values::hint),
+            None => Some(name.to_owned()),
+        };
+        let is_default = match fields.get("default") {
+            Some(entry) => reader.field(entry, "true", values::flag),
+            None => Some(false),
+        };
         let selectors = selectors(reader, &fields);
         let uses = uses(reader, name, &fields, context);
-        if let Some(id) = id {
+        if let (Some(id), Some(hint), Some(is_default)) = (id, hint, is_default) {
             let workload = Workload {
                 name: name.to_owned(),
                 id,
+                hint,
+                is_default,
                 selectors,
                 uses,
             };
@@ -50,7 +61,12 @@ pub(super) fn read(
     workloads
 }
 
-fn workload_id(reader: &mut Reader, of: Entry<'_>, context: &Context<'_>) -> Option<SpiffeId> {
+fn workload_id(
+    reader: &mut Reader,
+    of: Entry<'_>,
+    fields: &Fields<'_>,
+    context: &Context<'_>,
+) -> Option<SpiffeId> {
     reader.remember(Item::Workload(of.key.to_owned()), of.place);
     if let Err(wrong) = values::workload_name(of.key) {
         reader.wrong(of.place, wrong);
@@ -64,7 +80,7 @@ fn workload_id(reader: &mut Reader, of: Entry<'_>, context: &Context<'_>) -> Opt
         reader.fault(of.place, message, "rename the workload or the service");
         return None;
     }
-    SpiffeId::with_path(context.own.clone()?, &format!("/{}", of.key)).ok()
+    own_id(reader, of, fields, context)
 }
 
 fn selectors(reader: &mut Reader, fields: &Fields<'_>) -> Vec<Selector> {
@@ -171,7 +187,7 @@ fn target(reader: &mut Reader, entry: Entry<'_>, context: &Context<'_>) -> Optio
     let trust_domain = id.trust_domain();
     if context.own.as_ref() == Some(trust_domain) {
         let name = id.path().trim_start_matches('/');
-        if !context.services.contains(name) {
+        if !context.has_service(&id) {
             let hint = match suggest::nearest(name, context.services.iter().copied()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => "write TRUST-DOMAIN/NAME for a service of another site".to_owned(),
@@ -190,6 +206,9 @@ fn target(reader: &mut Reader, entry: Entry<'_>, context: &Context<'_>) -> Optio
         );
         let hint = format!("add `gateway: HOST:PORT` to `{trust_domain}` in `peers`");
         reader.fault(entry.place, message, hint);
+        return None;
+    } else if let Err(wrong) = has_server_name(&id) {
+        reader.wrong(entry.place, wrong);
         return None;
     }
     Some(id)

@@ -5,10 +5,11 @@ use std::time::Duration;
 use renkei_api::workload::X509svidRequest;
 use renkei_testkit::python;
 use tokio::{io::AsyncReadExt, net::UnixStream};
+use tonic::Code;
 
 use super::rules::{client, with_header};
 use crate::{
-    client::fetch,
+    client::{FetchError, fetch},
     testing::{PATIENCE, Running, me, part_of, provider, within},
     workload_api::GrpcLimits,
 };
@@ -51,16 +52,17 @@ async fn one_user_cannot_take_every_connection() {
     let running = Running::serving(part_of(&[("one", &me())]), limits);
     let connect = async || UnixStream::connect(running.socket()).await.unwrap();
     let held = [connect().await, connect().await, connect().await];
-    let mut refused = connect().await;
-    assert_eq!(
-        refused.read(&mut [0; 64]).await.unwrap_or(0),
-        0,
-        "closed without a word"
-    );
-    eventually("it is counted", || {
-        running.metrics.denials().get("too_many_connections") == Some(&1)
-    })
-    .await;
+    match fetch(&running.endpoint(), &provider()).await {
+        Err(FetchError::Status(status)) => {
+            assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+            assert!(status.message().contains("this user"), "{status}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(running.metrics.denials()["too_many_connections"], 1);
+    // Who asks nothing is closed.
+    let mut silent = connect().await;
+    within(async { while silent.read(&mut [0; 64]).await.unwrap_or(0) > 0 {} }).await;
     drop(held);
     let start = std::time::Instant::now();
     while let Err(error) = fetch(&running.endpoint(), &provider()).await {
@@ -68,6 +70,55 @@ async fn one_user_cannot_take_every_connection() {
             start.elapsed() < PATIENCE,
             "the places are free again: {error}"
         );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn connections_beyond_a_bound_are_not_even_answered() {
+    let limits = GrpcLimits {
+        connections_per_user: 0,
+        ..GrpcLimits::default()
+    };
+    let running = Running::serving(part_of(&[("one", &me())]), limits);
+    // The first ones are still there when the last one comes.
+    tokio::time::pause();
+    let connect = async || UnixStream::connect(running.socket()).await.unwrap();
+    let mut answered = Vec::new();
+    for _ in 0..16 {
+        answered.push(connect().await);
+    }
+    let mut closed = connect().await;
+    let read = within(closed.read(&mut [0; 64])).await;
+    assert_eq!(read.unwrap_or(0), 0, "closed without a word");
+}
+
+#[tokio::test]
+async fn streams_beyond_the_limit_of_a_connection_are_told_so() {
+    let limits = GrpcLimits {
+        streams_per_connection: 3,
+        ..GrpcLimits::default()
+    };
+    let running = Running::serving(part_of(&[("one", &me())]), limits);
+    let mut client = client(&running).await;
+    let request = || with_header(X509svidRequest {}, &["true"]);
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        streams.push(client.fetch_x509svid(request()).await.unwrap().into_inner());
+    }
+    for _ in 0..300 {
+        let status = client.fetch_x509svid(request()).await.unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    }
+    assert_eq!(running.metrics.denials()["too_many_streams"], 300);
+    // Those that are open go on, and the place of one that ends is free again.
+    for stream in &mut streams {
+        stream.message().await.unwrap().unwrap();
+    }
+    streams.pop();
+    let start = std::time::Instant::now();
+    while let Err(status) = client.fetch_x509svid(request()).await {
+        assert!(start.elapsed() < PATIENCE, "{status}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
