@@ -2,7 +2,6 @@
 //! stranger could hold is bounded.
 
 use std::{
-    net::IpAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -24,6 +23,7 @@ use renkei_federation::{
 use renkei_runtime::{
     files::{self, Budget},
     http1::{self, Client, HttpLimits},
+    shares::Network,
 };
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
@@ -36,6 +36,7 @@ use crate::{
 
 const LIMITS: HttpLimits = HttpLimits {
     connections: 128,
+    by_address: true,
     head_time: Duration::from_secs(5),
     time: Duration::from_secs(60),
 };
@@ -54,7 +55,7 @@ pub struct Registry(Arc<Inner>);
 struct Inner {
     log: Mutex<Log>,
     folder: PathBuf,
-    rate: DefaultKeyedRateLimiter<IpAddr>,
+    rate: DefaultKeyedRateLimiter<Network>,
 }
 
 impl Registry {
@@ -139,7 +140,7 @@ impl Registry {
 
     fn may_hand_in(&self, request: &Request<Incoming>) -> bool {
         let client = request.extensions().get::<Client>();
-        client.is_none_or(|Client(from)| self.0.rate.check_key(&network(from.ip())).is_ok())
+        client.is_none_or(|Client(from)| self.0.rate.check_key(&Network::of(from.ip())).is_ok())
     }
 
     async fn take_statement(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -217,17 +218,6 @@ impl Registry {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
         response
-    }
-}
-
-/// Whoever has one address of IPv6 has a /64 of them.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => {
-            let prefix = ip.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(prefix.into())
-        }
-        v4 => v4,
     }
 }
 
@@ -358,7 +348,7 @@ mod tests {
 
     #[test]
     fn addresses_of_one_network_share_their_rate() {
-        let of = |text: &str| network(text.parse().unwrap());
+        let of = |text: &str| Network::of(text.parse().unwrap());
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));

@@ -89,6 +89,7 @@ impl Server {
     pub async fn serve(&self, metrics: Metrics, readiness: Readiness) {
         let limits = HttpLimits {
             connections: 64,
+            by_address: false,
             head_time: Duration::from_secs(5),
             time: Duration::from_secs(30),
         };

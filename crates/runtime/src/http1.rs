@@ -14,13 +14,22 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::accept::accept;
+use crate::{
+    accept::accept,
+    shares::{Network, Pool},
+};
+
+/// So many times the connections that are served may be accepted and wait.
+const WAITING: usize = 8;
 
 /// What a stranger can hold of the server.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {
-    /// Connections served at once; more wait in the listener's queue.
+    /// Connections served at once; more wait.
     pub connections: usize,
+    /// Whether an address has a share of them ([`crate::shares`]), and of those that wait. More of
+    /// its connections are closed.
+    pub by_address: bool,
     /// Time of a client to send the whole head of its request.
     pub head_time: Duration,
     /// Time of a whole connection.
@@ -62,13 +71,29 @@ where
     F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
     let mut open = JoinSet::new();
+    let places = Pool::new(limits.connections);
+    let most_waiting = limits.connections.saturating_mul(WAITING);
+    let queue = Pool::new(most_waiting);
     loop {
         tokio::select! {
             Some(_) = open.join_next(), if !open.is_empty() => {}
             (stream, client) = accept("an HTTP server", || listener.next()),
-                if open.len() < limits.connections =>
+                if open.len() < most_waiting =>
             {
-                open.spawn(connection(stream, client, limits, handler.clone()));
+                let address = client.filter(|_| limits.by_address);
+                let address = address.map(|Client(from)| Network::of(from.ip()));
+                let holders: Vec<Network> = address.into_iter().collect();
+                let Ok(waiting) = queue.try_take(holders.clone()) else {
+                    tracing::warn!(reason = "address_limit", ?client, "a connection is refused");
+                    continue;
+                };
+                let served = connection(stream, client, limits, handler.clone());
+                let places = places.clone();
+                open.spawn(async move {
+                    let place = places.take(holders).await;
+                    served.await;
+                    drop((place, waiting));
+                });
             }
         }
     }
@@ -120,6 +145,7 @@ mod tests {
     async fn more_idle_connections_than_the_limit_give_way_in_time() {
         let limits = HttpLimits {
             connections: 2,
+            by_address: false,
             head_time: Duration::from_millis(50),
             time: Duration::from_secs(30),
         };
@@ -139,9 +165,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_address_does_not_keep_others_out() {
+        let limits = HttpLimits {
+            connections: 8,
+            by_address: true,
+            head_time: Duration::from_secs(600),
+            time: Duration::from_secs(600),
+        };
+        let address = served(limits).await;
+        let mut idle = Vec::new();
+        for _ in 0..8 {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, 77], 0).into()).unwrap();
+            // One that is refused may be reset before it is connected.
+            idle.extend(socket.connect(address).await.ok());
+        }
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        assert!(response.ends_with("hello"), "{response}");
+    }
+
+    #[tokio::test]
     async fn a_head_without_end_is_cut() {
         let limits = HttpLimits {
             connections: 8,
+            by_address: false,
             head_time: Duration::from_secs(30),
             time: Duration::from_secs(30),
         };

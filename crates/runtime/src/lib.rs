@@ -14,10 +14,11 @@
 //! - [`http1`]: the accept loop of small HTTP servers, every resource bounded.
 //! - [`signals`], [`systemd`]: what the system tells the process, and what it tells the system.
 //! - [`exposure`]: who else may change a site's files, or read the memory of the process.
+//! - [`shares`]: a bounded number of places, of which no holder can take all.
 //! - [`state_folder`]: a private folder for keys and databases.
 //! - [`supervise`]: tasks that are to run as long as the process.
 //! - [`unix_socket`]: unix sockets that this process serves.
-//! - [`memory`]: how much of it the process may have.
+//! - [`memory`]: how much memory, and how many open files, the process may have.
 //!
 //! This crate knows no role: it never issues, proxies or decides.
 
@@ -36,6 +37,7 @@ pub mod http1;
 pub mod memory;
 pub mod process;
 pub mod readiness;
+pub mod shares;
 pub mod signals;
 pub mod state_folder;
 pub mod supervise;
