@@ -44,7 +44,8 @@
 //! - Bytes written to a stream are read at the other end exactly and in order, whatever lanes die,
 //!   or the stream ends with a reset: never with a clean end that is not the writer's.
 //! - Memory is bounded: [`Trunk::bytes_held`] by the trunk window, in at most 65,536 pieces, for at
-//!   most the streams granted; [`Trunk::bytes_kept`] by [`Trunk::most_kept`]. Lengths are checked
+//!   most the streams granted; [`Trunk::memory`] also has what these cost themselves.
+//!   [`Trunk::bytes_kept`] is bounded by [`Trunk::most_kept`]. Lengths are checked
 //!   before anything is allocated. Pieces that share a read buffer are at least a tenth of it;
 //!   smaller ones, and all while 16 MiB are held, are copied.
 //! - A stream that is over at both ends leaves nothing behind.

@@ -30,6 +30,10 @@ pub(crate) const MAX_SHARED: u64 = 16 << 20;
 pub(crate) const MAX_FRAMES: usize = 32 * 1024;
 /// Frames waiting for a lane beyond which the peer does not do its part.
 pub(crate) const MAX_CONTROL: usize = 128 * 1024;
+/// Bytes of memory that a stream costs without any bytes of its own, with the tables it is in.
+const STREAM_COST: u64 = size_of::<Stream>() as u64 + 512;
+/// The same of a piece of bytes that waits for others, or for its acknowledgement.
+const PIECE_COST: u64 = 128;
 /// Bytes any stream may keep even when the trunk's send buffer is full.
 pub(crate) const LEAST_ROOM: u64 = 16 * 1024;
 
@@ -238,6 +242,12 @@ impl Trunk {
         self.streams.len()
     }
 
+    /// Streams that the peer takes at once, as far as it has said.
+    #[must_use]
+    pub fn streams_allowed(&self) -> usize {
+        self.outgoing.limits.max_streams as usize
+    }
+
     /// Lanes that live, whatever their state.
     pub fn lanes(&self) -> impl Iterator<Item = LaneId> + '_ {
         self.lanes.keys().copied()
@@ -278,6 +288,15 @@ impl Trunk {
     #[must_use]
     pub fn bytes_kept(&self) -> u64 {
         self.outgoing.kept
+    }
+
+    /// Bytes of memory that the trunk costs: what it holds and keeps, and what its streams and the
+    /// pieces of their bytes cost themselves, whether the peer has opened them or not.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let streams = self.streams.len() as u64 * STREAM_COST;
+        let pieces = (self.incoming.pieces + self.outgoing.frames) as u64 * PIECE_COST;
+        self.bytes_held() + self.bytes_kept() + streams + pieces
     }
 
     /// Bytes that no lane has had yet: how many lanes are worth waking. Some of them may wait for

@@ -279,3 +279,21 @@ fn a_flood_of_pings_is_answered_once() {
     );
     assert!(one(&mut pair.ends[ACCEPTOR], now, lane).is_none());
 }
+
+/// Each costs memory before its OPEN, which may never come.
+#[test]
+fn streams_that_are_never_opened_are_in_the_account_of_memory() {
+    let mut pair = Pair::new(small_config());
+    let (lane, now) = (pair.lanes[0], pair.now);
+    let acceptor = &mut pair.ends[ACCEPTOR];
+    let before = acceptor.memory();
+    for stream in 0..64 {
+        let frame = data(2 * stream, 0, 1, false);
+        acceptor.receive(now, lane, Bytes::from(frame)).unwrap();
+    }
+    assert_eq!(acceptor.bytes_held(), 64);
+    let each = (acceptor.memory() - before) / 64;
+    assert!(each > 500, "{each} bytes for a stream");
+    acceptor.close(Code::BUSY, "enough");
+    assert_eq!(acceptor.memory(), 0);
+}

@@ -126,7 +126,7 @@ impl Acceptor {
         let _ = context.provider.secure_random.fill(&mut incarnation);
         let number = u64::from_be_bytes(incarnation);
         let trunk = Trunk::accept_trunk(now(), context.config(), hello, &ends, number)?;
-        let (driver, events) = timer::start(trunk, context);
+        let (driver, events) = timer::start(trunk, pair.remote().trust_domain(), context);
         self.limit_lanes(&driver);
         let id = accept(&driver, hello, (&ends, credentials), writer)?;
         known.insert(hello.trunk, driver.clone());

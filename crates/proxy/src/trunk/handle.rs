@@ -34,6 +34,14 @@ impl TrunkHandle {
         self.0.upgrade()?.check_now().err()
     }
 
+    /// Streams that the other end takes at once.
+    pub(crate) fn streams_allowed(&self) -> usize {
+        let driver = self.0.upgrade();
+        driver.map_or(0, |driver| {
+            driver.act(|core, _| core.trunk.streams_allowed())
+        })
+    }
+
     /// A stream of the trunk, unless it is over or takes no more.
     pub(crate) fn open(&self, target: Bytes) -> Result<TrunkStream, renkei_trunk::OpenError> {
         let driver = self.0.upgrade().ok_or(renkei_trunk::OpenError::Closed)?;

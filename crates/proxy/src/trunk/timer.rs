@@ -2,17 +2,19 @@
 
 use std::sync::{Arc, Weak};
 
+use renkei_spiffe::TrustDomain;
 use renkei_trunk::{Event, Trunk};
 use tokio::sync::{Notify, mpsc};
 
 use super::{TrunkContext, driver::Driver, panic::EndOnPanic};
 
-/// Starts a trunk: its driver, and the events that its own task follows.
+/// Starts a trunk with the site `remote`: its driver, and the events that its own task follows.
 pub(super) fn start(
     trunk: Trunk,
+    remote: &TrustDomain,
     context: &Arc<TrunkContext>,
 ) -> (Arc<Driver>, mpsc::UnboundedReceiver<Event>) {
-    let (driver, events) = Driver::new(trunk, context);
+    let (driver, events) = Driver::new(trunk, remote, context);
     tokio::spawn(keep_time(Arc::downgrade(&driver), driver.timer.clone()));
     (driver, events)
 }

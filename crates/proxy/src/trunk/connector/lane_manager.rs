@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{DialError, LaneConnection, LaneDialer, add_lane};
+use super::{DialError, LaneConnection, LaneDialer, add_lane, dial_pace::DialPace};
 use crate::{
     identity::Credentials,
     trunk::{
@@ -35,10 +35,6 @@ use crate::{
 
 /// A trunk without streams is kept for the next ones this long.
 const IDLE: Duration = Duration::from_secs(60);
-/// Between attempts to add lanes when one could not be had and there are others.
-const SCARCE: Duration = Duration::from_secs(5);
-/// Between attempts to dial when there is no lane.
-const RETRY: Duration = Duration::from_millis(200);
 
 /// Keeps a trunk in lanes.
 pub(super) struct LaneManager<D: LaneDialer> {
@@ -51,22 +47,18 @@ pub(super) struct LaneManager<D: LaneDialer> {
     idle_since: Instant,
     /// There is no lane.
     suspended: bool,
-    /// When the next lane may be dialed while there is none.
-    retry: Instant,
+    /// When lanes may be dialed.
+    pace: DialPace,
     /// Why the last attempt failed, while there is no lane.
     reported: Option<&'static str>,
     adding: JoinSet<Result<LaneConnection, D::Error>>,
     /// Lanes that newer ones take the place of, one for one.
     retired: Vec<LaneId>,
-    /// When the next of those may be dialed.
-    renewal: Instant,
     /// When the peer may have another SVID than the one that lanes were renewed for last.
     peer_renewal: Option<OffsetDateTime>,
     /// Since when the other end answers, without a lane with valid certificates.
     refused_since: Option<Instant>,
     sizing: LaneSizing,
-    /// When lanes may be added again, after one could not be had.
-    growth: Instant,
 }
 
 impl<D: LaneDialer> LaneManager<D> {
@@ -83,15 +75,13 @@ impl<D: LaneDialer> LaneManager<D> {
             follower,
             idle_since: Instant::now(),
             suspended: false,
-            retry: Instant::now(),
+            pace: DialPace::new(),
             reported: None,
             adding: JoinSet::new(),
             retired: Vec::new(),
-            renewal: Instant::now(),
             peer_renewal: None,
             refused_since: None,
             sizing: LaneSizing::new(),
-            growth: Instant::now(),
         }
     }
 
@@ -145,15 +135,16 @@ impl<D: LaneDialer> LaneManager<D> {
             None | Some(Event::Closed(_)) => return ControlFlow::Break(()),
             Some(Event::Suspended { .. }) => {
                 self.suspended = true;
-                self.retry = Instant::now();
+                self.pace.lost();
             }
             Some(Event::LaneReady(lane)) => {
+                self.pace.ready(self.suspended);
                 self.suspended = false;
                 self.driver.stranded.store(false, Ordering::Release);
                 self.reported = None;
                 self.refused_since = None;
                 if !self.retired.contains(&lane) {
-                    self.replaced();
+                    self.close_retired();
                 }
             }
             Some(_) => {}
@@ -163,9 +154,8 @@ impl<D: LaneDialer> LaneManager<D> {
 
     /// Dials the lanes that are missing, and closes those that are not needed.
     fn keep_lanes(&mut self, streams: usize, context: &TrunkContext) {
-        if self.suspended && self.adding.is_empty() && Instant::now() >= self.retry {
+        if self.suspended && self.may_dial() {
             self.dial_more(1);
-            self.retry = Instant::now() + RETRY;
         }
         self.renew(context);
         if streams == 0 && self.idle_since.elapsed() >= REST {
@@ -196,6 +186,11 @@ impl<D: LaneDialer> LaneManager<D> {
         event
     }
 
+    /// None is being dialed, and the last ones were not refused just now.
+    fn may_dial(&self) -> bool {
+        self.adding.is_empty() && self.pace.allows()
+    }
+
     fn dial_more(&mut self, count: usize) {
         for _ in 0..count {
             let dialer = self.dialer.clone();
@@ -209,6 +204,7 @@ impl<D: LaneDialer> LaneManager<D> {
             Ok(lane) if !self.dialer.is_lane(lane.alpn()) => Err(D::Error::no_trunks()),
             dialed => dialed,
         });
+        self.pace.tried();
         let added = match dialed {
             Ok(Ok(lane)) => {
                 let added = add_lane(&self.driver, &self.pair, lane).map(drop);
@@ -225,6 +221,9 @@ impl<D: LaneDialer> LaneManager<D> {
                         self.dialer.failed(&failure);
                     }
                     self.answered_with(&failure);
+                    if failure.is_of_the_path() {
+                        self.pace.not_reached();
+                    }
                 }
                 Err(format!("{failure:?}"))
             }
@@ -232,7 +231,6 @@ impl<D: LaneDialer> LaneManager<D> {
         };
         if let Err(reason) = added {
             tracing::debug!(trunk = ?self.driver.id(), reason, pair = self.pair, "no further lane");
-            self.growth = Instant::now() + SCARCE;
         }
     }
 
@@ -275,10 +273,9 @@ impl<D: LaneDialer> LaneManager<D> {
         let renewed = left(self.peer_renewal_of(&used)).is_zero();
         let begins = renewed || now.serial() != used.own().serial() || self.worn();
         let due = begins || !self.retired.is_empty();
-        if !due || !self.adding.is_empty() || Instant::now() < self.renewal {
+        if !due || !self.may_dial() {
             return;
         }
-        self.renewal = Instant::now() + RETRY;
         if begins {
             self.retired.clone_from(&lanes);
             // If the peer still has the same, it is asked again when half of what is left is over.
@@ -300,12 +297,6 @@ impl<D: LaneDialer> LaneManager<D> {
     fn peer_renewal_of(&self, latest: &Credentials) -> OffsetDateTime {
         let due = latest.peer_renewed_by();
         self.peer_renewal.map_or(due, |tried| tried.max(due))
-    }
-
-    /// A lane is ready that may take the place of another.
-    fn replaced(&mut self) {
-        self.close_retired();
-        self.renewal = Instant::now();
     }
 
     fn worn(&self) -> bool {
@@ -341,7 +332,7 @@ impl<D: LaneDialer> LaneManager<D> {
         });
         let most = self.driver.context.max_lanes();
         let wanted = self.sizing.wanted(&self.driver).max(there).min(most);
-        if coming < wanted && self.adding.is_empty() && Instant::now() >= self.growth {
+        if coming < wanted && self.may_dial() {
             self.dial_more(wanted - coming);
         } else if ready > wanted && self.retired.is_empty() {
             self.driver.close_newest(ready - wanted);

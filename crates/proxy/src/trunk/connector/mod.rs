@@ -1,6 +1,7 @@
 //! The caller's end: a trunk for every caller, callee and gateway, made out of its first lane and
 //! kept in lanes by [`LaneManager`].
 
+mod dial_pace;
 mod lane_manager;
 
 use std::{
@@ -264,6 +265,11 @@ impl Connector {
 
     fn slot(&self, key: String) -> Arc<tokio::sync::Mutex<TrunkSlot>> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = slots.get(&key) {
+            return slot.clone();
+        }
+        // A new way: those that are not used any more are forgotten.
+        slots.retain(|_, slot| is_in_use(slot));
         slots.entry(key).or_default().clone()
     }
 
@@ -281,7 +287,7 @@ impl Connector {
         random.fill(&mut id).map_err(|_| other("no random bytes"))?;
         let (now, ends) = (now(), pair.ends());
         let trunk = Trunk::dial(now, context.config(), TrunkId(id), &ends);
-        let (driver, mut events) = timer::start(trunk, context);
+        let (driver, mut events) = timer::start(trunk, pair.remote().trust_domain(), context);
         // Streams may be opened as soon as the lane is ready.
         let (follower, followed) = kept.then(|| TrunkEvents::of(&driver)).unzip();
         let dialed = Dialed {
@@ -307,6 +313,18 @@ impl Connector {
         tokio::spawn(manager.run(events, context.clone()));
         Ok((dialed, followed))
     }
+}
+
+/// Whether someone waits for the slot, or it knows something.
+fn is_in_use(slot: &Arc<tokio::sync::Mutex<TrunkSlot>>) -> bool {
+    if Arc::strong_count(slot) > 1 {
+        return true;
+    }
+    slot.try_lock().map_or(true, |slot| match &*slot {
+        TrunkSlot::Unknown => false,
+        TrunkSlot::NoTrunks(asked) => asked.elapsed() < ASK_AGAIN,
+        TrunkSlot::Trunk(trunk) => trunk.driver.strong_count() > 0,
+    })
 }
 
 /// A trunk that nothing keeps yet. It ends if that stays so: its first lane is not ready in time,

@@ -31,6 +31,28 @@ impl DialError for NoAnswer {
     }
 }
 
+/// The other end was reached, and refused.
+#[derive(Debug)]
+struct Refused;
+
+impl DialError for Refused {
+    fn no_trunks() -> Self {
+        Self
+    }
+
+    fn is_of_the_path(&self) -> bool {
+        false
+    }
+
+    fn is_certain(&self) -> bool {
+        false
+    }
+
+    fn label(&self) -> &'static str {
+        "refused"
+    }
+}
+
 /// A dialer whose attempts fail when the test lets them.
 struct Failing {
     dialled: AtomicUsize,
@@ -115,6 +137,23 @@ async fn one_caller_dials_and_the_others_wait_no_longer_than_their_limit() {
     assert_eq!(lab.dialled(), 2);
 }
 
+/// The site file may name other services and gateways for as long as the process runs.
+#[tokio::test(start_paused = true)]
+async fn ways_that_are_not_used_any_more_are_forgotten() {
+    let lab = Lab::new();
+    lab.dialer.answers.add_permits(100);
+    for gateway in 0..100 {
+        let through = format!("hokkaido{gateway}:7443");
+        let limit = Duration::from_secs(15);
+        let opened = lab
+            .connector
+            .open((&lab.pair, &through), Bytes::new(), &lab.dialer, limit);
+        assert!(matches!(opened.await, Err(OpenError::Dial(NoAnswer))));
+    }
+    let known = lab.connector.slots.lock().unwrap().len();
+    assert!(known <= 2, "{known} are known");
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_a_failure_the_next_caller_dials_again() {
     let lab = Lab::new();
@@ -163,4 +202,35 @@ async fn a_trunk_whose_first_lane_is_not_ready_in_time_ends() {
             let _ = within(lane.run()).await;
         }
     }
+}
+
+/// A lane that is to take the place of one with an older SVID may be refused for as long as the
+/// trunk lasts.
+#[tokio::test]
+async fn a_trunk_whose_next_lanes_are_refused_backs_off() {
+    let (osaka, hokkaido) = Site::two(ProxyLimits::default(), "/broker");
+    let pair = testing::pair(&osaka, &hokkaido, "/broker");
+    let (dialer, lanes) =
+        Dialer::<Refused>::new(&pair, (&osaka, &hokkaido), &[b"renkei-trunk/1.1"]);
+    let acceptor = Acceptor::new(hokkaido.trunks.clone());
+    let mut trunks = testing::accept_lanes(acceptor, &pair, lanes);
+    let connector = Connector::new(osaka.trunks.clone());
+    let _trunk = testing::trunk(&connector, &pair, &dialer, &mut trunks).await;
+    dialer.refuse(true);
+    osaka.identify("/broker");
+    testing::until("an attempt", || dialer.dialled() > 1).await;
+    for _ in 0..600 {
+        pass(Duration::from_millis(100)).await;
+        settle().await;
+    }
+    let dialled = dialer.dialled();
+    assert!((4..20).contains(&dialled), "{dialled} in a minute");
+    // Accepted again, it is used soon.
+    dialer.refuse(false);
+    let before = dialer.dialled();
+    for _ in 0..200 {
+        pass(Duration::from_millis(100)).await;
+        settle().await;
+    }
+    assert!(dialer.dialled() > before);
 }

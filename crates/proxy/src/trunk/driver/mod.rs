@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use renkei_spiffe::TrustDomain;
 use renkei_trunk::{Code, Event, LaneId, StreamId, Trunk, TrunkId};
 use tokio::sync::{Notify, mpsc};
 
@@ -77,14 +78,16 @@ impl std::fmt::Debug for Driver {
 }
 
 impl Driver {
-    /// The driver, and the events that the trunk's own task follows. Its timer must be kept.
+    /// The driver of a trunk with the site `remote`, and the events that the trunk's own task
+    /// follows. Its timer must be kept.
     pub(super) fn new(
         trunk: Trunk,
+        remote: &TrustDomain,
         context: &Arc<TrunkContext>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Event>) {
         let id = trunk.id();
         let (news, events) = mpsc::unbounded_channel();
-        let core = Core::new(trunk, context.budget.enter());
+        let core = Core::new(trunk, context.budget.enter(remote));
         let driver = Arc::new(Self {
             id,
             core: Mutex::new(core),
@@ -188,7 +191,7 @@ impl Driver {
     /// Tells the trunk what the process has left for it. Windows grow no more when that is
     /// little; a trunk whose peer holds more nevertheless is ended.
     fn account(&self, core: &mut Core) {
-        let held = core.trunk.bytes_held() + core.trunk.bytes_kept();
+        let held = core.trunk.memory();
         let room = match self.context.budget.note(&mut core.share, held) {
             None => return,
             Some(room) => room,
