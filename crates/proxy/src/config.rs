@@ -17,11 +17,13 @@ pub struct Desired {
 /// How much a proxy takes on at once, and how long it waits for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProxyLimits {
-    /// Open connections in each direction; more wait to be accepted.
+    /// Open connections of each kind: from other sites, of local workloads, forwarded as a hub.
+    /// Half as many may be before their handshake's end, half as many may be lanes of trunks, and
+    /// an eighth may read the bundle endpoint. Nobody gets all of them (docs/operating.md).
     pub connections: usize,
-    /// TLS handshakes under way at the gateway, of which one address has a quarter; more wait.
+    /// TLS handshakes under way at the gateway, of which one address has at most half; more wait.
     pub handshakes: usize,
-    /// Connections being opened to other sites; more wait their turn.
+    /// Connections being opened to other sites, of which one gateway has at most half; more wait.
     pub dials: usize,
     /// How long a caller may take for its handshake.
     pub handshake_timeout: Duration,
@@ -50,6 +52,35 @@ pub struct ProxyLimits {
     pub records_per_lane: u64,
 }
 
+/// Files that a process has open for other things than connections.
+const OTHER_FILES: u64 = 256;
+/// Files for each of [`ProxyLimits::connections`]: two for a connection from another site, two for
+/// one of a local workload, two for one through a hub, and those of the smaller pools.
+const FILES: u64 = 8;
+/// Memory of the process for each of them, of which the trunks have half.
+const MEMORY: u64 = 256 * 1024;
+/// The bounds of what is derived.
+const CONNECTIONS: std::ops::RangeInclusive<u64> = 16..=65_536;
+
+impl ProxyLimits {
+    /// What a process may take on that can have so many files open (RLIMIT_NOFILE), and so many
+    /// bytes of memory.
+    pub fn for_resources(files: u64, memory: u64) -> Self {
+        let connections = (files.saturating_sub(OTHER_FILES) / FILES)
+            .min(memory / MEMORY)
+            .clamp(*CONNECTIONS.start(), *CONNECTIONS.end());
+        let connections = usize::try_from(connections).unwrap_or(usize::MAX);
+        let least = |most: usize| most.min(connections.div_ceil(4)).max(4);
+        Self {
+            connections,
+            handshakes: least(1_024),
+            dials: least(256),
+            memory: memory / 4,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for ProxyLimits {
     fn default() -> Self {
         Self {
@@ -67,5 +98,22 @@ impl Default for ProxyLimits {
             records_per_key: 1 << 16,
             records_per_lane: 1 << 23,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_follow_the_files_and_the_memory_of_the_process() {
+        let of = |files, memory| ProxyLimits::for_resources(files, memory).connections;
+        const GIB: u64 = 1 << 30;
+        assert_eq!(of(524_288, 4 * GIB), 16_384, "memory");
+        assert_eq!(of(1_024, 4 * GIB), 96, "files");
+        assert_eq!(of(u64::MAX, u64::MAX), 65_536);
+        assert_eq!(of(0, 0), 16, "a site works with little, too");
+        let few = ProxyLimits::for_resources(1_024, GIB);
+        assert_eq!((few.handshakes, few.dials, few.memory), (24, 24, GIB / 4));
     }
 }

@@ -1,4 +1,4 @@
-//! How much memory the process may have: the machine's, or what its control group leaves of it.
+//! How much memory and how many open files the process may have.
 
 #![cfg_attr(
     not(test),
@@ -10,7 +10,14 @@ use std::path::{Path, PathBuf};
 /// Where control groups are mounted (cgroups(7), version 2).
 const GROUPS: &str = "/sys/fs/cgroup";
 
-/// Bytes of memory that the process may have.
+/// Files and connections that the process may have open at once (RLIMIT_NOFILE).
+pub fn open_files() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(u64::MAX)
+}
+
+/// Bytes of memory that the process may have: the machine's, or what its control group leaves of
+/// it.
 pub fn available() -> u64 {
     let system = rustix::system::sysinfo();
     let machine = u64::from(system.mem_unit) * system.totalram as u64;

@@ -11,6 +11,8 @@ use renkei_api::status::FederationStatus;
 use renkei_spiffe::{BundleEnd, TrustDomain};
 use time::OffsetDateTime;
 
+use crate::endpoint::RefusedClients;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PeerLabel {
     trust_domain: String,
@@ -37,6 +39,7 @@ pub struct ServerMetrics {
     fetched: Family<PeerLabel, Gauge<i64>>,
     bundle_end: Family<PeerLabel, Gauge<i64>>,
     failures: Family<FailureLabels, Counter>,
+    refused_clients: RefusedClients,
     federation: FederationMetrics,
 }
 
@@ -87,6 +90,11 @@ impl ServerMetrics {
             "Fetches of the peer's bundle that failed",
             metrics.failures.clone(),
         );
+        server.register(
+            "bundle_endpoint_refused",
+            "Connections to the https_web bundle endpoint refused, by reason",
+            metrics.refused_clients.clone(),
+        );
         metrics.federation.register(server);
         metrics
     }
@@ -107,6 +115,11 @@ impl ServerMetrics {
         metrics
             .witnessed
             .set(witnessed.map_or(0, OffsetDateTime::unix_timestamp));
+    }
+
+    /// Where the https_web endpoint counts those that it refuses.
+    pub(crate) fn refused_clients(&self) -> RefusedClients {
+        self.refused_clients.clone()
     }
 
     pub(crate) fn issued(&self) {

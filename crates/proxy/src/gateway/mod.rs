@@ -12,8 +12,7 @@ use renkei_runtime::drain::DrainGuard;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
-    admission::Place,
-    identity::Direction,
+    admission::{Place, Source},
     sockets::{ConnectionHandler, Listener},
     tls::NO_SERVICE,
 };
@@ -50,29 +49,26 @@ impl Gateway {
 }
 
 impl ConnectionHandler for Arc<Router> {
-    type Place = Option<Place>;
+    type Place = (Source, Place);
 
-    async fn place(&self) -> Option<Place> {
-        self.admission.inbound().await
+    async fn admit(&self, peer: SocketAddr) -> Option<(Source, Place)> {
+        let source = self.hub.source(peer);
+        match self.admission.arrival(&source) {
+            Ok(place) => Some((source, place)),
+            Err(denied) => {
+                self.refuse(NO_SERVICE, &source, &denied);
+                None
+            }
+        }
     }
 
     fn handle(
         &self,
         stream: TcpStream,
-        peer: SocketAddr,
-        (place, guard): (Option<Place>, DrainGuard),
+        _peer: SocketAddr,
+        ((source, arrival), guard): ((Source, Place), DrainGuard),
     ) {
         let router = self.clone();
-        let peer = router.hub.origin(peer);
-        let Some(waiting) = router.admission.handshakes.enter(peer.ip()) else {
-            let sentence = "too many connections from that address are in their handshake";
-            let (direction, reason) = (Direction::Inbound, "too_many_handshakes");
-            let refusals = &router.context.refusals;
-            return refusals.record(direction, NO_SERVICE, peer.to_string(), reason, sentence);
-        };
-        tokio::spawn(async move {
-            router.serve(stream, peer, (guard, waiting)).await;
-            drop(place);
-        });
+        tokio::spawn(async move { router.serve(stream, source, (guard, arrival)).await });
     }
 }

@@ -1,7 +1,7 @@
 //! Who answers a connection: by its server name a service, another site or this site's bundle
 //! endpoint, and by its protocol a hub.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -11,10 +11,11 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::client_hello::{self, HelloError};
 use crate::{
-    admission::{Admission, HandshakePlace},
+    admission::{Admission, Denied, HandshakePlace, Place, Source},
     config::Desired,
     context::Context,
     hub::{ALPN_RELAY, Hub},
+    identity::Direction,
     inbound::{Inbound, ServiceTarget},
     tls::{HandshakeFault, NO_SERVICE, PendingHandshake, UNFINISHED, let_read_alert},
 };
@@ -81,64 +82,104 @@ impl Router {
     pub(super) async fn serve(
         &self,
         stream: TcpStream,
-        peer: SocketAddr,
-        (guard, waiting): (DrainGuard, HandshakePlace),
+        source: Source,
+        (guard, arrival): (DrainGuard, Place),
     ) {
-        let drain = &self.context.drain;
-        let limit = self.context.limits.handshake_timeout;
-        let (read, turn) = tokio::select! {
+        let begun = tokio::select! {
             biased;
-            () = drain.forced() => return,
-            read = async {
-                let turn = waiting.turn().await;
-                (timeout(limit, client_hello::read(stream, peer)).await, turn)
-            } => read,
+            () = self.context.drain.forced() => return,
+            begun = self.begin(stream, source, arrival) => begun,
         };
-        let hello = match read {
-            Ok(Ok(hello)) => hello,
-            Ok(Err(HelloError::Gone)) => return,
-            Ok(Err(HelloError::Fault(fault))) => {
-                drop(turn);
-                return fault.conclude(NO_SERVICE, peer, &self.context).await;
-            }
-            Err(_) => {
-                let fault = HandshakeFault::new("handshake_timeout", UNFINISHED);
-                return fault.conclude(NO_SERVICE, peer, &self.context).await;
-            }
+        let Some((hello, place)) = begun else {
+            return;
         };
         match self.route(&hello) {
             Route::Service(target) => {
-                self.inbound
-                    .serve(hello, *target, peer, (guard, turn))
-                    .await;
+                let held = (guard, place);
+                self.inbound.serve(hello, *target, source, held).await;
             }
-            Route::Link(desired) => self.hub.accept(hello, desired, peer, (guard, turn)).await,
+            Route::Link(desired) => {
+                let held = (guard, place);
+                self.hub.accept(hello, desired, source, held).await;
+            }
             Route::Relayed(site) => {
-                drop(turn);
-                let forwarded = self.hub.forward(hello.tcp, hello.received, (peer, site));
-                tokio::select! {
-                    biased;
-                    () = drain.forced() => {}
-                    unreached = forwarded => {
-                        if let Some(stream) = unreached {
-                            let_read_alert(stream).await;
-                        }
-                    }
-                }
+                drop(place);
+                self.forward(hello, source, site).await;
             }
             Route::Default => {
-                drop(turn);
-                let untouched = Untouched {
-                    stream: hello.tcp,
-                    received: hello.received,
-                };
-                tokio::select! {
-                    biased;
-                    () = drain.forced() => {}
-                    () = (self.default_handler)(untouched) => {}
+                drop(place);
+                self.serve_default(hello, source).await;
+            }
+        }
+    }
+
+    /// Reads the ClientHello. A connection that has sent nothing yet takes no turn of others.
+    async fn begin(
+        &self,
+        stream: TcpStream,
+        source: Source,
+        arrival: Place,
+    ) -> Option<(PendingHandshake, HandshakePlace)> {
+        let limit = self.context.limits.handshake_timeout;
+        let late = || HelloError::Fault(HandshakeFault::new("handshake_timeout", UNFINISHED));
+        // An error of the connection is seen when it is read.
+        let begun = timeout(limit, stream.readable()).await;
+        let (error, arrival) = match begun {
+            Err(_) => (late(), arrival),
+            Ok(_) => {
+                let place = self.admission.handshake(&source, arrival).await;
+                let read = timeout(limit, client_hello::read(stream, source.address)).await;
+                match read.unwrap_or_else(|_| Err(late())) {
+                    Ok(hello) => return Some((hello, place)),
+                    Err(error) => (error, place.finish()),
+                }
+            }
+        };
+        if let HelloError::Fault(fault) = error {
+            fault.conclude(NO_SERVICE, &source, &self.context).await;
+        }
+        drop(arrival);
+        None
+    }
+
+    async fn forward(&self, hello: PendingHandshake, source: Source, site: TrustDomain) {
+        let _place = match self.admission.relayed(&source, &site) {
+            Ok(place) => place,
+            Err(denied) => return self.refuse(site.as_str(), &source, &denied),
+        };
+        let forwarded = self.hub.forward(hello.tcp, hello.received, (source, site));
+        tokio::select! {
+            biased;
+            () = self.context.drain.forced() => {}
+            unreached = forwarded => {
+                if let Some(stream) = unreached {
+                    let_read_alert(stream).await;
                 }
             }
         }
+    }
+
+    async fn serve_default(&self, hello: PendingHandshake, source: Source) {
+        let _place = match self.admission.reader(&source) {
+            Ok(place) => place,
+            Err(denied) => return self.refuse(NO_SERVICE, &source, &denied),
+        };
+        let untouched = Untouched {
+            stream: hello.tcp,
+            received: hello.received,
+        };
+        tokio::select! {
+            biased;
+            () = self.context.drain.forced() => {}
+            () = (self.default_handler)(untouched) => {}
+        }
+    }
+
+    /// Counts a connection for which there is no place.
+    pub(super) fn refuse(&self, service: &str, source: &Source, denied: &Denied) {
+        let (direction, who) = (Direction::Inbound, source.to_string());
+        let refusals = &self.context.refusals;
+        refusals.record(direction, service, who, denied.reason, &*denied.sentence);
     }
 
     fn route(&self, pending: &PendingHandshake) -> Route {

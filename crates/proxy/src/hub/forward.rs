@@ -1,7 +1,7 @@
 //! One connection through the hub: raw bytes both ways between the caller and a stream of the
 //! site's link. The hub reads the server name in the caller's received, and nothing else.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use renkei_spiffe::{TrustDomain, alert_in_clear};
@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{Hub, relays::Relayed};
 use crate::{
+    admission::{Denied, Place, Source},
     context::Context,
     identity::Direction,
     relay::{self, Traffic},
@@ -45,13 +46,14 @@ impl Hub {
         &self,
         mut tcp: TcpStream,
         received: Bytes,
-        (from, site): (SocketAddr, TrustDomain),
+        (from, site): (Source, TrustDomain),
     ) -> Option<TcpStream> {
         let relayed = self.relays.get(&site)?;
+        let place = relayed.places.take(&from);
         let reached = tokio::select! {
             biased;
             () = relayed.cut.cancelled() => Err(withdrawn(&site)),
-            reached = reach(&relayed, received, from, &self.context) => reached,
+            reached = reach_within(&place, &relayed, (received, from), &self.context) => reached,
         };
         let (stream, answer) = match reached {
             Ok(reached) => reached,
@@ -85,11 +87,27 @@ fn withdrawn(site: &TrustDomain) -> NoWay {
     }
 }
 
+/// The same as [`reach`], for a connection within its share of the link.
+async fn reach_within(
+    place: &Result<Place, Denied>,
+    relayed: &Relayed,
+    (received, from): (Bytes, Source),
+    context: &Context,
+) -> Result<(TrunkStream, Bytes), NoWay> {
+    match place {
+        Ok(_) => reach(relayed, received, from, context).await,
+        Err(Denied { reason, sentence }) => Err(NoWay {
+            reason,
+            sentence: format!("on the link of {}: {sentence}", relayed.name),
+        }),
+    }
+}
+
 /// Opens a stream to the site, hands over what was received, and waits for the answer.
 async fn reach(
     relayed: &Relayed,
     received: Bytes,
-    from: SocketAddr,
+    from: Source,
     context: &Context,
 ) -> Result<(TrunkStream, Bytes), NoWay> {
     let site = &relayed.name;
@@ -97,7 +115,7 @@ async fn reach(
         reason,
         sentence: format!("{site} cannot be reached through this hub: {why}"),
     };
-    let target = Bytes::from(from.to_string());
+    let target = Bytes::from(from.caller().to_string());
     let mut stream = match open(relayed, target.clone()).await {
         // The link ended in this moment; the site may have another.
         Err(NotOpened::Over) => open(relayed, target).await,

@@ -8,15 +8,15 @@ use renkei_site::{HostPort, ProxyPart};
 use renkei_spiffe::SpiffeId;
 use renkei_trunk::Code;
 use rustls::AlertDescription;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{ALPN_RELAY, LinkState, loopback_bridge::LoopbackBridge};
 use crate::{
-    admission::Admission,
+    admission::{Admission, Denied, Source},
     context::Context,
     identity::{Direction, Pair},
-    tls::{DialFailure, dial_peer},
+    tls::{DialFailure, NO_SERVICE, dial_peer},
     trunk::{
         Connector, IncomingStream, LaneConnection, LaneDialer, OpenError, TrunkEvent, TrunkHandle,
     },
@@ -94,6 +94,7 @@ impl Target {
 #[derive(Debug, Clone)]
 pub(super) struct LinkParts {
     pub(super) context: Arc<Context>,
+    pub(super) admission: Arc<Admission>,
     pub(super) connector: Arc<Connector>,
     /// Takes the connections that come by the link.
     pub(super) bridge: Arc<LoopbackBridge>,
@@ -108,13 +109,13 @@ pub(crate) struct HubLink {
 }
 
 impl HubLink {
-    pub(super) fn start(target: Target, parts: LinkParts, admission: Arc<Admission>) -> Self {
+    pub(super) fn start(target: Target, parts: LinkParts) -> Self {
         let state = Arc::new(LinkState::new(target.hub(), "it is being dialled"));
         let dialer = HubDialer {
             target: target.clone(),
             state: state.clone(),
             context: parts.context.clone(),
-            admission,
+            admission: parts.admission.clone(),
         };
         Self::keep(target, state, Arc::new(dialer), parts)
     }
@@ -132,7 +133,6 @@ impl HubLink {
             target: target.clone(),
             state: state.clone(),
             dialer,
-            room: Arc::new(Semaphore::new(parts.context.limits.connections)),
             parts,
         });
         let token = stop.clone();
@@ -160,8 +160,6 @@ struct Keeper<D> {
     target: Target,
     state: Arc<LinkState>,
     dialer: Arc<D>,
-    /// Connections that the hub may bring at once.
-    room: Arc<Semaphore>,
     parts: LinkParts,
 }
 
@@ -263,31 +261,38 @@ impl<D: LaneDialer<Error = DialFailure>> Keeper<D> {
 
     /// Takes a connection that the hub, at this address, brings.
     fn admit(&self, incoming: IncomingStream, address: SocketAddr, cut: &CancellationToken) {
-        let hub = self.target.hub();
-        if self.parts.context.drain.is_signaled() {
-            return incoming.refuse(Code::STOPPING, "the site is stopping");
-        }
-        let Ok(place) = self.room.clone().try_acquire_owned() else {
-            let reason = "the site is at its connection limit";
-            return incoming.refuse(Code::UNREACHABLE, reason);
-        };
-        if let Err(fault) = incoming.check() {
-            tracing::info!(hub, %fault, "a connection through the hub is refused");
-            let reason = "the link's certificates are not valid any more";
-            return incoming.refuse(Code::REVOKED, reason);
-        }
         // The hub's word, and no more than that.
         let from = std::str::from_utf8(&incoming.target).ok();
         let from: Option<SocketAddr> = from.and_then(|text| text.parse().ok());
+        let source = Source::through_hub(address, from);
+        let refuse = |incoming: IncomingStream, code, denied: Denied| {
+            incoming.refuse(code, &denied.sentence);
+            let (direction, who) = (Direction::Inbound, source.to_string());
+            let refusals = &self.parts.context.refusals;
+            refusals.record(direction, NO_SERVICE, who, denied.reason, denied.sentence);
+        };
+        if self.parts.context.drain.is_signaled() {
+            let denied = Denied::new("stopping", "the site is stopping");
+            return refuse(incoming, Code::STOPPING, denied);
+        }
+        let place = match self.parts.admission.brought(&source) {
+            Ok(place) => place,
+            Err(denied) => return refuse(incoming, Code::UNREACHABLE, denied),
+        };
+        if let Err(fault) = incoming.check() {
+            let sentence = format!("the certificates of the link are not valid any more: {fault}");
+            let denied = Denied::new(fault.label(), sentence);
+            return refuse(incoming, Code::REVOKED, denied);
+        }
         let Some(stream) = incoming.accept() else {
             return;
         };
-        tracing::debug!(hub, ?from, "a connection comes through the hub");
+        tracing::debug!(hub = self.target.hub(), %source, "a connection comes through the hub");
         let (state, parts, cut) = (self.state.clone(), self.parts.clone(), cut.clone());
         let counted = state.count();
         tokio::spawn(async move {
             let (bridge, context) = (&parts.bridge, &parts.context);
-            bridge.carry(stream, address, &state, &cut, context).await;
+            bridge.carry(stream, source, &state, &cut, context).await;
             drop((place, counted));
         });
     }

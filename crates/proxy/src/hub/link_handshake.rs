@@ -1,26 +1,26 @@
 //! A site that only dials out links itself with this one, its hub.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use renkei_runtime::drain::DrainGuard;
 use renkei_spiffe::{Authorizer, Denied, SpiffeId};
 
 use super::{ALPN_RELAY, Hub};
 use crate::{
-    admission::HandshakeTurn,
+    admission::{HandshakePlace, Source},
     config::Desired,
     identity::{Direction, Pair},
     tls::{self, NO_SERVICE, PendingHandshake, Verified},
 };
 
 impl Hub {
-    /// Serves a connection of a link up to its end. It has its `turn` until the handshake is over.
+    /// Serves a connection of a link up to its end. It has its `place` until the handshake is over.
     pub(crate) async fn accept(
         &self,
         hello: PendingHandshake,
         desired: Arc<Desired>,
-        peer: SocketAddr,
-        (guard, turn): (DrainGuard, HandshakeTurn),
+        source: Source,
+        (guard, place): (DrainGuard, HandshakePlace),
     ) {
         let context = &self.context;
         let own = desired.site.server_id.clone();
@@ -30,18 +30,18 @@ impl Hub {
             () = context.drain.forced() => return,
             verified = tls::accept(hello, &own, authorizer, &ALPN_RELAY, context) => verified,
         };
-        drop(turn);
+        let arrival = place.finish();
         match verified {
             Ok(verified) => {
                 // As with lanes: what matters is what passes.
-                drop(guard);
-                self.serve_lane(verified, own, peer).await;
+                drop((guard, arrival));
+                self.serve_lane(verified, own, source).await;
             }
-            Err(fault) => fault.conclude(NO_SERVICE, peer, context).await,
+            Err(fault) => fault.conclude(NO_SERVICE, &source, context).await,
         }
     }
 
-    async fn serve_lane(&self, verified: Verified, own: SpiffeId, from: SocketAddr) {
+    async fn serve_lane(&self, verified: Verified, own: SpiffeId, from: Source) {
         let Verified {
             connection,
             peer,
@@ -55,6 +55,14 @@ impl Hub {
             direction: Direction::Inbound,
             caller: peer,
             callee: own,
+        };
+        let _place = match self.admission.lane(&pair) {
+            Ok(place) => place,
+            Err(denied) => {
+                let (direction, who) = (Direction::Inbound, pair.caller.short());
+                let refusals = &self.context.refusals;
+                return refusals.record(direction, NO_SERVICE, who, denied.reason, denied.sentence);
+            }
         };
         let ended = match self.acceptor.join(connection, credentials, &pair).await {
             Ok((lane, trunk)) => {

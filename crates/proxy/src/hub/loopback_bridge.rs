@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::LinkState;
 use crate::{
+    admission::Source,
     context::Context,
     relay,
     sockets::{PlainStream, settle},
@@ -27,11 +28,11 @@ use crate::{
 };
 
 /// Which connections to this site's gateway came through the hub, by their local address here,
-/// and the address of the hub from which they came. Without it they would seem to come from this
-/// node itself, and policies that look at addresses would take them for its own.
+/// and where they come from. Without it they would seem to come from this node itself, and
+/// policies that look at addresses would take them for its own.
 #[derive(Debug, Default)]
 pub(super) struct LoopbackBridge {
-    known: Mutex<HashMap<SocketAddr, SocketAddr>>,
+    known: Mutex<HashMap<SocketAddr, Source>>,
     /// The address that the gateway is bound to.
     gateway: ArcSwapOption<SocketAddr>,
 }
@@ -41,15 +42,16 @@ impl LoopbackBridge {
         self.gateway.store(gateway.map(Arc::new));
     }
 
-    /// The address at the far side of a connection that was accepted from `peer`.
-    pub(super) fn origin(&self, peer: SocketAddr) -> SocketAddr {
+    /// The far side of a connection that was accepted from `peer`.
+    pub(super) fn source(&self, peer: SocketAddr) -> Source {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&peer).copied().unwrap_or(peer)
+        let known = known.get(&peer).copied();
+        known.unwrap_or_else(|| Source::direct(peer))
     }
 
-    fn expect(&self, local: SocketAddr, hub: SocketAddr) -> Expected<'_> {
+    fn expect(&self, local: SocketAddr, source: Source) -> Expected<'_> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(local, hub);
+        known.insert(local, source);
         Expected {
             bridge: self,
             local,
@@ -72,16 +74,16 @@ impl Drop for Expected<'_> {
 }
 
 impl LoopbackBridge {
-    /// Carries one connection from `hub` between its link and the gateway, to its end.
+    /// Carries one connection between its link and the gateway, to its end.
     pub(super) async fn carry(
         &self,
         stream: TrunkStream,
-        hub: SocketAddr,
+        source: Source,
         state: &LinkState,
         cut: &CancellationToken,
         context: &Context,
     ) {
-        let connected = timeout(context.limits.connect_timeout, self.to_gateway(hub)).await;
+        let connected = timeout(context.limits.connect_timeout, self.to_gateway(source)).await;
         let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let (tcp, _expected) = match connected {
             Ok(connected) => connected,
@@ -98,7 +100,7 @@ impl LoopbackBridge {
         tracing::debug!(?end, "a connection from the hub has ended");
     }
 
-    async fn to_gateway(&self, hub: SocketAddr) -> io::Result<(TcpStream, Expected<'_>)> {
+    async fn to_gateway(&self, source: Source) -> io::Result<(TcpStream, Expected<'_>)> {
         let gateway = self.gateway.load_full();
         let gateway = own_address(*gateway.ok_or(io::ErrorKind::NotConnected)?);
         let socket = match gateway {
@@ -107,7 +109,7 @@ impl LoopbackBridge {
         };
         // The port is known, and entered, before the gateway can have accepted the connection.
         socket.bind(SocketAddr::new(gateway.ip(), 0))?;
-        let expected = self.expect(socket.local_addr()?, hub);
+        let expected = self.expect(socket.local_addr()?, source);
         let tcp = socket.connect(gateway).await?;
         settle(&SockRef::from(&tcp), gateway);
         Ok((tcp, expected))

@@ -25,7 +25,7 @@ use arc_swap::ArcSwapOption;
 use renkei_spiffe::{BundleSet, TrustDomain};
 
 use crate::{
-    admission::Admission,
+    admission::{Admission, Source},
     context::Context,
     identity::Withdrawn,
     trunk::{Acceptor, Connector},
@@ -87,19 +87,20 @@ impl Hub {
         self.bridge.set_gateway(gateway);
     }
 
-    /// The address at the far side of a connection that the gateway accepted from `peer`.
-    pub(crate) fn origin(&self, peer: SocketAddr) -> SocketAddr {
-        self.bridge.origin(peer)
+    /// The far side of a connection that the gateway accepted from `peer`.
+    pub(crate) fn source(&self, peer: SocketAddr) -> Source {
+        self.bridge.source(peer)
     }
 
     /// Keeps a link to the site's own hub, until what is returned is dropped.
     pub(crate) fn link(&self, target: Option<Target>) -> Option<HubLink> {
         let parts = || LinkParts {
             context: self.context.clone(),
+            admission: self.admission.clone(),
             connector: self.connector.clone(),
             bridge: self.bridge.clone(),
         };
-        let link = target.map(|target| HubLink::start(target, parts(), self.admission.clone()));
+        let link = target.map(|target| HubLink::start(target, parts()));
         self.link
             .store(link.as_ref().map(|link| link.state.clone()));
         link

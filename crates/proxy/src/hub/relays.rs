@@ -13,12 +13,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::LinkState;
 use crate::{
+    admission::LinkPlaces,
     identity::Withdrawn,
     trunk::{TrunkEvent, TrunkEvents, TrunkHandle},
 };
 
 /// How long a connection waits for a link that was lost just now: the site dials again at once.
 const RETURN: Duration = Duration::from_secs(2);
+/// Callers that may wait for a link that has not come yet.
+const WITHOUT_LINK: usize = 1_024;
 /// What the site reads when its link is ended here.
 const WITHDRAWN: &str = "the hub does not relay for this site any more";
 
@@ -29,6 +32,8 @@ pub(super) struct Relayed {
     pub(super) state: Arc<LinkState>,
     /// The newest link.
     trunk: watch::Sender<Option<TrunkHandle>>,
+    /// Of its callers, by their addresses.
+    pub(super) places: LinkPlaces,
     /// Fires when the site is relayed for no more.
     pub(super) cut: CancellationToken,
 }
@@ -82,6 +87,7 @@ impl Relayed {
             )),
             name,
             trunk: watch::Sender::new(None),
+            places: LinkPlaces::new(WITHOUT_LINK),
             cut: CancellationToken::new(),
         }
     }
@@ -137,6 +143,7 @@ impl Relayed {
         if self.cut.is_cancelled() {
             return trunk.close(Code::REVOKED, WITHDRAWN);
         }
+        self.places.resize(trunk.streams_allowed());
         let before = self.trunk.send_replace(Some(trunk.clone()));
         if let Some(before) = before.filter(|before| !before.is(trunk) && !before.is_ready()) {
             before.close(Code::STOPPING, "the site has made a new link");

@@ -7,14 +7,14 @@ mod connection;
 mod handshake;
 mod streams;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use renkei_api::status::BackendStatus;
 use renkei_runtime::drain::DrainGuard;
 use renkei_site::Service;
 
 use crate::{
-    admission::{Admission, HandshakeTurn},
+    admission::{Admission, Denied, HandshakePlace, Source},
     context::{Carrier, Context, span},
     identity::{Direction, Pair},
     sessions::{Backends, alpn, http, kafka::CalleeState},
@@ -68,14 +68,14 @@ impl Inbound {
         self.backends.status()
     }
 
-    /// Serves a connection to a service up to its end. It has its `turn` until the handshake is
+    /// Serves a connection to a service up to its end. It has its `place` until the handshake is
     /// over.
     pub(crate) async fn serve(
         self: &Arc<Self>,
         hello: PendingHandshake,
         target: ServiceTarget,
-        peer: SocketAddr,
-        (guard, turn): (DrainGuard, HandshakeTurn),
+        source: Source,
+        (guard, place): (DrainGuard, HandshakePlace),
     ) {
         let context = &self.context;
         let id = context.flows.next_id();
@@ -83,20 +83,30 @@ impl Inbound {
         let admitted = tokio::select! {
             biased;
             () = context.drain.forced() => return,
-            admitted = handshake::admit(hello, target, (id, peer), context) => admitted,
+            admitted = handshake::admit(hello, target, (id, source.address), context) => admitted,
         };
-        drop(turn);
+        let arrival = place.finish();
         match admitted {
-            Ok(admitted) => self.serve_admitted(admitted, (id, peer), guard).await,
-            Err(fault) => fault.conclude(&service, peer, context).await,
+            Ok(admitted) => {
+                drop(arrival);
+                self.serve_admitted(admitted, (id, source), guard).await;
+            }
+            Err(fault) => fault.conclude(&service, &source, context).await,
         }
+    }
+
+    /// Counts a caller for which there is no place.
+    fn refuse(&self, pair: &Pair, service: &str, denied: &Denied) {
+        let (direction, who) = (Direction::Inbound, pair.caller.short());
+        let refusals = &self.context.refusals;
+        refusals.record(direction, service, who, denied.reason, &*denied.sentence);
     }
 
     /// Serves a verified caller: as a lane of a trunk, or as one connection of its own.
     async fn serve_admitted(
         self: &Arc<Self>,
         admitted: Admitted,
-        (id, peer): (u64, SocketAddr),
+        (id, source): (u64, Source),
         guard: DrainGuard,
     ) {
         let pair = Pair {
@@ -107,8 +117,12 @@ impl Inbound {
         if alpn::is_trunk(admitted.verified.connection.alpn()) {
             // The lane is no flow: its streams are.
             drop(guard);
-            return self.serve_lane(admitted, pair, peer).await;
+            return self.serve_lane(admitted, pair, source).await;
         }
+        let _place = match self.admission.inbound(&pair) {
+            Ok(place) => place,
+            Err(denied) => return self.refuse(&pair, &admitted.service.name, &denied),
+        };
         let Admitted {
             verified,
             service,
@@ -127,7 +141,7 @@ impl Inbound {
             caller: verified.peer,
             service,
             node,
-            carrier: Carrier::session(peer, verified.credentials.clone()),
+            carrier: Carrier::session(source.address, verified.credentials.clone()),
             credentials: verified.credentials,
             denied: is_denied,
             desired,
@@ -138,10 +152,14 @@ impl Inbound {
     }
 
     /// Runs a lane to its end. The first one of a trunk brings the streams.
-    async fn serve_lane(self: &Arc<Self>, admitted: Admitted, pair: Pair, peer: SocketAddr) {
+    async fn serve_lane(self: &Arc<Self>, admitted: Admitted, pair: Pair, source: Source) {
         let Admitted {
             verified, service, ..
         } = admitted;
+        let _place = match self.admission.lane(&pair) {
+            Ok(place) => place,
+            Err(denied) => return self.refuse(&pair, &service.name, &denied),
+        };
         let joined = self
             .acceptor
             .join(verified.connection, verified.credentials, &pair)
@@ -152,7 +170,7 @@ impl Inbound {
                     let source = StreamSource {
                         pair,
                         service,
-                        peer,
+                        source,
                         inbound: self.clone(),
                     };
                     tokio::spawn(streams::serve(trunk, Arc::new(source)));
@@ -162,7 +180,7 @@ impl Inbound {
             Err(error) => Err(error),
         };
         if let Err(error) = ended {
-            tracing::debug!(%peer, %error, "a lane broke");
+            tracing::debug!(%source, %error, "a lane broke");
         }
     }
 }

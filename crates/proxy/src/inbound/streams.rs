@@ -1,6 +1,6 @@
 //! The streams of one trunk: each is decided about and carried like a connection of its own.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use renkei_policy::Operation;
 use renkei_site::{Protocol, Service};
@@ -11,6 +11,7 @@ use super::{
     connection::{Arrival, Call, carry},
 };
 use crate::{
+    admission::{Denied, Source},
     authorization::{decide, log, revocation},
     context::{Carrier, span},
     identity::{Direction, Fault, Pair},
@@ -21,7 +22,7 @@ use crate::{
 pub(super) struct StreamSource {
     pub(super) pair: Pair,
     pub(super) service: Service,
-    pub(super) peer: SocketAddr,
+    pub(super) source: Source,
     pub(super) inbound: Arc<Inbound>,
 }
 
@@ -45,19 +46,31 @@ struct Decided {
 impl StreamSource {
     async fn serve(&self, incoming: IncomingStream) {
         let (context, admission) = (&self.inbound.context, &self.inbound.admission);
+        let refuse = |incoming: IncomingStream, code, denied: Denied| {
+            incoming.refuse(
+                code,
+                &format!("its gateway refuses it: {}", denied.sentence),
+            );
+            self.inbound.refuse(&self.pair, &self.service.name, &denied);
+        };
         let Ok(node) = broker_of(&incoming.target) else {
-            let reason = "it does not understand the target of the stream";
-            return incoming.refuse(Code::UNREACHABLE, reason);
+            let denied = Denied::new("bad_target", "the target of the stream is not a broker");
+            return refuse(incoming, Code::UNREACHABLE, denied);
         };
         if context.drain.is_signaled() {
-            return incoming.refuse(Code::STOPPING, "its site is stopping");
+            return refuse(
+                incoming,
+                Code::STOPPING,
+                Denied::new("stopping", "its site is stopping"),
+            );
         }
-        let Some(place) = admission.try_inbound() else {
-            let reason = "its gateway is at its connection limit";
-            return incoming.refuse(Code::UNREACHABLE, reason);
+        let place = match admission.inbound(&self.pair) {
+            Ok(place) => place,
+            Err(denied) => return refuse(incoming, Code::UNREACHABLE, denied),
         };
         if !incoming.has_room() {
-            return incoming.refuse(Code::BUSY, "its gateway is at its memory limit");
+            let denied = Denied::new("memory_limit", "it is at its memory limit");
+            return refuse(incoming, Code::BUSY, denied);
         }
         let span = span::connection(&self.pair);
         let (trunk, stream) = incoming.name();
@@ -84,7 +97,7 @@ impl StreamSource {
             caller: self.pair.caller.clone(),
             service,
             node,
-            carrier: Carrier::trunk(self.peer, credentials.own().not_after()),
+            carrier: Carrier::trunk(self.source.address, credentials.own().not_after()),
             credentials,
             denied: decided.denied,
             desired,
@@ -126,7 +139,7 @@ impl StreamSource {
                 format!("{} is not offered any more", service.name),
             );
         };
-        let source = self.peer.ip().to_canonical();
+        let source = self.source.address.ip().to_canonical();
         let decision = decide(policy, &service.id, caller, Operation::Connect, source);
         let flow = self.inbound.context.flows.next_id();
         log(caller, &service.id, Operation::Connect, &decision, flow);

@@ -119,18 +119,15 @@ async fn serve_broker(listener: TcpListener, node: i32, routes: Routes, outbound
 }
 
 impl ConnectionHandler for Arc<LocalListener> {
-    type Place = Option<Place>;
+    type Place = Place;
 
-    async fn place(&self) -> Option<Place> {
-        self.outbound.admission.outbound().await
+    /// A workload that has its share waits, and no other with it.
+    async fn admit(&self, _peer: SocketAddr) -> Option<Place> {
+        let pair = self.routes.load().pair();
+        Some(self.outbound.admission.outbound(&pair).await)
     }
 
-    fn handle(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        (place, guard): (Option<Place>, DrainGuard),
-    ) {
+    fn handle(&self, stream: TcpStream, peer: SocketAddr, (place, guard): (Place, DrainGuard)) {
         let caller = stream
             .local_addr()
             .map(|local| local_caller::Caller::at(peer, local));

@@ -21,8 +21,9 @@ pub(crate) trait ConnectionHandler: Send + Sync + 'static {
     /// A place among the open connections.
     type Place: Send;
 
-    /// Waits for a place for the next connection, before that is accepted.
-    fn place(&self) -> impl Future<Output = Self::Place> + Send;
+    /// A place for a connection that was accepted from `peer`. The next one is accepted when it is
+    /// ready. Without a place the connection is closed.
+    fn admit(&self, peer: SocketAddr) -> impl Future<Output = Option<Self::Place>> + Send;
 
     /// Takes a connection, without waiting: the next one is accepted when it returns. The place
     /// and the guard are for as long as the connection is open.
@@ -99,15 +100,17 @@ async fn accept_all(
     tokio::pin!(ended);
     loop {
         let next = async {
-            let place = handler.place().await;
-            (place, accept(listener).await)
+            let (stream, peer) = accept(listener).await;
+            (stream, peer, handler.admit(peer).await)
         };
-        let (place, (stream, peer)) = tokio::select! {
+        let (stream, peer, place) = tokio::select! {
             biased;
             () = &mut ended => return,
             next = next => next,
         };
-        handler.handle(stream, peer, (place, drain.guard()));
+        if let Some(place) = place {
+            handler.handle(stream, peer, (place, drain.guard()));
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The handshake of a connection from another site, of which the ClientHello has come.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use renkei_spiffe::{
@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use crate::{
+    admission::Source,
     context::Context,
     identity::{Credentials, Direction},
     record::{self, HandshakeError, TlsConnection},
@@ -113,7 +114,7 @@ impl HandshakeFault {
     }
 
     /// Counts the refusal, and gives the peer time to read its alert.
-    pub(crate) async fn conclude(self, service: &str, from: SocketAddr, context: &Context) {
+    pub(crate) async fn conclude(self, service: &str, from: &Source, context: &Context) {
         let who = self
             .peer
             .map_or_else(|| from.to_string(), |peer| peer.short());

@@ -216,7 +216,7 @@ pub(crate) async fn dial_peer(
     if known.bundles.get(pair.callee.trust_domain()).is_none() {
         return Err(DialFailure::NoBundle);
     }
-    let _place = admission.dial().await;
+    let _place = admission.dial(pair, gateway).await;
     let name = ServerName::try_from(name.to_owned()).map_err(|_| DialFailure::NoServerName)?;
     let svid = context
         .svid(&pair.caller)

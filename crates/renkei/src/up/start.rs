@@ -91,10 +91,10 @@ fn proxy_setup(plane: &Plane, state: &Path, shared: &Shared) -> Setup {
         default_handler: bundle_endpoint(plane),
         broker_ports: Some(state.join("broker-ports.json")),
         drain: shared.drain.watch(),
-        limits: renkei_proxy::ProxyLimits {
-            memory: renkei_runtime::memory::available() / 4,
-            ..renkei_proxy::ProxyLimits::default()
-        },
+        limits: renkei_proxy::ProxyLimits::for_resources(
+            renkei_runtime::memory::open_files(),
+            renkei_runtime::memory::available(),
+        ),
         ready: shared.readiness.condition("proxy"),
         tasks: shared.tasks.clone(),
     }

@@ -74,8 +74,8 @@ const PROXY: &[Rule] = &[
     ),
     rule(
         "admission",
-        &["config"],
-        "places are given out in one place, by the limits alone",
+        &["config", "identity"],
+        "places are given out in one place, by the limits and by who asks",
     ),
     rule(
         "wan",
@@ -188,7 +188,11 @@ const PROXY: &[Rule] = &[
         ],
         "it ends what others have opened",
     ),
-    rule("metrics", &["context", "trunk"], "it reads counters"),
+    rule(
+        "metrics",
+        &["admission", "context", "trunk"],
+        "it reads counters",
+    ),
     rule(
         "status",
         &["context", "outbound", "trunk"],
@@ -233,7 +237,7 @@ const SERVER: &[Rule] = &[
         &["store"],
         "a private key is known by its name in the store",
     ),
-    rule("metrics", &[], "counters are set by others"),
+    rule("metrics", &["endpoint"], "counters are set by others"),
     rule(
         "bundles",
         &[],

@@ -14,7 +14,7 @@ use rustls::crypto::CryptoProvider;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{EndpointError, WebEndpoint};
+use super::{EndpointError, RefusedClients, WebEndpoint};
 
 /// Between attempts to open an endpoint that could not be opened.
 const RETRY: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
@@ -24,6 +24,7 @@ pub(crate) struct WebEndpoints {
     provider: Arc<CryptoProvider>,
     document: watch::Receiver<Bytes>,
     tasks: Supervisor,
+    refused: RefusedClients,
     first: Mutex<Option<(BundleEndpoint, WebEndpoint)>>,
     state: Mutex<Option<EndpointStatus>>,
 }
@@ -46,12 +47,13 @@ impl WebEndpoints {
         part: &ServerPart,
         provider: Arc<CryptoProvider>,
         document: watch::Receiver<Bytes>,
-        tasks: Supervisor,
+        (tasks, refused): (Supervisor, RefusedClients),
     ) -> Result<Self, EndpointError> {
         let first = match &part.bundle_endpoint {
             Some(settings) => {
-                let endpoint =
+                let mut endpoint =
                     WebEndpoint::open(settings, provider.clone(), document.clone()).await?;
+                endpoint.refused = refused.clone();
                 Some((settings.clone(), endpoint))
             }
             None => None,
@@ -67,6 +69,7 @@ impl WebEndpoints {
             provider,
             document,
             tasks,
+            refused,
             first: Mutex::new(first),
             state: Mutex::new(state),
         })
@@ -128,7 +131,8 @@ impl WebEndpoints {
             let _ = (&mut before.task).await;
         }
         match WebEndpoint::open(wanted, self.provider.clone(), self.document.clone()).await {
-            Ok(endpoint) => {
+            Ok(mut endpoint) => {
+                endpoint.refused = self.refused.clone();
                 let listen = endpoint.local_address().ok();
                 let task = self.serve(endpoint);
                 *serving = Some(Serving {

@@ -5,10 +5,7 @@
 use std::{
     convert::Infallible,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -113,19 +110,4 @@ fn answer(method: &Method, document: &Document, kind: &'static str) -> Response<
         *response.body_mut() = Full::new(document);
     }
     response
-}
-
-/// The connections that an endpoint serves at one moment.
-#[derive(Debug, Clone)]
-pub(super) struct Places(Arc<tokio::sync::Semaphore>);
-
-impl Places {
-    pub(super) fn new(count: usize) -> Self {
-        Self(Arc::new(tokio::sync::Semaphore::new(count)))
-    }
-
-    /// A place, or `None` when all are taken: the connection is then closed at once.
-    pub(super) fn take(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        self.0.clone().try_acquire_owned().ok()
-    }
 }

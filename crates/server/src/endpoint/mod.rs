@@ -25,7 +25,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
@@ -34,12 +34,10 @@ pub(crate) use self::http::CHECKPOINT_PATH;
 pub(crate) use follow::WebEndpoints;
 pub use pem::PemError;
 pub use web::EndpointError;
+pub(crate) use web::RefusedClients;
 use web::WebEndpoint;
 
-use self::http::Places;
-
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-const MAX_CONNECTIONS: usize = 256;
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Why a connection to the bundle endpoint was not served.
@@ -48,9 +46,6 @@ pub enum HandshakeError {
     /// The agent holds no certificate for the endpoint, or it has ended.
     #[error("no certificate for the bundle endpoint: {0}")]
     NoIdentity(#[from] NoSvid),
-    /// Too many connections at once.
-    #[error("the bundle endpoint has reached its limit of {MAX_CONNECTIONS} connections")]
-    Busy,
     /// The client was too slow.
     #[error("the TLS handshake took too long")]
     Timeout,
@@ -63,7 +58,7 @@ pub enum HandshakeError {
 }
 
 /// The endpoint of the profile https_spiffe. Clients present no certificate
-/// (SPIFFE_Federation 5.2.2).
+/// (SPIFFE_Federation 5.2.2). How many there are at once is bounded by who hands them over.
 #[derive(Debug, Clone)]
 pub struct SpiffeEndpoint(Arc<Inner>);
 
@@ -74,7 +69,6 @@ struct Inner {
     document: watch::Receiver<Bytes>,
     /// The newest checkpoint of a federation's log; empty without one.
     checkpoint: watch::Receiver<Bytes>,
-    places: Places,
     /// The configuration made from the SVID that is the key beside it.
     current: Mutex<Option<(Arc<X509Svid>, Arc<ServerConfig>)>>,
 }
@@ -86,13 +80,11 @@ impl SpiffeEndpoint {
         document: watch::Receiver<Bytes>,
         checkpoint: watch::Receiver<Bytes>,
     ) -> Self {
-        let places = Places::new(MAX_CONNECTIONS);
         Self(Arc::new(Inner {
             id,
             provider,
             document,
             checkpoint,
-            places,
             current: Mutex::default(),
         }))
     }
@@ -105,8 +97,8 @@ impl SpiffeEndpoint {
         received: Bytes,
         identities: &watch::Receiver<Arc<Identities>>,
     ) -> Result<(), HandshakeError> {
-        let (_place, config) = match self.0.prepare(identities) {
-            Ok(prepared) => prepared,
+        let config = match self.0.prepare(identities) {
+            Ok(config) => config,
             Err(error) => {
                 let alert = alert_in_clear(AlertDescription::InternalError);
                 // An error means that the client has gone.
@@ -132,11 +124,10 @@ impl Inner {
     fn prepare(
         &self,
         identities: &watch::Receiver<Arc<Identities>>,
-    ) -> Result<(OwnedSemaphorePermit, Arc<ServerConfig>), HandshakeError> {
-        let place = self.places.take().ok_or(HandshakeError::Busy)?;
+    ) -> Result<Arc<ServerConfig>, HandshakeError> {
         let now = clock::now();
         let svid = identities.borrow().valid_svid(&self.id, now).cloned()?;
-        Ok((place, self.config(&svid)?))
+        Ok(self.config(&svid)?)
     }
 
     fn config(&self, svid: &Arc<X509Svid>) -> Result<Arc<ServerConfig>, rustls::Error> {

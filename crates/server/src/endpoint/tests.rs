@@ -210,6 +210,36 @@ async fn a_client_that_sends_nothing_does_not_keep_others_waiting() {
     serving.abort();
 }
 
+#[tokio::test]
+async fn one_address_does_not_keep_others_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (settings, roots) = web_files(folder.path());
+    let (_sender, receiver) = document();
+    let endpoint = WebEndpoint::open(&settings, provider(), receiver)
+        .await
+        .unwrap();
+    let (address, refused) = (endpoint.local_address().unwrap(), endpoint.refused.clone());
+    let serving = tokio::spawn(async move { endpoint.run().await });
+    let from = |host: u8| async move {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, host], 0).into()).unwrap();
+        socket.connect(address).await
+    };
+    let mut silent = Vec::new();
+    for _ in 0..web::MAX_CONNECTIONS {
+        // One that is refused may be reset before it is connected.
+        silent.extend(from(77).await.ok());
+    }
+    let answer = ask(&mut connect(address, roots).await.unwrap(), "GET /").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "));
+    let label = web::RefusedLabel {
+        reason: "address_limit",
+    };
+    let refused = refused.get_or_create(&label).get();
+    assert_eq!(refused, web::MAX_CONNECTIONS as u64 / 2);
+    serving.abort();
+}
+
 fn svid_of(issued: Issued) -> Arc<X509Svid> {
     Arc::new(X509Svid::new(issued.chain, PrivateKey::from_pkcs8(issued.key_pkcs8)).unwrap())
 }

@@ -4,11 +4,17 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
 };
 
 use bytes::Bytes;
-use renkei_runtime::{accept::accept, telemetry::LineBudget};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+};
+use renkei_runtime::{
+    accept::accept,
+    shares::{Network, NoPlace, Pool},
+};
 use renkei_site::BundleEndpoint;
 use rustls::{ServerConfig, crypto::CryptoProvider};
 use tokio::{
@@ -19,10 +25,12 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    HANDSHAKE_TIME, MAX_CONNECTIONS,
-    http::{self, Places},
+    HANDSHAKE_TIME, http,
     pem::{PemError, PemIdentity},
 };
+
+/// Connections at once, of which one address has at most half.
+pub(super) const MAX_CONNECTIONS: usize = 512;
 
 /// Why the https_web endpoint cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -40,15 +48,23 @@ pub enum EndpointError {
     Pem(#[from] PemError),
 }
 
+/// Why clients of the https_web endpoint were refused, and how many.
+pub(crate) type RefusedClients = Family<RefusedLabel, Counter>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RefusedLabel {
+    pub(super) reason: &'static str,
+}
+
 /// A listening https_web endpoint.
 #[derive(Debug)]
 pub(crate) struct WebEndpoint {
     listener: TcpListener,
     identity: Mutex<PemIdentity>,
     document: watch::Receiver<Bytes>,
-    places: Places,
-    /// Of those who find no place.
-    lines: Mutex<LineBudget>,
+    /// By the addresses of the clients, so that none of them keeps the others out.
+    places: Pool<Network>,
+    pub(super) refused: RefusedClients,
 }
 
 impl WebEndpoint {
@@ -67,8 +83,8 @@ impl WebEndpoint {
             listener,
             identity: Mutex::new(identity),
             document,
-            places: Places::new(MAX_CONNECTIONS),
-            lines: Mutex::default(),
+            places: Pool::new(MAX_CONNECTIONS),
+            refused: RefusedClients::default(),
         })
     }
 
@@ -85,18 +101,24 @@ impl WebEndpoint {
     }
 
     fn begin(&self, stream: TcpStream, client: SocketAddr) {
-        let Some(place) = self.places.take() else {
-            let left_out = lock(&self.lines).take(Instant::now());
-            if let Some(left_out) = left_out {
-                tracing::warn!(%client, left_out, "the bundle endpoint has reached its connection limit");
-            }
-            return;
+        let place = match self.places.try_take(vec![Network::of(client.ip())]) {
+            Ok(place) => place,
+            Err(full) => return self.refuse(client, &full),
         };
         let (config, document) = (lock(&self.identity).current(), self.document.clone());
         tokio::spawn(async move {
             serve(stream, config, document, client).await;
             drop(place);
         });
+    }
+
+    fn refuse(&self, client: SocketAddr, full: &NoPlace<Network>) {
+        let reason = match full {
+            NoPlace::Full => "connection_limit",
+            NoPlace::Share(..) => "address_limit",
+        };
+        self.refused.get_or_create(&RefusedLabel { reason }).inc();
+        tracing::warn!(%client, reason, "a connection to the bundle endpoint is refused");
     }
 }
 

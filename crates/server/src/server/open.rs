@@ -123,7 +123,8 @@ impl ServerSettings {
         document: watch::Receiver<Bytes>,
     ) -> Result<WebEndpoints, ServerError> {
         let (provider, tasks) = (self.provider.clone(), self.tasks.clone());
-        Ok(WebEndpoints::open(part, provider, document, tasks).await?)
+        let counted = (tasks, self.metrics.refused_clients());
+        Ok(WebEndpoints::open(part, provider, document, counted).await?)
     }
 
     fn federation(

@@ -59,7 +59,7 @@ async fn a_caller_that_meets_a_link_as_it_ends_waits_for_the_next() {
     tokio::spawn(relayed.clone().follow(events));
     until("linked", || relayed.state.condition().linked).await;
     let context = lab.hokkaido.context.clone();
-    let from: SocketAddr = "192.0.2.7:40000".parse().unwrap();
+    let from = Source::direct("192.0.2.7:40000".parse().unwrap());
     let received = Bytes::from_static(b"the caller's first bytes");
     let mut reaching = tokio::spawn({
         let (relayed, context, received) = (relayed.clone(), context.clone(), received.clone());

@@ -62,6 +62,7 @@ where
     let state = Arc::new(LinkState::new(target.hub(), "it is being dialled"));
     let parts = LinkParts {
         context: site.context.clone(),
+        admission: Arc::new(Admission::new(&site.context.limits)),
         connector: Arc::new(Connector::new(site.trunks.clone())),
         bridge: bridge.clone(),
     };
@@ -189,15 +190,17 @@ async fn what_the_hub_brings_reaches_the_gateway_up_to_the_limit() {
     let mut heard = [0; 5];
     within(taken.read_exact(&mut heard)).await.unwrap();
     assert_eq!(&heard, b"hello");
-    // The gateway takes it for one of the hub's, and not for one of this node.
-    let hub = linked.bridge.origin(peer);
-    assert_ne!(hub, peer);
+    // The gateway takes it for one of the hub's, and not for one of this node. The caller's own
+    // address is the hub's word.
+    let source = linked.bridge.source(peer);
+    assert_ne!(source.address, peer);
+    assert_eq!(source.caller().to_string(), "192.0.2.7:40000");
     assert_eq!(linked.link.state.open(), 1);
     let mut second = linked.bring();
     second.write_all(b"hello").await.unwrap();
     let refused = within(second.read(&mut [0; 1])).await.unwrap_err();
     assert!(
-        refused.to_string().contains("at its connection limit"),
+        refused.to_string().contains("at its limit of connections"),
         "{refused}"
     );
     drop((first, taken));
@@ -206,6 +209,11 @@ async fn what_the_hub_brings_reaches_the_gateway_up_to_the_limit() {
     third.write_all(b"hello").await.unwrap();
     within(linked.gateway.accept()).await.unwrap();
     assert_eq!(linked.link.state.connections(), 2);
+    let counts = linked.osaka.context.refusals.counts();
+    assert_eq!(
+        (&*counts[0].reason, counts[0].count),
+        ("connection_limit", 1)
+    );
 }
 
 #[tokio::test]

@@ -54,13 +54,14 @@ async fn a_drain_waits_until_a_refused_site_has_read_its_alert() {
     // The time in which an alert is to be read does not pass.
     let frozen = Frozen::new();
     let (near, far) = testing::tcp().await;
-    let peer = far.peer_addr().unwrap();
+    let source = Source::direct(far.peer_addr().unwrap());
+    let arrival = admission.arrival(&source).unwrap();
     let held = (
         hokkaido.drain_watch().guard(),
-        admission.handshakes.enter(peer.ip()).unwrap().turn().await,
+        admission.handshake(&source, arrival).await,
     );
     let accepting = tokio::spawn(async move {
-        hub.accept(hello(far).await, desired(), peer, held).await;
+        hub.accept(hello(far).await, desired(), source, held).await;
     });
     let (own, callee) = (osaka.id(SERVER), hokkaido.id(SERVER));
     let lane = testing::dial(near, (&own, &osaka.context), &callee, &ALPN_RELAY).await;

@@ -19,8 +19,8 @@ struct Taking {
 impl ConnectionHandler for Taking {
     type Place = OwnedSemaphorePermit;
 
-    async fn place(&self) -> OwnedSemaphorePermit {
-        self.places.clone().acquire_owned().await.unwrap()
+    async fn admit(&self, _peer: SocketAddr) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().acquire_owned().await.ok()
     }
 
     fn handle(&self, stream: TcpStream, _peer: SocketAddr, held: Held) {
