@@ -20,7 +20,7 @@ use crate::{
     hub::{Hub, HubMetrics, hub_status},
     inbound::{BackendMetrics, Inbound},
     listeners::{Listeners, Parts},
-    metrics::{FlowMetrics, TrunkMetrics},
+    metrics::{FlowMetrics, PlaceMetrics, TrunkMetrics},
     outbound::{Outbound, OutboundListener},
     readiness, record,
     relay::{self, buffers},
@@ -153,6 +153,8 @@ impl Proxy {
         self.context.refusals.register(registry);
         registry.register_collector(Box::new(FlowMetrics(self.context.flows.clone())));
         registry.register_collector(Box::new(TrunkMetrics(self.trunks.table.clone())));
+        let admission = self.parts.router.admission.clone();
+        registry.register_collector(Box::new(PlaceMetrics(admission)));
         registry.register_collector(Box::new(HubMetrics(Arc::downgrade(&self.parts.hub))));
         let inbound = Arc::downgrade(&self.parts.inbound);
         registry.register_collector(Box::new(BackendMetrics(inbound)));

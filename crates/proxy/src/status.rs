@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use renkei_api::status::{
-    BackendStatus, FlowStatus, HubStatus, ListenerStatus, ProxyStatus, RelayStatus, TotalStatus,
+    BackendStatus, FlowStatus, HubStatus, ListenerStatus, OtherTotalStatus, ProxyStatus,
+    RelayStatus, TotalStatus,
     TrunkStatus,
 };
 
@@ -13,7 +14,7 @@ use crate::{
     trunk::TrunkTable,
 };
 
-/// Open connections shown at most, the oldest first; the totals count all.
+/// Open connections shown at most, the oldest first, and pairs with trunks; the totals count all.
 const SHOWN: usize = 1_000;
 
 fn flow(flow: &Flow) -> FlowStatus {
@@ -41,7 +42,7 @@ pub(crate) fn collect(
         gateway: route.gateway.as_ref().map(ToString::to_string),
         fault: route.reachability.fault(),
     };
-    let totals = context.flows.totals().into_iter();
+    let (totals, others) = context.flows.totals();
     let trunks = trunks.count().into_iter();
     let flows = context.flows.list();
     ProxyStatus {
@@ -52,9 +53,19 @@ pub(crate) fn collect(
         backends,
         flows: flows.iter().take(SHOWN).map(|open| flow(open)).collect(),
         totals: totals
+            .into_iter()
             .map(|(pair, totals)| TotalStatus { pair, totals })
             .collect(),
+        other_totals: others
+            .into_iter()
+            .map(|((direction, own), totals)| OtherTotalStatus {
+                direction,
+                own,
+                totals,
+            })
+            .collect(),
         trunks: trunks
+            .take(SHOWN)
             .map(|(pair, count)| TrunkStatus { pair, count })
             .collect(),
         refusals: context.refusals.last(),

@@ -1,13 +1,17 @@
 //! What passes between sites, in what, and what is refused, in `renkei status`.
 
 use renkei_api::status::{
-    BackendStatus, Direction, Pair, ProxyStatus, RefusalRecord, TotalStatus, TrunkStatus,
+    BackendStatus, Direction, OtherTotalStatus, ProxyStatus, RefusalRecord, TotalStatus, Totals,
+    TrunkStatus,
 };
 
 use crate::output;
 
-fn direction(pair: &Pair) -> &'static str {
-    match pair.direction {
+/// Stands for the identities that have no row of their own.
+const OTHERS: &str = "(others)";
+
+fn direction(direction: Direction) -> &'static str {
+    match direction {
         Direction::Outbound => "out",
         Direction::Inbound => "in",
     }
@@ -15,20 +19,39 @@ fn direction(pair: &Pair) -> &'static str {
 
 /// The sections of `renkei status`.
 pub(crate) fn sections(proxy: &ProxyStatus) -> String {
-    backends(&proxy.backends) + &flows(&proxy.totals) + &trunks(&proxy.trunks) + &refusals(proxy)
+    backends(&proxy.backends)
+        + &flows(&proxy.totals, &proxy.other_totals)
+        + &trunks(&proxy.trunks)
+        + &refusals(proxy)
 }
 
-fn flows(all: &[TotalStatus]) -> String {
+fn flows(all: &[TotalStatus], others: &[OtherTotalStatus]) -> String {
     let mut table = output::table(&["DIRECTION", "FROM", "TO", "OPEN", "SENT", "RECEIVED"]);
-    for TotalStatus { pair, totals } in all {
+    let mut add = |way, from, to, totals: &Totals| {
         table.add_row([
-            direction(pair).to_owned(),
-            pair.caller.short(),
-            pair.callee.short(),
+            direction(way).to_owned(),
+            from,
+            to,
             format!("{} of {}", totals.open, totals.connections),
             output::bytes(totals.bytes_sent),
             output::bytes(totals.bytes_received),
         ]);
+    };
+    for TotalStatus { pair, totals } in all {
+        add(
+            pair.direction,
+            pair.caller.short(),
+            pair.callee.short(),
+            totals,
+        );
+    }
+    for other in others {
+        let (own, others) = (other.own.short(), OTHERS.to_owned());
+        let (from, to) = match other.direction {
+            Direction::Inbound => (others, own),
+            Direction::Outbound => (own, others),
+        };
+        add(other.direction, from, to, &other.totals);
     }
     output::section("Flows", &table)
 }
@@ -60,7 +83,7 @@ fn trunks(all: &[TrunkStatus]) -> String {
     let mut table = output::table(&["DIRECTION", "FROM", "TO", "TRUNKS", "LANES"]);
     for TrunkStatus { pair, count } in all {
         table.add_row([
-            direction(pair).to_owned(),
+            direction(pair.direction).to_owned(),
             pair.caller.short(),
             pair.callee.short(),
             count.trunks.to_string(),

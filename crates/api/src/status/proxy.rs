@@ -25,6 +25,10 @@ pub struct ProxyStatus {
     pub flows: Vec<FlowStatus>,
     /// What each pair has carried.
     pub totals: Vec<TotalStatus>,
+    /// What the identities have carried that have no row of their own: the rows of one other site
+    /// are limited.
+    #[serde(default)]
+    pub other_totals: Vec<OtherTotalStatus>,
     /// What carries it: the trunks that each pair has now.
     #[serde(default)]
     pub trunks: Vec<TrunkStatus>,
@@ -240,6 +244,18 @@ pub struct TotalStatus {
     #[serde(flatten)]
     pub pair: Pair,
     /// What it has carried so far.
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// What the identities of other sites have carried that have no row of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherTotalStatus {
+    /// Which way the connections were opened.
+    pub direction: Direction,
+    /// The workload or service at this site.
+    pub own: SpiffeId,
+    /// What they have carried so far.
     #[serde(flatten)]
     pub totals: Totals,
 }

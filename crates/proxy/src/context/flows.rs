@@ -14,6 +14,7 @@ use renkei_runtime::{clock, drain::DrainGuard};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
+use super::totals::{Others, Row, TotalsTable};
 use crate::{identity::Credentials, relay::Traffic};
 
 /// What carries a connection to the other side of the network.
@@ -107,15 +108,10 @@ impl Flow {
     }
 }
 
-fn add(totals: &mut Totals, traffic: &Traffic) {
-    totals.bytes_sent += traffic.to_wan();
-    totals.bytes_received += traffic.to_app();
-}
-
 #[derive(Debug, Default)]
 struct Register {
-    open: BTreeMap<u64, Arc<Flow>>,
-    totals: BTreeMap<Pair, Totals>,
+    open: BTreeMap<u64, (Arc<Flow>, Row)>,
+    totals: TotalsTable,
 }
 
 /// All connections of a proxy.
@@ -139,14 +135,13 @@ impl Flows {
         carrier: Carrier,
         (parent, guard): (&CancellationToken, DrainGuard),
     ) -> Ticket {
-        let flow = Arc::new(Flow::new(id, pair.clone(), carrier, parent.child_token()));
+        let flow = Arc::new(Flow::new(id, pair, carrier, parent.child_token()));
         let mut register = self.register();
-        let totals = register.totals.entry(pair).or_default();
-        totals.connections += 1;
-        totals.open += 1;
-        register.open.insert(id, flow.clone());
+        let row = register.totals.open(&flow.pair, id);
+        register.open.insert(id, (flow.clone(), row));
         Ticket {
             flow,
+            row,
             flows: self.clone(),
             _guard: guard,
         }
@@ -154,17 +149,17 @@ impl Flows {
 
     /// The open connections, oldest first.
     pub fn list(&self) -> Vec<Arc<Flow>> {
-        self.register().open.values().cloned().collect()
+        let register = self.register();
+        let open = register.open.values();
+        open.map(|(flow, _)| flow.clone()).collect()
     }
 
-    /// What every pair has carried, up to now.
-    pub fn totals(&self) -> BTreeMap<Pair, Totals> {
+    /// What every pair has carried, up to now, and what the identities without rows have.
+    pub(crate) fn totals(&self) -> (BTreeMap<Pair, Totals>, Others<Totals>) {
         let register = self.register();
-        let mut totals = register.totals.clone();
-        for flow in register.open.values() {
-            add(totals.entry(flow.pair.clone()).or_default(), &flow.traffic);
-        }
-        totals
+        let open = register.open.values();
+        let open = open.map(|(flow, row)| (&flow.pair, *row, &flow.traffic));
+        register.totals.read(open)
     }
 
     /// Cuts every open connection that `reason` gives a reason for; says how many.
@@ -186,6 +181,7 @@ impl Flows {
 #[derive(Debug)]
 pub(crate) struct Ticket {
     pub(crate) flow: Arc<Flow>,
+    row: Row,
     flows: Arc<Flows>,
     _guard: DrainGuard,
 }
@@ -194,9 +190,8 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut register = self.flows.register();
         register.open.remove(&self.flow.id);
-        let totals = register.totals.entry(self.flow.pair.clone()).or_default();
-        add(totals, &self.flow.traffic);
-        totals.open = totals.open.saturating_sub(1);
+        let (pair, traffic) = (&self.flow.pair, &self.flow.traffic);
+        register.totals.close(pair, self.row, traffic);
     }
 }
 

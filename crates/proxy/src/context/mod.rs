@@ -4,6 +4,7 @@ mod expiry;
 mod flows;
 mod refusals;
 pub(crate) mod span;
+mod totals;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub(crate) use expiry::Expiry;
 pub(crate) use flows::Carrier;
 pub use flows::{Flow, Flows};
 pub use refusals::Refusals;
+pub(crate) use totals::{Others, ROWS, ROWS_OF_SITE, other_row};
 
 /// Shared by all connections of a proxy.
 pub(crate) struct Context {
