@@ -1,17 +1,12 @@
 //! Requests beyond a limit are answered with RESOURCE_EXHAUSTED: a client that is merely cut off, or
 //! that waits for a stream, cannot know why.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
-    time::Instant,
-};
+use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use prometheus_client::metrics::counter::Counter;
-use renkei_runtime::telemetry::LineBudget;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
@@ -25,26 +20,19 @@ pub(crate) struct Admission {
     pub(crate) streams: u32,
     /// Requests refused for want of a stream.
     pub(crate) refused: Counter,
-    /// Of the refused ones.
-    pub(crate) lines: Arc<Mutex<LineBudget>>,
 }
 
 impl Admission {
     fn refuse(&self, peer: &Peer) {
         self.refused.inc();
-        let lines = &self.lines;
-        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(left_out) = lines.take(Instant::now()) {
-            let (service, pid) = (
-                self.service,
-                peer.process().ok().map(|process| process.pid()),
-            );
-            tracing::warn!(
-                pid,
-                left_out,
-                "a request to the {service} is refused: too many streams on its connection"
-            );
-        }
+        let (service, pid) = (
+            self.service,
+            peer.process().ok().map(|process| process.pid()),
+        );
+        tracing::warn!(
+            pid,
+            "a request to the {service} is refused: too many streams on its connection"
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::{Stream, stream};
@@ -18,7 +18,6 @@ use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use renkei_runtime::{
     accept::accept,
     process::{AttestError, Process},
-    telemetry::LineBudget,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -93,8 +92,6 @@ pub(crate) struct Connections {
     open: Places,
     /// Those on which every request is refused.
     refusals: Places,
-    /// Of the refused ones.
-    lines: Arc<Mutex<LineBudget>>,
 }
 
 impl Connections {
@@ -109,7 +106,6 @@ impl Connections {
             metrics,
             open: Places::default(),
             refusals: Places::default(),
-            lines: Arc::default(),
         }
     }
 
@@ -162,14 +158,11 @@ impl Connections {
     }
 
     fn refuse(&self, uid: u32) {
-        if let Some(left_out) = lock(&self.lines).take(Instant::now()) {
-            let service = self.service;
-            tracing::warn!(
-                uid,
-                left_out,
-                "a connection to the {service} is refused: too many are open"
-            );
-        }
+        let service = self.service;
+        tracing::warn!(
+            uid,
+            "a connection to the {service} is refused: too many are open"
+        );
         self.metrics.refused.inc();
     }
 }

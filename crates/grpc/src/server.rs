@@ -47,7 +47,6 @@ impl UnixServer {
             service,
             streams: limits.streams_per_connection,
             refused: self.metrics.refused_streams.clone(),
-            lines: Arc::default(),
         };
         let connections = Connections::new(service, limits, self.metrics);
         let most = limits.streams_per_connection;

@@ -2,6 +2,7 @@
 
 mod config;
 mod line_budget;
+mod line_limit;
 mod logs;
 mod metrics;
 mod panics;
@@ -9,7 +10,6 @@ mod process;
 mod writer;
 
 pub use config::ConfigMetrics;
-pub use line_budget::LineBudget;
 pub use logs::{LogFormat, TelemetryError, init};
 pub use metrics::Metrics;
 pub use writer::{flush, say};

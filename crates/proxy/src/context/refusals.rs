@@ -1,11 +1,10 @@
 //! Connections that were refused: counted, logged with one sentence, the last ones kept. A flood of
-//! them is counted whole and logged in part.
+//! them is counted whole; the log has a budget (`renkei_runtime::telemetry`).
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt::{self, Write},
     sync::{Mutex, PoisonError},
-    time::Instant,
 };
 
 use prometheus_client::{
@@ -14,7 +13,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use renkei_api::status::{Direction, RefusalCount, RefusalRecord};
-use renkei_runtime::{clock, telemetry::LineBudget};
+use renkei_runtime::clock;
 
 /// How many are kept.
 const KEPT: usize = 64;
@@ -35,18 +34,12 @@ impl EncodeLabelValue for Label {
     }
 }
 
-#[derive(Debug, Default)]
-struct Counted {
-    count: u64,
-    lines: LineBudget,
-}
-
 /// All refusals of a proxy.
 #[derive(Debug, Default)]
 pub struct Refusals {
     counters: Family<Labels, Counter>,
     /// What `counters` holds, for reading back.
-    counted: Mutex<std::collections::BTreeMap<Labels, Counted>>,
+    counted: Mutex<BTreeMap<Labels, u64>>,
     last: Mutex<VecDeque<RefusalRecord>>,
 }
 
@@ -66,20 +59,15 @@ impl Refusals {
         sentence: impl Into<String>,
     ) {
         let (service, peer, sentence) = (service.to_owned(), peer.into(), sentence.into());
-        let line = self.count_with(direction, &service, reason, |lines| {
-            lines.take(Instant::now())
-        });
-        if let Some(left_out @ 1..) = line {
-            tracing::warn!(
-                reason,
-                service,
-                "{left_out} more were refused, and not logged"
-            );
-        }
-        if line.is_some() {
-            let direction = direction.label();
-            tracing::warn!(direction, service, peer, reason, "refused: {sentence}");
-        }
+        self.count(direction, &service, reason);
+        let way = direction.label();
+        tracing::warn!(
+            direction = way,
+            service,
+            peer,
+            reason,
+            "refused: {sentence}"
+        );
         let time = clock::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.truncate(KEPT - 1);
@@ -95,16 +83,6 @@ impl Refusals {
 
     /// Counts a refusal without a line in the log.
     pub(crate) fn count(&self, direction: Direction, service: &str, reason: &'static str) {
-        self.count_with(direction, service, reason, |_| ());
-    }
-
-    fn count_with<T>(
-        &self,
-        direction: Direction,
-        service: &str,
-        reason: &'static str,
-        then: impl FnOnce(&mut LineBudget) -> T,
-    ) -> T {
         let labels = Labels {
             direction: Label(direction),
             service: service.to_owned(),
@@ -112,9 +90,7 @@ impl Refusals {
         };
         self.counters.get_or_create(&labels).inc();
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = counted.entry(labels).or_default();
-        entry.count += 1;
-        then(&mut entry.lines)
+        *counted.entry(labels).or_default() += 1;
     }
 
     /// The last ones, newest first.
@@ -130,11 +106,11 @@ impl Refusals {
     /// How many of each.
     pub fn counts(&self) -> Vec<RefusalCount> {
         let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = |(labels, counted): (&Labels, &Counted)| RefusalCount {
+        let count = |(labels, count): (&Labels, &u64)| RefusalCount {
             direction: labels.direction.0,
             service: labels.service.clone(),
             reason: labels.reason.into(),
-            count: counted.count,
+            count: *count,
         };
         counted.iter().map(count).collect()
     }

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 /// Lines of one kind that are written in a [`WINDOW`].
-const LINES: u32 = 20;
+pub(super) const LINES: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// What is left of the lines of one kind.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct LineBudget {
+pub(super) struct LineBudget {
     window: Option<Instant>,
     written: u32,
     left_out: u64,
@@ -17,18 +17,42 @@ pub struct LineBudget {
 impl LineBudget {
     /// Takes a line: gives how many were left out before it, or nothing when it is to be left out
     /// too.
-    pub fn take(&mut self, now: Instant) -> Option<u64> {
-        let is_over = |start: Instant| now.saturating_duration_since(start) >= WINDOW;
-        if self.window.is_none_or(is_over) {
+    pub(super) fn take(&mut self, now: Instant) -> Option<u64> {
+        if self.has_room(now, LINES) {
+            return Some(self.write());
+        }
+        self.leave_out(1);
+        None
+    }
+
+    /// Whether fewer than so many lines were written in this window.
+    pub(super) fn has_room(&mut self, now: Instant, lines: u32) -> bool {
+        if self.is_over(now) {
             self.window = Some(now);
             self.written = 0;
         }
-        if self.written < LINES {
-            self.written += 1;
-            return Some(std::mem::take(&mut self.left_out));
-        }
-        self.left_out += 1;
-        None
+        self.written < lines
+    }
+
+    /// Counts a line that is written; gives how many were left out before it.
+    pub(super) fn write(&mut self) -> u64 {
+        self.written += 1;
+        std::mem::take(&mut self.left_out)
+    }
+
+    /// Counts lines that are not written.
+    pub(super) fn leave_out(&mut self, lines: u64) {
+        self.left_out += lines;
+    }
+
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// Whether its window is over.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        let is_over = |start: Instant| now.saturating_duration_since(start) >= WINDOW;
+        self.window.is_none_or(is_over)
     }
 }
 

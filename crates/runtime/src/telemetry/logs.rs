@@ -7,9 +7,9 @@ use std::{
 
 use thiserror::Error;
 use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter, layer::SubscriberExt};
 
-use super::{panics, writer};
+use super::{line_limit::LineLimit, panics, writer};
 
 /// What is logged where nothing else is asked for.
 const DEFAULT_FILTER: &str = "info";
@@ -73,8 +73,9 @@ pub fn init(format: LogFormat, filter: Option<&str>) -> Result<(), TelemetryErro
         .unwrap_or(DEFAULT_FILTER);
     let coloured = io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let limit = LineLimit::new(filter);
     let filter = parse(filter)?;
-    let subscriber = subscriber(format, filter, coloured, writer::start()?);
+    let subscriber = subscriber(format, (filter, limit), coloured, writer::start()?);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::AlreadySet)?;
     panics::log();
     Ok(())
@@ -89,7 +90,7 @@ fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
 
 fn subscriber<W>(
     format: LogFormat,
-    filter: EnvFilter,
+    (filter, limit): (EnvFilter, LineLimit),
     coloured: bool,
     writer: W,
 ) -> Box<dyn Subscriber + Send + Sync>
@@ -102,11 +103,14 @@ where
         // It would print to standard error, and panic where that cannot be written.
         .log_internal_errors(false);
     match format {
-        LogFormat::Text => Box::new(lines.with_ansi(coloured).with_target(false).finish()),
+        LogFormat::Text => {
+            let text = lines.with_ansi(coloured).with_target(false).finish();
+            Box::new(text.with(limit))
+        }
         LogFormat::Json => {
             // The span of a connection has all that is to be said of it.
             let json = lines.json().flatten_event(true).with_span_list(false);
-            Box::new(json.finish())
+            Box::new(json.finish().with(limit))
         }
     }
 }
@@ -133,8 +137,9 @@ mod tests {
     fn logged(format: LogFormat, filter: &str, coloured: bool) -> String {
         let buffer = Buffer::default();
         let writer = buffer.clone();
+        let limit = LineLimit::new(filter);
         let filter = parse(filter).unwrap();
-        let subscriber = subscriber(format, filter, coloured, move || writer.clone());
+        let subscriber = subscriber(format, (filter, limit), coloured, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(peer = "osaka.example/collector\u{1b}[2J", "refused");
             tracing::debug!("detail");

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{LineBudget, writer};
+use super::{line_budget::LineBudget, writer};
 
 /// A panic of the main thread ends the process: its line has so long to be written.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -17,6 +17,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 static LINES: Mutex<Option<LineBudget>> = Mutex::new(None);
 
 /// From here on panics are logged.
+/// The target of the lines.
+pub(super) const TARGET: &str = module_path!();
+
 pub(super) fn log() {
     std::panic::set_hook(Box::new(hook));
 }

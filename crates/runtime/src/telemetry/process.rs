@@ -80,6 +80,13 @@ impl Collector for Process {
             "Lines of the log that could not be written, or found no room to wait.",
             &lost,
         )?;
+        let left_out = ConstCounter::new(super::line_limit::left_out());
+        metric(
+            &mut out,
+            "renkei_log_lines_left_out",
+            "Lines of the log that were left out, because there were many of their kind.",
+            &left_out,
+        )?;
         if let Some(open) = open_descriptors() {
             gauge(&mut out, "process_open_fds", "Open file descriptors.", open)?;
         }
