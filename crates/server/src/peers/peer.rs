@@ -24,6 +24,8 @@ pub(super) struct PeerLoop {
     own_refresh: Duration,
     context: Arc<Context>,
     pub(super) known: Option<PeerRow>,
+    /// Why what is known could not be stored, if it could not.
+    unstored: Option<String>,
     failures: u32,
     /// There was a good fetch since the loop began.
     established: bool,
@@ -47,6 +49,7 @@ impl PeerLoop {
             own_refresh,
             context,
             known,
+            unstored: None,
             failures: 0,
             established: false,
             waits_for_file: false,
@@ -208,11 +211,34 @@ impl PeerLoop {
             fetched_at,
             bootstrap,
         };
-        self.context.store.keep_peer_bundle(&row).await?;
+        // In use at once, whatever the disk says: a CA that was withdrawn must not stay.
         self.context.bundles.put(row.bundle.clone());
-        self.known = Some(row);
+        self.known = Some(row.clone());
         self.show_known();
+        self.store(&row).await;
         Ok(())
+    }
+
+    /// Stores the bundle for the next start. What cannot be stored is tried again with the next
+    /// fetch, which stores what is known even if it is the same.
+    async fn store(&mut self, row: &PeerRow) {
+        let before = self.unstored.take();
+        match self.context.store.keep_peer_bundle(row).await {
+            Ok(()) if before.is_some() => {
+                tracing::info!(peer = %self.trust_domain(), "the peer's bundle is stored again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                let error = PeerFetchError::Store(error);
+                let metrics = &self.context.metrics;
+                metrics.fetch_failed(self.trust_domain(), error.label());
+                let text = error.to_string();
+                if before.as_ref() != Some(&text) {
+                    tracing::warn!(peer = %self.trust_domain(), error = %text, "the peer's bundle is in use, but could not be stored: a restart begins with an older one");
+                }
+                self.unstored = Some(text);
+            }
+        }
     }
 
     fn succeeded(&mut self) {
@@ -223,9 +249,11 @@ impl PeerLoop {
         self.established = true;
         let now = (self.context.clock)();
         self.context.metrics.fetched(self.trust_domain(), now);
+        let unstored = self.unstored.as_ref();
+        let unstored = unstored.map(|why| format!("the bundle is in use, but not stored: {why}"));
         self.show(|status| {
             status.last_success = Some(now);
-            status.last_error = None;
+            status.last_error = unstored;
         });
     }
 

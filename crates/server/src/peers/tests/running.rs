@@ -224,7 +224,17 @@ async fn an_empty_bundle_is_trust_in_nothing_and_outlives_a_restart() {
     ] {
         lab.write("tokyo.json", empty);
         loops.until(|all| has(all) == Some(0)).await;
-        let sequence = lab.known().await.unwrap().bundle.sequence.unwrap();
+        // In use first, stored a moment later.
+        let stored = async {
+            loop {
+                let bundle = lab.known().await.unwrap().bundle;
+                if bundle.x509_authorities.is_empty() {
+                    return bundle.sequence.unwrap();
+                }
+            }
+        };
+        let stored = tokio::time::timeout(Duration::from_secs(120), stored);
+        let sequence = stored.await.unwrap();
         loops.stop().await;
         lab.context.bundles.remove(&tokyo());
         loops = Loops::start(&lab, site.clone()).await;
@@ -232,5 +242,72 @@ async fn an_empty_bundle_is_trust_in_nothing_and_outlives_a_restart() {
         lab.write("tokyo.json", &tokyo_bundle(sequence + 1).to_document());
         loops.until(|all| has(all) == Some(1)).await;
     }
+    loops.stop().await;
+}
+
+/// Runs statements on the database, beside the process that has it open.
+async fn sql(lab: &Lab, statements: &'static str) {
+    use sqlx::{ConnectOptions, Connection};
+    let database = lab.folder.path().join("state/renkei.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
+    let mut connection = options.connect().await.unwrap();
+    let done = sqlx::raw_sql(statements).execute(&mut connection).await;
+    done.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// A full disk stops nothing: a CA that a peer has withdrawn is not trusted any more.
+#[tokio::test]
+async fn a_bundle_that_cannot_be_stored_is_in_use_and_is_stored_later() {
+    let lab = Lab::new().await;
+    let path = lab.write("tokyo.json", &tokyo_bundle(1).to_document());
+    let site = peers_part(&[format!("tokyo.example: {{bundle: {}}}", path.display())]);
+    let mut loops = Loops::start(&lab, site.clone()).await;
+    loops.until(|all| sequence(all) == Some(1)).await;
+    let full = "CREATE TRIGGER disk_full BEFORE UPDATE ON peer_bundles \
+                BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END";
+    sql(&lab, full).await;
+    let second = tokyo_bundle(2);
+    lab.write("tokyo.json", &second.to_document());
+    loops.until(|all| sequence(all) == Some(2)).await;
+    let said = |loops: &Loops| {
+        let status = loops.peers.status().remove(0);
+        (status.sequence, status.last_error)
+    };
+    let told = async {
+        while said(&loops).1.is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), told)
+        .await
+        .unwrap();
+    let (sequence_shown, error) = said(&loops);
+    let error = error.unwrap();
+    assert_eq!(sequence_shown, Some(2));
+    assert!(
+        error.contains("not stored") && error.contains("disk is full"),
+        "{error}"
+    );
+    assert_eq!(lab.known().await.unwrap().bundle.sequence, Some(1));
+    // The same document is stored as soon as that is possible.
+    sql(&lab, "DROP TRIGGER disk_full").await;
+    let stored = async {
+        while lab.known().await.unwrap().bundle.sequence != Some(2) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), stored)
+        .await
+        .unwrap();
+    let shown = async {
+        while said(&loops).1.is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), shown)
+        .await
+        .unwrap();
+    assert_eq!(lab.published(), Some(second));
     loops.stop().await;
 }
