@@ -11,6 +11,9 @@
 //! This crate is pure: no sockets, files, tasks, environment or clock. It holds no policy: a
 //! member reaches nothing until a service allows it.
 
+/// How often a site reads the mirrors of the log, as a witness too.
+pub const READ_INTERVAL: time::Duration = time::Duration::MINUTE;
+
 mod envelope;
 mod federation;
 mod json;

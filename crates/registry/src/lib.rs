@@ -13,6 +13,13 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use renkei_federation::READ_INTERVAL;
+use time::Duration;
+
+/// How long a checkpoint waits for its witnesses before the next one is cut: each of them reads
+/// it at least twice in that time, so that a quorum meets at one however fast statements come.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::seconds(3 * READ_INTERVAL.whole_seconds());
+
 pub use folder::FolderError;
 pub use log::{CosignError, Log, Placed, SubmitError};
 pub use server::Registry;

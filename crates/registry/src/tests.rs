@@ -1,5 +1,7 @@
 //! What the registry takes, when it signs, and what it does after a restart.
 
+mod witnesses;
+
 use std::{path::Path, sync::Arc};
 
 use renkei_federation::{

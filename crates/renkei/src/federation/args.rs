@@ -277,9 +277,29 @@ pub(crate) struct Registry {
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8480")]
     pub(crate) listen: SocketAddr,
     /// How long a checkpoint waits for its witnesses before the next one is cut.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = humantime::parse_duration)]
     pub(crate) interval: std::time::Duration,
     /// Log filter, as in RUST_LOG.
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     pub(crate) log: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::Registry;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        registry: Registry,
+    }
+
+    #[test]
+    fn checkpoints_wait_long_enough_for_witnesses_by_default() {
+        let command = Command::parse_from(["registry", "intercloud.yaml"]);
+        let interval = time::Duration::try_from(command.registry.interval).unwrap();
+        assert_eq!(interval, renkei_registry::CHECKPOINT_INTERVAL);
+    }
 }

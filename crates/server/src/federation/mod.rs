@@ -29,7 +29,9 @@ use std::{
 
 use bytes::Bytes;
 use renkei_api::status::FederationStatus;
-use renkei_federation::{Digest, Federation, KeySet, Local, PublicKey, TrustDomain, Witnesses};
+use renkei_federation::{
+    Digest, Federation, KeySet, Local, PublicKey, READ_INTERVAL, TrustDomain, Witnesses,
+};
 use renkei_site::{FederationFile, FederationPart, HostPort, ServerPart};
 use renkei_spiffe::Bundle;
 use rustls::crypto::CryptoProvider;
@@ -47,8 +49,8 @@ pub use witness::witness_key;
 use self::follow::Following;
 use crate::{Clock, ServerMetrics};
 
-/// How often mirrors are read; a site that lives faster than usual asks more often.
-const INTERVAL: Duration = Duration::from_mins(1);
+/// The shortest time between two readings of the mirrors, for a site that lives faster than
+/// [`READ_INTERVAL`].
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// A member that counts, as a peer of this site.
@@ -123,7 +125,8 @@ impl Federator {
                 () = stop.cancelled() => return,
                 () = round => {}
             }
-            let pause = INTERVAL.min(now.lifetimes.bundle_refresh).max(SHORTEST);
+            let pause = READ_INTERVAL.unsigned_abs();
+            let pause = pause.min(now.lifetimes.bundle_refresh).max(SHORTEST);
             let federated = now.federation.is_some();
             tokio::select! {
                 () = stop.cancelled() => return,
