@@ -4,8 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use renkei_api::status::{
     BackendStatus, FlowStatus, HubStatus, ListenerStatus, OtherTotalStatus, ProxyStatus,
-    RelayStatus, TotalStatus,
-    TrunkStatus,
+    RelayStatus, TotalStatus, TrunkStatus,
 };
 
 use crate::{

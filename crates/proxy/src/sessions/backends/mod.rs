@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use renkei_runtime::{clock, telemetry::LineBudget};
+use renkei_runtime::clock;
 use renkei_site::{HostPort, Service};
 use tokio::{
     net::TcpStream,
@@ -40,13 +40,7 @@ pub(crate) struct Backends {
 #[derive(Debug)]
 struct ServiceBackends {
     service: String,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    rotation: Rotation,
-    lines: LineBudget,
+    rotation: Mutex<Rotation>,
 }
 
 /// A connection to a backend.
@@ -117,7 +111,7 @@ impl Backends {
         let old = std::mem::take(&mut *known);
         for service in services.values() {
             let rotation = match old.get(&service.name) {
-                Some(old) => old.state().rotation.with(&service.backends),
+                Some(old) => old.rotation().with(&service.backends),
                 None => Rotation::new(&service.backends),
             };
             let backends = ServiceBackends::new(&service.name, rotation);
@@ -175,7 +169,7 @@ impl Backends {
     /// is there with other backends, is not followed.
     fn of(&self, service: &Service) -> Arc<ServiceBackends> {
         let known = self.services().get(&service.name).cloned();
-        let same = known.filter(|known| known.state().rotation.is_of(&service.backends));
+        let same = known.filter(|known| known.rotation().is_of(&service.backends));
         same.unwrap_or_else(|| {
             let rotation = Rotation::new(&service.backends);
             Arc::new(ServiceBackends::new(&service.name, rotation))
@@ -205,8 +199,8 @@ impl Failures {
 
     /// Those for which other connections wait already.
     fn add_rest(&mut self, backends: &ServiceBackends) {
-        let state = backends.state();
-        for (index, backend) in state.rotation.backends().iter().enumerate() {
+        let rotation = backends.rotation();
+        for (index, backend) in rotation.backends().iter().enumerate() {
             if let Some(ejection) = &backend.ejection
                 && !self.tried.contains(&index)
             {
@@ -234,53 +228,43 @@ async fn for_a_moment(
 
 impl ServiceBackends {
     fn new(service: &str, rotation: Rotation) -> Self {
-        let state = State {
-            rotation,
-            lines: LineBudget::default(),
-        };
         Self {
             service: service.to_owned(),
-            state: Mutex::new(state),
+            rotation: Mutex::new(rotation),
         }
     }
 
     fn choose(&self, tried: &[usize]) -> Option<(Choice, HostPort)> {
-        let rotation = &mut self.state().rotation;
+        let mut rotation = self.rotation();
         let choice = rotation.choose(tried, Instant::now())?;
         let backend = rotation.backends().get(choice.index)?;
         Some((choice, backend.address.clone()))
     }
 
     fn succeeded(&self, choice: Choice, address: &HostPort) {
-        let mut state = self.state();
-        let change = state.rotation.succeeded(choice);
-        if change == Some(Change::Recovered) && state.may_log() {
+        let mut rotation = self.rotation();
+        let change = rotation.succeeded(choice);
+        if change == Some(Change::Recovered) {
             tracing::info!(service = self.service, %address, "the backend answers again");
         }
     }
 
     fn failed(&self, choice: Choice, address: &HostPort, failed: Failed) {
-        let mut state = self.state();
+        let mut rotation = self.rotation();
         let (reason, now) = (failed.reason.clone(), (Instant::now(), clock::now()));
-        let change = state.rotation.failed(choice, failed, now);
-        if change == Some(Change::Ejected) && state.may_log() {
+        let change = rotation.failed(choice, failed, now);
+        if change == Some(Change::Ejected) {
             let service = &self.service;
             tracing::warn!(service, %address, reason, "the backend is skipped until it answers");
         }
     }
 
     fn abandoned(&self, choice: Choice) {
-        self.state().rotation.abandoned(choice);
+        self.rotation().abandoned(choice);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn may_log(&mut self) -> bool {
-        self.lines.take(std::time::Instant::now()).is_some()
+    fn rotation(&self) -> MutexGuard<'_, Rotation> {
+        self.rotation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

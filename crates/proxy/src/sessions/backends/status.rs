@@ -12,8 +12,8 @@ impl Backends {
         let mut services: Vec<Arc<ServiceBackends>> = self.services().values().cloned().collect();
         services.sort_by(|one, other| one.service.cmp(&other.service));
         let all = services.iter().flat_map(|backends| {
-            let state = backends.state();
-            let all = state.rotation.backends().iter();
+            let rotation = backends.rotation();
+            let all = rotation.backends().iter();
             all.map(|one| status_of(&backends.service, one))
                 .collect::<Vec<_>>()
         });
