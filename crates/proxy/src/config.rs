@@ -55,8 +55,8 @@ pub struct ProxyLimits {
 /// Files that a process has open for other things than connections.
 const OTHER_FILES: u64 = 256;
 /// Files for each of [`ProxyLimits::connections`]: two for a connection from another site, two for
-/// one of a local workload, two for one through a hub, and those of the smaller pools.
-const FILES: u64 = 8;
+/// one of a local workload, and half for each of a lane and a connection in its handshake.
+const FILES: u64 = 5;
 /// Memory of the process for each of them, of which the trunks have half.
 const MEMORY: u64 = 256 * 1024;
 /// The bounds of what is derived.
@@ -110,10 +110,10 @@ mod tests {
         let of = |files, memory| ProxyLimits::for_resources(files, memory).connections;
         const GIB: u64 = 1 << 30;
         assert_eq!(of(524_288, 4 * GIB), 16_384, "memory");
-        assert_eq!(of(1_024, 4 * GIB), 96, "files");
+        assert_eq!(of(1_024, 4 * GIB), 153, "files");
         assert_eq!(of(u64::MAX, u64::MAX), 65_536);
         assert_eq!(of(0, 0), 16, "a site works with little, too");
         let few = ProxyLimits::for_resources(1_024, GIB);
-        assert_eq!((few.handshakes, few.dials, few.memory), (24, 24, GIB / 4));
+        assert_eq!((few.handshakes, few.dials, few.memory), (39, 39, GIB / 4));
     }
 }

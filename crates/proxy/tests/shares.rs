@@ -14,7 +14,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use lab::{Lab, Node, echo, eventually, identities, ping, provider, three::Three, within};
 use renkei_proxy::ProxyLimits;
-use renkei_testkit::free_address;
+use renkei_testkit::{TestAuthority, free_address};
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -106,7 +106,7 @@ async fn idle_streams_of_one_caller_leave_places_for_others() {
     }
     assert!((32..60).contains(&idle.len()), "{}", idle.len());
     hokkaido.refusal("caller_limit").await;
-    let told = osaka.refusal("peer_denied").await;
+    let told = osaka.refusal("peer_unavailable").await;
     assert!(told.contains("which is its share now"), "{told}");
     let mut reader = TcpStream::connect(listen).await.unwrap();
     ping(&mut reader, b"of another caller").await;
@@ -169,7 +169,10 @@ async fn a_gateway_that_hangs_leaves_places_to_dial_others() {
         handshake_timeout: FOR_EVER,
         ..ProxyLimits::default()
     };
-    let _osaka = Node::start_with(&text, lab.osaka_identities(), limits, None).await;
+    let kyushu = TestAuthority::new("kyushu.example");
+    let trusts = [&lab.hokkaido_ca, &kyushu];
+    let own = identities(&lab.osaka_ca, &["/collector"], &trusts);
+    let _osaka = Node::start_with(&text, own, limits, None).await;
     let mut waiting = Vec::new();
     for listen in listens {
         waiting.push(TcpStream::connect(listen).await.unwrap());

@@ -277,7 +277,7 @@ impl<D: LaneDialer<Error = DialFailure>> Keeper<D> {
         }
         let place = match self.parts.admission.brought(&source) {
             Ok(place) => place,
-            Err(denied) => return refuse(incoming, Code::UNREACHABLE, denied),
+            Err(denied) => return refuse(incoming, Code::BUSY, denied),
         };
         if let Err(fault) = incoming.check() {
             let sentence = format!("the certificates of the link are not valid any more: {fault}");

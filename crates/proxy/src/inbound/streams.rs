@@ -47,10 +47,8 @@ impl StreamSource {
     async fn serve(&self, incoming: IncomingStream) {
         let (context, admission) = (&self.inbound.context, &self.inbound.admission);
         let refuse = |incoming: IncomingStream, code, denied: Denied| {
-            incoming.refuse(
-                code,
-                &format!("its gateway refuses it: {}", denied.sentence),
-            );
+            let why = format!("its gateway refuses it: {}", denied.sentence);
+            incoming.refuse(code, &why);
             self.inbound.refuse(&self.pair, &self.service.name, &denied);
         };
         let Ok(node) = broker_of(&incoming.target) else {
@@ -58,15 +56,12 @@ impl StreamSource {
             return refuse(incoming, Code::UNREACHABLE, denied);
         };
         if context.drain.is_signaled() {
-            return refuse(
-                incoming,
-                Code::STOPPING,
-                Denied::new("stopping", "its site is stopping"),
-            );
+            let denied = Denied::new("stopping", "its site is stopping");
+            return refuse(incoming, Code::STOPPING, denied);
         }
         let place = match admission.inbound(&self.pair) {
             Ok(place) => place,
-            Err(denied) => return refuse(incoming, Code::UNREACHABLE, denied),
+            Err(denied) => return refuse(incoming, Code::BUSY, denied),
         };
         if !incoming.has_room() {
             let denied = Denied::new("memory_limit", "it is at its memory limit");

@@ -237,13 +237,13 @@ const SERVER: &[Rule] = &[
         &["store"],
         "a private key is known by its name in the store",
     ),
+    rule("endpoint", &[], "it serves a document, whatever made it"),
     rule("metrics", &["endpoint"], "counters are set by others"),
     rule(
         "bundles",
         &[],
         "the bundles as they are now, for all who ask",
     ),
-    rule("endpoint", &[], "it serves a document, whatever made it"),
     rule("fetch", &[], "one exchange of HTTP, whatever it is for"),
     rule(
         "web_client",
