@@ -1,7 +1,10 @@
 //! Requests beyond a limit are answered with RESOURCE_EXHAUSTED: a client that is merely cut off, or
 //! that waits for a stream, cannot know why.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
