@@ -57,13 +57,19 @@ fn names_units_types_and_help_keep_the_conventions() {
         .write_all(b"GET / HTTP/1.0\r\n\r\n")
         .expect("written");
     hokkaido.sentence("plaintext");
-    for site in [&mut hokkaido, &mut osaka] {
+    for (site, is_callee) in [(&mut hokkaido, true), (&mut osaka, false)] {
         let text = scrape(admin_of(site));
         let families = families(&text);
         assert!(text.ends_with("# EOF\n"), "{text}");
         for name in ["renkei_trunks", "renkei_trunk_lanes"] {
             assert!(text.contains(&format!("\n{name}{{direction=")), "{text}");
         }
+        let backends = [
+            "renkei_backend_up{service=",
+            "renkei_backend_connections_total{",
+        ];
+        let has_backends = backends.map(|name| text.contains(&format!("\n{name}")));
+        assert_eq!(has_backends, [is_callee; 2], "{text}");
         for (name, family) in &families {
             check_family(name, family);
         }
