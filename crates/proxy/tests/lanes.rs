@@ -349,6 +349,34 @@ async fn a_site_dials_no_more_lanes_than_its_file_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_whose_peer_takes_no_more_lanes_dials_no_more() {
+    let lab = Lab::new(&[]);
+    let mut connections = lane::gateway(&lab, &[b"renkei-trunk/1"]).await;
+    let osaka = lab.osaka().await;
+    let _app = lab.connect().await;
+    let mut first = within(connections.recv()).await.unwrap();
+    answer(&mut first).await;
+    first.write_all(&wanted(1, 4)).await.unwrap();
+    let mut lanes = vec![first];
+    for taken in [true, true, false] {
+        let mut lane = within(connections.recv()).await.unwrap();
+        if taken {
+            answer(&mut lane).await;
+        } else {
+            let (kind, _) = lane::next(&mut lane).await.unwrap();
+            assert_eq!(kind, HELLO);
+            let refused = lane::frame(REFUSED, &[VERSION, 4]);
+            lane.write_all(&refused).await.unwrap();
+        }
+        lanes.push(lane);
+    }
+    // One of the three leaves, so that another can be replaced.
+    counted(&osaka, "outbound", 1, 2).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(connections.try_recv().is_err(), "it dials again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_site_takes_no_more_lanes_than_its_file_says_and_one_to_replace_another() {
     let lab = Lab::new(&[echo().await]);
     let text = lab.hokkaido_text("osaka.example/collector");
