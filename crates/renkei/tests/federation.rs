@@ -130,10 +130,18 @@ fn speak_with_the_key_of(site: &Site) -> PathBuf {
     file
 }
 
+/// The CA that signs at a site.
+fn signing(site: &Site) -> Option<String> {
+    let status = site.status();
+    let all = status["server"]["authorities"].as_array()?.clone();
+    let signing = all.into_iter().find(|ca| ca["state"] == "active")?;
+    Some(signing["id"].as_str()?.to_owned())
+}
+
 #[test]
 fn a_rotated_ca_a_new_online_key_and_a_withdrawal_reach_the_others() {
-    let (founded, sites, local) = three_sites_with("{ca: 40s, x509_svid: 10s");
-    let [_, osaka, kyushu] = &sites;
+    let (founded, sites, local) = three_sites_with("{x509_svid: 10s");
+    let [hokkaido, osaka, kyushu] = &sites;
     exchange_soon(local, b"before");
     let sequence = |of: &str| {
         let peers = osaka.status()["server"]["peers"].clone();
@@ -141,13 +149,23 @@ fn a_rotated_ca_a_new_online_key_and_a_withdrawal_reach_the_others() {
         let peer = peers.into_iter().find(|peer| peer["trust_domain"] == of);
         peer.and_then(|peer| peer["sequence"].as_u64())
     };
-    // Hokkaido's CA lives for 40 s: its successor is published at 20 s and signs from 33 s on.
-    let before = sequence("hokkaido.example").expect("a sequence");
-    wait_for(
-        "two more CAs of hokkaido have reached osaka",
-        ROUNDS,
-        || (sequence("hokkaido.example")? >= before + 2).then_some(()),
-    );
+    // A changed lifetime makes another CA at once, which signs some seconds later.
+    for life in ["20h", "19h"] {
+        let before = sequence("hokkaido.example").expect("a sequence");
+        let first = signing(hokkaido).expect("a CA");
+        let text = std::fs::read_to_string(hokkaido.file()).expect("site file");
+        let text = text.replace("lifetimes: {", &format!("lifetimes: {{ca: {life}, "));
+        let text = text.replace("ca: 19h, ca: 20h", "ca: 19h");
+        std::fs::write(hokkaido.file(), text).expect("site file");
+        let applied = hokkaido.apply();
+        assert!(applied.status.success(), "{}", said(&applied));
+        wait_for("hokkaido's next CA has reached osaka", ROUNDS, || {
+            (sequence("hokkaido.example")? > before).then_some(())
+        });
+        wait_for("hokkaido's next CA signs", ROUNDS, || {
+            (signing(hokkaido)? != first).then_some(())
+        });
+    }
     exchange_soon(local, b"under another CA");
 
     // A thief of Kyushu's online key speaks in its name; Kyushu notices, and has the last word.
