@@ -139,7 +139,8 @@ async fn carry_http(
     };
     tracing::debug!("opened");
     let parts = (&inbound.context, &inbound.backends, &inbound.http_pool);
-    http::serve(stream, flow, (&service.name, caller), parts).await;
+    // Connections of other protocols do not have its memory.
+    Box::pin(http::serve(stream, flow, (&service.name, caller), parts)).await;
     tracing::debug!(cut = flow.cut_reason(), "closed");
 }
 
@@ -150,10 +151,12 @@ async fn carry_bytes(
     inbound: &Inbound,
 ) {
     let context = &inbound.context;
+    // Its memory is not kept for as long as the connection is open.
+    let reached = Box::pin(backend::reach(service, node, inbound));
     let backend = tokio::select! {
         biased;
         () = flow.cut_token().cancelled() => return,
-        backend = backend::reach(service, node, inbound) => backend,
+        backend = reached => backend,
     };
     let backend = match backend {
         Ok(backend) => backend,

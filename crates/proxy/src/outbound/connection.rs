@@ -67,9 +67,9 @@ async fn open(
     let caller = caller.ok_or(Failure::CallerGone)?;
     attest(app, caller, route, outbound).await?;
     local_caller::release_end(app);
-    dial::dial(route, node, outbound)
-        .await
-        .map_err(Failure::Dial)
+    // Its memory is not kept for as long as the connection is open.
+    let dialled = Box::pin(dial::dial(route, node, outbound));
+    dialled.await.map_err(Failure::Dial)
 }
 
 /// Asks the kernel whose connection it is. The process that was found is its caller only if the connection is
