@@ -15,7 +15,7 @@ use std::{net::SocketAddr, sync::Arc};
 use lab::{Lab, Node, PATIENCE, within};
 use renkei_proxy::ProxyLimits;
 use renkei_spiffe::client_side;
-use renkei_testkit::free_address;
+use renkei_testkit::{free_address, free_address_on};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -105,7 +105,10 @@ fn kafka_text(lab: &Lab) -> String {
 async fn every_broker_is_reached_through_a_local_port_that_outlives_the_process() {
     // Only the first is named in the site file.
     let brokers = cluster_of_two().await;
-    let lab = Lab::new(&brokers[..1]);
+    let mut lab = Lab::new(&brokers[..1]);
+    // No other program's connection can take the ports of an address of its own while both sides
+    // start again.
+    lab.listen = free_address_on("127.0.9.91");
     let folder = tempfile::tempdir().unwrap();
     let ports = folder.path().join("kafka-ports.json");
     let start = async || {
@@ -119,7 +122,7 @@ async fn every_broker_is_reached_through_a_local_port_that_outlives_the_process(
     let (seen, controller) = ask(&mut lab.connect().await).await.unwrap();
     assert_eq!((seen.len(), controller), (2, 1));
     for (node, host, port) in &seen {
-        assert_eq!(host, "127.0.0.1");
+        assert_eq!(host, "127.0.9.91");
         assert!(
             !brokers.iter().any(|at| at.port() == *port),
             "a real address left its site"
