@@ -334,13 +334,19 @@ const WAIT: Duration = Duration::from_secs(3600);
 async fn a_bundle_that_is_missing_for_a_moment_lets_nobody_in_and_cuts_nothing() {
     let lab = Lab::new(&[echo().await]);
     let (hokkaido, osaka, mut app, mut alone) = waiting_sites(&lab).await;
-    for (node, peer, ca) in [
-        (&hokkaido, "osaka.example", &lab.osaka_ca),
-        (&osaka, "hokkaido.example", &lab.hokkaido_ca),
+    for (node, peer, ca, reason) in [
+        (
+            &hokkaido,
+            "osaka.example",
+            &lab.osaka_ca,
+            "unknown_trust_domain",
+        ),
+        // Nothing is dialled.
+        (&osaka, "hokkaido.example", &lab.hokkaido_ca, "no_bundle"),
     ] {
         forget(node, peer);
         lab.assert_refused().await;
-        node.refusal("unknown_trust_domain").await;
+        node.refusal(reason).await;
         ping(&mut app, b"it waits").await;
         echoed(&mut alone).await;
         trust(node, peer, &[ca]);
