@@ -97,7 +97,7 @@ async fn a_limit_comes_and_goes_while_a_connection_is_open() {
     assert!(echoed(app, BYTES).await >= LEAST);
     hokkaido.apply(&free).await.unwrap();
     // Far more than a limit that is still there would let pass before the test gives up.
-    echoed(lab.connect().await, 400 * BYTES).await;
+    echoed(lab.connect().await, 80 * BYTES).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
