@@ -1,8 +1,10 @@
 //! Compiles the protobuf contracts without protoc.
 
-const CONTRACTS: [&str; 6] = [
-    "proto/workload.proto",
-    "proto/renkei/node.proto",
+/// Served whole.
+const WHOLE: [&str; 2] = ["proto/workload.proto", "proto/renkei/node.proto"];
+
+/// SPIRE's: a method that a server does not have is answered with UNIMPLEMENTED.
+const IN_PART: [&str; 4] = [
     "proto/spire/agent.proto",
     "proto/spire/bundle.proto",
     "proto/spire/entry.proto",
@@ -11,7 +13,9 @@ const CONTRACTS: [&str; 6] = [
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(CONTRACTS, ["proto"])?;
-    tonic_prost_build::configure().compile_fds(files)?;
+    tonic_prost_build::configure().compile_fds(protox::compile(WHOLE, ["proto"])?)?;
+    tonic_prost_build::configure()
+        .generate_default_stubs(true)
+        .compile_fds(protox::compile(IN_PART, ["proto"])?)?;
     Ok(())
 }

@@ -1,10 +1,14 @@
 //! What a server tells a node.
 
+mod token;
+
 use std::{fmt, time::Duration};
 
 use renkei_site::Selector;
 use renkei_spiffe::{SpiffeId, TrustDomain};
 use serde::{Deserialize, Serialize};
+
+pub use token::{CaPin, JoinSecret, NodeToken, NodeTokenError};
 
 /// The number of bytes that the ID of an entry has at most. The ID of an entry of the site file is
 /// `file.`, a kind, and a name of up to 255 bytes.
