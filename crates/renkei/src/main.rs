@@ -22,6 +22,7 @@ mod load;
 mod open_ports;
 mod output;
 mod place;
+mod process;
 mod render;
 mod running;
 mod site_client;

@@ -12,9 +12,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use renkei_api::{
-    control::{Applied as Answer, BundleDocument, Request, RequestError},
+    control::{Applied as Answer, BundleDocument, Request},
     status::SiteStatus,
 };
 use renkei_proxy::{Desired, Policies, Proxy};
@@ -22,13 +22,13 @@ use renkei_runtime::{control::ControlError, readiness::Readiness, telemetry::Con
 use renkei_server::federation::Members;
 use renkei_site::{Changes, PolicySource, ServerPart, Site, diff};
 use renkei_spiffe::TrustDomain;
-use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 
 use crate::{
     identity::Plane,
     load::{LoadError, Loaded, load},
+    process::json,
     warnings,
 };
 
@@ -248,22 +248,6 @@ impl Running {
             workload_api: identities.workload_api,
         }
     }
-}
-
-/// A request that came as method and path.
-pub(crate) fn request(method: &Method, path: &str) -> Result<Request, ControlError> {
-    Request::parse(method, path).map_err(|error| {
-        let status = match &error {
-            RequestError::Unknown(..) => StatusCode::NOT_FOUND,
-            RequestError::TrustDomain { .. } => StatusCode::BAD_REQUEST,
-        };
-        ControlError::new(status, error.to_string())
-    })
-}
-
-fn json(answer: &impl Serialize) -> Result<Value, ControlError> {
-    serde_json::to_value(answer)
-        .map_err(|error| ControlError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
 /// Each address that cannot be listened on, after its place in the site file.

@@ -14,12 +14,13 @@ use renkei_site::{ServerPart, Site};
 use renkei_spiffe::{Identities, SpiffeId};
 use tokio::sync::{Mutex, watch};
 
-use super::Shared;
 use crate::{
     cli::Up,
     identity::{Inputs, Plane},
     load::Loaded,
-    place, provider,
+    place,
+    process::Shared,
+    provider,
     running::{Applied, NO_AUTHORITY, Running, absolute, with_places},
 };
 

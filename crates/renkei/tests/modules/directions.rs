@@ -342,20 +342,19 @@ const RENKEI: &[Rule] = &[
         "it reads a site file and starts nothing",
     ),
     rule(
+        "process",
+        &["allocator", "cli", "place"],
+        "the frame of a process is the same whatever roles it runs",
+    ),
+    rule(
         "running",
-        &["identity", "load", "warnings"],
+        &["identity", "load", "process", "warnings"],
         "a site while it runs",
     ),
     rule(
         "up",
         &[
-            "allocator",
-            "cli",
-            "identity",
-            "load",
-            "place",
-            "running",
-            "warnings",
+            "cli", "identity", "load", "place", "process", "running", "warnings",
         ],
         "it starts the roles and waits",
     ),

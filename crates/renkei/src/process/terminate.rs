@@ -1,31 +1,33 @@
-//! A site that runs, until it is told to end and has drained.
+//! A process that runs, until it is told to end and has drained.
 
 use std::{sync::Arc, time::Duration};
 
 use renkei_api::control::Request;
 use renkei_runtime::{
     drain::Drain,
+    readiness::Readiness,
     signals::{self, Signals},
     systemd::Notifier,
 };
 use tokio::task::JoinSet;
 
-use crate::running::Running;
+use super::Roles;
 
-fn begin_reload(reload: &mut JoinSet<()>, running: &Arc<Running>, notifier: Option<&Notifier>) {
+fn begin_reload<R: Roles>(reload: &mut JoinSet<()>, roles: &Arc<R>, notifier: Option<&Notifier>) {
     if let Some(Err(error)) = notifier.map(Notifier::reloading) {
         tracing::warn!(%error, "systemd could not be notified");
     }
-    let running = running.clone();
+    let roles = roles.clone();
     reload.spawn(async move {
         // The answer goes to the log, as `renkei apply` would print it.
-        let _ = running.answer(Request::Apply).await;
+        let _ = roles.answer(Request::Apply).await;
     });
 }
 
 /// Reloads on SIGHUP, and returns on SIGTERM or SIGINT.
-pub(super) async fn until_terminated(
-    running: &Arc<Running>,
+pub(super) async fn until_terminated<R: Roles>(
+    roles: &Arc<R>,
+    readiness: &Readiness,
     signals: &mut Signals,
     notifier: Option<&Notifier>,
 ) {
@@ -35,8 +37,11 @@ pub(super) async fn until_terminated(
         }
     };
     let ready = async {
-        running.readiness.wait_ready().await;
-        tracing::info!("the site is ready: every listener is open and every identity is present");
+        readiness.wait_ready().await;
+        tracing::info!(
+            "the {} is ready: every listener is open and every identity is present",
+            R::KIND
+        );
         if let Some(notifier) = notifier {
             told(notifier.ready("serving"));
         }
@@ -54,14 +59,14 @@ pub(super) async fn until_terminated(
                     told(notifier.ready("serving"));
                 }
                 if std::mem::take(&mut again) {
-                    begin_reload(&mut reload, running, notifier);
+                    begin_reload(&mut reload, roles, notifier);
                 }
             }
             request = signals.next() => match request {
                 signals::Request::Terminate | signals::Request::Force => break,
                 // What one under way has read already may have changed since.
                 signals::Request::Reload if !reload.is_empty() => again = true,
-                signals::Request::Reload => begin_reload(&mut reload, running, notifier),
+                signals::Request::Reload => begin_reload(&mut reload, roles, notifier),
             }
         }
     }
