@@ -1,6 +1,6 @@
 //! `renkei check`: every fault of a site file, or what follows from it.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use renkei_site::{BundleSource, Site};
 use serde_json::json;
@@ -43,6 +43,8 @@ pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
                 "site": site.name,
                 "trust_domain": site.trust_domain,
                 "gateway": site.gateway,
+                "server": site.server,
+                "nodes": site.nodes,
                 "services": site.services,
                 "workloads": site.workloads,
                 "peers": site.peers,
@@ -71,6 +73,7 @@ fn overview(site: &Site, bundles: &[BundleFile]) -> String {
     {
         text.push_str(&format!("Other sites reach it through the hub {hub}.\n"));
     }
+    text.push_str(&nodes(site));
     text.push_str(&services(site));
     text.push_str(&workloads(site));
     text.push_str(&peers(site, bundles));
@@ -85,6 +88,26 @@ fn overview(site: &Site, bundles: &[BundleFile]) -> String {
         ));
     }
     text
+}
+
+fn nodes(site: &Site) -> String {
+    let mut table = output::table(&["NODE", "GATEWAY", "SERVICES", "WORKLOADS"]);
+    for node in site.nodes.values() {
+        let part = site.node_part(node, 0, BTreeMap::new());
+        let gateway = node.gateway.as_ref();
+        let advertise = gateway.and_then(|gateway| gateway.advertise.as_ref());
+        let workloads = site.workloads.values();
+        let here =
+            workloads.filter(|workload| workload.on.is_empty() || workload.on.contains(&node.name));
+        let workloads: Vec<_> = here.map(|workload| &workload.name).collect();
+        table.add_row([
+            node.name.clone(),
+            advertise.map_or("none".into(), ToString::to_string),
+            list(&part.services.into_keys().collect::<Vec<_>>()),
+            list(&workloads),
+        ]);
+    }
+    output::section("Nodes", &table)
 }
 
 fn services(site: &Site) -> String {

@@ -10,7 +10,7 @@ use std::{
 
 use renkei_proxy::{Policies, PolicyFault, compile_policies};
 use renkei_runtime::files::{self, Budget};
-use renkei_site::{Faults, FederationFile, Item, PolicySource, Site};
+use renkei_site::{Faults, FederationFile, Item, PolicySource, ProxyPart, Site};
 
 /// A Rego file of more bytes than this is refused unread.
 const MAX_POLICY_BYTES: usize = 1024 * 1024;
@@ -103,7 +103,12 @@ pub(crate) fn load(file: &Path) -> Result<Loaded, LoadError> {
             }
         }
     }
-    let (policies, uncompiled) = compile_policies(&site.proxy_part(0, sources.clone()));
+    let everywhere = ProxyPart {
+        services: site.services.clone(),
+        policies: sources.clone(),
+        ..site.proxy_part(0, BTreeMap::new())
+    };
+    let (policies, uncompiled) = compile_policies(&everywhere);
     for PolicyFault { service, error } in uncompiled {
         faults.push(
             site.place(&Item::Policy(service)),

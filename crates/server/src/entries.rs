@@ -222,6 +222,7 @@ pub(crate) fn of_file(entries: &[FileEntry]) -> Vec<Registration> {
         let kind = match entry.kind {
             FileEntryKind::Server => EntryKind::Server,
             FileEntryKind::Service => EntryKind::Service,
+            FileEntryKind::Node => EntryKind::Node,
             FileEntryKind::Workload => EntryKind::Workload,
         };
         let id = match kind {

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Peer, Service, Site, Workload};
+use crate::{NodeSpec, Peer, Service, Site, Workload};
 
 /// The part of a site file that a change is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -12,6 +12,8 @@ use crate::{Peer, Service, Site, Workload};
 pub enum Section {
     /// A key of the site itself, such as `gateway`.
     Site,
+    /// An entry of `nodes`.
+    Node,
     /// An entry of `peers`.
     Peer,
     /// An entry of `services`.
@@ -56,6 +58,7 @@ pub struct Changes {
 /// What has to change to get from `old` to `new`. Comments, order and places do not count.
 pub fn diff(old: &Site, new: &Site) -> Changes {
     let mut changes = site_changes(old, new);
+    changes.extend(entries(Section::Node, &old.nodes, &new.nodes, node_keys));
     changes.extend(entries(Section::Peer, &old.peers, &new.peers, peer_keys));
     changes.extend(entries(
         Section::Service,
@@ -99,6 +102,10 @@ impl Changes {
             ),
             ("admin", "the admin port is opened once, at the start"),
             (
+                "server",
+                "the server's port for nodes is opened once, at the start",
+            ),
+            (
                 "bundle_endpoint",
                 "the bundle endpoint is opened once, at the start",
             ),
@@ -141,6 +148,12 @@ fn site_changes(old: &Site, new: &Site) -> Vec<Change> {
             gateway.is_some(),
             new.gateway.is_some(),
             *gateway == new.gateway,
+        ),
+        optional(
+            "server",
+            old.server.is_some(),
+            new.server.is_some(),
+            old.server == new.server,
         ),
         optional(
             "relays",
@@ -208,6 +221,11 @@ fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<Cow<'static
         .collect()
 }
 
+fn node_keys(old: &NodeSpec, new: &NodeSpec) -> Vec<Cow<'static, str>> {
+    // The identity follows from name and trust domain.
+    differing([("gateway", old.gateway == new.gateway)])
+}
+
 fn peer_keys(old: &Peer, new: &Peer) -> Vec<Cow<'static, str>> {
     differing([
         ("bundle", old.bundle == new.bundle),
@@ -218,6 +236,7 @@ fn peer_keys(old: &Peer, new: &Peer) -> Vec<Cow<'static, str>> {
 fn service_keys(old: &Service, new: &Service) -> Vec<Cow<'static, str>> {
     differing([
         ("id", old.id == new.id),
+        ("on", old.on == new.on),
         ("protocol", old.protocol == new.protocol),
         ("backends", old.backends == new.backends),
         ("allow", old.allow == new.allow),
@@ -242,6 +261,7 @@ fn workload_keys(old: &Workload, new: &Workload) -> Vec<Cow<'static, str>> {
         ("hint", old.hint == new.hint),
         ("default", old.is_default == new.is_default),
         ("selectors", old.selectors == new.selectors),
+        ("on", old.on == new.on),
         ("uses", old.uses == new.uses),
     ])
 }
@@ -255,6 +275,7 @@ impl fmt::Display for Change {
         };
         let section = match self.section {
             Section::Site => "",
+            Section::Node => "node ",
             Section::Peer => "peer ",
             Section::Service => "service ",
             Section::Workload => "workload ",

@@ -18,6 +18,7 @@ mod fault;
 mod federation;
 mod lifetime;
 mod node;
+mod nodes;
 mod parts;
 mod place;
 mod reach;
@@ -33,9 +34,10 @@ pub use diff::{Change, ChangeKind, Changes, Section, diff};
 pub use fault::{Fault, Faults};
 pub use federation::{FederationFile, Key, Mirror, parse_federation};
 pub use lifetime::Lifetimes;
+pub use nodes::{ApiServer, NodeSpec, Placement};
 pub use parts::{
-    Announcement, FederationPart, FileEntry, FileEntryKind, Listener, PeerBundle, PolicySource,
-    ProxyPart, ServerPart,
+    Announcement, FederationPart, FileEntry, FileEntryKind, GatewayLink, Listener, PeerBundle,
+    PolicySource, ProxyPart, ServerPart,
 };
 pub use place::{Item, Place};
 pub use reach::{BundleWay, own_address};

@@ -75,6 +75,12 @@ pub enum Item {
     GatewayListen,
     /// The hub of the gateway.
     GatewayVia,
+    /// The address that the server listens on for nodes.
+    ServerListen,
+    /// The name of a node.
+    Node(String),
+    /// The address that the gateway of a node listens on.
+    NodeGatewayListen(String),
     /// The address of `admin`.
     Admin,
     /// The address that the bundle endpoint listens on.

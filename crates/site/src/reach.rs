@@ -17,12 +17,16 @@ pub struct BundleWay {
 }
 
 impl Site {
-    /// The address that other sites dial to reach this one: the hub's, if it has one.
+    /// The address that other sites dial to reach this one: the hub's, if it has one. Of several
+    /// gateways, that of `renkei up`, or else the first by name.
     pub(crate) fn advertised(&self) -> Option<&HostPort> {
-        let gateway = self.gateway.as_ref()?;
-        match &gateway.via {
+        let via = self
+            .gateway
+            .as_ref()
+            .and_then(|gateway| gateway.via.as_ref());
+        match via {
             Some(hub) => self.peers.get(hub)?.gateway.as_ref(),
-            None => gateway.advertise.as_ref(),
+            None => self.dialled_gateways().next().map(|(_, address)| address),
         }
     }
 

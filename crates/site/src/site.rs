@@ -15,7 +15,8 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::{
-    Bandwidth, Faults, FederationFile, HostPort, Item, Lifetimes, Place, Selector,
+    ApiServer, Bandwidth, Faults, FederationFile, HostPort, Item, Lifetimes, NodeSpec, Place,
+    Selector,
     address::{is_dns_label, is_dns_name},
     place::SourceMap,
 };
@@ -41,6 +42,10 @@ pub struct Site {
     pub server_id: SpiffeId,
     /// Where other sites reach this one.
     pub gateway: Option<Gateway>,
+    /// Where nodes and SPIRE agents reach the site's server.
+    pub server: Option<ApiServer>,
+    /// The other machines of the site, by name.
+    pub nodes: BTreeMap<String, NodeSpec>,
     /// Where the bundle is also served to clients that trust the web's certificates (https_web).
     pub bundle_endpoint: Option<BundleEndpoint>,
     /// Sites that this one is linked with.
@@ -172,6 +177,10 @@ pub struct Service {
     pub name: String,
     /// The SPIFFE ID of the service. Its path is `/NAME`, unless the file says otherwise.
     pub id: SpiffeId,
+    /// The nodes that hold it. If empty, the process of `renkei up` if it is a gateway, or else
+    /// every node that is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
     /// The session its proxy understands.
     pub protocol: Protocol,
     /// Where it really runs; never empty.
@@ -234,6 +243,9 @@ pub struct Workload {
     pub is_default: bool,
     /// What a process must be to have that identity; never empty, and all must match.
     pub selectors: Vec<Selector>,
+    /// The nodes that it may run on. If empty, every node and the process of `renkei up`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
     /// The services that it calls, each with its local listener.
     pub uses: Vec<Use>,
 }

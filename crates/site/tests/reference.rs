@@ -23,8 +23,11 @@ Paths are relative to the file. `<trust domain>/<name>` is short for
 workload of that name, whatever `id` it has.
 ";
 
-const SECTIONS: [(&str, &str); 8] = [
+const SECTIONS: [(&str, &str); 11] = [
     ("gateway", "Gateway"),
+    ("server", "Server"),
+    ("nodes: NAME", "Node"),
+    ("nodes: NAME: gateway", "NodeGateway"),
     ("peers: TRUST-DOMAIN", "Peer"),
     ("services: NAME", "Service"),
     ("services: NAME: topics: CALLER", "TopicRights"),

@@ -64,6 +64,7 @@ fn good_files_fit_the_schema() {
         include_str!("fixtures/every-key.yaml"),
         include_str!("fixtures/dials-out.yaml"),
         include_str!("fixtures/relays.yaml"),
+        include_str!("fixtures/nodes.yaml"),
     ] {
         check(&schema, &schema, &serde_saphyr::from_str(text).unwrap(), "");
     }
@@ -91,6 +92,7 @@ fn no_key_of_the_schema_is_ignored_by_the_reader() {
         include_str!("fixtures/every-key.yaml"),
         include_str!("fixtures/dials-out.yaml"),
         include_str!("fixtures/relays.yaml"),
+        include_str!("fixtures/nodes.yaml"),
     ] {
         let good: Value = serde_saphyr::from_str(text).unwrap();
         renkei_site::parse("good", &good.to_string()).unwrap();

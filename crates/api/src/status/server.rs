@@ -120,6 +120,8 @@ pub enum EntryKind {
     Service,
     /// This site's own bundle endpoint.
     Server,
+    /// A machine of the site.
+    Node,
 }
 
 impl EntryKind {
@@ -129,12 +131,13 @@ impl EntryKind {
             Self::Workload => "workload",
             Self::Service => "service",
             Self::Server => "server",
+            Self::Node => "node",
         }
     }
 
     /// Reads the word that [`Self::as_str`] gives.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Workload, Self::Service, Self::Server]
+        [Self::Workload, Self::Service, Self::Server, Self::Node]
             .into_iter()
             .find(|kind| kind.as_str() == text)
     }

@@ -7,7 +7,7 @@
 mod proxy;
 mod server;
 
-pub use proxy::{Listener, PolicySource, ProxyPart};
+pub use proxy::{GatewayLink, Listener, PolicySource, ProxyPart};
 pub use server::{Announcement, FederationPart, FileEntry, FileEntryKind, PeerBundle, ServerPart};
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use renkei_spiffe::{SpiffeId, TrustDomain};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BundleEndpoint, BundleSource, BundleWay, FederationFile, HostPort, Lifetimes, Peer, Protocol,
-    Selector, Service, Site, Workload,
+    BundleEndpoint, BundleSource, BundleWay, FederationFile, HostPort, Lifetimes, NodeSpec, Peer,
+    Placement, Protocol, Selector, Service, Site, Workload,
 };
 
 /// What the server follows.
@@ -43,6 +43,8 @@ pub struct FileEntry {
     pub id: SpiffeId,
     /// What it is for.
     pub kind: FileEntryKind,
+    /// The processes whose agents get it.
+    pub on: Placement,
     /// What tells a process this identity from its others.
     pub hint: String,
     /// A process with several identities gets this one first.
@@ -59,6 +61,8 @@ pub enum FileEntryKind {
     Server,
     /// An entry of `services`.
     Service,
+    /// An entry of `nodes`: the identity of that node itself.
+    Node,
     /// An entry of `workloads`.
     Workload,
 }
@@ -160,7 +164,17 @@ impl Site {
             name: "server".to_owned(),
             id: self.server_id.clone(),
             kind: FileEntryKind::Server,
+            on: Placement::Server,
             hint: "server".to_owned(),
+            is_default: false,
+            selectors: Vec::new(),
+        };
+        let node = |node: &NodeSpec| FileEntry {
+            name: node.name.clone(),
+            id: node.id.clone(),
+            kind: FileEntryKind::Node,
+            on: Placement::Nodes([node.name.clone()].into()),
+            hint: node.name.clone(),
             is_default: false,
             selectors: Vec::new(),
         };
@@ -168,6 +182,7 @@ impl Site {
             name: service.name.clone(),
             id: service.id.clone(),
             kind: FileEntryKind::Service,
+            on: self.placement(service),
             hint: service.name.clone(),
             is_default: false,
             selectors: Vec::new(),
@@ -176,6 +191,7 @@ impl Site {
             name: workload.name.clone(),
             id: workload.id.clone(),
             kind: FileEntryKind::Workload,
+            on: workload.placement(),
             hint: workload.hint.clone(),
             is_default: workload.is_default,
             selectors: workload.selectors.clone(),
@@ -183,6 +199,7 @@ impl Site {
         let services = self.services.values().map(service);
         let workloads = self.workloads.values().map(workload);
         std::iter::once(server)
+            .chain(self.nodes.values().map(node))
             .chain(services)
             .chain(workloads)
             .collect()

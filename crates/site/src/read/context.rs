@@ -16,6 +16,7 @@ pub(super) struct Context<'a> {
     pub(super) peers: peers::Known,
     pub(super) services: BTreeSet<&'a str>,
     pub(super) workloads: BTreeSet<&'a str>,
+    pub(super) nodes: BTreeSet<&'a str>,
     /// The IDs of those services and workloads that have one of their own, by name.
     pub(super) ids: BTreeMap<&'a str, SpiffeId>,
     /// Those of services.

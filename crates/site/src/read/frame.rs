@@ -85,19 +85,8 @@ fn gateway(reader: &mut Reader, of: Entry<'_>) -> Option<WrittenGateway> {
         return gateway_via(reader, &fields, entry, shares);
     }
     let listen = required(reader, &fields, "listen", "0.0.0.0:8443", values::listen);
-    let advertise = match (fields.get("advertise"), listen) {
-        (Some(entry), _) => reader.field(entry, "gw.osaka.example:8443", values::dial),
-        (None, Some(listen)) if !listen.ip().is_unspecified() => {
-            Some(HostPort::new(Host::Ip(listen.ip()), listen.port()))
-        }
-        (None, Some(listen)) => {
-            let message = "`advertise` is missing: other sites cannot dial \"any address\"";
-            let hint = format!("add `advertise: gw.osaka.example:{}`", listen.port());
-            reader.fault(of.place, message, hint);
-            None
-        }
-        (None, None) => None,
-    };
+    let dialled = ("other sites", "gw.osaka.example");
+    let advertise = advertise(reader, &fields, listen, dialled);
     Some(WrittenGateway {
         listen: Some(listen?),
         advertise: Some(advertise?),
@@ -105,6 +94,29 @@ fn gateway(reader: &mut Reader, of: Entry<'_>) -> Option<WrittenGateway> {
         max_lanes: shares.0,
         bandwidth: shares.1,
     })
+}
+
+/// The address that others dial: `advertise`, or else `listen` if that is one address. `by` names
+/// them and an example of a host.
+pub(super) fn advertise(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    listen: Option<SocketAddr>,
+    by: (&str, &str),
+) -> Option<HostPort> {
+    let (who, host) = by;
+    let port = listen.map_or(8443, |listen| listen.port());
+    if let Some(entry) = fields.get("advertise") {
+        return reader.field(entry, &format!("{host}:{port}"), values::dial);
+    }
+    let listen = listen?;
+    if !listen.ip().is_unspecified() {
+        return Some(HostPort::new(Host::Ip(listen.ip()), listen.port()));
+    }
+    let message = format!("`advertise` is missing: {who} cannot dial \"any address\"");
+    let hint = format!("add `advertise: {host}:{port}`");
+    reader.fault(fields.place, message, hint);
+    None
 }
 
 /// The gateway of a site that is reached through a hub: what others dial is the hub's address.
@@ -136,12 +148,12 @@ fn gateway_via(
     })
 }
 
-fn max_lanes(reader: &mut Reader, fields: &Fields<'_>) -> Option<usize> {
+pub(super) fn max_lanes(reader: &mut Reader, fields: &Fields<'_>) -> Option<usize> {
     let entry = fields.get("max_lanes")?;
     reader.field(entry, "4", values::lanes)
 }
 
-fn bandwidth(reader: &mut Reader, fields: &Fields<'_>) -> Option<Bandwidth> {
+pub(super) fn bandwidth(reader: &mut Reader, fields: &Fields<'_>) -> Option<Bandwidth> {
     let entry = fields.get("bandwidth")?;
     reader.field(entry, "500 Mbit/s", values::bandwidth)
 }

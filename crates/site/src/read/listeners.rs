@@ -5,16 +5,20 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::fields::Reader;
-use crate::{BundleEndpoint, Item, Place, Workload};
+use super::{fields::Reader, nodes::Nodes};
+use crate::{BundleEndpoint, Item, Place, Placement, Workload};
 
 struct Listener {
     what: String,
     address: SocketAddr,
     place: Place,
+    on: Placement,
 }
 
-/// The listeners of the site itself, as far as they could be read.
+/// What a listener is for, its address, where it is in the file, and which processes open it.
+type Written = (String, SocketAddr, Item, Placement);
+
+/// The listeners of the process of `renkei up`, as far as they could be read.
 type Shared<'a> = (
     Option<SocketAddr>,
     Option<&'a BundleEndpoint>,
@@ -25,17 +29,20 @@ type Shared<'a> = (
 pub(super) fn no_two_alike(
     reader: &mut Reader,
     shared: Shared<'_>,
+    nodes: &Nodes,
     workloads: &BTreeMap<String, Workload>,
 ) {
-    let all = shared_listeners(shared)
+    let all = shared_listeners(shared, nodes)
         .into_iter()
+        .chain(node_listeners(nodes))
         .chain(use_listeners(workloads));
-    let listeners = all.filter_map(|(what, address, item)| {
+    let listeners = all.filter_map(|(what, address, item, on)| {
         let place = *reader.places.get(&item)?;
         Some(Listener {
             what,
             address,
             place,
+            on,
         })
     });
     let mut by_port: BTreeMap<u16, Vec<Listener>> = BTreeMap::new();
@@ -51,12 +58,12 @@ pub(super) fn no_two_alike(
     }
 }
 
-fn shared_listeners(
-    (gateway, bundle_endpoint, admin): Shared<'_>,
-) -> Vec<(String, SocketAddr, Item)> {
+fn shared_listeners((gateway, bundle_endpoint, admin): Shared<'_>, nodes: &Nodes) -> Vec<Written> {
     let bundle_endpoint = bundle_endpoint.map(|endpoint| endpoint.listen);
+    let server = nodes.server.as_ref().map(|server| server.listen);
     [
         ("the gateway", gateway, Item::GatewayListen),
+        ("the server", server, Item::ServerListen),
         (
             "the bundle endpoint",
             bundle_endpoint,
@@ -65,21 +72,26 @@ fn shared_listeners(
         ("`admin`", admin, Item::Admin),
     ]
     .into_iter()
-    .filter_map(|(what, address, item)| Some((what.to_owned(), address?, item)))
+    .filter_map(|(what, address, item)| Some((what.to_owned(), address?, item, Placement::Server)))
     .collect()
 }
 
-fn use_listeners(
-    workloads: &BTreeMap<String, Workload>,
-) -> impl Iterator<Item = (String, SocketAddr, Item)> {
+fn node_listeners(nodes: &Nodes) -> impl Iterator<Item = Written> {
+    nodes.specs.values().filter_map(|node| {
+        let address = node.gateway.as_ref()?.listen?;
+        let name = &node.name;
+        let on = Placement::Nodes([name.clone()].into());
+        let item = Item::NodeGatewayListen(name.clone());
+        Some((format!("the gateway of {name}"), address, item, on))
+    })
+}
+
+fn use_listeners(workloads: &BTreeMap<String, Workload>) -> impl Iterator<Item = Written> {
     workloads.values().flat_map(|workload| {
         workload.uses.iter().map(|used| {
             let what = format!("{} for {}", workload.name, used.target.short());
-            (
-                what,
-                used.listen,
-                Item::Use(workload.name.clone(), used.target.clone()),
-            )
+            let item = Item::Use(workload.name.clone(), used.target.clone());
+            (what, used.listen, item, workload.placement())
         })
     })
 }
@@ -88,9 +100,7 @@ fn use_listeners(
 fn report(reader: &mut Reader, group: &[Listener]) {
     for (index, listener) in group.iter().enumerate() {
         let earlier = group.iter().take(index);
-        let taken = earlier
-            .into_iter()
-            .find(|other| collide(other.address.ip(), listener.address.ip()));
+        let taken = earlier.into_iter().find(|other| collide(other, listener));
         if let Some(other) = taken {
             let message = format!(
                 "{} is already used by {} in line {}",
@@ -101,8 +111,10 @@ fn report(reader: &mut Reader, group: &[Listener]) {
     }
 }
 
-/// Whether two listeners on one port exclude each other. `[::]` takes IPv4 too.
-fn collide(one: IpAddr, other: IpAddr) -> bool {
+/// Whether two listeners on one port exclude each other where both are opened. `[::]` takes IPv4
+/// too.
+fn collide(one: &Listener, other: &Listener) -> bool {
     let covers = |any: IpAddr, ip: IpAddr| any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4());
-    one == other || covers(one, other) || covers(other, one)
+    let (ip, other_ip) = (one.address.ip(), other.address.ip());
+    one.on.meets(&other.on) && (ip == other_ip || covers(ip, other_ip) || covers(other_ip, ip))
 }

@@ -12,6 +12,7 @@ mod hub;
 mod identities;
 mod listeners;
 mod methods;
+mod nodes;
 mod peers;
 mod services;
 mod topics;
@@ -60,6 +61,7 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
     let (peers, mut known) = peers::read(&mut reader, fields.get("peers"), own);
     known.incomplete |= fields.get("federation").is_some();
     let federation = federation::read(&mut reader, &fields, own, &peers);
+    let nodes = nodes::read(&mut reader, &fields, own);
     let relays = fields.get("relays");
     let relays = hub::relays(&mut reader, relays, &frame, &peers, &mut known);
     let gateway = hub::gateway(&mut reader, &frame, &peers, &known);
@@ -74,15 +76,18 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
         peers: known,
         services: names(offered),
         workloads: names(running),
+        nodes: names(fields.get("nodes")),
     };
     let services = services::read(&mut reader, offered, &context);
-    services::need_gateway(&mut reader, offered, frame.has_gateway);
+    let has_gateway = frame.has_gateway || nodes.have_gateway;
+    services::need_gateway(&mut reader, offered, has_gateway);
+    nodes::can_be_reached(&mut reader, &services, frame.gateway.as_ref());
     let workloads = workloads::read(&mut reader, running, &context);
     identities::no_two_alike(&mut reader, &services, &workloads);
     let bundle_endpoint = frame.bundle_endpoint;
     let listen = frame.gateway.as_ref().and_then(|written| written.listen);
     let shared = (listen, bundle_endpoint.as_ref(), frame.admin);
-    listeners::no_two_alike(&mut reader, shared, &workloads);
+    listeners::no_two_alike(&mut reader, shared, &nodes, &workloads);
 
     let server_id = context.own.as_ref().and_then(server_id);
     let (Some(site_name), Some(trust_domain), Some(server_id), true) = (
@@ -98,6 +103,8 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
         trust_domain,
         server_id,
         gateway,
+        server: nodes.server,
+        nodes: nodes.specs,
         bundle_endpoint,
         peers,
         federation,

@@ -7,7 +7,7 @@ use renkei_spiffe::SpiffeId;
 use super::{
     context::{Context, linked_identity, own_id},
     fields::{Entry, Fields, Reader, Wrong},
-    methods, topics, values,
+    methods, nodes, topics, values,
 };
 use crate::{
     Bandwidth, HostPort, Item, Protocol, Service, node::Value, schema::keys, sni, suggest,
@@ -84,6 +84,7 @@ fn service(
     fields: &Fields<'_>,
     context: &Context<'_>,
 ) -> Option<Service> {
+    let on = nodes::on(reader, fields, context);
     let protocol = match fields.get("protocol") {
         Some(entry) => reader.field(entry, "kafka", protocol),
         None => Some(Protocol::default()),
@@ -106,6 +107,7 @@ fn service(
     Some(Service {
         name: name.to_owned(),
         id,
+        on,
         protocol,
         backends,
         allow,

@@ -162,6 +162,17 @@ pub(crate) fn service_name(text: &str) -> Result<(), Wrong> {
     unreserved(text)
 }
 
+/// The name of a node: one segment of its SPIFFE ID's path, and short enough for tables.
+pub(crate) fn node_name(text: &str) -> Result<(), Wrong> {
+    match is_dns_label(text) {
+        true => Ok(()),
+        false => Err(Wrong::new(
+            format!("{text:?} is not a name for a node"),
+            "use a-z, 0-9 and '-', at most 63, such as login1",
+        )),
+    }
+}
+
 /// The name of a workload: one segment of a SPIFFE ID's path.
 pub(crate) fn workload_name(text: &str) -> Result<(), Wrong> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);

@@ -7,6 +7,7 @@ use renkei_spiffe::SpiffeId;
 use super::{
     context::{Context, linked_identity, own_id},
     fields::{Entry, Fields, Reader, Wrong, no_later_keys},
+    nodes,
     services::has_server_name,
     values,
 };
@@ -45,6 +46,7 @@ pub(super) fn read(
             None => Some(false),
         };
         let selectors = selectors(reader, &fields);
+        let on = nodes::on(reader, &fields, context);
         let uses = uses(reader, name, &fields, context);
         if let (Some(id), Some(hint), Some(is_default)) = (id, hint, is_default) {
             let workload = Workload {
@@ -53,6 +55,7 @@ pub(super) fn read(
                 hint,
                 is_default,
                 selectors,
+                on,
                 uses,
             };
             workloads.insert(name.to_owned(), workload);
