@@ -59,7 +59,7 @@ struct WrittenSignature {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Signature {
-    /// A hint, signed by nobody; empty when there is none.
+    /// A hint that is not signed; empty when there is none.
     key: String,
     bytes: Vec<u8>,
 }
@@ -145,7 +145,7 @@ impl Envelope {
         &self.statement
     }
 
-    /// The digest of the payload: the identity of a statement, whoever signed it.
+    /// The digest of the payload: the identity of a statement, independent of its signatures.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.payload)
     }

@@ -1,4 +1,4 @@
-//! The federation: every site keeps its own CA, joining costs one registration, and whoever runs
+//! The federation: every site keeps its own CA, joining costs one registration, and who runs
 //! the registry can refuse service and nothing else.
 //!
 //! - [`Statement`]s are what sites and registrars say, signed in [`Envelope`]s (DSSE, Ed25519).

@@ -14,7 +14,7 @@ const CLOCK_SKEW: time::Duration = time::Duration::minutes(10);
 /// What this site alone decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Local {
-    /// Never members, whoever says so.
+    /// Never members, although a statement says so.
     pub deny: BTreeSet<TrustDomain>,
     /// When there, these are the members, and the registrar is not asked.
     pub allow: Option<BTreeMap<TrustDomain, Digest>>,
@@ -112,7 +112,7 @@ pub struct Verified {
 pub struct Member {
     /// The trust domain of the member.
     pub trust_domain: TrustDomain,
-    /// The identity that the name stands for.
+    /// The identity that has the name.
     pub genesis: Digest,
     /// Members who have endorsed that identity.
     pub endorsed_by: BTreeSet<TrustDomain>,

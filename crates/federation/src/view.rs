@@ -1,4 +1,4 @@
-//! What one site has seen of the log, and how it goes on: all or nothing, forward only.
+//! What one site has seen of the log, and how it is continued: all or nothing, forward only.
 //!
 //! ```text
 //!            entries:  0 ........ basis ........ newest
@@ -133,7 +133,7 @@ impl View {
 
     /// Lets a statement that reduces trust act on sight, however it came here, until the view is
     /// extended the next time. `Ok(false)` when it is not of that kind.
-    pub fn heed(&mut self, envelope: &Envelope) -> Result<bool, StatementRefusal> {
+    pub fn import_removal(&mut self, envelope: &Envelope) -> Result<bool, StatementRefusal> {
         if !envelope.statement().reduces_trust() {
             return Ok(false);
         }

@@ -126,7 +126,7 @@ impl Connections {
     }
 
     fn admit(&self, socket: UnixStream) -> Option<Connection> {
-        // Whoever has already left has no credentials any more and needs no answer.
+        // A process that has already ended has no credentials any more and needs no answer.
         let uid = socket.peer_cred().ok()?.uid();
         let open = &self.metrics.open;
         let (most, of_user) = (self.limits.connections, self.limits.connections_per_user);

@@ -76,7 +76,7 @@ pub enum SessionError {
         /// The length that it gives, in bytes.
         length: usize,
     },
-    /// Something of which all must be there before any of it goes on, and that does not come.
+    /// All of it must be there before any of it is sent, and it does not come.
     #[error("{length} bytes that must be read as a whole did not arrive in time")]
     Slow {
         /// The length that it gives, in bytes.
@@ -94,7 +94,7 @@ pub enum SessionError {
     /// Bytes that came before the broker agreed to the SASL mechanism.
     #[error("the client went on before the broker agreed to its SASL mechanism")]
     SaslOutOfTurn,
-    /// An answer nobody asked for.
+    /// An answer without a request.
     #[error("the broker sent an answer with correlation id {got}, awaited was {awaited:?}")]
     Correlation {
         /// The correlation id of the oldest request without an answer.

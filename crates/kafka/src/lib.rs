@@ -39,7 +39,7 @@
 //!
 //! A session with [`TopicRights`](renkei_access::TopicRights) is enforced at the callee's gateway. It carries fewer requests, in
 //! versions that name topics by name; what is denied is answered per topic, in the version in use,
-//! and the connection goes on. See the module `acl`.
+//! and the connection stays open. See the module `acl`.
 //!
 //! # Trust
 //!

@@ -16,7 +16,7 @@ pub(crate) const MAX_HEAD: usize = 128 * 1024;
 pub(crate) enum Beginning<'a> {
     /// A request of the message definitions.
     Known(Head<'a>),
-    /// One that they do not have, whose answer nobody can write.
+    /// One that they do not have, whose answer cannot be written.
     Unknown { key: i16, version: i16 },
 }
 

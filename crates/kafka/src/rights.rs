@@ -12,7 +12,7 @@ pub(crate) enum Right {
     Create,
     Describe,
     Group,
-    /// To number records, for a producer that repeats none; whoever may produce may.
+    /// To number records, for a producer that repeats none; who may produce may.
     Sequence,
     /// A transactional ID, to which no caller has a right.
     Transaction,

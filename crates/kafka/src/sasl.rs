@@ -6,7 +6,7 @@
 
 use crate::wire::{Reader, WireFault};
 
-/// Where a connection stands.
+/// The state of a connection.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sasl {
     /// Frames are requests.

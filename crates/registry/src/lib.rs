@@ -1,5 +1,5 @@
 //! The registry of a federation: an append-only log on an ordinary HTTP server, in the files of
-//! C2SP tlog-tiles. Anyone may run it and nobody has to trust it: what it can do wrong, each site
+//! C2SP tlog-tiles. Anyone may run it and no site has to trust it: what it can do wrong, each site
 //! sees for itself.
 //!
 //! It takes statements that would count and cosignatures of witnesses, and serves files. A copy of

@@ -211,7 +211,7 @@ impl Log {
         Ok(())
     }
 
-    /// Whoever may begin a chain is known to the registrar; the others fill no disks.
+    /// Only sites that the registrar knows may begin a chain, so that others cannot fill the disk.
     fn is_admitted(&self, envelope: &Envelope) -> Result<(), SubmitError> {
         let Statement::SiteRoot(root) = envelope.statement() else {
             return Ok(());

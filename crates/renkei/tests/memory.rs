@@ -26,7 +26,7 @@ const READ: usize = 30 << 20;
 const BURST: u64 = 24 * MIB;
 const NEAR: u64 = 48 * MIB;
 /// A site gives back within a minute; a busy machine may need longer.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 fn resident(site: &mut Site) -> u64 {
     let path = format!("/proc/{}/statm", site.process().id());
@@ -70,7 +70,7 @@ fn slow_readers_leave_a_small_request_its_way_and_memory_comes_back() {
             stream
         })
         .collect();
-    wait_for("the downloads fill what there is", PATIENCE, || {
+    wait_for("the downloads fill what there is", TIMEOUT, || {
         let grown = resident(&mut osaka).saturating_sub(before[1]);
         (grown > BURST).then_some(())
     });
@@ -79,7 +79,7 @@ fn slow_readers_leave_a_small_request_its_way_and_memory_comes_back() {
     }
     drop(downloads);
     for (site, before) in [&mut hokkaido, &mut osaka].into_iter().zip(before) {
-        wait_for("memory comes back", PATIENCE, || {
+        wait_for("memory comes back", TIMEOUT, || {
             (resident(site) < before + NEAR).then_some(())
         });
     }

@@ -3,11 +3,11 @@
 //! The system's clock can be wrong for a moment: a dead battery, a bad time server, a mistyped
 //! date. A CA that is made or deleted by such a reading stays made or deleted. So what the clock
 //! says is compared with what it must say: with the time that has passed by the system's boot
-//! clock, which nobody sets, and with what was on record when the process started.
+//! clock, which cannot be set, and with what was on record when the process started.
 //!
 //! ```text
 //!            the clock says something else
-//!  agreed ─────────────────────────────────────► in doubt: time goes on as it was
+//!  agreed ─────────────────────────────────────► in doubt: time continues as it was
 //!    ▲  ▲    the clock is back                     │  │
 //!    │  └──────────────────────────────────────────┘  │
 //!    └─────────── it has said so for `CONFIRM` ───────┘
@@ -46,7 +46,7 @@ const UNSETTLED: Duration = Duration::days(30);
 pub struct Moment {
     /// The time of day, which can be set.
     pub wall: OffsetDateTime,
-    /// Since the system started, sleep included; nobody sets it.
+    /// Since the system started, sleep included; it cannot be set.
     pub boot: Duration,
 }
 
@@ -100,7 +100,7 @@ fn agree(one: Moment, other: Moment) -> bool {
     (other.wall - at(one, other.boot)).abs() <= allowed
 }
 
-/// The time of day at a later moment, if nobody has set the clock meanwhile.
+/// The time of day at a later moment, if the clock was not set meanwhile.
 fn at(agreed: Moment, boot: Duration) -> OffsetDateTime {
     let passed = boot - agreed.boot;
     agreed.wall.checked_add(passed).unwrap_or(agreed.wall)

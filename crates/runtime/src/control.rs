@@ -1,6 +1,6 @@
 //! Commands to a running process: HTTP/1 with JSON over a unix socket.
 //!
-//! The socket has mode 0600 and lies in a folder that only its user may change, so whoever can
+//! The socket has mode 0600 and lies in a folder that only its user may change, so a process that can
 //! open it may command the process. `renkei status`, `apply` and `explain` are its clients.
 
 mod client;

@@ -1,6 +1,6 @@
 //! Ending work in progress: a signal, a deadline, then force.
 //!
-//! Whoever stops the process holds the [`Drain`]; whoever holds a connection holds a
+//! The task that stops the process has the [`Drain`]; each connection has a
 //! [`DrainGuard`] and listens to a [`DrainWatch`]:
 //!
 //! ```text

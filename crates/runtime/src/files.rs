@@ -2,7 +2,7 @@
 //!
 //! A path in a site file may lead anywhere: to a FIFO whose writer never comes, to a device, to a
 //! mount whose server is gone. A thread that opens or reads such a file may wait for ever. So every
-//! use of a file goes through a thread of its own, and whoever asked waits for a bounded time. What
+//! use of a file goes through a thread of its own, and the caller waits for a bounded time. What
 //! is not a regular file is refused before it is opened, because to open a FIFO or a device already
 //! does something.
 //!
@@ -75,7 +75,7 @@ impl Budget {
     }
 }
 
-/// One use of a file, as its thread and whoever waits for it know it.
+/// One use of a file, as its thread and its caller know it.
 #[derive(Debug)]
 struct Use {
     budget: (Budget, PathBuf),
@@ -96,7 +96,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Use {
-    /// Nobody waits for it any more.
+    /// The caller does not wait for it any more.
     fn give_up(&self) {
         let mut state = lock(&self.state);
         if *state == State::Running {
@@ -167,7 +167,7 @@ pub fn run_within<T: Send + 'static>(
 ) -> io::Result<T> {
     let (done, answer) = mpsc::sync_channel(1);
     let begun = begin(budget, path, move || {
-        // Whoever waited may be gone.
+        // The caller may be gone.
         let _ = done.send(work());
     })?;
     let waited = without_holding_up(|| answer.recv_timeout(limit));

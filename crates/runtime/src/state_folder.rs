@@ -1,6 +1,6 @@
 //! A private folder for keys, databases and sockets.
 //!
-//! The folder belongs to the user of the process and nobody else may write in it; files are
+//! The folder belongs to the user of the process and no other user may write in it; files are
 //! written whole or not at all, and only that user may read them.
 
 #![cfg_attr(
@@ -203,7 +203,7 @@ fn write_now(path: &Path, contents: &[u8]) -> io::Result<()> {
     let temporary = folder.join(temporary_name(name.as_ref()));
     let written = fill(&temporary, contents).and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = written {
-        // What was written is a part of a file that nobody will read.
+        // What was written is a part of a file that will not be read.
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }

@@ -3,7 +3,7 @@
 //! Every loop of every role is kept by a [`Supervisor`]. A loop that panics or returns before its
 //! time is started again from what its role shares, after a pause that doubles. Meanwhile, and
 //! until it has run for a while, the process is not ready, and readiness says which task it was.
-//! A site whose loop fails over and over goes on with everything else that it does: ending the
+//! A site whose loop fails over and over continues with everything else that it does: ending the
 //! process would take that away as well.
 //!
 //! A task of one connection is not kept: its panic ends that connection.

@@ -1,7 +1,7 @@
 //! Telling the service manager how far the process is: `sd_notify(3)`.
 //!
 //! Messages go as datagrams to the socket named by `NOTIFY_SOCKET`; a name that begins with `@`
-//! is an abstract one. Without the variable there is nobody to tell.
+//! is an abstract one. Without the variable there is nothing to notify.
 
 use std::{
     ffi::OsStr,

@@ -2,7 +2,7 @@
 //!
 //! The file of a socket outlives a process that is killed. So a lock beside it (`NAME.lock`) says
 //! whether another process of Renkei serves there, and a socket that answers is left alone even
-//! without a lock: it may be another program's. Only a socket that nobody serves is replaced.
+//! without a lock: it may be another program's. Only a socket that no process serves is replaced.
 
 #![cfg_attr(
     not(test),

@@ -133,7 +133,7 @@ impl Drop for Child {
     }
 }
 
-/// A loopback address that stays free for whom it was asked: nobody else is given its port while
+/// A loopback address that stays free for the test that asked: no other is given its port while
 /// this program runs.
 pub fn free_address() -> SocketAddr {
     free_address_on("127.0.0.1")
@@ -142,7 +142,7 @@ pub fn free_address() -> SocketAddr {
 /// A free port on a certain loopback address.
 ///
 /// A socket is bound to it and does not listen, so connections to it are refused. The kernel gives
-/// such a port to nobody who asks for any port. A listener that asks for this one gets it with
+/// no such port to a program that asks for any port. A listener that asks for this one gets it with
 /// SO_REUSEADDR, which listeners of the standard library and of tokio set (socket(7)).
 pub fn free_address_on(ip: &str) -> SocketAddr {
     /// They are held to the end of the program.
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_free_address_is_given_to_nobody_else_and_can_be_listened_on() {
         let address = free_address();
-        assert!(TcpStream::connect(address).is_err(), "nobody listens");
+        assert!(TcpStream::connect(address).is_err(), "no listener");
         // As many as use up what would be given by chance, with outgoing connections among them.
         let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
         let target = listener.local_addr().expect("address");

@@ -27,7 +27,7 @@ pub enum Violation {
     /// The answer to a HELLO names another trunk or lane.
     #[error("the peer answered for another trunk or lane")]
     Answer,
-    /// A frame for a stream that nobody opened.
+    /// A frame for a stream that was not opened.
     #[error("the peer named stream {0}, which was never opened")]
     UnknownStream(u64),
     /// More streams than granted.

@@ -22,7 +22,7 @@ impl TrunkSide {
     }
 }
 
-/// Names a trunk: random bytes from the dialer, so that nobody else can join it by guessing.
+/// Names a trunk: random bytes from the dialer, so that no other peer can join it by guessing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrunkId(pub [u8; 16]);
 

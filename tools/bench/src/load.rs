@@ -13,7 +13,7 @@ use tokio::{
 };
 
 /// What a single step of the load may take before it counts as failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The first byte of a connection whose bytes are only taken.
 pub(crate) const SINK: u8 = b's';
@@ -60,9 +60,9 @@ async fn serve(mut stream: tokio::net::TcpStream) -> io::Result<()> {
 
 /// A connection over which a byte went there and back.
 pub(crate) fn open(address: SocketAddr) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     round_trip(&mut stream)?;
     Ok(stream)
 }

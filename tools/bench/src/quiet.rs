@@ -1,4 +1,4 @@
-//! How long a quiet connection stands still while the machine is busy: two connections of a pair
+//! How long a quiet connection transfers nothing while the machine is busy: two connections of a pair
 //! send a byte now and then, beside more busy processes than there are cores.
 
 use std::{

@@ -41,7 +41,7 @@ const SYSTEMS: [System; 3] = [System::Direct, System::Renkei, System::Envoy];
 const BLOCK: usize = 1 << 20;
 const BLOCKS: usize = 1000;
 /// How long either side waits for a byte: longer than the cut and TCP's back-off behind it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Disturbance {
@@ -174,8 +174,8 @@ fn disturb<'scope>(
 
 /// Sends the blocks; gives the hash of what was sent.
 fn send(mut stream: TcpStream) -> io::Result<Vec<u8>> {
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     let mut random = fastrand::Rng::with_seed(1);
     let mut block = vec![0; BLOCK];
     let mut hash = Context::new(&SHA256);
@@ -193,7 +193,7 @@ fn send(mut stream: TcpStream) -> io::Result<Vec<u8>> {
 /// Takes one connection to its end; gives the hash of what came.
 fn receive(listener: &TcpListener) -> io::Result<Vec<u8>> {
     let (mut stream, _) = listener.accept()?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     let mut block = vec![0; BLOCK];
     let mut hash = Context::new(&SHA256);
     loop {
@@ -207,7 +207,7 @@ fn receive(listener: &TcpListener) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Whether nobody has connected beside the connection that was taken.
+/// Whether there was no other connection than the one that was taken.
 fn no_more(listener: &TcpListener) -> io::Result<bool> {
     listener.set_nonblocking(true)?;
     match listener.accept() {

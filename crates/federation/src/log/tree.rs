@@ -1,5 +1,5 @@
 //! The Merkle tree of the log (RFC 6962 section 2.1) and the files it is published in (C2SP
-//! tlog-tiles). Whoever has replayed the log has every hash, so consistency with any earlier
+//! tlog-tiles). Who has replayed the log has every hash, so consistency with any earlier
 //! checkpoint is a comparison of roots.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};

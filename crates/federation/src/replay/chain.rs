@@ -83,7 +83,7 @@ impl Chain {
         }
         self.root = root.clone();
         self.head = envelope.digest();
-        // Whoever made a new version by hand has looked at what was said before.
+        // Who makes a new version by hand has looked at what was said before.
         self.recent.clear();
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Chain {
     }
 
     /// Within one version of the site root the bundle's own sequence never falls, and one number
-    /// is one content. A new version, signed by root keys, may begin anew.
+    /// is one content. A new version, signed by root keys, may begin again.
     fn judge_bundle(
         &self,
         statement: &BundleStatement,

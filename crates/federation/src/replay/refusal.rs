@@ -4,7 +4,7 @@ use renkei_spiffe::{DocumentError, TrustDomain};
 
 use crate::{Digest, EnvelopeError};
 
-/// Why a statement in the log does not count. The replay goes on: anybody may have anything
+/// Why a statement in the log does not count. The replay continues: anybody may have anything
 /// logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StatementRefusal {

@@ -26,7 +26,7 @@ pub enum AdmissionStatus {
 pub struct Admission {
     /// The trust domain that is admitted or excluded.
     pub trust_domain: TrustDomain,
-    /// The identity that the name stands for.
+    /// The identity that has the name.
     pub genesis: Digest,
     /// What the registrar decided about the site.
     pub status: AdmissionStatus,

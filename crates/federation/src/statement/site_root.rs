@@ -49,7 +49,7 @@ impl SiteRoot {
                 "`online_keys` needs 1 to {MAX_KEYS} keys, `recovery_keys` at most {MAX_KEYS}"
             ));
         }
-        // One key with two tasks would lend the stronger task to whoever holds it for the weaker.
+        // One key with two tasks would lend the stronger task to the holder of the weaker one.
         let root = &self.root.keys;
         let shared = |key: &PublicKey| root.contains(key) || self.recovery_keys.contains(key);
         if self.online_keys.iter().any(shared) {

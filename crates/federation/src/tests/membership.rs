@@ -171,11 +171,17 @@ fn what_reduces_trust_acts_on_sight_however_it_came() {
     let (osaka, tokyo) = sites();
     let world = World::with(&[&osaka, &tokyo]);
     let mut view = world.sync(&world.view()).unwrap();
-    assert_eq!(view.heed(&osaka.bundle(2)), Ok(false));
-    assert!(view.heed(&osaka.withdrawal(&[&tokyo.recovery()])).is_err());
-    assert_eq!(view.heed(&osaka.withdrawal(&[&osaka.recovery()])), Ok(true));
+    assert_eq!(view.import_removal(&osaka.bundle(2)), Ok(false));
+    assert!(
+        view.import_removal(&osaka.withdrawal(&[&tokyo.recovery()]))
+            .is_err()
+    );
+    assert_eq!(
+        view.import_removal(&osaka.withdrawal(&[&osaka.recovery()])),
+        Ok(true)
+    );
     let suspended = tokyo.admission_at(AdmissionStatus::Suspended, NOW);
-    assert_eq!(view.heed(&suspended), Ok(true));
+    assert_eq!(view.import_removal(&suspended), Ok(true));
     let now = members(view.state(), &Local::default(), NOW);
     assert!(now.values().all(|member| member.standing.is_err()));
     // An old suspension does not undo a newer admission.
@@ -184,7 +190,7 @@ fn what_reduces_trust_acts_on_sight_however_it_came() {
     world.log(&tokyo.admission_at(AdmissionStatus::Admitted, said(1)));
     let mut view = world.sync(&world.view()).unwrap();
     let old = tokyo.admission_at(AdmissionStatus::Suspended, said(2));
-    assert!(view.heed(&old).is_err());
+    assert!(view.import_removal(&old).is_err());
 }
 
 #[test]

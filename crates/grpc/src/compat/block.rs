@@ -11,7 +11,7 @@ const TABLE_BYTES: usize = 4096;
 const MAX_DECODED: usize = 64 * 1024;
 /// What each field counts beyond its bytes (RFC 7541 4.1).
 const FIELD_OVERHEAD: usize = 32;
-/// The most fields of one block. The decoder builds its Huffman table anew for every string, so
+/// The most fields of one block. The decoder builds a Huffman table for every string, so
 /// this bounds the time that a block takes.
 const MAX_FIELDS: usize = 128;
 

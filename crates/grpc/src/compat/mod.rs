@@ -1,7 +1,7 @@
 //! Makes gRPC C-core clients (Python, C++, Ruby) work over a unix socket.
 //!
 //! Such a client sends the path of the socket, percent-encoded, as the `:authority` of every
-//! request. The `h2` crate resets those streams as malformed. This wrapper stands between the
+//! request. The `h2` crate resets those streams as malformed. This wrapper is between the
 //! accepted socket and the HTTP/2 server, passes frames through as they are, and rewrites header
 //! blocks so that `:authority` is `localhost`. It is used on unix sockets only, where the
 //! authority carries no meaning, and does not touch what the server sends.

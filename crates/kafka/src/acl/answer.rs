@@ -55,7 +55,7 @@ impl Amendment {
     }
 
     /// Adds to the answer that `bytes` begin with, without seeing the whole of it: the new
-    /// beginning, and how much of the old it stands for. `None` asks for more.
+    /// beginning, and how much of the old it replaces. `None` asks for more.
     pub(crate) fn add(
         &self,
         bytes: &[u8],

@@ -22,7 +22,7 @@ use crate::{
     wire::{Reader, WireFault},
 };
 
-/// `FETCH_SESSION_ID_NOT_FOUND` of the protocol's error codes: clients begin anew.
+/// `FETCH_SESSION_ID_NOT_FOUND` of the protocol's error codes: clients begin a new session.
 const NO_FETCH_SESSION: i16 = 70;
 
 /// Session 0 with the epoch of requests without a session.
@@ -158,7 +158,7 @@ impl Request<'_> {
             false => Some(body.array()?),
         };
         let is_metadata = self.governed.api.key == api::METADATA;
-        // In the oldest version an empty list stands for everything.
+        // In the oldest version an empty list means everything.
         if is_metadata && self.version == 0 && count == Some(0) {
             (count, patch) = (None, Some((LENGTH + list, &[0xff; 4][..])));
         }
@@ -298,7 +298,7 @@ impl Request<'_> {
         })
     }
 
-    /// Nobody was given a session here, so this one is somebody else's or of another time.
+    /// No session was given here, so this one is another connection's or an old one.
     fn no_fetch_session(&self, each: &Each) -> Result<Judged, WireFault> {
         let mut writer = self.answer_writer();
         let top = Values {

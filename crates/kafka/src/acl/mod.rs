@@ -69,7 +69,7 @@ pub(crate) struct Judged {
     pub(crate) denials: Vec<Denial>,
 }
 
-/// How a request goes on.
+/// What is done with a request.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// As it is; its answer too.

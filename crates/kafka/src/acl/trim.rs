@@ -1,4 +1,4 @@
-//! What goes on to the broker in the place of a request that could not go on as it was.
+//! What is sent to the broker in the place of a request that could not be sent as it was.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ const SLICED: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Trim {
     pub(super) flexible: bool,
-    /// Where the list stands, after the frame's length.
+    /// The position of the list, after the frame's length.
     pub(super) list: usize,
     pub(super) left: u32,
     pub(super) kept: Vec<Range<usize>>,

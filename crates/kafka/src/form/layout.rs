@@ -75,7 +75,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) group: Option<&'a [u8]>,
     pub(crate) transaction: Option<&'a [u8]>,
     pub(crate) replica: Option<i32>,
-    /// Where the Fetch session stands, and its epoch.
+    /// The position of the Fetch session's ID, and its epoch.
     pub(crate) fetch_session: Option<(usize, i32)>,
 }
 

@@ -13,7 +13,7 @@ use crate::wire::{Reader, WireFault};
 pub(crate) struct List {
     /// The request up to the list.
     pub(crate) before: &'static [Versioned<Field>],
-    /// Whether null stands for everything.
+    /// Whether null means everything.
     pub(crate) nullable: bool,
     /// The list is of elements that hold such lists each, behind these fields.
     pub(crate) outer: Option<&'static [Versioned<Field>]>,

@@ -29,7 +29,7 @@ pub(crate) enum Part {
     Name,
     /// The id of the topic that the element is, as the request has it.
     TopicId,
-    /// A topic id that stands for none.
+    /// A topic ID that means none.
     NoTopicId,
     NoText,
     NullText,
@@ -41,7 +41,7 @@ pub(crate) enum Part {
 /// A structure that is null.
 pub(crate) const NULL: Part = Part::I8(-1);
 
-/// What stands in the places that are kept for it.
+/// What is written in the places that are kept for it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Values<'a> {
     pub(crate) error: i16,

@@ -85,7 +85,7 @@ impl KafkaSession {
         Ok(Some(rest))
     }
 
-    /// What the answer at hand is due for: the oldest awaited, or one that nobody awaits.
+    /// What the answer at hand is due for: the oldest awaited, or one that is not awaited.
     fn due(&mut self, bytes: &[u8], length: usize) -> Result<Option<Then>, SessionError> {
         let oldest = self.awaited.front().cloned();
         if oldest

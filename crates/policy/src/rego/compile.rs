@@ -107,7 +107,7 @@ struct Group<'m> {
 
 enum State {
     Waiting,
-    /// Its compilation has begun: whoever needs it now is a part of it.
+    /// Its compilation has begun: a rule that needs it now is a part of it.
     Begun,
     Done(super::program::RuleBody, Type),
 }

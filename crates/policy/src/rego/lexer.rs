@@ -9,7 +9,7 @@ const MAX_BYTES: usize = 256 * 1024;
 pub(super) struct Token {
     pub(super) kind: Kind,
     pub(super) place: Place,
-    /// Something stands between this word and the one before.
+    /// There is something between this word and the one before.
     pub(super) spaced: bool,
     /// It is the first on its line.
     pub(super) first: bool,

@@ -217,7 +217,7 @@ impl<'p> Machine<'p> {
         }
     }
 
-    /// The steps are evaluated with another input, which ends before the rest goes on.
+    /// The steps are evaluated with another input, which ends before the rest is evaluated.
     fn with(
         &mut self,
         changes: &[(Vec<Value>, Expression)],

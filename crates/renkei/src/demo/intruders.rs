@@ -83,7 +83,7 @@ const ALL: [Intruder; 6] = [
 pub(super) const INTRUDERS: usize = ALL.len();
 
 /// How long a refusal may take to show in the site's status.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// One attempt and its end.
 #[derive(Debug, Clone, Serialize)]
@@ -239,7 +239,7 @@ async fn play(intruder: Intruder, at: &DemoSite, trick: Trick<'_>) -> miette::Re
             bundles,
         } => speak_tls(gateway, &svid, bundles).await.unwrap_or(0),
     };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let status = site.status().await.map_err(explain)?.proxy;
         attempt.refused = status.refused_for(attempt.reason) - before;

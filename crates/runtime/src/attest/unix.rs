@@ -108,12 +108,12 @@ pub enum UserFault {
     /// The process is another user's.
     #[error("{0} does not hold")]
     OtherUser(String),
-    /// The user's number stands for other users as well.
+    /// The user's number means other users as well.
     #[error("{selector} cannot be known to hold: {reason}")]
     Indistinct {
         /// The selector that would hold.
         selector: String,
-        /// What the number stands for.
+        /// What the number means.
         reason: String,
     },
 }

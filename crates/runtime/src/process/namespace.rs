@@ -44,7 +44,7 @@ impl IdKind {
         }
     }
 
-    /// The number that stands for every ID that is not mapped.
+    /// The number of every ID that is not mapped.
     fn overflow(self) -> u32 {
         let file = match self {
             Self::User => "/proc/sys/kernel/overflowuid",

@@ -34,7 +34,7 @@ impl ConfigMetrics {
             .set(OffsetDateTime::now_utc().unix_timestamp());
     }
 
-    /// The former file goes on.
+    /// The former file stays in force.
     pub fn refused(&self) {
         self.successful.set(0);
     }

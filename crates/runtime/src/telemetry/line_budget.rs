@@ -1,4 +1,4 @@
-//! A bound on log lines of one kind: whoever causes them must not be able to fill the disk.
+//! A bound on log lines of one kind: who causes them must not be able to fill the disk.
 
 use std::time::{Duration, Instant};
 

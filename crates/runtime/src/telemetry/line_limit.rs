@@ -1,4 +1,4 @@
-//! The budget of log lines: every line of level INFO or above is within it, so that nobody who can
+//! The budget of log lines: every line of level INFO or above is within it, so that no one who can
 //! cause lines can fill the disk, whichever line it is.
 //!
 //! Lines of one kind come from one place in the code with the same values in their

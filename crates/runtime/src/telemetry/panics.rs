@@ -1,5 +1,5 @@
 //! Panics as lines of the log. The hook of the standard library would write to standard error
-//! itself, and so wait for whoever reads it.
+//! itself, and so wait for its reader.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},

@@ -153,7 +153,7 @@ fn write_whole(out: &mut impl Write, line: &[u8]) -> (usize, io::Result<()>) {
     (done, Ok(()))
 }
 
-/// Standard error without the lock of the standard library: a write that blocks blocks nobody else.
+/// Standard error without the lock of the standard library: a write that blocks does not block others.
 struct StandardError;
 
 impl Write for StandardError {
@@ -161,7 +161,7 @@ impl Write for StandardError {
         let stderr = io::stderr();
         loop {
             match rustix::io::write(stderr.as_fd(), bytes) {
-                // Whoever shares this file with the process has made it non-blocking.
+                // Another process that shares this file has made it non-blocking.
                 Err(Errno::AGAIN) => {
                     let mut wanted = [PollFd::new(&stderr, PollFlags::OUT)];
                     poll(&mut wanted, None)?;

@@ -80,7 +80,7 @@ impl Following {
     fn import_removals(&mut self) {
         for (path, envelope) in super::revocation::kept(&self.state) {
             // One that the log has by now, or that is overtaken, says nothing new.
-            if let Err(reason) = self.view.heed(&envelope) {
+            if let Err(reason) = self.view.import_removal(&envelope) {
                 tracing::debug!(file = %path.display(), %reason, "an imported statement is not used");
             }
         }

@@ -23,7 +23,7 @@ use crate::{
 const A_ROUND: usize = 3;
 const LIMIT: Duration = Duration::from_secs(5);
 /// What others have seen has to be at the mirrors within this time.
-const PATIENCE: time::Duration = time::Duration::minutes(10);
+const UNSEEN_LIMIT: time::Duration = time::Duration::minutes(10);
 
 /// A checkpoint that a member has seen and this site's mirrors do not have yet.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl Gossip {
         let late = self
             .ahead
             .iter()
-            .find(|(_, ahead)| now - ahead.since > PATIENCE);
+            .find(|(_, ahead)| now - ahead.since > UNSEEN_LIMIT);
         let text = late.map(|(name, ahead)| {
             format!(
                 "{name} has seen {} entries of the log, and the mirrors of this site show {}: the rest is hidden from it",

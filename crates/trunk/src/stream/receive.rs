@@ -266,7 +266,7 @@ impl ReceiveHalf {
     }
 
     /// Whether an ACK must not wait: many bytes, or the peer needs window. That of an end may
-    /// wait: nobody is held up by it, and those of many streams go together.
+    /// wait: no stream waits for it, and those of many streams go together.
     pub(crate) fn ack_is_urgent(&mut self, room: Room) -> bool {
         let threshold = (self.window / 8).clamp(8 * 1024, 2048 * 1024);
         self.position().saturating_sub(self.acknowledged) >= threshold

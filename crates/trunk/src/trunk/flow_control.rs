@@ -144,7 +144,7 @@ impl Trunk {
         }
     }
 
-    /// Sends a frame that nobody is held up by: with the next bytes, or with the next
+    /// Sends a frame that no stream waits for: with the next bytes, or with the next
     /// acknowledgements.
     pub(super) fn owe(&mut self, frame: Frame) {
         self.owed.push_back(frame);
@@ -164,7 +164,7 @@ impl Trunk {
         }
     }
 
-    /// Takes no new streams, and asks the peer for none. What lives goes on.
+    /// Takes no new streams, and asks the peer for none. Open streams continue.
     pub fn go_away(&mut self) {
         if !self.going_away && self.closed.is_none() {
             self.going_away = true;

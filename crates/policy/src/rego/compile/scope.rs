@@ -22,7 +22,7 @@ pub(super) struct Locals {
 #[derive(Default)]
 struct Scope {
     names: Vec<(String, Slot)>,
-    /// It goes on with the scope around it, as a body does with the arguments of its function.
+    /// It continues the scope around it, as a body does with the arguments of its function.
     joined: bool,
 }
 
@@ -106,7 +106,7 @@ impl Locals {
         self.scopes.iter().rev().find_map(named)
     }
 
-    /// Whether the innermost scope, or one that it goes on with, has the name.
+    /// Whether the innermost scope, or one that it continues, has the name.
     pub(super) fn has_here(&self, name: &str) -> bool {
         for scope in self.scopes.iter().rev() {
             if scope.names.iter().any(|(own, _)| own == name) {
