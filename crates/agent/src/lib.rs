@@ -8,10 +8,12 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod agent;
+mod certificate;
 pub mod client;
 pub mod keeper;
 mod metrics;
 pub use renkei_runtime::process;
+pub mod server_client;
 pub mod workload_api;
 
 pub use agent::Agent;

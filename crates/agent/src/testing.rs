@@ -118,15 +118,25 @@ impl Signer {
     }
 
     fn sign(&self, request: SvidRequest) -> Vec<CertificateDer<'static>> {
-        let csr = CertificateSigningRequestDer::from(request.csr);
-        let mut csr = CertificateSigningRequestParams::from_der(&csr).unwrap();
         let named = id(&request.entry.as_str().replace("renkei.", "renkei/"));
-        let uri = SanType::URI(named.to_string().try_into().unwrap());
+        let csr = CertificateSigningRequestDer::from(request.csr);
+        let asked = CertificateSigningRequestParams::from_der(&csr).unwrap();
         assert_eq!(
-            csr.params.subject_alt_names,
-            [uri],
+            asked.params.subject_alt_names,
+            [uri(&named)],
             "the request names its ID"
         );
+        self.certify(&csr, &named)
+    }
+
+    /// A chain for the key of a request, whatever it names.
+    pub(crate) fn certify(
+        &self,
+        csr: &CertificateSigningRequestDer<'_>,
+        named: &SpiffeId,
+    ) -> Vec<CertificateDer<'static>> {
+        let mut csr = CertificateSigningRequestParams::from_der(csr).unwrap();
+        csr.params.subject_alt_names = vec![uri(named)];
         csr.params.is_ca = IsCa::ExplicitNoCa;
         csr.params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         csr.params.extended_key_usages = vec![
@@ -136,13 +146,13 @@ impl Signer {
         let now = OffsetDateTime::now_utc();
         csr.params.not_before = now - Duration::from_secs(10);
         csr.params.not_after = now + *self.lifetime.lock().unwrap();
-        vec![
-            csr.signed_by(&self.authority.lock().unwrap())
-                .unwrap()
-                .der()
-                .clone(),
-        ]
+        let signed = csr.signed_by(&self.authority.lock().unwrap()).unwrap();
+        vec![signed.der().clone()]
     }
+}
+
+fn uri(id: &SpiffeId) -> SanType {
+    SanType::URI(id.to_string().try_into().unwrap())
 }
 
 impl CertificateIssuer for Signer {

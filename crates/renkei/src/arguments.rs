@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+/// The site file where none is named.
+pub(crate) const SITE_FILE: &str = "site.yaml";
+
 /// The site that a command is about.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SiteArgs {
     /// The site file.
-    #[arg(value_name = "SITE.yaml", default_value = "site.yaml")]
+    #[arg(value_name = "SITE.yaml", default_value = SITE_FILE)]
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) state: StateArg,

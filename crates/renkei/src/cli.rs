@@ -3,6 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use renkei_api::node::NodeToken;
+use renkei_site::HostPort;
 use renkei_spiffe::TrustDomain;
 
 use crate::{
@@ -38,6 +40,9 @@ Exit status: 0 done; 1 it failed, or the answer is no; 2 the command line or the
 pub(crate) enum Command {
     /// Run a site: its authority, its agent and its proxy in one process.
     Up(Up),
+    /// Run a machine as a node of a site.
+    #[command(subcommand)]
+    Node(Node),
     /// Check a site file and print what it configures. Starts nothing.
     Check(Check),
     /// Apply the changed site file to the running site. A faulty file changes nothing.
@@ -89,6 +94,58 @@ pub(crate) struct Up {
     pub(crate) workload_api: Option<String>,
     /// Socket on which this site serves the SPIFFE Workload API. Default: workload.sock in
     /// $RUNTIME_DIRECTORY under systemd, else in STATE.public, next to the state folder.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) workload_socket: Option<PathBuf>,
+    /// How long open connections may continue after SIGTERM.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(crate) drain: Duration,
+    /// Form of the log lines on standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// Log filter, as in RUST_LOG.
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    /// Make this machine a node of a site, and run its agent and its proxy.
+    ///
+    /// The node gets its identities, listeners, services and policies from the server of the site.
+    /// It writes no file: after a restart it joins again, with another token.
+    Join(NodeJoin),
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Example:
+  renkei node join server.hokkaido.example:8081 TOKEN
+
+The token is the line that `renkei node token` has printed at the server. It is for one use. Other \
+users of this machine can see the command line: give the token in RENKEI_NODE_TOKEN instead.
+
+Signals: SIGTERM or SIGINT drains and stops; a second one stops at once.")]
+pub(crate) struct NodeJoin {
+    /// The address of the server's API.
+    #[arg(value_name = "SERVER:PORT", value_parser = HostPort::parse)]
+    pub(crate) server: HostPort,
+    /// The token.
+    #[arg(
+        value_name = "TOKEN",
+        env = "RENKEI_NODE_TOKEN",
+        hide_env_values = true
+    )]
+    pub(crate) token: NodeToken,
+    /// Where /metrics, /livez and /readyz are served: a loopback address, or `none`.
+    #[arg(long, value_name = "IP:PORT|none", default_value = "127.0.0.1:9901")]
+    pub(crate) admin: AdminArg,
+    /// Folder of the control socket, private to the user. Default: node in $RUNTIME_DIRECTORY under
+    /// systemd, /run/renkei/node-TRUST-DOMAIN for root, else
+    /// $XDG_RUNTIME_DIR/renkei/node-TRUST-DOMAIN.
+    #[arg(long = "state", value_name = "FOLDER", env = "RENKEI_STATE")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Socket on which the node serves the SPIFFE Workload API. Default: workload.sock in
+    /// $RUNTIME_DIRECTORY under systemd, else in a folder next to that of the control socket.
     #[arg(long, value_name = "PATH")]
     pub(crate) workload_socket: Option<PathBuf>,
     /// How long open connections may continue after SIGTERM.
@@ -275,7 +332,7 @@ pub(crate) struct Demo {
 
 /// An address as the site file takes it.
 fn broker(text: &str) -> Result<String, String> {
-    match renkei_site::HostPort::parse(text) {
+    match HostPort::parse(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
     }

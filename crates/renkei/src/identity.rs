@@ -17,11 +17,15 @@ use renkei_agent::{
     keeper::KeeperInputs,
     workload_api::GrpcLimits,
 };
-use renkei_api::status::{AgentStatus, ServerReport, SvidStatus, WorkloadApiStatus};
+use renkei_api::{
+    issue::CertificateIssuer,
+    node::AgentPart,
+    status::{AgentStatus, ServerReport, SvidStatus, WorkloadApiStatus},
+};
 use renkei_runtime::{clock, files, supervise::Supervisor, telemetry::Metrics};
 use renkei_server::{EntriesState, Server, ServerMetrics, ServerSettings, federation::Members};
 use renkei_site::{ServerPart, WorkloadApiLimits};
-use renkei_spiffe::{Identities, X509Svid};
+use renkei_spiffe::{BundleSet, Identities, X509Svid};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -73,20 +77,16 @@ impl Plane {
         .await
         .into_diagnostic()
         .wrap_err("the site's authority cannot start")?;
-        open_socket_folder(&workload_socket)?;
-        let agent_metrics = AgentMetrics::default();
-        metrics.register(|registry| agent_metrics.register(registry));
-        let keeper = KeeperInputs {
+        let agent = start_agent(AgentInputs {
+            workload_socket,
+            limits,
             part: server.agent_part(),
             bundles: server.bundles(),
             issuer: Arc::new(server.clone()),
-            provider: provider(),
-            metrics: agent_metrics,
+            metrics,
             tasks,
-        };
-        let agent = Agent::start(workload_socket, grpc_limits(limits), keeper, stop.clone())
-            .into_diagnostic()
-            .wrap_err("the Workload API cannot be served")?;
+            stop: stop.clone(),
+        })?;
         tokio::spawn({
             let server = server.clone();
             async move { server.run(stop).await }
@@ -176,6 +176,39 @@ impl Plane {
             server.close().await;
         }
     }
+}
+
+/// What an agent is made from, wherever its entries and certificates come from.
+pub(crate) struct AgentInputs<'a> {
+    pub(crate) workload_socket: PathBuf,
+    pub(crate) limits: WorkloadApiLimits,
+    pub(crate) part: watch::Receiver<Arc<AgentPart>>,
+    pub(crate) bundles: watch::Receiver<Arc<BundleSet>>,
+    pub(crate) issuer: Arc<dyn CertificateIssuer>,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) tasks: Supervisor,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Keeps identities, and serves the Workload API.
+pub(crate) fn start_agent(inputs: AgentInputs<'_>) -> miette::Result<Agent> {
+    open_socket_folder(&inputs.workload_socket)?;
+    let metrics = AgentMetrics::default();
+    inputs
+        .metrics
+        .register(|registry| metrics.register(registry));
+    let keeper = KeeperInputs {
+        part: inputs.part,
+        bundles: inputs.bundles,
+        issuer: inputs.issuer,
+        provider: provider(),
+        metrics,
+        tasks: inputs.tasks,
+    };
+    let limits = grpc_limits(inputs.limits);
+    Agent::start(inputs.workload_socket, limits, keeper, inputs.stop)
+        .into_diagnostic()
+        .wrap_err("the Workload API cannot be served")
 }
 
 /// The parts of a site's status that are about identities.

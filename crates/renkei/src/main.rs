@@ -19,6 +19,7 @@ mod federation;
 mod identity;
 mod links;
 mod load;
+mod node;
 mod open_ports;
 mod output;
 mod place;
@@ -43,7 +44,7 @@ use miette::{IntoDiagnostic, WrapErr};
 use renkei_runtime::{exposure, telemetry};
 use rustls::{CipherSuite, crypto::CryptoProvider};
 
-use crate::cli::{Bundle, Cli, Command, LogFormat, Render, Svid};
+use crate::cli::{Bundle, Cli, Command, LogFormat, Node, Render, Svid};
 
 /// How long the last lines of the log may take when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -90,20 +91,16 @@ fn run(cli: Cli) -> miette::Result<ExitCode> {
         }
         Command::Render(Render::Nftables(args)) => render::nftables::run(&args, form),
         Command::Up(args) => {
-            let format = match args.log_format {
-                LogFormat::Text => telemetry::LogFormat::Text,
-                LogFormat::Json => telemetry::LogFormat::Json,
-            };
-            telemetry::init(format, Some(&args.log))
-                .into_diagnostic()
-                .wrap_err("--log")?;
+            start_log(args.log_format, &args.log)?;
             block_on(up::run(&args))
+        }
+        Command::Node(Node::Join(args)) => {
+            start_log(args.log_format, &args.log)?;
+            block_on(node::join(&args))
         }
         Command::Federation(command) => block_on(federation::run(command, form)),
         Command::Registry(args) => {
-            telemetry::init(telemetry::LogFormat::Text, Some(&args.log))
-                .into_diagnostic()
-                .wrap_err("--log")?;
+            start_log(LogFormat::Text, &args.log)?;
             block_on(federation::run_registry(&args))
         }
         Command::Apply(args) => block_on(apply::run(&args, form)),
@@ -113,6 +110,16 @@ fn run(cli: Cli) -> miette::Result<ExitCode> {
         Command::Bundle(Bundle::Show(args)) => block_on(bundle::show(&args, form)),
         Command::Demo(args) => block_on(demo::run(&args, form)),
     }
+}
+
+fn start_log(format: LogFormat, filter: &str) -> miette::Result<()> {
+    let format = match format {
+        LogFormat::Text => telemetry::LogFormat::Text,
+        LogFormat::Json => telemetry::LogFormat::Json,
+    };
+    telemetry::init(format, Some(filter))
+        .into_diagnostic()
+        .wrap_err("--log")
 }
 
 fn block_on<T>(work: impl Future<Output = miette::Result<T>>) -> miette::Result<T> {

@@ -14,10 +14,12 @@ use std::{
 
 use miette::{IntoDiagnostic, WrapErr, miette};
 use renkei_api::control::Request;
+use renkei_proxy::{DefaultHandler, ProxyLimits, Setup};
 use renkei_runtime::{
     clock,
     control::{self, ControlError},
     drain::Drain,
+    memory,
     readiness::Readiness,
     signals::Signals,
     state_folder::StateFolder,
@@ -25,15 +27,16 @@ use renkei_runtime::{
     systemd::Notifier,
     telemetry::Metrics,
 };
+use renkei_spiffe::Identities;
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::UnixTime;
 use serde_json::Value;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::serve::{admin_address, json};
+pub(crate) use self::serve::{admin_address, bundle, json};
 use self::terminate::{end, until_terminated};
-use crate::place;
+use crate::{place, provider};
 
 /// How often the system's clock is looked at, at least.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
@@ -134,6 +137,25 @@ pub(crate) async fn run<R: Roles>(
         roles.close().await;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A proxy with what the process shares. Without `broker_ports` no file is written.
+pub(crate) fn proxy_setup(
+    shared: &Shared,
+    identities: watch::Receiver<Arc<Identities>>,
+    default_handler: DefaultHandler,
+    broker_ports: Option<PathBuf>,
+) -> Setup {
+    Setup {
+        provider: provider(),
+        identities,
+        default_handler,
+        broker_ports,
+        drain: shared.drain.watch(),
+        limits: ProxyLimits::for_resources(memory::open_files(), memory::available()),
+        ready: shared.readiness.condition("proxy"),
+        tasks: shared.tasks.clone(),
+    }
 }
 
 /// The time by which TLS verifies certificates.

@@ -28,7 +28,7 @@ use tokio::sync::{Mutex, watch};
 use crate::{
     identity::Plane,
     load::{LoadError, Loaded, load},
-    process::json,
+    process::{self, json},
     warnings,
 };
 
@@ -219,17 +219,8 @@ impl Running {
     fn bundle(&self, of: Option<TrustDomain>) -> Result<BundleDocument, ControlError> {
         let trust_domain = of.unwrap_or_else(|| self.site.load().trust_domain.clone());
         let identities = self.plane.identities();
-        let bundle = identities.borrow().bundles.get(&trust_domain).cloned();
-        match bundle {
-            Some(bundle) => Ok(BundleDocument {
-                document: bundle.to_document(),
-            }),
-            None => Err(ControlError::new(
-                StatusCode::NOT_FOUND,
-                format!("no bundle of {trust_domain} is known here"),
-            )
-            .with_hint("`renkei status` shows the peers and why their bundles are missing")),
-        }
+        let bundles = identities.borrow().bundles.clone();
+        process::bundle(&bundles, &trust_domain)
     }
 
     async fn status(&self) -> SiteStatus {
@@ -246,6 +237,7 @@ impl Running {
             server: identities.server,
             agent: identities.agent,
             workload_api: identities.workload_api,
+            node: None,
         }
     }
 }

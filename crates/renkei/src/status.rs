@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use renkei_api::status::{PeerStatus, ServerReport, SiteStatus, WorkloadApiStatus};
+use renkei_api::status::{
+    PeerStatus, ServerLinkStatus, ServerReport, SiteStatus, WorkloadApiStatus,
+};
 
 use crate::{
     arguments::{Output, SiteArgs},
@@ -47,6 +49,30 @@ fn source(api: &WorkloadApiStatus) -> String {
     }
 }
 
+/// A node's server, and how it is doing with it.
+fn node(node: &ServerLinkStatus) -> String {
+    let server = &node.server;
+    let link = match (node.connected_since, &node.last_error) {
+        (Some(since), _) => format!("connected {}", output::since(since)),
+        (None, Some(error)) => format!("not connected: {error}"),
+        (None, None) => "not connected yet".to_owned(),
+    };
+    let version = match node.version {
+        Some(version) => format!("configuration {version}"),
+        None => "no configuration yet".to_owned(),
+    };
+    let end = output::until(node.svid_end);
+    format!("node of the server {server}: {link}; {version}; SVID expires {end}")
+}
+
+fn node_faults(status: &SiteStatus) -> String {
+    let mut table = output::table(&["NOT TAKEN", "REASON"]);
+    for fault in status.node.iter().flat_map(|node| &node.faults) {
+        table.add_row([&fault.item, &fault.reason]);
+    }
+    output::section("Configuration", &table)
+}
+
 fn text(status: &SiteStatus) -> String {
     let ready = match status.ready {
         true => "ready".to_owned(),
@@ -62,9 +88,15 @@ fn text(status: &SiteStatus) -> String {
         status.site, status.trust_domain, status.version
     );
     for line in status
-        .agent
+        .node
         .iter()
-        .map(|agent| format!("Workload API at {}", agent.socket.display()))
+        .map(node)
+        .chain(
+            status
+                .agent
+                .iter()
+                .map(|agent| format!("Workload API at {}", agent.socket.display())),
+        )
         .chain(status.workload_api.iter().map(source))
         .chain(status.server.iter().filter_map(|server| match server {
             ServerReport::Failed { error } => Some(error.clone()),
@@ -74,7 +106,8 @@ fn text(status: &SiteStatus) -> String {
         text.push_str(&line);
         text.push('\n');
     }
-    text + &identities(status)
+    text + &node_faults(status)
+        + &identities(status)
         + &authorities(status)
         + &peers(status)
         + &federation(status)

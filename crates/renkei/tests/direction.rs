@@ -40,6 +40,7 @@ fn allowed(package: &str) -> &'static [&'static str] {
         "renkei-grpc" => &["renkei-runtime"],
         "renkei-agent" => &[
             "renkei-runtime",
+            "renkei-site",
             "renkei-spiffe",
             "renkei-api",
             "renkei-grpc",

@@ -42,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::AgentMetrics;
 
+pub use crate::certificate::CertificateError;
 use agenda::{Agenda, LONGEST_SLEEP, sleep_until};
 pub use request::RequestError;
 use svid_slot::SvidSlot;
@@ -239,7 +240,9 @@ impl Keeper {
         }
         let before = self.lifetime.replace(part.svid_lifetime);
         if before.is_some_and(|before| before != part.svid_lifetime) {
-            tracing::info!(lifetime = ?part.svid_lifetime, "SVIDs live for another time: renewing all");
+            if self.slots.values().any(|slot| slot.svid().is_some()) {
+                tracing::info!(lifetime = ?part.svid_lifetime, "SVIDs live for another time: renewing all");
+            }
             self.slots.values_mut().for_each(SvidSlot::renew_now);
         }
         self.look_at_all();

@@ -151,6 +151,7 @@ impl SvidSlot {
 
 #[cfg(test)]
 mod tests {
+    use renkei_api::issue::IssueError;
     use renkei_spiffe::PrivateKey;
     use renkei_testkit::TestAuthority;
 
@@ -173,7 +174,10 @@ mod tests {
         slot.drop_invalid(back);
         assert!(slot.svid().is_none() && slot.begin_if_due(back));
         // A failure then waits for its own time only, wherever the clock goes.
-        slot.failed(&RequestError::Request("down".to_owned()), now);
+        slot.failed(
+            &RequestError::Issue(IssueError::Unavailable("down".into())),
+            now,
+        );
         assert!(slot.begin_if_due(back));
     }
 }

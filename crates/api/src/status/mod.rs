@@ -5,6 +5,7 @@ mod agent;
 mod federation;
 mod proxy;
 mod server;
+mod server_link;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,7 @@ pub use server::{
     AuthorityStatus, CaState, EndpointStatus, EntryKind, EntryStatus, PeerStatus, ServerReport,
     ServerStatus,
 };
+pub use server_link::{NodeFault, ServerLinkStatus};
 
 /// A running site at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +52,9 @@ pub struct SiteStatus {
     /// The agent of somebody else that identities come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_api: Option<WorkloadApiStatus>,
+    /// Of a node: its link to the server of its site. Then `site` is the name of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<ServerLinkStatus>,
 }
 
 impl SiteStatus {

@@ -4,11 +4,12 @@ use std::{net::SocketAddr, sync::Arc};
 
 use http::{Method, StatusCode};
 use miette::miette;
-use renkei_api::control::{Request, RequestError};
+use renkei_api::control::{BundleDocument, Request, RequestError};
 use renkei_runtime::{
     admin,
     control::{self, ControlError},
 };
+use renkei_spiffe::{BundleSet, TrustDomain};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -84,6 +85,23 @@ fn request(method: &Method, path: &str) -> Result<Request, ControlError> {
         };
         ControlError::new(status, error.to_string())
     })
+}
+
+/// The bundle of a trust domain, as far as it is known here.
+pub(crate) fn bundle(
+    bundles: &BundleSet,
+    trust_domain: &TrustDomain,
+) -> Result<BundleDocument, ControlError> {
+    match bundles.get(trust_domain) {
+        Some(bundle) => Ok(BundleDocument {
+            document: bundle.to_document(),
+        }),
+        None => Err(ControlError::new(
+            StatusCode::NOT_FOUND,
+            format!("no bundle of {trust_domain} is known here"),
+        )
+        .with_hint("`renkei status` shows the peers and why their bundles are missing")),
+    }
 }
 
 /// An answer on the control socket.

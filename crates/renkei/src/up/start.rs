@@ -7,7 +7,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use miette::miette;
-use renkei_proxy::{DefaultHandler, Proxy, Setup, Untouched};
+use renkei_proxy::{DefaultHandler, Proxy, Untouched};
 use renkei_runtime::{readiness::Condition, telemetry::ConfigMetrics};
 use renkei_server::{EntriesState, federation::Members};
 use renkei_site::{ServerPart, Site};
@@ -19,8 +19,7 @@ use crate::{
     identity::{Inputs, Plane},
     load::Loaded,
     place,
-    process::Shared,
-    provider,
+    process::{self, Shared},
     running::{Applied, NO_AUTHORITY, Running, absolute, with_places},
 };
 
@@ -41,7 +40,10 @@ pub(super) async fn start(
     let (server_part, receiver) = watch::channel(first.server);
     let plane = plane(args, state, &site, receiver, shared).await?;
     watch_readiness(&plane, &site, shared);
-    let proxy = Proxy::new(proxy_setup(&plane, state, shared));
+    let broker_ports = Some(state.join("broker-ports.json"));
+    let endpoint = bundle_endpoint(&plane);
+    let setup = process::proxy_setup(shared, plane.identities(), endpoint, broker_ports);
+    let proxy = Proxy::new(setup);
     let ends = Box::new(renkei_agent::SvidEnds(plane.identities()));
     shared.metrics.register(|registry| {
         registry.register_collector(ends);
@@ -82,22 +84,6 @@ fn watch_readiness(plane: &Plane, site: &Site, shared: &Shared) {
     }
     if let Some(state) = plane.entries_state() {
         tokio::spawn(follow_entries(state, readiness.condition("entries")));
-    }
-}
-
-fn proxy_setup(plane: &Plane, state: &Path, shared: &Shared) -> Setup {
-    Setup {
-        provider: provider(),
-        identities: plane.identities(),
-        default_handler: bundle_endpoint(plane),
-        broker_ports: Some(state.join("broker-ports.json")),
-        drain: shared.drain.watch(),
-        limits: renkei_proxy::ProxyLimits::for_resources(
-            renkei_runtime::memory::open_files(),
-            renkei_runtime::memory::available(),
-        ),
-        ready: shared.readiness.condition("proxy"),
-        tasks: shared.tasks.clone(),
     }
 }
 

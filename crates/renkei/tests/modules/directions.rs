@@ -352,6 +352,11 @@ const RENKEI: &[Rule] = &[
         "a site while it runs",
     ),
     rule(
+        "node",
+        &["cli", "identity", "place", "process"],
+        "it starts the roles of a node, and reads no site file",
+    ),
+    rule(
         "up",
         &[
             "cli", "identity", "load", "place", "process", "running", "warnings",

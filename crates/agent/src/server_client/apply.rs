@@ -1,0 +1,100 @@
+//! What an update becomes: parts for the agent and the proxy, and bundles. A part that cannot be
+//! taken leaves the one before in force.
+
+use std::sync::Arc;
+
+use renkei_api::{
+    node::AgentPart,
+    node_stream::{Bundle as BundleDocument, Fault, NodeUpdate},
+};
+use renkei_site::ProxyPart;
+use renkei_spiffe::{Bundle, BundleSet, TrustDomain};
+use tokio::sync::watch;
+
+use super::{ProxyUpdate, Revision, error::PartError};
+
+/// Where the agent and the proxy of the node read what they are to do.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) own: TrustDomain,
+    pub(super) part: watch::Sender<Arc<AgentPart>>,
+    pub(super) bundles: watch::Sender<Arc<BundleSet>>,
+    pub(super) proxy: watch::Sender<Option<ProxyUpdate>>,
+}
+
+impl Wanted {
+    /// Publishes what of the update can be taken, and gives the faults of the rest. Bundles come
+    /// first: what is issued next is verified with them.
+    pub(super) fn take(&self, revision: Revision, update: NodeUpdate) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let mut note = |item: &str, error: PartError| {
+            faults.push(Fault {
+                item: item.to_owned(),
+                reason: error.to_string(),
+            });
+        };
+        match self.bundles(update.bundles) {
+            Ok(bundles) => replace_if_other(&self.bundles, bundles),
+            Err(error) => note("bundles", error),
+        }
+        match self.agent_part(&update.agent_part) {
+            Ok(part) => replace_if_other(&self.part, part),
+            Err(error) => note("identities", error),
+        }
+        match self.proxy_part(&update.proxy_part) {
+            Ok(part) => {
+                let part = Arc::new(part);
+                self.proxy
+                    .send_replace(Some(ProxyUpdate { revision, part }));
+            }
+            Err(error) => note("services and listeners", error),
+        }
+        faults
+    }
+
+    fn agent_part(&self, json: &[u8]) -> Result<AgentPart, PartError> {
+        let part: AgentPart = serde_json::from_slice(json)?;
+        self.is_own(&part.trust_domain)?;
+        Ok(part)
+    }
+
+    fn proxy_part(&self, json: &[u8]) -> Result<ProxyPart, PartError> {
+        let part: ProxyPart = serde_json::from_slice(json)?;
+        self.is_own(&part.trust_domain)?;
+        Ok(part)
+    }
+
+    fn is_own(&self, trust_domain: &TrustDomain) -> Result<(), PartError> {
+        match *trust_domain == self.own {
+            true => Ok(()),
+            false => Err(PartError::OtherTrustDomain(trust_domain.clone())),
+        }
+    }
+
+    /// A set without authorities of the own trust domain would shut the node off for good.
+    fn bundles(&self, documents: Vec<BundleDocument>) -> Result<BundleSet, PartError> {
+        let read = documents.into_iter().map(|bundle| {
+            let trust_domain = TrustDomain::parse(&bundle.trust_domain)?;
+            Ok(Arc::new(Bundle::parse_document(
+                trust_domain,
+                &bundle.document,
+            )?))
+        });
+        let bundles = read.collect::<Result<BundleSet, PartError>>()?;
+        let own = bundles.get(&self.own);
+        match own.is_some_and(|own| !own.x509_authorities.is_empty()) {
+            true => Ok(bundles),
+            false => Err(PartError::NoAuthorities),
+        }
+    }
+}
+
+fn replace_if_other<T: PartialEq>(published: &watch::Sender<Arc<T>>, next: T) {
+    published.send_if_modified(|now| {
+        let is_other = **now != next;
+        if is_other {
+            *now = Arc::new(next);
+        }
+        is_other
+    });
+}

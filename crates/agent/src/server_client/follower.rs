@@ -1,0 +1,284 @@
+//! A node's link to its server: one connection after the other, each for as long as it lasts, or
+//! until the node's SVID has been renewed.
+//!
+//! ```text
+//!  away ── connected, verified ──▶ following ── half of the SVID's life is over ──▶ renewed
+//!   ▲                                  │                                              │
+//!   ├── a failure: waits, longer ◀─────┘          a new connection with the new SVID ◀┘
+//! ```
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use renkei_api::{
+    node_stream::{Fault, NodeUpdate},
+    status::ServerLinkStatus,
+};
+use renkei_runtime::{
+    backoff::{Backoff, jitter},
+    clock,
+};
+use renkei_site::HostPort;
+use renkei_spiffe::{X509Svid, verify_peer};
+use rustls::crypto::CryptoProvider;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+use super::{
+    LinkError, Revision,
+    apply::Wanted,
+    attest::renew,
+    connection::as_node,
+    follow::{Report, Updates},
+    issuer::ServerIssuer,
+};
+
+/// The waits after failures: thousands of nodes come back to a server that starts again.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The longest time between two looks at the clock, which may be set meanwhile.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// What outlives a failure of the task.
+#[derive(Debug)]
+pub(super) struct Kept {
+    svid: Arc<X509Svid>,
+    /// When it is renewed.
+    renewal: OffsetDateTime,
+    streams: u64,
+}
+
+impl Kept {
+    pub(super) fn new(svid: Arc<X509Svid>) -> Self {
+        Self {
+            renewal: half_of_life(&svid),
+            svid,
+            streams: 0,
+        }
+    }
+}
+
+fn half_of_life(svid: &X509Svid) -> OffsetDateTime {
+    let now = clock::now();
+    let life = Duration::try_from(svid.not_after() - now).unwrap_or_default();
+    now + jitter(life / 2)
+}
+
+#[derive(Clone)]
+pub(super) struct Follower {
+    pub(super) server: HostPort,
+    pub(super) provider: Arc<CryptoProvider>,
+    pub(super) release: String,
+    pub(super) wanted: Wanted,
+    pub(super) issuer: Arc<ServerIssuer>,
+    pub(super) status: watch::Sender<ServerLinkStatus>,
+    pub(super) reports: watch::Receiver<Option<Report>>,
+    pub(super) kept: Arc<Mutex<Kept>>,
+}
+
+/// One connection with what is to be said on it.
+struct Session {
+    channel: Channel,
+    svid: Arc<X509Svid>,
+    updates: Updates,
+    stream: u64,
+    /// Faults of parts that were not read, of the latest update.
+    unread: Vec<Fault>,
+    renewal: OffsetDateTime,
+    renewals: Backoff,
+}
+
+impl Session {
+    /// How long until the SVID is due, or until the next look at the clock.
+    fn until_renewal(&self) -> Duration {
+        let left = Duration::try_from(self.renewal - clock::now()).unwrap_or_default();
+        left.min(LOOK)
+    }
+
+    /// Also when the renewal is further away than the SVID lives: the clock has gone back since.
+    fn is_due(&self) -> bool {
+        let (now, life) = (clock::now(), self.svid.not_after() - self.svid.not_before());
+        self.renewal <= now || self.renewal - now > life
+    }
+}
+
+impl Follower {
+    pub(super) async fn run(mut self) {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            let Err(error) = self.follow(&mut backoff).await else {
+                continue;
+            };
+            let reason = error.to_string();
+            // The same failure again and again is one line.
+            if self.status.borrow().last_error.as_ref() != Some(&reason) {
+                tracing::warn!(
+                    error = reason,
+                    "the node is without its server; what it has stays in use"
+                );
+            }
+            self.issuer
+                .away(format!("the node is without its server: {reason}"));
+            self.status.send_modify(|status| {
+                status.connected_since = None;
+                status.last_error = Some(reason);
+            });
+            tokio::time::sleep(backoff.failed()).await;
+        }
+    }
+
+    /// Follows on one connection. `Ok` when the SVID has been renewed.
+    async fn follow(&mut self, backoff: &mut Backoff) -> Result<(), LinkError> {
+        let mut session = self.connect().await?;
+        self.connected(&session);
+        loop {
+            let until_renewal = session.until_renewal();
+            tokio::select! {
+                update = session.updates.next() => {
+                    backoff.succeeded();
+                    self.take(&mut session, update?).await?;
+                }
+                changed = self.reports.changed() => {
+                    changed.map_err(|_| LinkError::Ended)?;
+                    self.answer(&session).await?;
+                }
+                () = tokio::time::sleep(until_renewal) => {
+                    if session.is_due() && self.renewed(&mut session).await {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Session, LinkError> {
+        let (svid, renewal) = {
+            let kept = self.kept();
+            (kept.svid.clone(), kept.renewal)
+        };
+        if svid.not_after() <= clock::now() {
+            return Err(LinkError::Expired(svid.not_after()));
+        }
+        let bundles = self.wanted.bundles.borrow().clone();
+        let channel = as_node(&self.server, &self.provider, &svid, bundles).await?;
+        let updates = Updates::open(channel.clone(), &self.release).await?;
+        let stream = {
+            let mut kept = self.kept();
+            kept.streams += 1;
+            kept.streams
+        };
+        Ok(Session {
+            renewal,
+            renewals: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
+            channel,
+            svid,
+            updates,
+            stream,
+            unread: Vec::new(),
+        })
+    }
+
+    fn connected(&self, session: &Session) {
+        self.issuer.use_channel(session.channel.clone());
+        tracing::info!(server = %self.server, "connected to the server of the site");
+        self.status.send_modify(|status| {
+            status.connected_since.get_or_insert_with(clock::now);
+            status.last_error = None;
+        });
+    }
+
+    /// Takes an update, and says at once what the node cannot take. What the proxy says comes
+    /// later, with its report.
+    async fn take(&mut self, session: &mut Session, update: NodeUpdate) -> Result<(), LinkError> {
+        let version = update.version;
+        let revision = Revision {
+            stream: session.stream,
+            version,
+        };
+        session.unread = self.wanted.take(revision, update);
+        for Fault { item, reason } in &session.unread {
+            tracing::error!(item, reason, "a part of the configuration was not taken");
+        }
+        if !session.unread.is_empty() {
+            session
+                .updates
+                .answer(version, session.unread.clone())
+                .await?;
+        }
+        self.renew_if_withdrawn(session);
+        Ok(())
+    }
+
+    /// A forced rotation: the issuer of the node's SVID has left the bundle.
+    fn renew_if_withdrawn(&self, session: &mut Session) {
+        let bundles = self.wanted.bundles.borrow().clone();
+        let algorithms = &self.provider.signature_verification_algorithms;
+        let now = clock::now();
+        if verify_peer(session.svid.chain(), &bundles, now, algorithms).is_err() {
+            session.renewal = session.renewal.min(now);
+        }
+    }
+
+    async fn answer(&mut self, session: &Session) -> Result<(), LinkError> {
+        let report = self.reports.borrow_and_update().clone();
+        let Some(report) = report.filter(|report| report.revision.stream == session.stream) else {
+            return Ok(());
+        };
+        let faults = report.faults.into_iter().map(|fault| Fault {
+            item: fault.item,
+            reason: fault.reason,
+        });
+        let faults = session.unread.iter().cloned().chain(faults).collect();
+        session
+            .updates
+            .answer(report.revision.version, faults)
+            .await
+    }
+
+    /// Renews the node's SVID; a failure is tried again later.
+    async fn renewed(&self, session: &mut Session) -> bool {
+        let bundles = self.wanted.bundles.borrow().clone();
+        let channel = session.channel.clone();
+        match renew(channel, &session.svid, &bundles, &self.provider).await {
+            Ok(svid) => {
+                tracing::info!(id = %svid.id(), serial = svid.serial(), "the node's SVID is renewed");
+                self.status
+                    .send_modify(|status| status.svid_end = svid.not_after());
+                let mut kept = self.kept();
+                (kept.renewal, kept.svid) = (half_of_life(&svid), svid);
+                true
+            }
+            Err(error) => {
+                let wait = session.renewals.failed();
+                tracing::warn!(%error, retry_in = ?wait, "the node's SVID was not renewed");
+                session.renewal = clock::now() + wait;
+                false
+            }
+        }
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use renkei_spiffe::PrivateKey;
+    use renkei_testkit::TestAuthority;
+
+    use super::*;
+
+    #[test]
+    fn a_node_renews_its_svid_at_half_of_its_life() {
+        let issued = TestAuthority::new("osaka.example").issue("/renkei/node/store");
+        let key = PrivateKey::from_pkcs8(issued.key_pkcs8.clone());
+        let svid = Arc::new(X509Svid::new(issued.chain.clone(), key).unwrap());
+        let wait = Kept::new(svid).renewal - clock::now();
+        let half = time::Duration::minutes(30);
+        assert!((wait - half).abs() < half / 5, "{wait}");
+    }
+}

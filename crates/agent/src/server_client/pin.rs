@@ -1,0 +1,166 @@
+//! The first contact of a machine with a server that it knows by a token alone: the server sends
+//! its CA in the handshake, behind its own certificate, and the token has that CA's SHA-256.
+
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+};
+
+use renkei_api::node::NodeToken;
+use renkei_runtime::clock;
+use renkei_site::HostPort;
+use renkei_spiffe::{Authorizer, Bundle, BundleSet, HandshakeRefusal, SpiffeId, verify_peer};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    version::TLS13,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tonic::transport::Channel;
+
+use super::{
+    ConnectError,
+    connection::{ALPN, dial, server_id},
+};
+
+/// A connection to the server that the token names, without a certificate of this side. Gives the
+/// bundle with the CA of the token as well.
+pub(super) async fn first_contact(
+    server: &HostPort,
+    token: &NodeToken,
+    provider: &Arc<CryptoProvider>,
+) -> Result<(Channel, Bundle), ConnectError> {
+    let unusable = |reason: String| ConnectError::Tls {
+        server: server.clone(),
+        reason,
+    };
+    let expected = server_id(&token.trust_domain)
+        .ok_or_else(|| unusable("the trust domain has no server".to_owned()))?;
+    let verifier = Arc::new(PinVerifier {
+        provider: provider.clone(),
+        token: token.clone(),
+        expected,
+        found: OnceLock::new(),
+    });
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| unusable(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier.clone())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    let refusal = |_: &io::Error| match verifier.found.get()? {
+        Ok(_) => None,
+        Err(fault) => Some(fault.of(server)),
+    };
+    let channel = dial(server, Arc::new(config), refusal).await?;
+    match verifier.found.get() {
+        Some(Ok(bundle)) => Ok((channel, bundle.clone())),
+        _ => Err(unusable("the server sent no certificate".to_owned())),
+    }
+}
+
+/// Why the certificates of the other end are refused.
+#[derive(Debug)]
+enum Fault {
+    OtherCa,
+    Refused(HandshakeRefusal),
+}
+
+impl Fault {
+    fn of(&self, server: &HostPort) -> ConnectError {
+        let server = server.clone();
+        match self {
+            Self::OtherCa => ConnectError::OtherCa(server),
+            Self::Refused(refusal) => ConnectError::NotTheServer {
+                server,
+                refusal: refusal.clone(),
+            },
+        }
+    }
+}
+
+/// Verifies the server by the one CA of the token.
+#[derive(Debug)]
+struct PinVerifier {
+    provider: Arc<CryptoProvider>,
+    token: NodeToken,
+    expected: SpiffeId,
+    found: OnceLock<Result<Bundle, Fault>>,
+}
+
+impl PinVerifier {
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+    ) -> Result<Bundle, Fault> {
+        let is_pinned = |certificate: &&CertificateDer<'_>| self.token.ca.matches(certificate);
+        let ca = others.iter().find(is_pinned).ok_or(Fault::OtherCa)?;
+        let bundle = Bundle {
+            x509_authorities: vec![ca.clone().into_owned()],
+            ..Bundle::empty(self.token.trust_domain.clone())
+        };
+        let below = others.iter().filter(|certificate| !is_pinned(certificate));
+        let chain: Vec<_> = [leaf].into_iter().chain(below).cloned().collect();
+        let bundles = BundleSet::from_iter([Arc::new(bundle.clone())]);
+        let algorithms = &self.provider.signature_verification_algorithms;
+        let peer = verify_peer(&chain, &bundles, clock::now(), algorithms);
+        let peer = peer.map_err(|error| Fault::Refused(HandshakeRefusal::Peer(error)))?;
+        match self.expected.authorize(&peer) {
+            Ok(()) => Ok(bundle),
+            Err(denied) => Err(Fault::Refused(HandshakeRefusal::Denied { peer, denied })),
+        }
+    }
+}
+
+impl ServerCertVerifier for PinVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let found = self.judge(end_entity, intermediates);
+        let verdict = match &found {
+            Ok(_) => Ok(ServerCertVerified::assertion()),
+            Err(_) => Err(CertificateError::UnknownIssuer.into()),
+        };
+        // A second verification on one connection cannot happen in TLS 1.3.
+        let _ = self.found.set(found);
+        verdict
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

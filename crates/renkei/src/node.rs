@@ -1,0 +1,54 @@
+//! `renkei node`: a machine as a node of a site: agent and proxy in one process. What it does comes
+//! from the server of its site; it reads no site file and writes no file.
+
+mod configuration;
+mod start;
+
+use std::process::ExitCode;
+
+use miette::miette;
+use renkei_api::control::Request;
+use renkei_runtime::control::ControlError;
+use serde_json::Value;
+
+use self::start::{RunningNode, start};
+use crate::{
+    cli::NodeJoin,
+    place,
+    process::{self, Frame, Roles},
+};
+
+/// Joins, and runs the node until SIGTERM or SIGINT.
+pub(crate) async fn join(args: &NodeJoin) -> miette::Result<ExitCode> {
+    let folder = args
+        .folder
+        .clone()
+        .or_else(|| place::node_folder(args.token.trust_domain.as_str()))
+        .ok_or_else(|| {
+            miette!(
+                help = "log in so that XDG_RUNTIME_DIR is set, or name a folder with --state",
+                "there is no folder for the sockets of the node"
+            )
+        })?;
+    let frame = Frame {
+        folder,
+        admin: process::admin_address(Some(args.admin), None),
+        drain: args.drain,
+    };
+    process::run(frame, async |folder, shared| {
+        start(args, folder, shared).await
+    })
+    .await
+}
+
+impl Roles for RunningNode {
+    const KIND: &'static str = "node";
+
+    async fn answer(&self, request: Request) -> Result<Value, ControlError> {
+        self.answer(request).await
+    }
+
+    async fn close(self) {
+        self.close().await;
+    }
+}

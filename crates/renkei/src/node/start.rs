@@ -1,0 +1,154 @@
+//! The roles of a node, put together once it has joined.
+
+use std::{path::Path, sync::Arc};
+
+use http::StatusCode;
+use miette::miette;
+use renkei_agent::{
+    Agent,
+    server_client::{BundleReaders, LinkInputs, ServerLink, join},
+};
+use renkei_api::{control::Request, status::SiteStatus};
+use renkei_proxy::{DefaultHandler, Proxy, Untouched};
+use renkei_runtime::{control::ControlError, readiness::Readiness, telemetry::ConfigMetrics};
+use renkei_spiffe::TrustDomain;
+use serde_json::Value;
+
+use super::configuration;
+use crate::{
+    cli::NodeJoin,
+    identity::{AgentInputs, start_agent},
+    place,
+    process::{self, Shared, json},
+    provider,
+};
+
+/// A node while it runs.
+pub(super) struct RunningNode {
+    name: String,
+    trust_domain: TrustDomain,
+    link: Arc<ServerLink>,
+    agent: Agent,
+    proxy: Arc<Proxy>,
+    readiness: Readiness,
+}
+
+/// Joins by the token, and starts to follow the server.
+pub(super) async fn start(
+    args: &NodeJoin,
+    folder: &Path,
+    shared: &Shared,
+) -> miette::Result<RunningNode> {
+    let joined = join(&args.server, &args.token, &provider())
+        .await
+        .map_err(|error| miette!(help = error.hint(), "{error}"))?;
+    let (name, id) = (joined.name.clone(), joined.svid.id().clone());
+    tracing::info!(%id, server = %args.server, "this machine is a node of the site");
+    let inputs = LinkInputs {
+        server: args.server.clone(),
+        joined,
+        provider: provider(),
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        tasks: shared.tasks.clone(),
+    };
+    let link = Arc::new(ServerLink::start(inputs, shared.stop.clone()));
+    let socket = args.workload_socket.clone();
+    let agent = start_agent(AgentInputs {
+        workload_socket: socket.unwrap_or_else(|| place::workload_socket(folder)),
+        limits: Default::default(),
+        part: link.part(),
+        bundles: link.bundles(),
+        issuer: link.issuer(),
+        metrics: &shared.metrics,
+        tasks: shared.tasks.clone(),
+        stop: shared.stop.clone(),
+    })?;
+    let readers = bundle_endpoint(link.bundle_readers());
+    let setup = process::proxy_setup(shared, agent.identities(), readers, None);
+    let proxy = Arc::new(Proxy::new(setup));
+    let ends = Box::new(renkei_agent::SvidEnds(agent.identities()));
+    let config = shared.metrics.register(|registry| {
+        registry.register_collector(ends);
+        proxy.register(registry);
+        ConfigMetrics::register(registry)
+    });
+    follow(&link, &proxy, config, shared);
+    Ok(RunningNode {
+        name,
+        trust_domain: id.trust_domain().clone(),
+        link,
+        agent,
+        proxy,
+        readiness: shared.readiness.clone(),
+    })
+}
+
+fn follow(link: &Arc<ServerLink>, proxy: &Arc<Proxy>, config: ConfigMetrics, shared: &Shared) {
+    let ready = shared.readiness.condition("configuration");
+    let (link, proxy, stop) = (link.clone(), proxy.clone(), shared.stop.clone());
+    let over = stop.clone();
+    let follow = move || {
+        let (link, proxy, stop) = (link.clone(), proxy.clone(), stop.clone());
+        let (ready, config) = (ready.clone(), config.clone());
+        async move {
+            let following = configuration::follow(&link, &proxy, &ready, &config);
+            stop.run_until_cancelled(following).await;
+        }
+    };
+    let tasks = &shared.tasks;
+    tasks.keep("configuration", move || over.is_cancelled(), follow);
+}
+
+/// The bundle endpoint is the server's; a node that is a gateway takes its readers there.
+fn bundle_endpoint(readers: BundleReaders) -> DefaultHandler {
+    Arc::new(move |connection| {
+        let Untouched { stream, received } = connection;
+        let readers = readers.clone();
+        Box::pin(async move {
+            let Ok(source) = stream.peer_addr() else {
+                return;
+            };
+            if let Err(error) = readers.serve(source, received, stream).await {
+                tracing::debug!(%source, error = error.message(), "a reader of the bundle endpoint was not served");
+            }
+        })
+    })
+}
+
+impl RunningNode {
+    pub(super) async fn answer(&self, request: Request) -> Result<Value, ControlError> {
+        match request {
+            Request::Status => json(&self.status().await),
+            Request::Bundle(of) => {
+                let trust_domain = of.unwrap_or_else(|| self.trust_domain.clone());
+                let bundles = self.link.bundles().borrow().clone();
+                json(&process::bundle(&bundles, &trust_domain)?)
+            }
+            Request::Apply => Err(ControlError::new(
+                StatusCode::CONFLICT,
+                "a node has no site file: it gets its configuration from its server",
+            )
+            .with_hint("run `renkei apply site.yaml` at the server")),
+        }
+    }
+
+    async fn status(&self) -> SiteStatus {
+        let snapshot = self.readiness.snapshot();
+        SiteStatus {
+            site: self.name.clone(),
+            trust_domain: self.trust_domain.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: snapshot.ready,
+            conditions: snapshot.conditions,
+            proxy: self.proxy.status().await,
+            server: None,
+            agent: Some(self.agent.status()),
+            workload_api: None,
+            node: Some(self.link.status()),
+        }
+    }
+
+    pub(super) async fn close(self) {
+        self.agent.stopped().await;
+    }
+}
