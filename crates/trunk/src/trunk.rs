@@ -53,6 +53,8 @@ pub struct Trunk {
     /// Lanes that the acceptor takes at once. The dialer may have seen lanes die that still seem
     /// alive here.
     accepts: usize,
+    /// How many lanes the acceptor lets the dialer use, and when it refused one more.
+    taken: Option<(usize, Instant)>,
     streams: BTreeMap<StreamId, Stream>,
     schedule: Schedule,
     resend: VecDeque<StreamId>,
@@ -186,6 +188,7 @@ impl Trunk {
             next_lane: 0,
             wanted: (0, 1),
             accepts: config.max_lanes * 2,
+            taken: None,
             streams: BTreeMap::new(),
             schedule: Schedule::default(),
             resend: VecDeque::new(),

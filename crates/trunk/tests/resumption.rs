@@ -132,6 +132,33 @@ fn a_lane_of_another_identity_is_refused_at_either_end() {
 }
 
 #[test]
+fn a_dialer_knows_how_many_lanes_are_taken_as_soon_as_one_is_refused() {
+    let mut pair = Pair::new(Config::default());
+    for _ in 1..3 {
+        pair.add_lane();
+    }
+    pair.shuttle();
+    pair.ends[ACCEPTOR].limit_accepted(3);
+    let lane = pair.ends[DIALER]
+        .add_lane(pair.now, PEER_OF_DIALER)
+        .expect("lane");
+    let mut bytes = one(&mut pair.ends[DIALER], pair.now, lane).expect("HELLO");
+    let hello = Greeting::new().receive(&mut bytes).unwrap().unwrap();
+    let taken = pair.ends[ACCEPTOR].accept_lane(pair.now, &hello, PEER_OF_ACCEPTOR);
+    assert_eq!(taken, Err(LaneRefusal::TooManyLanes));
+    assert_eq!(pair.ends[DIALER].lanes_taken(pair.now), None);
+    let frame = Bytes::copy_from_slice(LaneRefusal::TooManyLanes.frame().header());
+    pair.ends[DIALER]
+        .receive(pair.now, lane, frame)
+        .expect("a refusal is no violation");
+    // Before anything hears of it. The third is for the replacement of another.
+    assert_eq!(pair.ends[DIALER].coming_lanes(), 3);
+    assert_eq!(pair.ends[DIALER].lanes_taken(pair.now), Some(2));
+    let later = pair.now + Duration::from_mins(5);
+    assert_eq!(pair.ends[DIALER].lanes_taken(later), None);
+}
+
+#[test]
 fn a_dialer_that_lost_its_lanes_replaces_those_the_acceptor_still_believes_in() {
     let mut pair = Pair::new(small_config());
     for _ in 1..8 {

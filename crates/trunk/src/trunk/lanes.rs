@@ -1,6 +1,6 @@
 //! Lanes come, drain and die.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Trunk;
 use crate::error::{CloseReason, LaneError, LaneRefusal};
@@ -9,6 +9,9 @@ use crate::frame::Frame;
 use crate::hello::Hello;
 use crate::id::{LaneId, StreamId, TrunkSide};
 use crate::lane::{Lane, State};
+
+/// How long it is believed that the other end takes no more lanes.
+const FULL: Duration = Duration::from_mins(5);
 
 impl Trunk {
     /// Adds a lane to a dialing trunk: `peer` is who was authenticated on it.
@@ -159,6 +162,13 @@ impl Trunk {
         wanted.clamp(1, self.config.max_lanes)
     }
 
+    /// How many lanes the acceptor lets the dialer use, if it has refused one more not long ago.
+    #[must_use]
+    pub fn lanes_taken(&self, now: Instant) -> Option<usize> {
+        let recent = |(_, since): &(usize, Instant)| now.duration_since(*since) < FULL;
+        self.taken.filter(recent).map(|(lanes, _)| lanes)
+    }
+
     /// The lane's connection is gone, in whatever way but [`Event::LaneClosed`]. What it carried
     /// and was not acknowledged goes out again on other lanes.
     pub fn lane_down(&mut self, now: Instant, id: LaneId) {
@@ -234,7 +244,12 @@ impl Trunk {
         self.events.push_back(Event::LaneRefused(id, refusal));
         match refusal {
             LaneRefusal::UnknownTrunk => self.shut(CloseReason::Forgotten, None),
-            LaneRefusal::TooManyLanes | LaneRefusal::LaneInUse => {}
+            // The last of those that it takes is for the replacement of another.
+            LaneRefusal::TooManyLanes => {
+                let lanes = self.coming_lanes().saturating_sub(1).max(1);
+                self.taken = Some((lanes, now));
+            }
+            LaneRefusal::LaneInUse => {}
             _ if self.greeted => {}
             _ => self.shut(CloseReason::Refused(refusal), None),
         }

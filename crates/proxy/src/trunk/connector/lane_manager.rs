@@ -12,7 +12,7 @@ use std::{
 };
 
 use renkei_runtime::clock;
-use renkei_trunk::{Code, Event, LaneId, LaneRefusal};
+use renkei_trunk::{Code, Event, LaneId};
 use time::OffsetDateTime;
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -35,8 +35,6 @@ use crate::{
 
 /// A trunk without streams is kept for the next ones this long.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long it is believed that the other end takes no more lanes.
-const FULL: Duration = Duration::from_mins(5);
 
 /// Keeps a trunk in lanes.
 pub(super) struct LaneManager<D: LaneDialer> {
@@ -61,8 +59,6 @@ pub(super) struct LaneManager<D: LaneDialer> {
     /// Since when the other end answers, without a lane with valid certificates.
     refused_since: Option<Instant>,
     sizing: LaneSizing,
-    /// How many lanes the other end takes, when it has refused one more.
-    taken: Option<(usize, Instant)>,
 }
 
 impl<D: LaneDialer> LaneManager<D> {
@@ -86,7 +82,6 @@ impl<D: LaneDialer> LaneManager<D> {
             peer_renewal: None,
             refused_since: None,
             sizing: LaneSizing::new(),
-            taken: None,
         }
     }
 
@@ -151,11 +146,6 @@ impl<D: LaneDialer> LaneManager<D> {
                 if !self.retired.contains(&lane) {
                     self.close_retired();
                 }
-            }
-            Some(Event::LaneRefused(_, LaneRefusal::TooManyLanes)) => {
-                let ready = self.driver.act(|core, _| core.trunk.ready_lanes());
-                // The last of them is for the replacement of another.
-                self.taken = Some((ready.saturating_sub(1).max(1), Instant::now()));
             }
             Some(_) => {}
         }
@@ -330,24 +320,20 @@ impl<D: LaneDialer> LaneManager<D> {
         self.driver.wake_lanes();
     }
 
-    /// As many lanes as both ends allow.
-    fn most_lanes(&self) -> usize {
-        let own = self.driver.context.max_lanes();
-        let taken = self.taken.filter(|(_, since)| since.elapsed() < FULL);
-        taken.map_or(own, |(lanes, _)| own.min(lanes))
-    }
-
     /// Sees that there are as many lanes as the two ends want.
     fn resize(&mut self) {
-        let (ready, coming, there) = self.driver.act(|core, _| {
+        // At one moment: a lane that was refused is not there, and not to be dialed again.
+        let (ready, coming, there, taken) = self.driver.act(|core, now| {
             let trunk = &core.trunk;
             (
                 trunk.ready_lanes(),
                 trunk.coming_lanes(),
                 trunk.lanes_wanted(),
+                trunk.lanes_taken(now),
             )
         });
-        let most = self.most_lanes();
+        let own = self.driver.context.max_lanes();
+        let most = taken.map_or(own, |taken| own.min(taken));
         let wanted = self.sizing.wanted(&self.driver).max(there).min(most);
         if coming < wanted && self.may_dial() {
             self.dial_more(wanted - coming);
