@@ -34,7 +34,7 @@ pub use diff::{Change, ChangeKind, Changes, Section, diff};
 pub use fault::{Fault, Faults};
 pub use federation::{FederationFile, Key, Mirror, parse_federation};
 pub use lifetime::Lifetimes;
-pub use nodes::{ApiServer, NodeSpec, Placement};
+pub use nodes::Placement;
 pub use parts::{
     Announcement, FederationPart, FileEntry, FileEntryKind, GatewayLink, Listener, PeerBundle,
     PolicySource, ProxyPart, ServerPart,
@@ -44,8 +44,8 @@ pub use reach::{BundleWay, own_address};
 pub use schema::schema;
 pub use selector::{Selector, SelectorError, UnixSelector};
 pub use site::{
-    BundleEndpoint, BundleSource, Federated, Gateway, Peer, Protocol, Service, Site, Use, Workload,
-    WorkloadApiLimits, sni,
+    ApiServer, BundleEndpoint, BundleSource, Federated, Gateway, NodeSpec, Peer, Protocol, Service,
+    Site, Use, Workload, WorkloadApiLimits, sni,
 };
 
 /// A site file of more bytes than this is refused unread.

@@ -1,34 +1,14 @@
 //! The machines of a site, and what is on which of them.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::collections::BTreeSet;
 
 use renkei_spiffe::SpiffeId;
 use serde::{Deserialize, Serialize};
 
-use crate::{Gateway, HostPort, Service, Site, Workload};
+use crate::{Gateway, HostPort, NodeSpec, Service, Site, Workload};
 
 /// The path of a node's identity, before its name.
 pub(crate) const NODE_PATH: &str = "/renkei/node/";
-
-/// Where nodes and SPIRE agents reach the site's server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApiServer {
-    /// The address that the server binds.
-    pub listen: SocketAddr,
-    /// The address that nodes dial.
-    pub advertise: HostPort,
-}
-
-/// A machine of the site, besides the one of the server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeSpec {
-    /// The name under `nodes`; a DNS label.
-    pub name: String,
-    /// `spiffe://TRUST-DOMAIN/renkei/node/NAME`.
-    pub id: SpiffeId,
-    /// Where other sites reach services through this node; never with `via`.
-    pub gateway: Option<Gateway>,
-}
 
 /// Which processes of a site something is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

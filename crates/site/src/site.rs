@@ -15,8 +15,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::{
-    ApiServer, Bandwidth, Faults, FederationFile, HostPort, Item, Lifetimes, NodeSpec, Place,
-    Selector,
+    Bandwidth, Faults, FederationFile, HostPort, Item, Lifetimes, Place, Selector,
     address::{is_dns_label, is_dns_name},
     place::SourceMap,
 };
@@ -83,6 +82,26 @@ pub struct Gateway {
     /// What the connections with all other sites may carry together, in each direction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
+}
+
+/// Where nodes and SPIRE agents reach the site's server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiServer {
+    /// The address that the server binds.
+    pub listen: SocketAddr,
+    /// The address that nodes dial.
+    pub advertise: HostPort,
+}
+
+/// A machine of the site, besides the one of the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// The name under `nodes`; a DNS label.
+    pub name: String,
+    /// `spiffe://TRUST-DOMAIN/renkei/node/NAME`.
+    pub id: SpiffeId,
+    /// Where other sites reach services through this node; never with `via`.
+    pub gateway: Option<Gateway>,
 }
 
 /// A bundle endpoint of profile https_web.
