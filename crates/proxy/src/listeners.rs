@@ -1,5 +1,5 @@
-//! Everything that a proxy has open for a site: the gateway, the local listeners, and the link to
-//! the site's hub. All of it is bound before any of it changes.
+//! Everything that a proxy has open for a site: the gateway, the local listeners, and the links to
+//! the site's hub or gateways. All of it is bound before any of it changes.
 
 use std::{
     collections::BTreeMap,
@@ -18,8 +18,8 @@ use crate::{
     sockets::{self, ListenFault, OnClose},
 };
 
-/// Where the gateway listens that only the link to a hub leads to: a port of the system's choice.
-const FOR_LINK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// Where the gateway listens that only links lead to: a port of the system's choice.
+const FOR_LINKS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The parts of a proxy that serve what the listeners accept.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) struct Parts {
 pub(crate) struct Listeners {
     pub(crate) gateway: Option<Gateway>,
     pub(crate) outbound: BTreeMap<SocketAddr, OutboundListener>,
-    pub(crate) link: Option<HubLink>,
+    pub(crate) links: Vec<HubLink>,
 }
 
 /// Sockets that are bound and not yet used.
@@ -50,7 +50,7 @@ impl Listeners {
     /// Where other sites dial the gateway, if they can.
     pub(crate) fn gateway(&self) -> Option<SocketAddr> {
         let listen = self.gateway.as_ref().map(|gateway| gateway.listen);
-        listen.filter(|listen| *listen != FOR_LINK)
+        listen.filter(|listen| *listen != FOR_LINKS)
     }
 
     /// Binds what is not bound yet.
@@ -93,7 +93,7 @@ impl Listeners {
         }
         let address = self.gateway.as_ref().map(|gateway| gateway.address);
         parts.hub.set_gateway(address);
-        self.link(Target::of(site), &parts.hub);
+        self.link(Target::all(site), &parts.hub);
         let routes = std::mem::take(&mut bound.routes);
         let kept = |address: &SocketAddr| routes.iter().any(|route| route.listen == *address);
         for (_, outbound) in self.outbound.extract_if(.., |address, _| !kept(address)) {
@@ -115,20 +115,26 @@ impl Listeners {
         (opened, closed)
     }
 
-    /// Keeps the link to the site's hub, if that is still the same.
-    fn link(&mut self, target: Option<Target>, hub: &Arc<Hub>) {
-        if self.link.as_ref().map(|link| &link.target) == target.as_ref() {
-            return;
+    /// Keeps the links that are still wanted, and makes those that are new.
+    fn link(&mut self, targets: Vec<Target>, hub: &Arc<Hub>) {
+        self.links.retain(|link| targets.contains(&link.target));
+        for target in targets {
+            if self.links.iter().all(|link| link.target != target) {
+                self.links.push(hub.link(target));
+            }
         }
-        self.link = hub.link(target);
+        hub.show(&self.links);
     }
 }
 
-/// The address that the gateway is to be bound to. A site that is reached through a hub alone
-/// needs one that only this process dials.
+/// The address that the gateway is to be bound to. A process that is reached by links alone needs
+/// one that only it dials.
 fn gateway_listen(site: &ProxyPart) -> Option<SocketAddr> {
-    let gateway = site.gateway.as_ref()?;
-    Some(gateway.listen.unwrap_or(FOR_LINK))
+    match &site.gateway {
+        Some(gateway) => Some(gateway.listen.unwrap_or(FOR_LINKS)),
+        None if site.links.is_empty() => None,
+        None => Some(FOR_LINKS),
+    }
 }
 
 impl Bound {

@@ -17,7 +17,7 @@ use crate::{
     config::{Desired, ProxyLimits},
     context::{Context, Flows, Refusals},
     gateway::{DefaultHandler, Router},
-    hub::{Hub, HubMetrics, hub_status},
+    hub::{Hub, HubMetrics, own_links},
     inbound::{BackendMetrics, Inbound},
     listeners::{Listeners, Parts},
     metrics::{FlowMetrics, PlaceMetrics, TrunkMetrics},
@@ -181,7 +181,7 @@ impl Proxy {
         let gateway = desired.site.gateway.as_ref();
         self.trunks
             .limit_lanes(gateway.and_then(|gateway| gateway.max_lanes));
-        self.parts.hub.relay_for(&desired.site.relays);
+        self.parts.hub.follow(&desired.site);
         let (opened, closed) = listeners.commit(&desired.site, bound, &self.parts).await;
         self.context
             .flows
@@ -204,9 +204,8 @@ impl Proxy {
     pub async fn status(&self) -> ProxyStatus {
         let listeners = self.listeners.lock().await;
         let routes = listeners.outbound.values().map(OutboundListener::route);
-        let hub = listeners.link.as_ref().map(hub_status);
-        let relays = self.parts.hub.relay_status();
-        let ends = (listeners.gateway(), hub, relays);
+        let links = own_links(&listeners.links);
+        let ends = (listeners.gateway(), links, self.parts.hub.accepted_links());
         let backends = self.parts.inbound.backend_status();
         status::collect(ends, (routes, backends), &self.trunks.table, &self.context)
     }

@@ -17,12 +17,13 @@ pub(crate) fn set(ready: &Condition, context: &Context) {
         .gateway
         .as_ref()
         .and_then(|gateway| gateway.via.as_ref());
-    // Both ends of a link are servers.
-    let server = (hub.is_some() || !site.relays.is_empty()).then_some(&site.server_id);
+    let dials = hub.is_some() || !site.links.is_empty();
+    let takes = !site.relays.is_empty() || !site.node_services.is_empty();
+    let linked = (dials || takes).then_some(&site.link_id);
     let needed = callers
         .into_iter()
         .chain(site.services.values().map(|service| &service.id))
-        .chain(server);
+        .chain(linked);
     let missing: Vec<_> = needed
         .filter(|id| identities.valid_svid(id, now).is_err())
         .map(|id| id.short())

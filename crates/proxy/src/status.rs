@@ -3,12 +3,13 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use renkei_api::status::{
-    BackendStatus, FlowStatus, HubStatus, ListenerStatus, OtherTotalStatus, ProxyStatus,
+    BackendStatus, FlowStatus, ListenerStatus, NodeLinkStatus, OtherTotalStatus, ProxyStatus,
     RelayStatus, TotalStatus, TrunkStatus,
 };
 
 use crate::{
     context::{Context, Flow},
+    hub::OwnLinks,
     outbound::Route,
     trunk::TrunkTable,
 };
@@ -29,7 +30,11 @@ fn flow(flow: &Flow) -> FlowStatus {
 }
 
 pub(crate) fn collect(
-    (gateway, hub, relays): (Option<SocketAddr>, Option<HubStatus>, Vec<RelayStatus>),
+    (gateway, own, accepted): (
+        Option<SocketAddr>,
+        OwnLinks,
+        (Vec<RelayStatus>, Vec<NodeLinkStatus>),
+    ),
     (routes, backends): (impl Iterator<Item = Arc<Route>>, Vec<BackendStatus>),
     trunks: &TrunkTable,
     context: &Context,
@@ -46,8 +51,10 @@ pub(crate) fn collect(
     let flows = context.flows.list();
     ProxyStatus {
         gateway,
-        hub,
-        relays,
+        hub: own.hub,
+        gateway_links: own.gateways,
+        relays: accepted.0,
+        node_links: accepted.1,
         listeners: routes.map(listener).collect(),
         backends,
         flows: flows.iter().take(SHOWN).map(|open| flow(open)).collect(),

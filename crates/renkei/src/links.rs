@@ -1,4 +1,4 @@
-//! Hubs and the sites behind them, in `renkei status` and `renkei explain`.
+//! Hubs and gateways, and the sites and nodes behind them, in `renkei status` and `renkei explain`.
 
 use renkei_api::status::{LinkStatus, ProxyStatus};
 use renkei_site::Site;
@@ -34,7 +34,15 @@ pub(crate) fn section(status: &ProxyStatus) -> String {
         let name = format!("from {}", relayed.site);
         (name, "this site's gateway".to_owned(), &relayed.link)
     });
-    for (name, by, link) in hub.chain(relayed) {
+    let gateways = status.gateway_links.iter().map(|to| {
+        let name = format!("to the gateway {}", to.id.short());
+        (name, to.gateway.clone(), &to.link)
+    });
+    let nodes = status.node_links.iter().map(|from| {
+        let name = format!("from {}", from.node.short());
+        (name, "this gateway".to_owned(), &from.link)
+    });
+    for (name, by, link) in hub.chain(gateways).chain(relayed).chain(nodes) {
         table.add_row([
             name,
             by,

@@ -18,9 +18,9 @@ pub use federation::{
     FederationStatus, LogStatus, MemberStatus, MirrorStatus, Publishing, RefusedStatus,
 };
 pub use proxy::{
-    BackendStatus, Direction, FlowStatus, HubStatus, LinkStatus, ListenerStatus, OtherTotalStatus,
-    Pair, ProxyStatus, RefusalCount, RefusalRecord, RelayStatus, TotalStatus, Totals, TrunkCount,
-    TrunkStatus,
+    BackendStatus, Direction, FlowStatus, GatewayLinkStatus, HubStatus, LinkStatus, ListenerStatus,
+    NodeLinkStatus, OtherTotalStatus, Pair, ProxyStatus, RefusalCount, RefusalRecord, RelayStatus,
+    TotalStatus, Totals, TrunkCount, TrunkStatus,
 };
 pub use server::{
     AuthorityStatus, CaState, EndpointStatus, EntryKind, EntryStatus, PeerStatus, ServerReport,

@@ -15,6 +15,12 @@ pub struct ProxyStatus {
     pub hub: Option<HubStatus>,
     /// Sites that are reached through this one.
     pub relays: Vec<RelayStatus>,
+    /// The gateways of the own site that lead to services of this process.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateway_links: Vec<GatewayLinkStatus>,
+    /// The nodes whose services are reached through the gateway of this process.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub node_links: Vec<NodeLinkStatus>,
     /// The listeners for local workloads.
     pub listeners: Vec<ListenerStatus>,
     /// The backends of this site's services.
@@ -132,7 +138,7 @@ pub struct TrunkCount {
     pub lanes: usize,
 }
 
-/// A link to a hub, seen from either end.
+/// A link to a hub or gateway, seen from either end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkStatus {
     /// Whether it carries bytes.
@@ -169,6 +175,28 @@ pub struct HubStatus {
 pub struct RelayStatus {
     /// The trust domain of the site behind this hub.
     pub site: TrustDomain,
+    /// The link that it has dialled.
+    #[serde(flatten)]
+    pub link: LinkStatus,
+}
+
+/// A link to a gateway of the own site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayLinkStatus {
+    /// The identity of the gateway.
+    pub id: SpiffeId,
+    /// The address that is dialled.
+    pub gateway: String,
+    /// The link to it.
+    #[serde(flatten)]
+    pub link: LinkStatus,
+}
+
+/// A node that is reached through this gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeLinkStatus {
+    /// The identity of the node, or of the site's server for what its process holds.
+    pub node: SpiffeId,
     /// The link that it has dialled.
     #[serde(flatten)]
     pub link: LinkStatus,

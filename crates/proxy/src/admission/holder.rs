@@ -14,10 +14,12 @@ pub(crate) enum Holder {
     Network(Network),
     /// The /48 of IPv6 that it is in.
     Customer(Network),
-    /// This site's own hub, for the connections that it brings.
+    /// The other end of a link that was dialled here, for the connections that it brings.
     Hub,
     /// The site of the caller, or the site behind this hub.
     Site(TrustDomain),
+    /// The node behind this gateway.
+    Node(SpiffeId),
     /// The caller.
     Caller(SpiffeId),
     /// The service that is called.
@@ -33,7 +35,7 @@ impl shares::Holder for Holder {
         match self {
             Self::Network(_) | Self::Gateway(_) => 1,
             Self::Caller(_) => 2,
-            Self::Customer(_) | Self::Hub | Self::Site(_) | Self::Service(_) => 3,
+            Self::Customer(_) | Self::Hub | Self::Site(_) | Self::Node(_) | Self::Service(_) => 3,
         }
     }
 }
@@ -44,7 +46,7 @@ impl Holder {
         let network = Network::of(source.caller().ip());
         let mut holders = vec![Self::Network(network)];
         holders.extend(network.customer().map(Self::Customer));
-        if source.is_through_hub() {
+        if source.is_by_link() {
             holders.push(Self::Hub);
         }
         holders
@@ -95,8 +97,11 @@ impl Denied {
             NoPlace::Share(Holder::Customer(_), held) => {
                 ("address_limit", "its /48 of IPv6".to_owned(), held)
             }
-            NoPlace::Share(Holder::Hub, held) => ("hub_limit", "the hub".to_owned(), held),
+            NoPlace::Share(Holder::Hub, held) => {
+                ("hub_limit", "the gateway that brings it".to_owned(), held)
+            }
             NoPlace::Share(Holder::Site(one), held) => ("site_limit", one.to_string(), held),
+            NoPlace::Share(Holder::Node(one), held) => ("node_limit", one.short(), held),
             NoPlace::Share(Holder::Caller(one), held) => ("caller_limit", one.short(), held),
             NoPlace::Share(Holder::Service(one), held) => ("service_limit", one.short(), held),
             NoPlace::Share(Holder::Gateway(one), held) => ("gateway_limit", one.to_string(), held),

@@ -10,7 +10,7 @@ mod source;
 
 use renkei_runtime::shares::{self, Pool};
 use renkei_site::HostPort;
-use renkei_spiffe::TrustDomain;
+use renkei_spiffe::{SpiffeId, TrustDomain};
 
 use crate::{config::ProxyLimits, identity::Pair};
 
@@ -51,9 +51,9 @@ pub(crate) struct Admission {
     inbound: Pool<Holder>,
     /// Connections to the bundle endpoint.
     readers: Pool<Holder>,
-    /// Connections that this site forwards as a hub.
+    /// Connections that are forwarded by links.
     relayed: Pool<Holder>,
-    /// Connections that this site's own hub brings.
+    /// Connections that links bring.
     brought: Pool<Holder>,
     /// Connections of local workloads.
     outbound: Pool<Holder>,
@@ -107,6 +107,13 @@ impl Admission {
     pub(crate) fn relayed(&self, source: &Source, site: &TrustDomain) -> Result<Place, Denied> {
         let mut holders = Holder::of_source(source);
         holders.push(Holder::Site(site.clone()));
+        take(&self.relayed, holders)
+    }
+
+    /// A place for a connection that is forwarded to a node behind this gateway.
+    pub(crate) fn to_node(&self, source: &Source, node: &SpiffeId) -> Result<Place, Denied> {
+        let mut holders = Holder::of_source(source);
+        holders.push(Holder::Node(node.clone()));
         take(&self.relayed, holders)
     }
 

@@ -5,12 +5,13 @@ use std::{fmt, net::SocketAddr};
 /// The other end of a connection to the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Source {
-    /// The address that policies see: the other end of the TCP connection, or the hub's.
+    /// The address that policies see: the other end of the TCP connection, or that of the hub or
+    /// gateway.
     pub(crate) address: SocketAddr,
-    /// The caller's own address, as this site's hub says. Nobody has proved it: it is for limits
+    /// The caller's own address, as the hub or gateway says. Nobody has proved it: it is for limits
     /// and logs only.
     caller: Option<SocketAddr>,
-    through_hub: bool,
+    by_link: bool,
 }
 
 impl Source {
@@ -19,16 +20,16 @@ impl Source {
         Self {
             address,
             caller: None,
-            through_hub: false,
+            by_link: false,
         }
     }
 
-    /// A connection that the hub at this address brings, with what it says of the caller.
-    pub(crate) fn through_hub(hub: SocketAddr, caller: Option<SocketAddr>) -> Self {
+    /// A connection that the hub or gateway at this address brings, with what it says of the caller.
+    pub(crate) fn by_link(gateway: SocketAddr, caller: Option<SocketAddr>) -> Self {
         Self {
-            address: hub,
+            address: gateway,
             caller,
-            through_hub: true,
+            by_link: true,
         }
     }
 
@@ -37,15 +38,15 @@ impl Source {
         self.caller.unwrap_or(self.address)
     }
 
-    pub(crate) fn is_through_hub(&self) -> bool {
-        self.through_hub
+    pub(crate) fn is_by_link(&self) -> bool {
+        self.by_link
     }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.through_hub {
-            true => write!(f, "{} through the hub", self.caller()),
+        match self.by_link {
+            true => write!(f, "{} by a link", self.caller()),
             false => self.address.fmt(f),
         }
     }

@@ -93,7 +93,7 @@ fn one_caller_leaves_places_to_others_and_many_callers_of_one_site_do() {
 fn callers_through_the_hub_are_limited_by_their_own_addresses() {
     let admission = small(64);
     let hub = "198.51.100.1:7443".parse().expect("an address");
-    let through = |caller: &str| Source::through_hub(hub, caller.parse().ok());
+    let through = |caller: &str| Source::by_link(hub, caller.parse().ok());
     let (_held, denied) = all(|| admission.arrival(&through("192.0.2.1:1")));
     assert_eq!(denied.reason, "address_limit");
     assert!(admission.arrival(&through("192.0.2.2:1")).is_ok());

@@ -1,12 +1,11 @@
-//! Who answers a connection: by its server name a service, another site or this site's bundle
-//! endpoint, and by its protocol a hub.
+//! Who answers a connection: by its server name a service, a node, another site or this site's
+//! bundle endpoint, and by its protocol the end of a link.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use renkei_runtime::drain::DrainGuard;
-use renkei_spiffe::TrustDomain;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::client_hello::{self, HelloError};
@@ -14,9 +13,9 @@ use crate::{
     admission::{Admission, Denied, HandshakePlace, Place, Source},
     config::Desired,
     context::Context,
-    hub::{ALPN_RELAY, Hub},
+    hub::{ALPN_RELAY, Hub, LinkEnd},
     identity::Direction,
-    inbound::{Inbound, ServiceTarget},
+    inbound::{Inbound, ServiceTarget, nodes_of},
     tls::{HandshakeFault, NO_SERVICE, PendingHandshake, UNFINISHED, let_read_alert},
 };
 
@@ -27,6 +26,8 @@ pub struct Untouched {
     pub stream: TcpStream,
     /// What has come by it, to be read before the rest.
     pub received: Bytes,
+    /// Where it comes from. Nobody has proved an address that a link has told.
+    pub source: std::net::SocketAddr,
 }
 
 /// Takes over connections to the gateway that are for no service: the site's bundle endpoint.
@@ -49,11 +50,12 @@ impl std::fmt::Debug for Router {
 
 /// The part of the proxy that answers.
 enum Route {
-    /// A service of this site.
+    /// A service of this process.
     Service(Box<ServiceTarget>),
-    /// Another site, for which this one is the hub.
-    Relayed(TrustDomain),
-    /// This site as the hub of the peer.
+    /// One of those that are reached by links: the site for which this one is the hub, or a node
+    /// that holds the service.
+    Forwarded(Vec<LinkEnd>),
+    /// This process as the hub or gateway of the peer.
     Link(Arc<Desired>),
     /// The bundle endpoint, also for a server name that is not known.
     Default,
@@ -67,8 +69,13 @@ impl Route {
         if let Some(target) = sni.and_then(|sni| ServiceTarget::of(sni, &desired)) {
             return Self::Service(Box::new(target));
         }
-        if let Some(site) = sni.and_then(|sni| desired.site.relayed_by_sni(sni)) {
-            return Self::Relayed(site.clone());
+        let nodes = sni.map(|sni| nodes_of(sni, &desired.site));
+        if let Some(nodes) = nodes.filter(|nodes| !nodes.is_empty()) {
+            return Self::Forwarded(nodes.into_iter().map(LinkEnd::Node).collect());
+        }
+        let site = sni.and_then(|sni| desired.site.relayed_by_sni(sni));
+        if let Some(end) = site.and_then(|site| LinkEnd::site(site, &desired.site)) {
+            return Self::Forwarded(vec![end]);
         }
         match asks_for_link {
             true => Self::Link(desired),
@@ -102,9 +109,9 @@ impl Router {
                 let held = (guard, place);
                 self.hub.accept(hello, desired, source, held).await;
             }
-            Route::Relayed(site) => {
+            Route::Forwarded(ends) => {
                 drop(place);
-                self.forward(hello, source, site).await;
+                self.forward(hello, source, ends).await;
             }
             Route::Default => {
                 drop(place);
@@ -142,12 +149,8 @@ impl Router {
         None
     }
 
-    async fn forward(&self, hello: PendingHandshake, source: Source, site: TrustDomain) {
-        let _place = match self.admission.relayed(&source, &site) {
-            Ok(place) => place,
-            Err(denied) => return self.refuse(site.as_str(), &source, &denied),
-        };
-        let forwarded = self.hub.forward(hello.tcp, hello.received, (source, site));
+    async fn forward(&self, hello: PendingHandshake, source: Source, ends: Vec<LinkEnd>) {
+        let forwarded = self.hub.forward(hello.tcp, hello.received, (source, ends));
         tokio::select! {
             biased;
             () = self.context.drain.forced() => {}
@@ -167,6 +170,7 @@ impl Router {
         let untouched = Untouched {
             stream: hello.tcp,
             received: hello.received,
+            source: source.caller(),
         };
         tokio::select! {
             biased;
@@ -201,13 +205,19 @@ mod tests {
 
     use super::*;
 
+    const STORE: &str = "forwarded hokkaido.example/renkei/node/store";
+
     fn desired() -> Arc<Desired> {
         let text = "site: hokkaido\n\
                     trust_domain: hokkaido.example\n\
                     gateway: {listen: 127.0.0.1:7443}\n\
                     peers: {osaka.example: {bundle: osaka.json}}\n\
                     relays: [osaka.example]\n\
-                    services: {broker: {protocol: kafka, backends: [127.0.0.1:9092]}}\n";
+                    server: {listen: 127.0.0.1:7444}\n\
+                    nodes: {store: {}}\n\
+                    services:\n  \
+                    broker: {protocol: kafka, backends: [127.0.0.1:9092]}\n  \
+                    log: {on: [store], protocol: kafka, backends: [127.0.0.1:9092]}\n";
         let site = renkei_site::parse("site.yaml", text).expect("a site file");
         Arc::new(Desired {
             site: Arc::new(site.proxy_part(1, BTreeMap::new())),
@@ -218,7 +228,10 @@ mod tests {
     fn name_of(route: &Route) -> String {
         match route {
             Route::Service(target) => format!("service {}", target.name()),
-            Route::Relayed(site) => format!("relayed {site}"),
+            Route::Forwarded(ends) => {
+                let names: Vec<String> = ends.iter().map(LinkEnd::name).collect();
+                format!("forwarded {}", names.join(" "))
+            }
             Route::Link(_) => "link".to_owned(),
             Route::Default => "default".to_owned(),
         }
@@ -231,7 +244,14 @@ mod tests {
             (Some("broker.hokkaido.example"), false, "service broker"),
             (Some("broker.hokkaido.example"), true, "service broker"),
             (Some("n7.broker.hokkaido.example"), false, "service broker"),
-            (Some("store.osaka.example"), false, "relayed osaka.example"),
+            (Some("log.hokkaido.example"), false, STORE),
+            (Some("N3.Log.hokkaido.example"), false, STORE),
+            (Some("x.log.hokkaido.example"), false, "default"),
+            (
+                Some("store.osaka.example"),
+                false,
+                "forwarded osaka.example",
+            ),
             (Some("hokkaido.example"), true, "link"),
             (None, true, "link"),
             (Some("store.kyushu.example"), false, "default"),

@@ -1,10 +1,10 @@
-//! One connection through the hub: raw bytes both ways between the caller and a stream of the
-//! site's link. The hub reads the server name in the caller's received, and nothing else.
+//! One connection that is forwarded: raw bytes both ways between the caller and a stream of a link.
+//! The gateway reads the server name in the caller's greeting, and nothing else.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use renkei_spiffe::{TrustDomain, alert_in_clear};
+use renkei_spiffe::alert_in_clear;
 use renkei_trunk::OpenError;
 use rustls::AlertDescription;
 use tokio::{
@@ -13,7 +13,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Hub, relays::Relayed};
+use super::{
+    Hub,
+    links::{LinkEnd, Linked},
+};
 use crate::{
     admission::{Denied, Place, Source},
     context::Context,
@@ -24,11 +27,11 @@ use crate::{
     wan::WanStream,
 };
 
-/// The first bytes of the site's answer.
+/// The first bytes of the answer.
 const FIRST: usize = 16 * 1024;
 /// The name has no way from here (RFC 6066 3).
 const NO_WAY: AlertDescription = AlertDescription::UnrecognisedName;
-/// While the process stops, connections of a site that carry nothing for so long are not waited
+/// While the process stops, connections of a link that carry nothing for so long are not waited
 /// for: lanes of trunks among them, which their ends resume elsewhere.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -36,111 +39,179 @@ const QUIET: Duration = Duration::from_secs(2);
 struct NoWay {
     reason: &'static str,
     sentence: String,
+    /// Nothing was handed over, so another link may carry it.
+    unsent: bool,
+}
+
+/// A connection that has an answer.
+struct Forwarded {
+    linked: Arc<Linked>,
+    stream: TrunkStream,
+    answer: Bytes,
+    _places: (Place, Place),
 }
 
 impl Hub {
-    /// Carries a connection between a caller and a site that this one relays for, to its end.
-    /// `received` is what the caller has sent so far. Gives the caller's socket back, with an
-    /// alert on its way, when the site is not reached.
+    /// Carries a connection between a caller and one of those that it may be meant for, to its
+    /// end. `received` is what the caller has sent so far. Gives the caller's socket back, with an
+    /// alert on its way, when none of them is reached.
     pub(crate) async fn forward(
         &self,
         mut tcp: TcpStream,
         received: Bytes,
-        (from, site): (Source, TrustDomain),
+        (from, ends): (Source, Vec<LinkEnd>),
     ) -> Option<TcpStream> {
-        let relayed = self.relays.get(&site)?;
-        let place = relayed.places.take(&from);
-        let reached = tokio::select! {
-            biased;
-            () = relayed.cut.cancelled() => Err(withdrawn(&site)),
-            reached = reach_within(&place, &relayed, (received, from), &self.context) => reached,
-        };
-        let (stream, answer) = match reached {
-            Ok(reached) => reached,
-            Err(NoWay { reason, sentence }) => {
-                let (direction, who) = (Direction::Inbound, from.to_string());
-                let refusals = &self.context.refusals;
-                refusals.record(direction, site.as_str(), who, reason, sentence);
-                // An error means that the caller has gone.
-                let alert = alert_in_clear(NO_WAY);
-                return tcp.write_all(&alert).await.ok().map(|()| tcp);
+        let (linked, no_way) = match self.reach_any(&received, from, &ends).await? {
+            Ok(forwarded) => {
+                self.carry(tcp, forwarded, from).await;
+                return None;
             }
+            Err(unreached) => unreached,
         };
-        let counted = relayed.state.count();
-        let traffic = &relayed.state.traffic;
+        let (direction, who) = (Direction::Inbound, from.to_string());
+        let (
+            name,
+            NoWay {
+                reason, sentence, ..
+            },
+        ) = (linked.end.name(), no_way);
+        let refusals = &self.context.refusals;
+        refusals.record(direction, &name, who, reason, sentence);
+        // An error means that the caller has gone.
+        let alert = alert_in_clear(NO_WAY);
+        tcp.write_all(&alert).await.ok().map(|()| tcp)
+    }
+
+    /// The first of them that takes the connection, or why the last one did not.
+    async fn reach_any(
+        &self,
+        received: &Bytes,
+        from: Source,
+        ends: &[LinkEnd],
+    ) -> Option<Result<Forwarded, (Arc<Linked>, NoWay)>> {
+        let mut unreached = None;
+        for linked in self.links.for_caller(from.caller().ip(), ends) {
+            let reached = tokio::select! {
+                biased;
+                () = linked.cut.cancelled() => Err(withdrawn(&linked)),
+                reached = self.reach_within(&linked, received, from) => reached,
+            };
+            match reached {
+                Ok(forwarded) => return Some(Ok(forwarded)),
+                Err(no_way) => {
+                    let unsent = no_way.unsent;
+                    unreached = Some(Err((linked, no_way)));
+                    if !unsent {
+                        break;
+                    }
+                }
+            }
+        }
+        unreached
+    }
+
+    /// The same as [`reach`], for a connection within its shares of this proxy and of the link.
+    async fn reach_within(
+        &self,
+        linked: &Arc<Linked>,
+        received: &Bytes,
+        from: Source,
+    ) -> Result<Forwarded, NoWay> {
+        let no_place = |Denied { reason, sentence }, of: &str| NoWay {
+            reason,
+            sentence: format!("{of}{sentence}"),
+            unsent: true,
+        };
+        let all = match &linked.end {
+            LinkEnd::Site(id) => self.admission.relayed(&from, id.trust_domain()),
+            LinkEnd::Node(id) => self.admission.to_node(&from, id),
+        };
+        let all = all.map_err(|denied| no_place(denied, ""))?;
+        let of_link = format!("on the link of {}: ", linked.end.name());
+        let own = linked.places.take(&from);
+        let own = own.map_err(|denied| no_place(denied, &of_link))?;
+        let (stream, answer) = reach(linked, received.clone(), from, &self.context).await?;
+        Ok(Forwarded {
+            linked: linked.clone(),
+            stream,
+            answer,
+            _places: (all, own),
+        })
+    }
+
+    async fn carry(&self, tcp: TcpStream, forwarded: Forwarded, from: Source) {
+        let Forwarded {
+            linked,
+            stream,
+            answer,
+            _places,
+        } = forwarded;
+        let _counted = linked.state.count();
+        let traffic = &linked.state.traffic;
         let pace = self.context.bandwidths.pace();
         tokio::select! {
-            end = carry(tcp, WanStream::trunk(stream).at_pace(pace), answer, &relayed) => {
-                tracing::debug!(%site, %from, ?end, "a relayed connection has ended");
+            end = carry(tcp, WanStream::trunk(stream).at_pace(pace), answer, &linked) => {
+                let to = linked.state.name();
+                tracing::debug!(to, %from, ?end, "a forwarded connection has ended");
             }
             () = quiet_while_draining(traffic, &self.context) => {}
         }
-        drop(counted);
-        None
     }
 }
 
-fn withdrawn(site: &TrustDomain) -> NoWay {
+fn withdrawn(linked: &Linked) -> NoWay {
+    let name = linked.end.name();
     NoWay {
         reason: "not_relayed",
-        sentence: format!("this site does not relay for {site} any more"),
+        sentence: match linked.end {
+            LinkEnd::Site(_) => format!("this site does not relay for {name} any more"),
+            LinkEnd::Node(_) => format!("this gateway does not lead to {name} any more"),
+        },
+        unsent: false,
     }
 }
 
-/// The same as [`reach`], for a connection within its share of the link.
-async fn reach_within(
-    place: &Result<Place, Denied>,
-    relayed: &Relayed,
-    (received, from): (Bytes, Source),
-    context: &Context,
-) -> Result<(TrunkStream, Bytes), NoWay> {
-    match place {
-        Ok(_) => reach(relayed, received, from, context).await,
-        Err(Denied { reason, sentence }) => Err(NoWay {
-            reason,
-            sentence: format!("on the link of {}: {sentence}", relayed.name),
-        }),
-    }
-}
-
-/// Opens a stream to the site, hands over what was received, and waits for the answer.
+/// Opens a stream of the link, hands over what was received, and waits for the answer.
 async fn reach(
-    relayed: &Relayed,
+    linked: &Linked,
     received: Bytes,
     from: Source,
     context: &Context,
 ) -> Result<(TrunkStream, Bytes), NoWay> {
-    let site = &relayed.name;
-    let no_way = |reason, why: &str| NoWay {
+    let (name, through) = (linked.end.name(), linked.end.through());
+    let no_way = |reason, why: &str, unsent| NoWay {
         reason,
-        sentence: format!("{site} cannot be reached through this hub: {why}"),
+        sentence: format!("{name} cannot be reached through {through}: {why}"),
+        unsent,
     };
     let target = Bytes::from(from.caller().to_string());
-    let mut stream = match open(relayed, target.clone()).await {
+    let mut stream = match open(linked, target.clone()).await {
         // The link ended in this moment; the site may have another.
-        Err(NotOpened::Over) => open(relayed, target).await,
+        Err(NotOpened::Over) => open(linked, target).await,
         opened => opened,
     }
     .map_err(|why| match why {
-        NotOpened::NotLinked(why) => no_way("not_linked", &why),
-        NotOpened::Over => no_way("not_linked", "its link has ended"),
-        NotOpened::Full => no_way("link_full", "its link takes no more connections"),
+        NotOpened::NotLinked(why) => no_way("not_linked", &why, true),
+        NotOpened::Over => no_way("not_linked", "its link has ended", true),
+        NotOpened::Full => no_way("link_full", "its link takes no more connections", true),
     })?;
-    relayed.state.traffic.add_to_wan(received.len());
+    linked.state.traffic.add_to_wan(received.len());
     let asked = timeout(
         context.limits.handshake_timeout,
         ask(&mut stream, &received),
     )
     .await;
     match asked {
-        Ok(Ok(answer)) if answer.is_empty() => {
-            Err(no_way("site_closed", "it closed the connection at once"))
-        }
+        Ok(Ok(answer)) if answer.is_empty() => Err(no_way(
+            "site_closed",
+            "it closed the connection at once",
+            false,
+        )),
         Ok(Ok(answer)) => Ok((stream, answer)),
-        Ok(Err(error)) => Err(no_way("site_closed", &error.to_string())),
+        Ok(Err(error)) => Err(no_way("site_closed", &error.to_string(), false)),
         Err(_) => {
             stream.cut();
-            Err(no_way("site_silent", "it does not answer"))
+            Err(no_way("site_silent", "it does not answer", false))
         }
     }
 }
@@ -152,8 +223,8 @@ enum NotOpened {
     Full,
 }
 
-async fn open(relayed: &Relayed, target: Bytes) -> Result<TrunkStream, NotOpened> {
-    let trunk = relayed.trunk().await;
+async fn open(linked: &Linked, target: Bytes) -> Result<TrunkStream, NotOpened> {
+    let trunk = linked.trunk().await;
     let trunk = trunk.map_err(|why| NotOpened::NotLinked(format!("it is not linked: {why}")))?;
     if let Some(fault) = trunk.fault() {
         let why = format!("its link is not valid any more: {fault}");
@@ -162,7 +233,7 @@ async fn open(relayed: &Relayed, target: Bytes) -> Result<TrunkStream, NotOpened
     match trunk.open(target) {
         Ok(stream) => Ok(stream),
         Err(OpenError::Closed | OpenError::GoingAway) => {
-            relayed.lose(&trunk, "its link has ended");
+            linked.lose(&trunk, "its link has ended");
             Err(NotOpened::Over)
         }
         Err(_) => Err(NotOpened::Full),
@@ -180,16 +251,16 @@ async fn carry(
     mut tcp: TcpStream,
     stream: WanStream,
     answer: Bytes,
-    relayed: &Relayed,
+    linked: &Linked,
 ) -> relay::End {
-    let traffic = &relayed.state.traffic;
+    let traffic = &linked.state.traffic;
     if let Err(error) = tcp.write_all(&answer).await {
         let side = relay::Side::App;
         return relay::End::Broken { side, error };
     }
     traffic.add_to_app(answer.len());
     let tcp = PlainStream::armed(tcp);
-    relay::relay(tcp, stream, None, traffic, &relayed.cut).await
+    relay::relay(tcp, stream, None, traffic, &linked.cut).await
 }
 
 async fn quiet_while_draining(traffic: &Traffic, context: &Context) {

@@ -1,4 +1,5 @@
-//! The end that dials out: keeps a link to the hub, and takes the connections that come by it.
+//! The end that dials out: keeps a link to a hub or to a gateway of the own site, and takes the
+//! connections that come by it.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -33,29 +34,51 @@ const LAST_BYTES: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     own: SpiffeId,
-    hub: SpiffeId,
+    far: SpiffeId,
     /// Nothing while the site does not know it.
     gateway: Option<HostPort>,
 }
 
 impl Target {
-    /// The hub of a site, if it has one.
-    pub(crate) fn of(site: &ProxyPart) -> Option<Self> {
+    /// The hub of a site, if it has one, and the gateways of the own site that lead to this
+    /// process.
+    pub(crate) fn all(site: &ProxyPart) -> Vec<Self> {
+        let gateways = site.links.iter().map(|link| Self {
+            own: site.link_id.clone(),
+            far: link.id.clone(),
+            gateway: Some(link.gateway.clone()),
+        });
+        Self::hub(site).into_iter().chain(gateways).collect()
+    }
+
+    fn hub(site: &ProxyPart) -> Option<Self> {
         let via = site.gateway.as_ref()?.via.clone()?;
-        let own = site.server_id.clone();
         Some(Self {
             gateway: site.gateway_of(&via),
-            hub: SpiffeId::with_path(via, own.path()).ok()?,
-            own,
+            far: SpiffeId::with_path(via, site.server_id.path()).ok()?,
+            own: site.link_id.clone(),
         })
     }
 
-    /// The trust domain of the hub.
-    pub(crate) fn hub(&self) -> &str {
-        self.hub.trust_domain().as_str()
+    /// Whether it is the hub of this site; otherwise it is a gateway of the own site.
+    pub(super) fn is_hub(&self) -> bool {
+        self.far.trust_domain() != self.own.trust_domain()
     }
 
-    pub(crate) fn gateway(&self) -> Option<&HostPort> {
+    /// Who is dialled.
+    pub(super) fn far(&self) -> &SpiffeId {
+        &self.far
+    }
+
+    /// What people call it.
+    pub(super) fn name(&self) -> String {
+        match self.is_hub() {
+            true => self.far.trust_domain().to_string(),
+            false => self.far.short(),
+        }
+    }
+
+    pub(super) fn gateway(&self) -> Option<&HostPort> {
         self.gateway.as_ref()
     }
 
@@ -63,7 +86,7 @@ impl Target {
         Pair {
             direction: Direction::Outbound,
             caller: self.own.clone(),
-            callee: self.hub.clone(),
+            callee: self.far.clone(),
         }
     }
 
@@ -77,15 +100,29 @@ impl Target {
 
     /// Why there is no link, in the words of one.
     fn sentence(&self, failure: &DialFailure) -> String {
-        let hub = self.hub();
-        match failure {
-            DialFailure::Alert(AlertDescription::AccessDenied) => {
-                format!("{hub} relays only for sites under `relays` in its site file")
+        let (name, own) = (self.name(), self.own.short());
+        match (failure, self.is_hub()) {
+            (DialFailure::Alert(AlertDescription::AccessDenied), true) => {
+                format!("{name} relays only for sites under `relays` in its site file")
             }
-            DialFailure::Alert(AlertDescription::NoApplicationProtocol) => {
-                format!("{hub} is not a hub: its gateway does not accept links")
+            (DialFailure::Alert(AlertDescription::AccessDenied), false) => {
+                format!("{name} takes no link of {own}: it knows of no service there")
             }
-            other => other.sentence(&self.own, &self.hub),
+            (DialFailure::Alert(AlertDescription::NoApplicationProtocol), true) => {
+                format!("{name} is not a hub: its gateway does not accept links")
+            }
+            (
+                DialFailure::NoSuchService
+                | DialFailure::Alert(AlertDescription::NoApplicationProtocol),
+                false,
+            ) => {
+                let gateway = self.gateway.as_ref().map(ToString::to_string);
+                format!(
+                    "at {} there is not the gateway of {name}; check `advertise`",
+                    gateway.unwrap_or_default()
+                )
+            }
+            (other, _) => other.sentence(&self.own, &self.far),
         }
     }
 }
@@ -110,8 +147,8 @@ pub(crate) struct HubLink {
 
 impl HubLink {
     pub(super) fn start(target: Target, parts: LinkParts) -> Self {
-        let state = Arc::new(LinkState::new(target.hub(), "it is being dialled"));
-        let dialer = HubDialer {
+        let state = Arc::new(LinkState::new(&target.name(), "it is being dialled"));
+        let dialer = LinkDialer {
             target: target.clone(),
             state: state.clone(),
             context: parts.context.clone(),
@@ -138,7 +175,7 @@ impl HubLink {
         let token = stop.clone();
         let over = move || token.is_cancelled() || drain.is_signaled();
         let token = stop.clone();
-        tasks.keep("link to the hub", over, move || {
+        tasks.keep("link to a gateway", over, move || {
             let (keeper, stop) = (keeper.clone(), token.clone());
             async move { keeper.run(stop).await }
         });
@@ -168,7 +205,8 @@ struct Closing(TrunkHandle);
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.0.close(Code::STOPPING, "the site has left its hub");
+        self.0
+            .close(Code::STOPPING, "the link is not wanted any more");
     }
 }
 
@@ -190,7 +228,7 @@ impl<D: LaneDialer<Error = DialFailure>> Keeper<D> {
             if began.elapsed() > LONGEST_PAUSE {
                 backoff.succeeded();
             }
-            // With jitter: the sites of a hub that was away do not return as one.
+            // With jitter: the many of a gateway that was away do not return as one.
             let pause = backoff.failed();
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -204,7 +242,7 @@ impl<D: LaneDialer<Error = DialFailure>> Keeper<D> {
 
     /// What has still to come before there can be a link.
     fn awaited(&self) -> Option<String> {
-        let (own, hub) = (&self.target.own, self.target.hub.trust_domain());
+        let (own, hub) = (&self.target.own, self.target.far.trust_domain());
         let identities = self.parts.context.identities();
         if let Err(fault) = self.parts.context.svid(own) {
             return Some(fault.to_string());
@@ -233,7 +271,7 @@ impl<D: LaneDialer<Error = DialFailure>> Keeper<D> {
         let mut identities = self.parts.context.identities.clone();
         let leave = self.leave(&closing.0);
         tokio::pin!(leave);
-        let mut why = "the connection to the hub has ended".to_owned();
+        let mut why = "the connection has ended".to_owned();
         loop {
             tokio::select! {
                 event = events.next() => match event {
@@ -243,7 +281,7 @@ impl<D: LaneDialer<Error = DialFailure>> Keeper<D> {
                     }
                     Some(TrunkEvent::Ready) => self.state.linked(),
                     Some(TrunkEvent::Suspended) => {
-                        "every connection to the hub was lost".clone_into(&mut why);
+                        "every connection to it was lost".clone_into(&mut why);
                         self.state.lost(&why);
                     }
                     Some(TrunkEvent::GoingAway) => {}
@@ -254,17 +292,17 @@ impl<D: LaneDialer<Error = DialFailure>> Keeper<D> {
                     None if changed.is_err() => return "the process is ending".to_owned(),
                     None => {}
                 },
-                () = &mut leave => return "this site is stopping".to_owned(),
+                () = &mut leave => return "this side is stopping".to_owned(),
             }
         }
     }
 
-    /// Takes a connection that the hub, at this address, brings.
+    /// Takes a connection that the hub or gateway at this address brings.
     fn admit(&self, incoming: IncomingStream, address: SocketAddr, cut: &CancellationToken) {
-        // The hub's word, and no more than that.
+        // Its word, and no more than that.
         let from = std::str::from_utf8(&incoming.target).ok();
         let from: Option<SocketAddr> = from.and_then(|text| text.parse().ok());
-        let source = Source::through_hub(address, from);
+        let source = Source::by_link(address, from);
         let refuse = |incoming: IncomingStream, code, denied: Denied| {
             incoming.refuse(code, &denied.sentence);
             let (direction, who) = (Direction::Inbound, source.to_string());
@@ -287,7 +325,7 @@ impl<D: LaneDialer<Error = DialFailure>> Keeper<D> {
         let Some(stream) = incoming.accept() else {
             return;
         };
-        tracing::debug!(hub = self.target.hub(), %source, "a connection comes through the hub");
+        tracing::debug!(link = self.state.name(), %source, "a connection comes by a link");
         let (state, parts, cut) = (self.state.clone(), self.parts.clone(), cut.clone());
         let counted = state.count();
         tokio::spawn(async move {
@@ -297,8 +335,8 @@ impl<D: LaneDialer<Error = DialFailure>> Keeper<D> {
         });
     }
 
-    /// Ready when the process stops and nothing of this site is on its way any more. The hub is
-    /// informed at once that no connections are taken.
+    /// Ready when the process stops and nothing of this side is on its way any more. The other end
+    /// is informed at once that no connections are taken.
     async fn leave(&self, trunk: &TrunkHandle) {
         let context = &self.parts.context;
         let guard = context.drain.guard();
@@ -313,19 +351,20 @@ impl<D: LaneDialer<Error = DialFailure>> Keeper<D> {
 }
 
 /// Dials the lanes of a link.
-struct HubDialer {
+struct LinkDialer {
     target: Target,
     state: Arc<LinkState>,
     context: Arc<Context>,
     admission: Arc<Admission>,
 }
 
-impl HubDialer {
+impl LinkDialer {
     async fn connect(&self) -> Result<LaneConnection, DialFailure> {
         let target = &self.target;
         let gateway = target.gateway.as_ref().ok_or(DialFailure::NoGateway)?;
         let by = (&*self.context, &*self.admission);
-        let dialled = dial_peer(&target.pair(), target.hub(), gateway, &ALPN_RELAY, by).await;
+        let name = target.far.trust_domain().as_str();
+        let dialled = dial_peer(&target.pair(), name, gateway, &ALPN_RELAY, by).await;
         if let Err(failure) = &dialled
             && !self.state.condition().linked
         {
@@ -335,7 +374,7 @@ impl HubDialer {
     }
 }
 
-impl LaneDialer for HubDialer {
+impl LaneDialer for LinkDialer {
     type Error = DialFailure;
 
     fn dial(&self) -> BoxFuture<'_, Result<LaneConnection, DialFailure>> {

@@ -1,4 +1,4 @@
-//! A site that only dials out links itself with this one, its hub.
+//! A site or node that only dials out links itself with this gateway.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ impl Hub {
         (guard, place): (DrainGuard, HandshakePlace),
     ) {
         let context = &self.context;
-        let own = desired.site.server_id.clone();
-        let authorizer = Arc::new(HubAuthorizer(desired));
+        let own = desired.site.link_id.clone();
+        let authorizer = Arc::new(LinkAuthorizer(desired));
         let verified = tokio::select! {
             biased;
             () = context.drain.forced() => return,
@@ -47,8 +47,8 @@ impl Hub {
             peer,
             credentials,
         } = verified;
-        let Some(relayed) = self.relays.get(peer.trust_domain()) else {
-            tracing::debug!(%from, %peer, "a link of a site that is not relayed for any more");
+        let Some(linked) = self.links.get(&peer) else {
+            tracing::debug!(%from, %peer, "a link of somebody who is not reached from here any more");
             return;
         };
         let pair = Pair {
@@ -67,7 +67,7 @@ impl Hub {
         let ended = match self.acceptor.join(connection, credentials, &pair).await {
             Ok((lane, trunk)) => {
                 if let Some(trunk) = trunk {
-                    tokio::spawn(relayed.follow(trunk));
+                    tokio::spawn(linked.follow(trunk));
                 }
                 lane.run().await
             }
@@ -79,13 +79,26 @@ impl Hub {
     }
 }
 
-/// Lets in the servers of the sites that are relayed for, and no others.
+/// Lets in the servers of the sites that are relayed for, the nodes whose services are reached
+/// through here, and no others.
 #[derive(Debug)]
-struct HubAuthorizer(Arc<Desired>);
+struct LinkAuthorizer(Arc<Desired>);
 
-impl Authorizer for HubAuthorizer {
+impl Authorizer for LinkAuthorizer {
     fn authorize(&self, peer: &SpiffeId) -> Result<(), Denied> {
         let (site, name) = (&self.0.site, peer.trust_domain());
+        if *name == site.trust_domain {
+            return match site.node_services.contains_key(peer) {
+                true => Ok(()),
+                false => Err(Denied {
+                    label: "no_services",
+                    reason: format!(
+                        "{} holds no service that is reached through this gateway",
+                        peer.short()
+                    ),
+                }),
+            };
+        }
         if !site.relays.contains(name) {
             return Err(Denied {
                 label: "not_relayed",

@@ -14,7 +14,7 @@ use crate::relay::Traffic;
 /// One end of a link.
 #[derive(Debug)]
 pub(crate) struct LinkState {
-    /// The trust domain at the other end.
+    /// What people call the other end.
     name: String,
     condition: Mutex<Condition>,
     pub(super) traffic: Traffic,
@@ -31,7 +31,7 @@ pub(super) struct Condition {
     pub(super) at: Instant,
     pub(super) reason: Option<String>,
     /// There has been a link before.
-    ever: bool,
+    pub(super) ever: bool,
 }
 
 impl LinkState {

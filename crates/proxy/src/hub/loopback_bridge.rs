@@ -1,5 +1,5 @@
-//! Connections that come through the hub, handed to this site's own gateway over loopback, like
-//! any other connection.
+//! Connections that come by a link, handed to this process's own gateway over loopback, like any
+//! other connection.
 
 use std::{
     collections::HashMap,
@@ -27,7 +27,7 @@ use crate::{
     wan::WanStream,
 };
 
-/// Which connections to this site's gateway came through the hub, by their local address here,
+/// Which connections to this process's gateway came by a link, by their local address here,
 /// and where they come from. Without it they would seem to come from this node itself, and
 /// policies that look at addresses would take them for its own.
 #[derive(Debug, Default)]
@@ -90,14 +90,14 @@ impl LoopbackBridge {
             Err(error) => {
                 tracing::warn!(
                     %error,
-                    "a connection from the hub did not reach this site's gateway"
+                    "a connection that came by a link did not reach this process's own gateway"
                 );
                 return;
             }
         };
-        let (gateway, hub) = (PlainStream::armed(tcp), WanStream::trunk(stream));
-        let end = relay::relay(gateway, hub, None, &state.traffic, cut).await;
-        tracing::debug!(?end, "a connection from the hub has ended");
+        let (gateway, link) = (PlainStream::armed(tcp), WanStream::trunk(stream));
+        let end = relay::relay(gateway, link, None, &state.traffic, cut).await;
+        tracing::debug!(?end, "a connection that came by a link has ended");
     }
 
     async fn to_gateway(&self, source: Source) -> io::Result<(TcpStream, Expected<'_>)> {

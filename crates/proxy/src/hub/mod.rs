@@ -1,4 +1,5 @@
-//! Sites that accept no connections, reached through a hub.
+//! Sites that accept no connections, reached through a hub, and nodes that accept none, reached
+//! through a gateway of their own site.
 //!
 //! ```text
 //!  caller ──TLS─────────────────────────────────────────────────▶ gateway of the site
@@ -10,19 +11,23 @@
 //! name of the site's trust domain is not answered there: its bytes, and all that follow both
 //! ways, travel in a stream of the link to the site, whose gateway completes the handshake. The
 //! hub holds no key of what passes.
+//!
+//! Between a node and a gateway of its site it is the same, with the identity of the node: the
+//! gateway forwards the server names of the services that the node holds.
 
 mod forward;
 mod link;
 mod link_handshake;
 mod link_state;
+mod links;
 mod loopback_bridge;
-mod relays;
 mod status;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
-use arc_swap::ArcSwapOption;
-use renkei_spiffe::{BundleSet, TrustDomain};
+use arc_swap::ArcSwap;
+use renkei_site::ProxyPart;
+use renkei_spiffe::BundleSet;
 
 use crate::{
     admission::{Admission, Source},
@@ -32,27 +37,28 @@ use crate::{
 };
 
 use link::LinkParts;
+use links::Links;
 use loopback_bridge::LoopbackBridge;
-use relays::Relays;
 
 pub(crate) use link::{HubLink, Target};
 pub(crate) use link_state::LinkState;
-pub(crate) use status::{HubMetrics, hub_status};
+pub(crate) use links::LinkEnd;
+pub(crate) use status::{HubMetrics, OwnLinks, own_links};
 
-/// The link between a hub and a site that only dials out.
+/// The link between a gateway and one that only dials out.
 pub(crate) const ALPN_RELAY: [&[u8]; 2] = [b"renkei-relay/1.1", b"renkei-relay/1"];
 
-/// This site as a hub, and as a site that is reached through one.
+/// This process as a hub or gateway, and as one that is reached through others.
 #[derive(Debug)]
 pub(crate) struct Hub {
     context: Arc<Context>,
     admission: Arc<Admission>,
     connector: Arc<Connector>,
     acceptor: Arc<Acceptor>,
-    relays: Relays,
+    links: Links,
     bridge: Arc<LoopbackBridge>,
-    /// The link to this site's own hub, if it has one.
-    link: ArcSwapOption<LinkState>,
+    /// The links that this process has dialled.
+    own: ArcSwap<Vec<(Target, Arc<LinkState>)>>,
 }
 
 impl Hub {
@@ -66,20 +72,21 @@ impl Hub {
             admission: admission.clone(),
             connector,
             acceptor,
-            relays: Relays::default(),
+            links: Links::default(),
             bridge: Arc::default(),
-            link: ArcSwapOption::empty(),
+            own: ArcSwap::default(),
         })
     }
 
-    /// Relays for these sites from now on, and for no others.
-    pub(crate) fn relay_for(&self, sites: &BTreeSet<TrustDomain>) {
-        self.relays.follow(sites);
+    /// Takes links of the sites that this one relays for and of the nodes whose services are
+    /// reached through here, from now on, and of no others.
+    pub(crate) fn follow(&self, site: &ProxyPart) {
+        self.links.follow(&ends_of(site));
     }
 
-    /// Ends the links of sites whose bundles are not known any more.
+    /// Ends the links of those whose bundles are not known any more.
     pub(crate) fn follow_bundles(&self, bundles: &BundleSet, withdrawn: &Withdrawn) {
-        self.relays.follow_bundles(bundles, withdrawn);
+        self.links.follow_bundles(bundles, withdrawn);
     }
 
     /// The address that this site's gateway is bound to, for what comes through its hub.
@@ -92,17 +99,29 @@ impl Hub {
         self.bridge.source(peer)
     }
 
-    /// Keeps a link to the site's own hub, until what is returned is dropped.
-    pub(crate) fn link(&self, target: Option<Target>) -> Option<HubLink> {
-        let parts = || LinkParts {
+    /// Keeps a link until what is returned is dropped.
+    pub(crate) fn link(&self, target: Target) -> HubLink {
+        let parts = LinkParts {
             context: self.context.clone(),
             admission: self.admission.clone(),
             connector: self.connector.clone(),
             bridge: self.bridge.clone(),
         };
-        let link = target.map(|target| HubLink::start(target, parts()));
-        self.link
-            .store(link.as_ref().map(|link| link.state.clone()));
-        link
+        HubLink::start(target, parts)
     }
+
+    /// These are the links that are kept now, for those who look at them.
+    pub(crate) fn show(&self, links: &[HubLink]) {
+        let links = links.iter();
+        let states = links.map(|link| (link.target.clone(), link.state.clone()));
+        self.own.store(Arc::new(states.collect()));
+    }
+}
+
+/// Whose links a process takes.
+fn ends_of(site: &ProxyPart) -> BTreeSet<LinkEnd> {
+    let relayed = site.relays.iter();
+    let sites = relayed.filter_map(|name| LinkEnd::site(name, site));
+    let nodes = site.node_services.keys().cloned().map(LinkEnd::Node);
+    sites.chain(nodes).collect()
 }

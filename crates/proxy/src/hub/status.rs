@@ -7,9 +7,9 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
-use renkei_api::status::{HubStatus, LinkStatus, RelayStatus};
+use renkei_api::status::{GatewayLinkStatus, HubStatus, LinkStatus, NodeLinkStatus, RelayStatus};
 
-use super::{Hub, HubLink, LinkState};
+use super::{Hub, HubLink, LinkEnd, LinkState, links::Linked};
 
 type Labels = [(&'static str, String); 2];
 
@@ -26,24 +26,70 @@ fn status_of(link: &LinkState) -> LinkStatus {
     }
 }
 
-/// The link to this site's hub.
-pub(crate) fn hub_status(link: &HubLink) -> HubStatus {
-    HubStatus {
-        hub: link.target.hub().to_owned(),
-        gateway: link.target.gateway().map(ToString::to_string),
-        link: status_of(&link.state),
+/// The links that a process has dialled.
+#[derive(Debug, Default)]
+pub(crate) struct OwnLinks {
+    /// To this site's hub.
+    pub(crate) hub: Option<HubStatus>,
+    /// To gateways of the own site.
+    pub(crate) gateways: Vec<GatewayLinkStatus>,
+}
+
+/// The links that a process has dialled.
+pub(crate) fn own_links(links: &[HubLink]) -> OwnLinks {
+    let mut own = OwnLinks::default();
+    for HubLink { target, state, .. } in links {
+        let (link, far) = (status_of(state), target.far());
+        let gateway = target.gateway().map(ToString::to_string);
+        match target.is_hub() {
+            true => {
+                let hub = far.trust_domain().to_string();
+                own.hub = Some(HubStatus { hub, gateway, link });
+            }
+            false => own.gateways.push(GatewayLinkStatus {
+                id: far.clone(),
+                gateway: gateway.unwrap_or_default(),
+                link,
+            }),
+        }
     }
+    own
 }
 
 impl Hub {
-    /// The links of the sites that are reached through this one.
-    pub(crate) fn relay_status(&self) -> Vec<RelayStatus> {
-        let all = self.relays.all();
-        let status = all.iter().map(|relayed| RelayStatus {
-            site: relayed.name.clone(),
-            link: status_of(&relayed.state),
+    /// The links of the sites and nodes that are reached through this process.
+    pub(crate) fn accepted_links(&self) -> (Vec<RelayStatus>, Vec<NodeLinkStatus>) {
+        let (mut sites, mut nodes) = (Vec::new(), Vec::new());
+        for linked in self.links.all() {
+            let link = status_of(&linked.state);
+            match &linked.end {
+                LinkEnd::Site(id) => sites.push(RelayStatus {
+                    site: id.trust_domain().clone(),
+                    link,
+                }),
+                LinkEnd::Node(id) => nodes.push(NodeLinkStatus {
+                    node: id.clone(),
+                    link,
+                }),
+            }
+        }
+        (sites, nodes)
+    }
+
+    /// Every link, with what its other end is for this process.
+    fn by_role(&self) -> Vec<(&'static str, Arc<LinkState>)> {
+        let role = |linked: &Linked| match linked.end {
+            LinkEnd::Site(_) => "site",
+            LinkEnd::Node(_) => "node",
+        };
+        let accepted = self.links.all().into_iter();
+        let accepted = accepted.map(|linked| (role(&linked), linked.state.clone()));
+        let own = self.own.load_full();
+        let own = own.iter().map(|(target, state)| match target.is_hub() {
+            true => ("hub", state.clone()),
+            false => ("gateway", state.clone()),
         });
-        status.collect()
+        accepted.chain(own).collect()
     }
 }
 
@@ -56,18 +102,15 @@ impl Collector for HubMetrics {
         let Some(hub) = self.0.upgrade() else {
             return Ok(());
         };
-        let relayed = hub.relays.all();
-        let relayed = relayed.iter().map(|one| ("site", one.state.clone()));
-        let links: Vec<(&'static str, Arc<LinkState>)> = relayed
-            .chain(hub.link.load_full().map(|state| ("hub", state)))
-            .collect();
+        let links = hub.by_role();
         let labels = |(role, state): &(&'static str, Arc<LinkState>)| -> Labels {
             [
                 ("peer", state.name().to_owned()),
                 ("role", (*role).to_owned()),
             ]
         };
-        let help = "Whether the link to a hub, or of a site that is relayed for, carries bytes.";
+        let help =
+            "Whether the link with a hub, a gateway, a relayed site or a node carries bytes.";
         let mut family =
             encoder.encode_descriptor("renkei_link_up", help, None, MetricType::Gauge)?;
         links.iter().try_for_each(|one| {

@@ -59,6 +59,17 @@ impl ServiceTarget {
     }
 }
 
+/// The nodes that hold the service of this server name, if it is reached through their links.
+pub(crate) fn nodes_of(sni: &str, site: &ProxyPart) -> Vec<SpiffeId> {
+    let mut nodes = site.nodes_by_sni(sni);
+    if nodes.is_empty()
+        && let Some((_, of_service)) = kafka::parse_server_name(sni)
+    {
+        nodes = site.nodes_by_sni(of_service);
+    }
+    nodes.into_iter().cloned().collect()
+}
+
 /// Finishes the handshake of a caller of the service. `flow` is the number of the connection.
 pub(super) async fn admit(
     hello: PendingHandshake,

@@ -28,7 +28,7 @@ use handshake::Admitted;
 use streams::StreamSource;
 
 pub(crate) use backend_metrics::BackendMetrics;
-pub(crate) use handshake::ServiceTarget;
+pub(crate) use handshake::{ServiceTarget, nodes_of};
 
 /// What all connections from other sites share.
 #[derive(Debug)]

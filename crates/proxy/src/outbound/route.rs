@@ -69,10 +69,15 @@ impl Route {
     }
 }
 
-/// Where the target's gateway is dialled; this site's own at the address that it is bound to.
+/// Where the target's gateway is dialled; this process's own at the address that it is bound to.
 fn gateway_of(site: &ProxyPart, target: &SpiffeId, own: Option<SocketAddr>) -> Option<HostPort> {
-    match target.trust_domain() {
-        name if *name == site.trust_domain => own.map(|own| own_address(own).into()),
-        name => site.gateway_of(name),
+    let name = target.trust_domain();
+    if *name != site.trust_domain {
+        return site.gateway_of(name);
+    }
+    let is_here = || site.services.values().any(|service| service.id == *target);
+    match site.gateway.is_some() || is_here() {
+        true => own.map(|own| own_address(own).into()),
+        false => site.site_gateway.clone(),
     }
 }

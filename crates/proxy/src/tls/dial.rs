@@ -128,7 +128,7 @@ impl DialFailure {
             }
             Self::Alert(AlertDescription::UnrecognisedName) => format!(
                 "the gateway for {site} cannot reach {to}: a hub answers so while {site} is not \
-                 linked to it"
+                 linked to it, a gateway while the node that holds the service is not"
             ),
             // Renkei and go-spiffe answer so without an SVID.
             Self::Alert(AlertDescription::InternalError) => {

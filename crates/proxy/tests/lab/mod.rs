@@ -8,6 +8,7 @@
 
 pub mod lane;
 pub mod middlebox;
+pub mod nodes;
 pub mod path;
 pub mod renewal;
 pub mod tap;
@@ -19,6 +20,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use renkei_api::status::ProxyStatus;
 use renkei_proxy::{Applied, ApplyError, DefaultHandler, Desired, Proxy, ProxyLimits, Setup};
 use renkei_runtime::{drain::Drain, readiness::Readiness, supervise::Supervisor};
+use renkei_site::ProxyPart;
 use renkei_spiffe::{Bundle, BundleSet, Identities, PrivateKey, SpiffeId, TrustDomain, X509Svid};
 use renkei_testkit::{Issued, TestAuthority, free_address, free_address_on};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -76,6 +78,20 @@ impl Node {
         limits: ProxyLimits,
         broker_ports: Option<PathBuf>,
     ) -> Self {
+        Self::run(desired(text), identities, limits, broker_ports).await
+    }
+
+    /// One process of a site of several, by its own part.
+    pub async fn start_part(part: ProxyPart, identities: Identities) -> Self {
+        Self::run(desired_of(part), identities, ProxyLimits::default(), None).await
+    }
+
+    async fn run(
+        desired: Desired,
+        identities: Identities,
+        limits: ProxyLimits,
+        broker_ports: Option<PathBuf>,
+    ) -> Self {
         let (identities, watch) = watch::channel(Arc::new(identities));
         let (drain, drain_watch) = Drain::new();
         let readiness = Readiness::new();
@@ -102,8 +118,14 @@ impl Node {
             drain,
             readiness,
         };
-        node.apply(text).await.expect("applied");
+        node.proxy.apply(desired).await.expect("applied");
         node
+    }
+
+    /// Follows another part.
+    pub async fn follow(&self, part: ProxyPart) {
+        let applied = self.proxy.apply(desired_of(part)).await;
+        applied.expect("applied");
     }
 
     pub async fn apply(&self, text: &str) -> Result<Applied, ApplyError> {
@@ -163,7 +185,11 @@ impl Node {
 
 pub fn desired(text: &str) -> Desired {
     let site = renkei_site::parse("site.yaml", text).unwrap_or_else(|f| panic!("{f:?}"));
-    let site = Arc::new(site.proxy_part(1, Default::default()));
+    desired_of(site.proxy_part(1, Default::default()))
+}
+
+pub fn desired_of(part: ProxyPart) -> Desired {
+    let site = Arc::new(part);
     let (policies, faults) = renkei_proxy::compile_policies(&site);
     assert!(faults.is_empty(), "{faults:?}");
     Desired { site, policies }

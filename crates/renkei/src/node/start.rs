@@ -102,7 +102,9 @@ fn follow(link: &Arc<ServerLink>, proxy: &Arc<Proxy>, config: ConfigMetrics, sha
 /// The bundle endpoint is the server's; a node that is a gateway takes its readers there.
 fn bundle_endpoint(readers: BundleReaders) -> DefaultHandler {
     Arc::new(move |connection| {
-        let Untouched { stream, received } = connection;
+        let Untouched {
+            stream, received, ..
+        } = connection;
         let readers = readers.clone();
         Box::pin(async move {
             let Ok(source) = stream.peer_addr() else {

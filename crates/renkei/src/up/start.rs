@@ -152,7 +152,9 @@ fn bundle_endpoint(plane: &Plane) -> DefaultHandler {
     let endpoint = server.endpoint();
     let identities = plane.identities();
     Arc::new(move |connection| {
-        let Untouched { stream, received } = connection;
+        let Untouched {
+            stream, received, ..
+        } = connection;
         let endpoint = endpoint.clone();
         let identities = identities.clone();
         Box::pin(async move {

@@ -159,7 +159,7 @@ const PROXY: &[Rule] = &[
             "trunk",
             "wan",
         ],
-        "a hub forwards bytes: it knows no service and no session",
+        "a link forwards bytes: it knows no service and no session",
     ),
     rule(
         "gateway",
@@ -195,7 +195,7 @@ const PROXY: &[Rule] = &[
     ),
     rule(
         "status",
-        &["context", "outbound", "trunk"],
+        &["context", "hub", "outbound", "trunk"],
         "it shows what is there",
     ),
     rule(

@@ -3,7 +3,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::*;
 use crate::{
     config::ProxyLimits,
-    hub::{ALPN_RELAY, relays::Relays},
+    hub::{ALPN_RELAY, links::Links},
     testing::{self, Dialer, Frozen, Site, until, within},
     tls::DialFailure,
     trunk::{Acceptor, Connector, TrunkEvents},
@@ -16,7 +16,7 @@ struct Lab {
     hokkaido: Site,
     pair: crate::identity::Pair,
     connector: Connector,
-    dialer: std::sync::Arc<Dialer<DialFailure>>,
+    dialer: Arc<Dialer<DialFailure>>,
     trunks: UnboundedReceiver<TrunkEvents>,
     _osaka: Site,
 }
@@ -50,10 +50,10 @@ async fn a_caller_that_meets_a_link_as_it_ends_waits_for_the_next() {
     // The next link comes in time, however slow this machine is.
     let _frozen = Frozen::new();
     let mut lab = Lab::new();
-    let name = TrustDomain::parse("osaka.example").unwrap();
-    let relays = Relays::default();
-    relays.follow(&[name.clone()].into());
-    let relayed = relays.get(&name).unwrap();
+    let end = LinkEnd::Site(lab.pair.caller.clone());
+    let links = Links::default();
+    links.follow(&[end.clone()].into());
+    let relayed = links.get(end.id()).unwrap();
     let (_site, events) = lab.link().await;
     let ending = events.handle().clone();
     tokio::spawn(relayed.clone().follow(events));

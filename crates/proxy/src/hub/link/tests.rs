@@ -56,10 +56,10 @@ where
 {
     let target = Target {
         own: site.id(SERVER),
-        hub: hub.id(SERVER),
+        far: hub.id(SERVER),
         gateway: Some(HostPort::parse("hub.example:7443").unwrap()),
     };
-    let state = Arc::new(LinkState::new(target.hub(), "it is being dialled"));
+    let state = Arc::new(LinkState::new(&target.name(), "it is being dialled"));
     let parts = LinkParts {
         context: site.context.clone(),
         admission: Arc::new(Admission::new(&site.context.limits)),
