@@ -1,7 +1,10 @@
 //! What an update becomes: parts for the agent and the proxy, and bundles. A part that cannot be
 //! taken leaves the one before in force.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use renkei_api::{
     node::AgentPart,
@@ -52,6 +55,33 @@ impl Wanted {
         faults
     }
 
+    /// The server has banned or removed the node: it has no identities, listeners and services
+    /// any more, until the server says otherwise.
+    pub(super) fn take_away(&self) {
+        self.part.send_if_modified(|part| {
+            let had_entries = !part.entries.is_empty();
+            if had_entries {
+                tracing::error!("the server has put this node out: it serves nothing any more");
+                Arc::make_mut(part).entries.clear();
+            }
+            had_entries
+        });
+        self.proxy.send_if_modified(|update| {
+            let Some(update) = update else {
+                return false;
+            };
+            let empty = emptied(&update.part);
+            let had_any = *update.part != empty;
+            if had_any {
+                *update = ProxyUpdate {
+                    revision: Revision::NONE,
+                    part: Arc::new(empty),
+                };
+            }
+            had_any
+        });
+    }
+
     fn agent_part(&self, json: &[u8]) -> Result<AgentPart, PartError> {
         let part: AgentPart = serde_json::from_slice(json)?;
         self.is_own(&part.trust_domain)?;
@@ -86,6 +116,25 @@ impl Wanted {
             true => Ok(bundles),
             false => Err(PartError::NoAuthorities),
         }
+    }
+}
+
+/// The part of a node that does nothing.
+fn emptied(part: &ProxyPart) -> ProxyPart {
+    ProxyPart {
+        version: part.version,
+        trust_domain: part.trust_domain.clone(),
+        server_id: part.server_id.clone(),
+        link_id: part.link_id.clone(),
+        gateway: None,
+        links: Vec::new(),
+        node_services: BTreeMap::new(),
+        site_gateway: None,
+        listeners: Vec::new(),
+        services: BTreeMap::new(),
+        policies: BTreeMap::new(),
+        peers: BTreeMap::new(),
+        relays: BTreeSet::new(),
     }
 }
 

@@ -27,6 +27,14 @@ pub struct Revision {
     pub(super) version: u64,
 }
 
+impl Revision {
+    /// Of what this side has decided; no server is told of it.
+    pub(super) const NONE: Self = Self {
+        stream: 0,
+        version: 0,
+    };
+}
+
 /// What the proxy of the node is to do, by the server's latest word.
 #[derive(Debug, Clone)]
 pub struct ProxyUpdate {

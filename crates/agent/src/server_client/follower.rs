@@ -34,6 +34,7 @@ use super::{
     connection::as_node,
     follow::{Report, Updates},
     issuer::ServerIssuer,
+    refusal::is_shut_out,
 };
 
 /// The waits after failures: thousands of nodes come back to a server that starts again.
@@ -119,6 +120,11 @@ impl Follower {
                     error = reason,
                     "the node is without its server; what it has stays in use"
                 );
+            }
+            if let LinkError::Status(status) = &error
+                && is_shut_out(status)
+            {
+                self.wanted.take_away();
             }
             self.issuer
                 .away(format!("the node is without its server: {reason}"));

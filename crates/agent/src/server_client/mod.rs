@@ -17,6 +17,7 @@ mod issuer;
 mod join;
 mod link;
 mod pin;
+mod refusal;
 
 use std::time::Duration;
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use renkei_api::{
     issue::IssueError,
     node::AgentPart,
+    spire::api::types::permission_denied_details::Reason,
     status::{NodeFault, ServerLinkStatus},
 };
 use renkei_runtime::supervise::Supervisor;
@@ -243,4 +244,32 @@ async fn readers_of_the_bundle_endpoint_are_taken_to_the_server() {
     let (served, said) = within(async { tokio::join!(served, reading) }).await;
     served.unwrap();
     assert_eq!(said, "192.0.2.1:5 hello world");
+}
+
+#[tokio::test]
+async fn a_node_that_is_put_out_has_nothing_until_the_server_takes_it_again() {
+    let server = TestServer::start().await;
+    server
+        .state
+        .configure(&numbered(1, &[("one", &me())]), &proxy_part(1));
+    let node = node(&server).await;
+    update(&node, 1).await;
+    server
+        .state
+        .shut_out
+        .send_replace(Some(Reason::AgentBanned));
+    let is_empty = |part: &Arc<AgentPart>| part.entries.is_empty();
+    until(&mut node.link.part(), is_empty).await;
+    let emptied = |update: &Option<ProxyUpdate>| {
+        update
+            .as_ref()
+            .is_some_and(|now| now.part.gateway.is_none())
+    };
+    until(&mut node.link.proxy_updates(), emptied).await;
+
+    server.state.shut_out.send_replace(None);
+    until(&mut node.link.part(), |part| !is_empty(part)).await;
+    let restored =
+        |update: &Option<ProxyUpdate>| update.as_ref().is_some_and(|now| now.part == proxy_part(1));
+    until(&mut node.link.proxy_updates(), restored).await;
 }

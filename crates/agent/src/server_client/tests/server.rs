@@ -38,7 +38,7 @@ use renkei_api::{
                 svid_server::{Svid, SvidServer},
             },
         },
-        types,
+        types::{self, permission_denied_details::Reason},
     },
 };
 use renkei_site::{HostPort, ProxyPart};
@@ -50,7 +50,10 @@ use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Request, Response, Status, Streaming, service::Routes};
 use tower::ServiceExt;
 
-use crate::testing::{Signer, bundle, id, provider};
+use crate::{
+    server_client::refusal::denied,
+    testing::{Signer, bundle, id, provider},
+};
 
 const SECRET: [u8; 32] = [7; 32];
 
@@ -75,6 +78,8 @@ pub(super) struct State {
     pub(super) followers: watch::Sender<Vec<Caller>>,
     pub(super) entries: Mutex<BTreeSet<String>>,
     version: AtomicU64,
+    /// Ends every stream for this reason, once it is set.
+    pub(super) shut_out: watch::Sender<Option<Reason>>,
 }
 
 pub(super) struct TestServer {
@@ -95,6 +100,7 @@ impl TestServer {
             followers: watch::Sender::default(),
             entries: Mutex::default(),
             version: AtomicU64::new(0),
+            shut_out: watch::Sender::new(None),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut server = Self {
@@ -335,7 +341,17 @@ impl Node for State {
             let _ = &reading;
             Ok(update)
         });
-        Ok(Response::new(updates.boxed()))
+        let mut shut_out = self.shut_out.subscribe();
+        let end = stream::once(async move {
+            let reason = *shut_out.wait_for(Option::is_some).await.unwrap();
+            Err(denied(reason.unwrap()))
+        });
+        // The end comes of itself, and nothing after it.
+        let all = stream::select(updates, end).scan(false, |ended, update| {
+            let is_over = std::mem::replace(ended, update.is_err());
+            std::future::ready((!is_over).then_some(update))
+        });
+        Ok(Response::new(all.boxed()))
     }
 
     async fn read_bundle(
