@@ -124,7 +124,7 @@ impl Proxy {
         let shared = (&context, &admission);
         let inbound = Inbound::new(shared, acceptor.clone());
         let hub = Hub::new(shared, connector.clone(), acceptor);
-        let outbound = Outbound::new(shared, connector, setup.broker_ports);
+        let outbound = Outbound::new(shared, (connector, hub.clone()), setup.broker_ports);
         let router = Router {
             context: context.clone(),
             admission: admission.clone(),

@@ -18,7 +18,7 @@ pub(crate) fn set(ready: &Condition, context: &Context) {
         .as_ref()
         .and_then(|gateway| gateway.via.as_ref());
     let dials = hub.is_some() || !site.links.is_empty();
-    let takes = !site.relays.is_empty() || !site.node_services.is_empty();
+    let takes = !site.relays.is_empty() || !site.node_services.is_empty() || !site.exits.is_empty();
     let linked = (dials || takes).then_some(&site.link_id);
     let needed = callers
         .into_iter()

@@ -223,7 +223,10 @@ fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<Cow<'static
 
 fn node_keys(old: &NodeSpec, new: &NodeSpec) -> Vec<Cow<'static, str>> {
     // The identity follows from name and trust domain.
-    differing([("gateway", old.gateway == new.gateway)])
+    differing([
+        ("gateway", old.gateway == new.gateway),
+        ("via", old.via_gateway == new.via_gateway),
+    ])
 }
 
 fn peer_keys(old: &Peer, new: &Peer) -> Vec<Cow<'static, str>> {

@@ -31,7 +31,7 @@ pub(crate) mod keys {
     ];
     pub(crate) const GATEWAY: &[&str] = &["listen", "advertise", "via", "max_lanes", "bandwidth"];
     pub(crate) const SERVER: &[&str] = &["listen", "advertise"];
-    pub(crate) const NODE: &[&str] = &["gateway"];
+    pub(crate) const NODE: &[&str] = &["gateway", "via"];
     pub(crate) const NODE_GATEWAY: &[&str] = &["listen", "advertise", "max_lanes", "bandwidth"];
     pub(crate) const BUNDLE_ENDPOINT: &[&str] = &["listen", "certificate", "key"];
     pub(crate) const PEER: &[&str] =

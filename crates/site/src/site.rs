@@ -102,6 +102,8 @@ pub struct NodeSpec {
     pub id: SpiffeId,
     /// Where other sites reach services through this node; never with `via`.
     pub gateway: Option<Gateway>,
+    /// Its connections to other sites leave through a gateway of the site.
+    pub via_gateway: bool,
 }
 
 /// A bundle endpoint of profile https_web.

@@ -112,6 +112,27 @@ fn a_node_that_holds_a_service_links_itself_with_every_gateway_that_lacks_it() {
 }
 
 #[test]
+fn a_node_without_a_route_outside_leaves_by_a_gateway() {
+    let compute = part(NODES, "compute");
+    let gw1 = id("/renkei/node/gw1");
+    assert_eq!(compute.exit, Some(gw1.clone()));
+    assert_eq!(
+        links(&compute),
+        ["gw1.hokkaido.example:8443 as /renkei/node/gw1"]
+    );
+    // The gateway lets it reach what it calls, and nothing else.
+    let exits = part(NODES, "gw1").exits;
+    let ways: Vec<String> = exits[&id("/renkei/node/compute")]
+        .iter()
+        .map(|(name, gateway)| format!("{name} {gateway}"))
+        .collect();
+    assert_eq!(ways, ["tokyo.example gw.tokyo.example:8443"]);
+    assert_eq!(exits.len(), 1);
+    assert!(part(NODES, "gw2").exits.is_empty());
+    assert_eq!(part(NODES, "store").exit, None);
+}
+
+#[test]
 fn the_process_of_the_server_is_a_node_too() {
     let server = server_part(NODES);
     assert_eq!(server.link_id, id("/renkei/server"));
@@ -217,7 +238,7 @@ fn an_entry_is_for_the_nodes_that_need_it() {
 fn changes_of_nodes_are_told() {
     let old = site(NODES);
     let text = NODES
-        .replace("  compute: {}\n", "  login: {}\n")
+        .replace("  compute: {via: gateway}\n", "  login: {}\n")
         .replace("[compute]", "[login]")
         .replace("0.0.0.0:8443", "0.0.0.0:7443");
     let changes = diff(&old, &site(&text));
@@ -266,10 +287,21 @@ fn faults_of_nodes_have_a_place_and_a_hint() {
              server.osaka.example:8081`)",
         ),
         (
-            "  compute: {}",
+            "  compute: {via: gateway}",
             "  compute: {}\n  my_node: {}",
             "10:3: \"my_node\" is not a name for a node (use a-z, 0-9 and '-', at most 63, such \
              as login1)",
+        ),
+        (
+            "gw2: {",
+            "gw2: {via: gateway, ",
+            "7:9: a node with a `gateway` has no `via`: it dials other sites itself (remove `via` \
+             or `gateway`)",
+        ),
+        (
+            "{via: gateway}",
+            "{via: gw1}",
+            "9:18: \"gw1\" is not a way out of the site (write `via: gateway`)",
         ),
         (
             "nodes:",

@@ -129,6 +129,8 @@ fn emptied(part: &ProxyPart) -> ProxyPart {
         gateway: None,
         links: Vec::new(),
         node_services: BTreeMap::new(),
+        exit: None,
+        exits: BTreeMap::new(),
         site_gateway: None,
         listeners: Vec::new(),
         services: BTreeMap::new(),

@@ -110,6 +110,12 @@ impl Admission {
         take(&self.relayed, holders)
     }
 
+    /// A place for a connection of a node to another site.
+    pub(crate) fn leaving(&self, node: &SpiffeId, site: &TrustDomain) -> Result<Place, Denied> {
+        let holders = vec![Holder::Node(node.clone()), Holder::Site(site.clone())];
+        take(&self.relayed, holders)
+    }
+
     /// A place for a connection that is forwarded to a node behind this gateway.
     pub(crate) fn to_node(&self, source: &Source, node: &SpiffeId) -> Result<Place, Denied> {
         let mut holders = Holder::of_source(source);

@@ -263,7 +263,7 @@ async fn carry(
     relay::relay(tcp, stream, None, traffic, &linked.cut).await
 }
 
-async fn quiet_while_draining(traffic: &Traffic, context: &Context) {
+pub(super) async fn quiet_while_draining(traffic: &Traffic, context: &Context) {
     context.drain.signaled().await;
     let carried = || (traffic.to_wan(), traffic.to_app());
     let mut before = carried();

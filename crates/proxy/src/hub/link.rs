@@ -12,12 +12,12 @@ use rustls::AlertDescription;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{ALPN_RELAY, LinkState, loopback_bridge::LoopbackBridge};
+use super::{ALPN_RELAY, LinkState, link_state::LinkTrunk, loopback_bridge::LoopbackBridge};
 use crate::{
     admission::{Admission, Denied, Source},
     context::Context,
     identity::{Direction, Pair},
-    tls::{DialFailure, NO_SERVICE, dial_peer},
+    tls::{DialFailure, NO_SERVICE, Way, dial_peer},
     trunk::{
         Connector, IncomingStream, LaneConnection, LaneDialer, OpenError, TrunkEvent, TrunkHandle,
     },
@@ -267,6 +267,11 @@ impl<D: LaneDialer<Error = DialFailure>> Keeper<D> {
         };
         let closing = Closing(events.handle().clone());
         let cut = CancellationToken::new();
+        let _usable = self.state.usable(LinkTrunk {
+            trunk: events.handle().clone(),
+            gateway: address,
+            cut: cut.clone(),
+        });
         let _cut = cut.clone().drop_guard();
         let mut identities = self.parts.context.identities.clone();
         let leave = self.leave(&closing.0);
@@ -364,7 +369,8 @@ impl LinkDialer {
         let gateway = target.gateway.as_ref().ok_or(DialFailure::NoGateway)?;
         let by = (&*self.context, &*self.admission);
         let name = target.far.trust_domain().as_str();
-        let dialled = dial_peer(&target.pair(), name, gateway, &ALPN_RELAY, by).await;
+        let to = (gateway, Way::Direct);
+        let dialled = dial_peer(&target.pair(), name, to, &ALPN_RELAY, by).await;
         if let Err(failure) = &dialled
             && !self.state.condition().linked
         {

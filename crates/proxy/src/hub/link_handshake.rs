@@ -16,7 +16,7 @@ use crate::{
 impl Hub {
     /// Serves a connection of a link up to its end. It has its `place` until the handshake is over.
     pub(crate) async fn accept(
-        &self,
+        self: &Arc<Self>,
         hello: PendingHandshake,
         desired: Arc<Desired>,
         source: Source,
@@ -41,7 +41,7 @@ impl Hub {
         }
     }
 
-    async fn serve_lane(&self, verified: Verified, own: SpiffeId, from: Source) {
+    async fn serve_lane(self: &Arc<Self>, verified: Verified, own: SpiffeId, from: Source) {
         let Verified {
             connection,
             peer,
@@ -67,7 +67,11 @@ impl Hub {
         let ended = match self.acceptor.join(connection, credentials, &pair).await {
             Ok((lane, trunk)) => {
                 if let Some(trunk) = trunk {
-                    tokio::spawn(linked.follow(trunk));
+                    let (hub, node) = (self.clone(), linked.clone());
+                    let let_out = move |stream| {
+                        tokio::spawn(hub.clone().let_out(node.clone(), stream));
+                    };
+                    tokio::spawn(linked.follow(trunk, let_out));
                 }
                 lane.run().await
             }
@@ -88,12 +92,14 @@ impl Authorizer for LinkAuthorizer {
     fn authorize(&self, peer: &SpiffeId) -> Result<(), Denied> {
         let (site, name) = (&self.0.site, peer.trust_domain());
         if *name == site.trust_domain {
-            return match site.node_services.contains_key(peer) {
+            let has_link = site.node_services.contains_key(peer) || site.exits.contains_key(peer);
+            return match has_link {
                 true => Ok(()),
                 false => Err(Denied {
                     label: "no_services",
                     reason: format!(
-                        "{} holds no service that is reached through this gateway",
+                        "{} holds no service that is reached through this gateway, and leaves by no \
+                         link here",
                         peer.short()
                     ),
                 }),

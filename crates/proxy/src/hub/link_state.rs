@@ -6,10 +6,13 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
+use std::net::SocketAddr;
+
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::relay::Traffic;
+use crate::{relay::Traffic, trunk::TrunkHandle};
 
 /// One end of a link.
 #[derive(Debug)]
@@ -17,9 +20,31 @@ pub(crate) struct LinkState {
     /// What people call the other end.
     name: String,
     condition: Mutex<Condition>,
+    /// The link that was dialled here, as long as there is one.
+    trunk: Mutex<Option<LinkTrunk>>,
     pub(super) traffic: Traffic,
     open: AtomicUsize,
     connections: AtomicU64,
+}
+
+/// A link in which streams can be opened.
+#[derive(Debug, Clone)]
+pub(super) struct LinkTrunk {
+    pub(super) trunk: TrunkHandle,
+    /// The address of its other end.
+    pub(super) gateway: SocketAddr,
+    /// Cuts what it carries.
+    pub(super) cut: CancellationToken,
+}
+
+/// Withdraws a link that is over.
+pub(super) struct Usable<'a>(&'a LinkState);
+
+impl Drop for Usable<'_> {
+    fn drop(&mut self) {
+        let trunk = self.0.trunk.lock();
+        *trunk.unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// Whether there is a link, since when, and why not.
@@ -39,6 +64,7 @@ impl LinkState {
         Self {
             name: name.to_owned(),
             condition: Mutex::new(Condition::new(false, Some(reason))),
+            trunk: Mutex::default(),
             traffic: Traffic::default(),
             open: AtomicUsize::new(0),
             connections: AtomicU64::new(0),
@@ -79,6 +105,23 @@ impl LinkState {
             // At the start something is always still to come.
             false => tracing::info!(peer = self.name, reason, "not linked yet"),
         }
+    }
+
+    /// Streams can be opened in this link until what is returned is dropped.
+    pub(super) fn usable(&self, link: LinkTrunk) -> Usable<'_> {
+        let trunk = self.trunk.lock();
+        *trunk.unwrap_or_else(PoisonError::into_inner) = Some(link);
+        Usable(self)
+    }
+
+    /// The link in which streams can be opened, or why there is none.
+    pub(super) fn trunk(&self) -> Result<LinkTrunk, String> {
+        let trunk = self.trunk.lock();
+        let trunk = trunk.unwrap_or_else(PoisonError::into_inner).clone();
+        trunk.ok_or_else(|| {
+            let reason = self.condition().reason.unwrap_or_default();
+            format!("it is not linked: {reason}")
+        })
     }
 
     /// Counts a connection, until what is returned is dropped.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use renkei_site::ProxyPart;
+use renkei_site::{HostPort, ProxyPart};
 use renkei_spiffe::{BundleSet, SpiffeId, TrustDomain};
 use renkei_trunk::Code;
 use tokio::{sync::watch, time::timeout};
@@ -18,7 +18,7 @@ use super::LinkState;
 use crate::{
     admission::LinkPlaces,
     identity::Withdrawn,
-    trunk::{TrunkEvent, TrunkEvents, TrunkHandle},
+    trunk::{IncomingStream, TrunkEvent, TrunkEvents, TrunkHandle},
 };
 
 /// How long a connection waits for a link that was lost just now: the other end dials again at
@@ -38,7 +38,20 @@ pub(super) struct Linked {
     pub(super) places: LinkPlaces,
     /// Fires when it is reached from here no more.
     pub(super) cut: CancellationToken,
+    /// Where it may go from here.
+    exits: Mutex<BTreeMap<TrustDomain, WayOut>>,
 }
+
+/// How a node reaches another site through this gateway.
+#[derive(Debug, Clone)]
+pub(super) struct WayOut {
+    pub(super) gateway: HostPort,
+    /// Fires when the node may not go there any more.
+    pub(super) cut: CancellationToken,
+}
+
+/// The gateways that nodes may reach from here.
+type Exits = BTreeMap<SpiffeId, BTreeMap<TrustDomain, HostPort>>;
 
 /// Who dials a link to this gateway.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,13 +108,14 @@ pub(super) struct Links(Mutex<BTreeMap<SpiffeId, Arc<Linked>>>);
 impl Links {
     /// Follows the site file: those who are not named any more lose their links, and with them
     /// every connection.
-    pub(super) fn follow(&self, ends: &BTreeSet<LinkEnd>) {
+    pub(super) fn follow(&self, ends: &BTreeSet<LinkEnd>, exits: &Exits) {
         let mut links = self.locked();
         let gone = links.extract_if(.., |_, linked| !ends.contains(&linked.end));
         gone.for_each(|(_, linked)| linked.end());
         for end in ends {
             let made = || Arc::new(Linked::new(end.clone()));
-            links.entry(end.id().clone()).or_insert_with(made);
+            let linked = links.entry(end.id().clone()).or_insert_with(made);
+            linked.let_out_to(exits.get(end.id()));
         }
     }
 
@@ -111,7 +125,13 @@ impl Links {
             let name = id.trust_domain();
             if bundles.get(name).is_none() && !withdrawn.is_awaited(name) {
                 linked.end();
-                *linked = Arc::new(Linked::new(linked.end.clone()));
+                let exits = linked.exits();
+                let exits = exits
+                    .iter()
+                    .map(|(to, way)| (to.clone(), way.gateway.clone()));
+                let next = Linked::new(linked.end.clone());
+                next.let_out_to(Some(&exits.collect()));
+                *linked = Arc::new(next);
             }
         }
     }
@@ -159,7 +179,28 @@ impl Linked {
             trunk: watch::Sender::new(None),
             places: LinkPlaces::new(WITHOUT_LINK),
             cut: CancellationToken::new(),
+            exits: Mutex::default(),
         }
+    }
+
+    /// Cuts what goes where it may not go any more.
+    fn let_out_to(&self, exits: Option<&BTreeMap<TrustDomain, HostPort>>) {
+        let may = |to: &TrustDomain| exits.and_then(|exits| exits.get(to));
+        let mut ways = self.exits.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = ways.extract_if(.., |to, way| may(to) != Some(&way.gateway));
+        gone.for_each(|(_, way)| way.cut.cancel());
+        for (to, gateway) in exits.into_iter().flatten() {
+            ways.entry(to.clone()).or_insert_with(|| WayOut {
+                gateway: gateway.clone(),
+                cut: self.cut.child_token(),
+            });
+        }
+    }
+
+    /// Where it may go from here.
+    pub(super) fn exits(&self) -> BTreeMap<TrustDomain, WayOut> {
+        let ways = self.exits.lock();
+        ways.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether it is linked, or was until a moment ago.
@@ -197,8 +238,12 @@ impl Linked {
         }
     }
 
-    /// Follows one link until it is over.
-    pub(super) async fn follow(self: Arc<Self>, mut events: TrunkEvents) {
+    /// Follows one link until it is over. `take` gets the streams that the other end opens.
+    pub(super) async fn follow(
+        self: Arc<Self>,
+        mut events: TrunkEvents,
+        take: impl Fn(IncomingStream) + Send,
+    ) {
         let trunk = events.handle().clone();
         while let Some(event) = events.next().await {
             match event {
@@ -210,9 +255,7 @@ impl Linked {
                 TrunkEvent::Ended(reason) => {
                     return self.lose(&trunk, &format!("its link has ended: {reason}"));
                 }
-                TrunkEvent::Stream(stream) => {
-                    stream.refuse(Code::REVOKED, "a gateway opens streams and takes none");
-                }
+                TrunkEvent::Stream(stream) => take(stream),
             }
         }
     }
@@ -259,7 +302,7 @@ mod tests {
         };
         let ends = ["a", "b", "c"].map(node);
         let links = Links::default();
-        links.follow(&ends.iter().cloned().collect());
+        links.follow(&ends.iter().cloned().collect(), &Exits::new());
         let first = |caller: u8, ends: &[LinkEnd]| {
             let found = links.for_caller([192, 0, 2, caller].into(), ends);
             found[0].end.clone()

@@ -15,6 +15,7 @@
 //! Between a node and a gateway of its site it is the same, with the identity of the node: the
 //! gateway forwards the server names of the services that the node holds.
 
+mod exit;
 mod forward;
 mod link;
 mod link_handshake;
@@ -81,7 +82,7 @@ impl Hub {
     /// Takes links of the sites that this one relays for and of the nodes whose services are
     /// reached through here, from now on, and of no others.
     pub(crate) fn follow(&self, site: &ProxyPart) {
-        self.links.follow(&ends_of(site));
+        self.links.follow(&ends_of(site), &site.exits);
     }
 
     /// Ends the links of those whose bundles are not known any more.
@@ -122,6 +123,7 @@ impl Hub {
 fn ends_of(site: &ProxyPart) -> BTreeSet<LinkEnd> {
     let relayed = site.relays.iter();
     let sites = relayed.filter_map(|name| LinkEnd::site(name, site));
-    let nodes = site.node_services.keys().cloned().map(LinkEnd::Node);
+    let nodes = site.node_services.keys().chain(site.exits.keys());
+    let nodes = nodes.cloned().map(LinkEnd::Node);
     sites.chain(nodes).collect()
 }

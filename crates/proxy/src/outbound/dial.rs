@@ -15,7 +15,7 @@ use crate::{
     bandwidth::Pace,
     context::Carrier,
     sessions::{alpn, kafka::server_name},
-    tls::{DialFailure, dial_peer},
+    tls::{DialFailure, Way, dial_peer},
     trunk::{DialError, LaneConnection, LaneDialer, OpenError},
     wan::WanStream,
 };
@@ -209,7 +209,11 @@ async fn connect(
     let name = sni(&route.target).ok_or(DialFailure::NoServerName)?;
     let by = (&*outbound.context, &*outbound.admission);
     let name = server_name(&name, node);
-    let dialled = dial_peer(&route.pair(), &name, gateway, protocols, by).await?;
+    let way = match &route.exit {
+        Some(exit) => Way::Through(exit, &*outbound.exit),
+        None => Way::Direct,
+    };
+    let dialled = dial_peer(&route.pair(), &name, (gateway, way), protocols, by).await?;
     route.reachability.note_answer();
     Ok(dialled)
 }

@@ -17,7 +17,8 @@ use std::{path::PathBuf, sync::Arc};
 use renkei_runtime::attest::Attestors;
 
 use crate::{
-    admission::Admission, context::Context, sessions::kafka::CallerState, trunk::Connector,
+    admission::Admission, context::Context, sessions::kafka::CallerState, tls::Exit,
+    trunk::Connector,
 };
 
 use broker_ports::PortFile;
@@ -31,6 +32,7 @@ pub(crate) struct Outbound {
     context: Arc<Context>,
     admission: Arc<Admission>,
     connector: Arc<Connector>,
+    exit: Arc<dyn Exit>,
     attestors: Attestors,
     broker_ports: Option<PortFile>,
     kafka: CallerState,
@@ -40,13 +42,14 @@ impl Outbound {
     /// `broker_ports` is the file that keeps the local ports of Kafka brokers over restarts.
     pub(crate) fn new(
         (context, admission): (&Arc<Context>, &Arc<Admission>),
-        connector: Arc<Connector>,
+        (connector, exit): (Arc<Connector>, Arc<dyn Exit>),
         broker_ports: Option<PathBuf>,
     ) -> Arc<Self> {
         Arc::new(Self {
             context: context.clone(),
             admission: admission.clone(),
             connector,
+            exit,
             attestors: Attestors::default(),
             broker_ports: broker_ports.map(PortFile::open),
             kafka: CallerState::new(context.limits.kafka_memory),

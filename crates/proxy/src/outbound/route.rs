@@ -23,6 +23,8 @@ pub(crate) struct Route {
     pub(crate) listen: SocketAddr,
     /// Nothing if the site file does not say where the target's gateway is.
     pub(crate) gateway: Option<HostPort>,
+    /// The gateway of the own site by whose link other sites are reached, if they are not dialled.
+    pub(crate) exit: Option<SpiffeId>,
     /// The listeners for the brokers behind the target, if it speaks Kafka.
     pub(crate) brokers: Arc<Brokers>,
     /// Whether the target can be reached.
@@ -41,6 +43,10 @@ impl Route {
             target: listener.target.clone(),
             listen: listener.listen,
             gateway: gateway_of(site, &listener.target, own),
+            exit: site
+                .exit
+                .clone()
+                .filter(|_| *listener.target.trust_domain() != site.trust_domain),
             brokers: Arc::default(),
             reachability: Arc::default(),
             cut: CancellationToken::new(),

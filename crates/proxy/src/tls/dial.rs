@@ -1,12 +1,13 @@
 //! Dialling a gateway of another site, and why that fails.
 
-use std::{io, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use renkei_site::HostPort;
-use renkei_spiffe::{HandshakeRefusal, NoSvid, SpiffeId, client_side};
+use renkei_spiffe::{HandshakeRefusal, NoSvid, SpiffeId, TrustDomain, client_side};
 use rustls::AlertDescription;
 use rustls_pki_types::ServerName;
-use tokio::time::timeout;
+use tokio::{net::TcpStream, sync::oneshot, time::timeout};
 
 use crate::{
     admission::Admission,
@@ -28,6 +29,8 @@ pub(crate) enum DialFailure {
     NoServerName,
     /// The gateway could not be connected to.
     Unreachable(HostPort, ConnectError),
+    /// The gateway of this site by which connections leave did not bring it there.
+    NoExit(String),
     /// The gateway does not answer in TLS.
     SlowHandshake(HostPort),
     /// The other end did not prove to be the callee.
@@ -112,6 +115,11 @@ impl DialFailure {
             Self::Unreachable(gateway, error) => {
                 format!("the gateway of {site} at {gateway} cannot be reached: {error}")
             }
+            Self::NoExit(why) => {
+                format!(
+                    "the gateway of {site} was not reached through a gateway of this site: {why}"
+                )
+            }
             Self::SlowHandshake(gateway) => {
                 format!("the gateway of {site} at {gateway} does not answer in TLS")
             }
@@ -148,7 +156,7 @@ impl DialError for DialFailure {
     fn is_of_the_path(&self) -> bool {
         matches!(
             self,
-            Self::NoGateway | Self::Unreachable(..) | Self::SlowHandshake(_)
+            Self::NoGateway | Self::Unreachable(..) | Self::NoExit(_) | Self::SlowHandshake(_)
         )
     }
 
@@ -165,6 +173,7 @@ impl DialError for DialFailure {
             Self::NoGateway => "no_gateway",
             Self::NoServerName => "no_server_name",
             Self::Unreachable(_, error) => error.label(),
+            Self::NoExit(_) => "no_exit",
             Self::SlowHandshake(_) => "handshake_timeout",
             Self::NoBundle => "no_bundle",
             Self::Known { label, .. } => label,
@@ -203,12 +212,68 @@ fn meaning(alert: AlertDescription, caller: &SpiffeId) -> String {
     }
 }
 
+/// Brings connections to other sites by a link of this process.
+pub(crate) trait Exit: Send + Sync + std::fmt::Debug {
+    /// A connection to the gateway of a site, through the gateway `through` of this one, or why
+    /// there is none.
+    fn open(
+        &self,
+        through: &SpiffeId,
+        to: &TrustDomain,
+    ) -> BoxFuture<'_, Result<ExitStream, String>>;
+}
+
+/// A connection that leaves by a link.
+#[derive(Debug)]
+pub(crate) struct ExitStream {
+    pub(crate) tcp: TcpStream,
+    /// The gateway of this site that forwards it.
+    pub(crate) remote: SocketAddr,
+    /// Why it ended, if that gateway has said so.
+    pub(crate) ended: oneshot::Receiver<Option<String>>,
+}
+
+/// How a gateway of another site is reached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Way<'a> {
+    /// It is dialled.
+    Direct,
+    /// By the link to this gateway of the own site.
+    Through(&'a SpiffeId, &'a dyn Exit),
+}
+
+/// What is heard of the end of a connection that leaves by a link.
+type Ended = Option<oneshot::Receiver<Option<String>>>;
+
+impl Way<'_> {
+    async fn connect(
+        self,
+        pair: &Pair,
+        gateway: &HostPort,
+        limit: Duration,
+    ) -> Result<(TcpStream, SocketAddr, Ended), DialFailure> {
+        match self {
+            Self::Direct => {
+                let connected = connect(gateway, limit, OnClose::Finish).await;
+                let (tcp, remote) =
+                    connected.map_err(|error| DialFailure::Unreachable(gateway.clone(), error))?;
+                Ok((tcp, remote, None))
+            }
+            Self::Through(exit, by) => {
+                let opened = by.open(exit, pair.callee.trust_domain()).await;
+                let ExitStream { tcp, remote, ended } = opened.map_err(DialFailure::NoExit)?;
+                Ok((tcp, remote, Some(ended)))
+            }
+        }
+    }
+}
+
 /// Dials a gateway as the pair's caller, asks for `name` with one of the `protocols` (RFC 7301),
 /// and demands that the other end proves to be the callee.
 pub(crate) async fn dial_peer(
     pair: &Pair,
     name: &str,
-    gateway: &HostPort,
+    (gateway, way): (&HostPort, Way<'_>),
     protocols: &[&[u8]],
     (context, admission): (&Context, &Admission),
 ) -> Result<LaneConnection, DialFailure> {
@@ -227,15 +292,22 @@ pub(crate) async fn dial_peer(
     let side = client_side(&context.provider, &svid, bundles, demand, protocols)
         .map_err(|error| DialFailure::Tls(error.to_string()))?;
     let limits = &context.limits;
-    let (tcp, remote) = connect(gateway, limits.connect_timeout, OnClose::Finish)
-        .await
-        .map_err(|error| DialFailure::Unreachable(gateway.clone(), error))?;
+    let (tcp, remote, ended) = way.connect(pair, gateway, limits.connect_timeout).await?;
     keep_alive(&tcp, remote);
     let handshake = record::connect(side.config, name, tcp);
     let connection = match timeout(limits.handshake_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(HandshakeError { error, .. })) => {
+        Ok(Err(HandshakeError { error, tcp })) => {
+            drop(tcp);
             let refusal = side.outcome.refusal(&error);
+            // What TLS says is the other site's; anything else may be of the way there.
+            if error
+                .get_ref()
+                .is_none_or(|inner| !inner.is::<rustls::Error>())
+                && let Some(why) = said_at_exit(ended, limits.connect_timeout).await
+            {
+                return Err(DialFailure::NoExit(why));
+            }
             return Err(DialFailure::of_handshake(refusal, &error, &pair.callee));
         }
         Err(_) => return Err(DialFailure::SlowHandshake(gateway.clone())),
@@ -248,4 +320,9 @@ pub(crate) async fn dial_peer(
         remote,
         credentials,
     })
+}
+
+/// Why the own gateway did not bring a connection to where it was to go.
+async fn said_at_exit(ended: Ended, limit: Duration) -> Option<String> {
+    timeout(limit, ended?).await.ok()?.ok()?
 }

@@ -35,6 +35,14 @@ pub struct ProxyPart {
     /// identity of the node that holds them and has a link to here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_services: BTreeMap<SpiffeId, Vec<String>>,
+    /// Which of `links` connections to other sites leave by, if they do: the gateway at its far
+    /// end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<SpiffeId>,
+    /// The gateways of other sites that nodes may reach through this one, by the identity of the
+    /// node.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub exits: BTreeMap<SpiffeId, BTreeMap<TrustDomain, HostPort>>,
     /// The gateway through which services of the own site are called, if this node has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site_gateway: Option<HostPort>,
@@ -125,6 +133,8 @@ impl Site {
             gateway: self.gateway_at(process).cloned(),
             links: self.links_from(process),
             node_services: self.node_services_at(process),
+            exit: self.exit_of(process).map(|exit| self.link_id(exit)),
+            exits: self.exits_at(process),
             site_gateway,
             listeners,
             services,
@@ -209,14 +219,45 @@ impl Site {
     }
 
     fn links_from(&self, holder: Process<'_>) -> Vec<GatewayLink> {
-        let leading = self
-            .dialled_gateways()
-            .filter(|(gateway, _)| self.behind(*gateway, holder).next().is_some());
+        let leading = self.dialled_gateways().filter(|(gateway, _)| {
+            let leads_here = self.behind(*gateway, holder).next().is_some();
+            leads_here || self.exit_of(holder) == Some(*gateway)
+        });
         leading
             .map(|(gateway, address)| GatewayLink {
                 gateway: address.clone(),
                 id: self.link_id(gateway),
             })
+            .collect()
+    }
+
+    /// The gateway by which a process reaches other sites, if it does not dial them itself.
+    fn exit_of<'a>(&'a self, process: Process<'a>) -> Option<Process<'a>> {
+        match process {
+            Process::Node(node) if node.via_gateway => {
+                self.dialled_gateways().next().map(|(gateway, _)| gateway)
+            }
+            _ => None,
+        }
+    }
+
+    /// The gateways of the sites that the workloads of a node call.
+    fn called_from(&self, process: Process<'_>) -> BTreeMap<TrustDomain, HostPort> {
+        let listeners = self.listeners_at(process);
+        let peers = self.peers_of_node(&listeners, &BTreeMap::new()).into_iter();
+        peers
+            .filter_map(|(name, gateway)| Some((name, gateway?)))
+            .collect()
+    }
+
+    fn exits_at(
+        &self,
+        gateway: Process<'_>,
+    ) -> BTreeMap<SpiffeId, BTreeMap<TrustDomain, HostPort>> {
+        let leaving = self.processes();
+        let leaving = leaving.filter(|process| self.exit_of(*process) == Some(gateway));
+        leaving
+            .map(|process| (self.link_id(process), self.called_from(process)))
             .collect()
     }
 

@@ -81,6 +81,7 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
     let services = services::read(&mut reader, offered, &context);
     let has_gateway = frame.has_gateway || nodes.have_gateway;
     services::need_gateway(&mut reader, offered, has_gateway);
+    nodes::can_leave(&mut reader, &nodes, frame.gateway.as_ref());
     nodes::can_be_reached(&mut reader, &services, frame.gateway.as_ref());
     let workloads = workloads::read(&mut reader, running, &context);
     identities::no_two_alike(&mut reader, &services, &workloads);

@@ -6,7 +6,7 @@ use renkei_spiffe::{SpiffeId, TrustDomain};
 
 use super::{
     context::Context,
-    fields::{Entry, Fields, Reader, no_later_keys, required},
+    fields::{Entry, Fields, Reader, Wrong, no_later_keys, required},
     frame::{self, WrittenGateway},
     values,
 };
@@ -47,6 +47,7 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, own: Option<&TrustD
         let gateway = fields.get("gateway");
         nodes.have_gateway |= gateway.is_some();
         let gateway = gateway.and_then(|of| node_gateway(reader, entry.key, of));
+        let via_gateway = via(reader, &fields);
         if let Err(wrong) = values::node_name(entry.key) {
             reader.wrong(entry.place, wrong);
             continue;
@@ -55,10 +56,37 @@ pub(super) fn read(reader: &mut Reader, fields: &Fields<'_>, own: Option<&TrustD
         let id = own.and_then(|own| SpiffeId::with_path(own.clone(), &path).ok());
         nodes.specs.extend(id.map(|id| {
             let name = entry.key.to_owned();
-            (name.clone(), NodeSpec { name, id, gateway })
+            let spec = NodeSpec {
+                name: name.clone(),
+                id,
+                gateway,
+                via_gateway,
+            };
+            (name, spec)
         }));
     }
     nodes
+}
+
+fn via(reader: &mut Reader, fields: &Fields<'_>) -> bool {
+    let Some(entry) = fields.get("via") else {
+        return false;
+    };
+    if fields.get("gateway").is_some() {
+        reader.fault(
+            entry.place,
+            "a node with a `gateway` has no `via`: it dials other sites itself",
+            "remove `via` or `gateway`",
+        );
+    }
+    let read = |text: &str| match text {
+        "gateway" => Ok(()),
+        other => Err(Wrong::new(
+            format!("{other:?} is not a way out of the site"),
+            "write `via: gateway`",
+        )),
+    };
+    reader.field(entry, "gateway", read).is_some()
 }
 
 fn server(reader: &mut Reader, of: Entry<'_>) -> Option<ApiServer> {
@@ -126,6 +154,27 @@ pub(super) fn on(reader: &mut Reader, fields: &Fields<'_>, context: &Context<'_>
         );
     }
     on
+}
+
+/// What has `via: gateway` needs a gateway that it can dial.
+pub(super) fn can_leave(reader: &mut Reader, nodes: &Nodes, gateway: Option<&WrittenGateway>) {
+    if nodes.have_gateway || gateway.is_some_and(|gateway| gateway.via.is_none()) {
+        return;
+    }
+    for node in nodes.specs.values().filter(|node| node.via_gateway) {
+        let Some(place) = reader.places.get(&Item::Node(node.name.clone())).copied() else {
+            continue;
+        };
+        let message = format!(
+            "`{}` has `via: gateway`, and can dial no gateway here",
+            node.name
+        );
+        reader.fault(
+            place,
+            message,
+            "add a node with a `gateway`, or remove `via`",
+        );
+    }
 }
 
 /// A node links itself with the gateways that lead to its services, so it must be able to dial

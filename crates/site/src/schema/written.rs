@@ -106,6 +106,11 @@ pub(super) struct Node {
     /// Where other sites reach services of this one through the node. A node without it needs no
     /// inbound port: it keeps a link to every gateway of the site that leads to its services.
     gateway: Option<NodeGateway>,
+    /// `gateway`: connections to other sites leave through a gateway of the site, the first by
+    /// name, which forwards TLS that it cannot read. For nodes without a route outside. Default:
+    /// the node dials other sites itself.
+    #[schemars(regex(pattern = r"^gateway$"), example = &"gateway")]
+    via: Option<String>,
 }
 
 /// The gateway of a node.

@@ -52,11 +52,11 @@ async fn a_caller_that_meets_a_link_as_it_ends_waits_for_the_next() {
     let mut lab = Lab::new();
     let end = LinkEnd::Site(lab.pair.caller.clone());
     let links = Links::default();
-    links.follow(&[end.clone()].into());
+    links.follow(&[end.clone()].into(), &Default::default());
     let relayed = links.get(end.id()).unwrap();
     let (_site, events) = lab.link().await;
     let ending = events.handle().clone();
-    tokio::spawn(relayed.clone().follow(events));
+    tokio::spawn(relayed.clone().follow(events, drop));
     until("linked", || relayed.state.condition().linked).await;
     let context = lab.hokkaido.context.clone();
     let from = Source::direct("192.0.2.7:40000".parse().unwrap());
@@ -70,7 +70,7 @@ async fn a_caller_that_meets_a_link_as_it_ends_waits_for_the_next() {
     });
     until("lost", || !relayed.state.condition().linked).await;
     let (mut site, events) = lab.link().await;
-    tokio::spawn(relayed.clone().follow(events));
+    tokio::spawn(relayed.clone().follow(events, drop));
     let incoming = tokio::select! {
         incoming = site.accept() => incoming.unwrap(),
         reached = &mut reaching => match reached.unwrap() {
