@@ -16,10 +16,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use super::ConnectError;
+use super::{CONNECT_TIME, ConnectError};
 
-/// How long TCP and TLS may take.
-pub(super) const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// How often a silent server is asked whether it is still there, and how long it may take to
 /// answer.
 const KEEPALIVE: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use renkei_spiffe::{HandshakeRefusal, PeerError, SpiffeId, TrustDomain};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tonic::{Code, Status};
 
-use super::{ANSWER_TIME, connection::CONNECT_TIME};
+use super::{ANSWER_TIME, CONNECT_TIME};
 use crate::certificate::CertificateError;
 
 /// Why there is no connection to the server.

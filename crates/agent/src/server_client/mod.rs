@@ -27,6 +27,8 @@ pub use follow::{ProxyUpdate, Revision};
 pub use join::{Joined, join};
 pub use link::{LinkInputs, ServerLink};
 
+/// How long TCP and TLS to the server may take.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// How long the server may take for an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
