@@ -20,7 +20,7 @@ pub use identities::{Identities, NoSvid};
 pub use jwt::JwtAuthority;
 pub use tls::{
     ClientSide, HandshakeRefusal, Outcome, ServerSide, alert_in_clear, anonymous_client_side,
-    client_side, server_side, tell_time,
+    client_side, server_side, server_side_for_anyone, tell_time,
 };
 pub use x509::{
     CertificateFault, PeerChain, PeerError, PrivateKey, SvidCertificate, SvidError, X509Svid,

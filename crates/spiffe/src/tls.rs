@@ -123,6 +123,31 @@ pub fn server_side(
     alpn: &[&[u8]],
 ) -> Result<ServerSide, rustls::Error> {
     let verifier = PeerVerifier::new(provider, bundles, authorizer);
+    server_side_by(provider, svid, verifier, alpn)
+}
+
+/// Presents `svid`. A client may present no certificate; the one that it presents must verify and
+/// satisfy `authorizer`. Whoever serves the connection looks at [`Outcome::peer`].
+pub fn server_side_for_anyone(
+    provider: &Arc<CryptoProvider>,
+    svid: &X509Svid,
+    bundles: Arc<BundleSet>,
+    authorizer: Arc<dyn Authorizer>,
+    alpn: &[&[u8]],
+) -> Result<ServerSide, rustls::Error> {
+    let verifier = PeerVerifier {
+        is_mandatory: false,
+        ..PeerVerifier::new(provider, bundles, authorizer)
+    };
+    server_side_by(provider, svid, verifier, alpn)
+}
+
+fn server_side_by(
+    provider: &Arc<CryptoProvider>,
+    svid: &X509Svid,
+    verifier: PeerVerifier,
+    alpn: &[&[u8]],
+) -> Result<ServerSide, rustls::Error> {
     let outcome = verifier.outcome.clone();
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13])?
@@ -205,6 +230,8 @@ struct PeerVerifier {
     bundles: Arc<BundleSet>,
     authorizer: Arc<dyn Authorizer>,
     outcome: Outcome,
+    /// Whether a client must present a certificate.
+    is_mandatory: bool,
 }
 
 impl PeerVerifier {
@@ -218,6 +245,7 @@ impl PeerVerifier {
             bundles,
             authorizer,
             outcome: Outcome::default(),
+            is_mandatory: true,
         }
     }
 
@@ -324,6 +352,10 @@ impl ServerCertVerifier for PeerVerifier {
 }
 
 impl ClientCertVerifier for PeerVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.is_mandatory
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
