@@ -4,10 +4,13 @@
 //! `renkei-runtime`. Both ends use these types. Fields may be added: a reader ignores those that
 //! it does not know, and takes a default for those that an older site does not send.
 
+use std::fmt;
+
 use http::Method;
 use renkei_site::Changes;
 use renkei_spiffe::{IdError, TrustDomain};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 /// A question or a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +21,22 @@ pub enum Request {
     Apply,
     /// The bundle of a peer, or the site's own. The answer is a [`BundleDocument`].
     Bundle(Option<TrustDomain>),
+    /// A token with which a node joins. The answer is an [`IssuedToken`].
+    NodeToken {
+        /// Its name in the site file.
+        node: String,
+        /// How long the token is good.
+        seconds: u64,
+    },
+    /// A join token for an agent of SPIRE. The answer is an [`IssuedToken`].
+    AgentToken {
+        /// How long the token is good.
+        seconds: u64,
+    },
+    /// Refuse a node for good. The answer is a [`NodeAnswer`].
+    BanNode(String),
+    /// Forget a node. The answer is a [`NodeAnswer`].
+    RemoveNode(String),
 }
 
 /// Why a request is none of this protocol.
@@ -41,7 +60,11 @@ impl Request {
     pub fn method(&self) -> Method {
         match self {
             Self::Status | Self::Bundle(_) => Method::GET,
-            Self::Apply => Method::POST,
+            Self::Apply
+            | Self::NodeToken { .. }
+            | Self::AgentToken { .. }
+            | Self::BanNode(_)
+            | Self::RemoveNode(_) => Method::POST,
         }
     }
 
@@ -52,6 +75,10 @@ impl Request {
             Self::Apply => "/apply".to_owned(),
             Self::Bundle(None) => "/bundles".to_owned(),
             Self::Bundle(Some(trust_domain)) => format!("/bundles/{trust_domain}"),
+            Self::NodeToken { node, seconds } => format!("/tokens/nodes/{seconds}/{node}"),
+            Self::AgentToken { seconds } => format!("/tokens/agents/{seconds}"),
+            Self::BanNode(name) => format!("/nodes/ban/{name}"),
+            Self::RemoveNode(name) => format!("/nodes/remove/{name}"),
         }
     }
 
@@ -70,9 +97,55 @@ impl Request {
                         error,
                     })
             }
+            (&Method::POST, path) => Self::of_nodes(path)
+                .ok_or_else(|| RequestError::Unknown(method.clone(), path.to_owned())),
             _ => Err(RequestError::Unknown(method.clone(), path.to_owned())),
         }
     }
+
+    fn of_nodes(path: &str) -> Option<Self> {
+        let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+        if let Some(rest) = path.strip_prefix("/tokens/nodes/") {
+            let (seconds, node) = rest.split_once('/')?;
+            return Some(Self::NodeToken {
+                node: named(node)?,
+                seconds: seconds.parse().ok()?,
+            });
+        }
+        if let Some(seconds) = path.strip_prefix("/tokens/agents/") {
+            let seconds = seconds.parse().ok()?;
+            return Some(Self::AgentToken { seconds });
+        }
+        if let Some(name) = path.strip_prefix("/nodes/ban/") {
+            return named(name).map(Self::BanNode);
+        }
+        let name = path.strip_prefix("/nodes/remove/")?;
+        named(name).map(Self::RemoveNode)
+    }
+}
+
+/// A token, as a person carries it to a node. Not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuedToken {
+    /// One line.
+    pub token: String,
+    /// Until when it can be used, once.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+}
+
+impl fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let expires_at = &self.expires_at;
+        write!(f, "IssuedToken {{ expires_at: {expires_at}, .. }}")
+    }
+}
+
+/// What became of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAnswer {
+    /// Whether there was such a node.
+    pub was_known: bool,
 }
 
 /// What reading the site file again has changed.
@@ -117,6 +190,13 @@ mod tests {
             Request::Apply,
             Request::Bundle(None),
             Request::Bundle(Some(peer)),
+            Request::NodeToken {
+                node: "store".to_owned(),
+                seconds: 600,
+            },
+            Request::AgentToken { seconds: 1 },
+            Request::BanNode("spire/agent/join_token/7f".to_owned()),
+            Request::RemoveNode("store".to_owned()),
         ] {
             let parsed = Request::parse(&request.method(), &request.path());
             assert_eq!(parsed, Ok(request));
@@ -129,6 +209,15 @@ mod tests {
         assert_eq!(unknown.to_string(), "POST /status is not a command");
         let unknown = Request::parse(&Method::GET, "/bundlesx").unwrap_err();
         assert!(matches!(unknown, RequestError::Unknown(..)));
+        for path in [
+            "/tokens/nodes/x/store",
+            "/tokens/agents/",
+            "/nodes/ban/",
+            "/nodes",
+        ] {
+            let unknown = Request::parse(&Method::POST, path).unwrap_err();
+            assert!(matches!(unknown, RequestError::Unknown(..)), "{path}");
+        }
         let bad = Request::parse(&Method::GET, "/bundles/No_Host!").unwrap_err();
         assert!(matches!(bad, RequestError::TrustDomain { .. }), "{bad}");
     }

@@ -6,6 +6,7 @@ use aws_lc_rs::digest;
 use miette::{IntoDiagnostic, WrapErr};
 use renkei_runtime::{clock, control::CallError, files, supervise::Supervisor};
 use renkei_server::{Server, ServerMetrics, ServerSettings};
+use renkei_site::ServerPart;
 use renkei_spiffe::{Bundle, TrustDomain};
 use tokio::sync::watch;
 
@@ -43,7 +44,12 @@ pub(crate) async fn show(args: &BundleShow, form: Output) -> miette::Result<Exit
 /// From the state folder of a site that does not run; its CA is made when there is none yet.
 async fn own_at_rest(args: &BundleShow, state: &std::path::Path) -> miette::Result<String> {
     let site = load(&args.site.file)?.site;
-    let (_keep, receiver) = watch::channel(Arc::new(site.server_part(0)));
+    // Nodes come to a server that runs.
+    let part = ServerPart {
+        api: None,
+        ..site.server_part(0)
+    };
+    let (_keep, receiver) = watch::channel(Arc::new(part));
     let is_new = !files::exists(&state.join("renkei.db"));
     let server = Server::open(ServerSettings {
         state: state.to_owned(),
@@ -53,6 +59,7 @@ async fn own_at_rest(args: &BundleShow, state: &std::path::Path) -> miette::Resu
         clock: Arc::new(clock::now),
         system: Some(clock::process().clone()),
         tasks: Supervisor::default(),
+        nodes: watch::channel(Arc::default()).1,
     })
     .await
     .into_diagnostic()

@@ -40,7 +40,9 @@ Exit status: 0 done; 1 it failed, or the answer is no; 2 the command line or the
 pub(crate) enum Command {
     /// Run a site: its authority, its agent and its proxy in one process.
     Up(Up),
-    /// Run a machine as a node of a site.
+    /// Run the server of a site of several nodes: its authority, and the port that nodes come to.
+    Server(Server),
+    /// Run this machine as a node of a site; at the server, let nodes join and put them out.
     #[command(subcommand)]
     Node(Node),
     /// Check a site file and print what it configures. Starts nothing.
@@ -114,6 +116,14 @@ pub(crate) enum Node {
     /// The node gets its identities, listeners, services and policies from the server of the site.
     /// It writes no file: after a restart it joins again, with another token.
     Join(NodeJoin),
+    /// Print a token: one line with which one node may join once.
+    Token(NodeTokenArgs),
+    /// Refuse a node for good.
+    ///
+    /// The server answers it no more. The SVIDs that it has are good until they expire.
+    Ban(NodeName),
+    /// Forget a node, banned or not: it must join again, with another token.
+    Remove(NodeName),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -157,6 +167,57 @@ pub(crate) struct NodeJoin {
     /// Log filter, as in RUST_LOG.
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     pub(crate) log: String,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+The site file needs `server`, where nodes come to. Agents and proxies run on the nodes: make a \
+token for each with `renkei node token`, and run `renkei node join` there.
+
+Signals: SIGHUP applies the changed site file; SIGTERM or SIGINT stops.")]
+pub(crate) struct Server {
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
+    /// Where /metrics, /livez and /readyz are served: a loopback address, or `none`. Overrides
+    /// `admin` of the site file; without either it is 127.0.0.1:9901.
+    #[arg(long, value_name = "IP:PORT|none")]
+    pub(crate) admin: Option<AdminArg>,
+    /// Form of the log lines on standard error.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// Log filter, as in RUST_LOG.
+    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  renkei node token site.yaml --name login1
+  renkei node token site.yaml --spire        for `spire-agent run -joinToken`
+
+Whoever has the line becomes that node: hand it over as you would a password.")]
+pub(crate) struct NodeTokenArgs {
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
+    /// The name of the node under `nodes` in the site file.
+    #[arg(long, value_name = "NODE", required_unless_present = "spire")]
+    pub(crate) name: Option<String>,
+    /// A plain join token, for an agent of SPIRE. It gets the workloads without `on`.
+    #[arg(long, conflicts_with = "name")]
+    pub(crate) spire: bool,
+    /// How long the token is good, up to 30 days.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub(crate) ttl: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeName {
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
+    /// The name of the node, as `renkei status` shows it.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) name: String,
 }
 
 /// `--admin`: an address or `none`.

@@ -23,7 +23,9 @@ use renkei_api::{
     status::{AgentStatus, ServerReport, SvidStatus, WorkloadApiStatus},
 };
 use renkei_runtime::{clock, files, supervise::Supervisor, telemetry::Metrics};
-use renkei_server::{EntriesState, Server, ServerMetrics, ServerSettings, federation::Members};
+use renkei_server::{
+    EntriesState, NodeParts, Server, ServerMetrics, ServerSettings, federation::Members,
+};
 use renkei_site::{ServerPart, WorkloadApiLimits};
 use renkei_spiffe::{BundleSet, Identities, X509Svid};
 use tokio::sync::watch;
@@ -35,6 +37,8 @@ use crate::provider;
 pub(crate) enum Plane {
     /// A CA of its own, and an agent that serves what it issues.
     Own { server: Server, agent: Agent },
+    /// A CA of its own alone: agents and proxies run on nodes.
+    Server { server: Server },
     /// Another agent's Workload API, such as SPIRE's.
     Foreign {
         socket: String,
@@ -42,56 +46,66 @@ pub(crate) enum Plane {
     },
 }
 
-/// What the plane is made from.
-pub(crate) struct Inputs<'a> {
+/// What a site's own server is made from.
+pub(crate) struct ServerInputs<'a> {
     pub(crate) state: PathBuf,
-    pub(crate) workload_socket: PathBuf,
-    pub(crate) limits: WorkloadApiLimits,
     pub(crate) part: watch::Receiver<Arc<ServerPart>>,
+    /// The part of each node.
+    pub(crate) nodes: NodeParts,
     pub(crate) metrics: &'a Metrics,
     pub(crate) tasks: Supervisor,
     pub(crate) stop: CancellationToken,
 }
 
+/// Opens the state folder's CA, or makes it.
+async fn open_server(inputs: &ServerInputs<'_>) -> miette::Result<Server> {
+    Server::open(ServerSettings {
+        state: inputs.state.clone(),
+        part: inputs.part.clone(),
+        provider: provider(),
+        metrics: inputs.metrics.register(ServerMetrics::register),
+        clock: Arc::new(clock::now),
+        system: Some(clock::process().clone()),
+        tasks: inputs.tasks.clone(),
+        nodes: inputs.nodes.clone(),
+    })
+    .await
+    .into_diagnostic()
+    .wrap_err("the site's authority cannot start")
+}
+
+fn run_server(server: &Server, stop: CancellationToken) {
+    let server = server.clone();
+    tokio::spawn(async move { server.run(stop).await });
+}
+
 impl Plane {
     /// Opens the state folder's CA (or makes it), and serves the Workload API.
-    pub(crate) async fn own(inputs: Inputs<'_>) -> miette::Result<Self> {
-        let Inputs {
-            state,
-            workload_socket,
-            limits,
-            part,
-            metrics,
-            tasks,
-            stop,
-        } = inputs;
-        let server = Server::open(ServerSettings {
-            state,
-            part,
-            provider: provider(),
-            metrics: metrics.register(ServerMetrics::register),
-            clock: Arc::new(clock::now),
-            system: Some(clock::process().clone()),
-            tasks: tasks.clone(),
-        })
-        .await
-        .into_diagnostic()
-        .wrap_err("the site's authority cannot start")?;
+    pub(crate) async fn own(
+        inputs: ServerInputs<'_>,
+        workload_socket: PathBuf,
+        limits: WorkloadApiLimits,
+    ) -> miette::Result<Self> {
+        let server = open_server(&inputs).await?;
         let agent = start_agent(AgentInputs {
             workload_socket,
             limits,
             part: server.agent_part(),
             bundles: server.bundles(),
             issuer: Arc::new(server.clone()),
-            metrics,
-            tasks,
-            stop: stop.clone(),
+            metrics: inputs.metrics,
+            tasks: inputs.tasks,
+            stop: inputs.stop.clone(),
         })?;
-        tokio::spawn({
-            let server = server.clone();
-            async move { server.run(stop).await }
-        });
+        run_server(&server, inputs.stop);
         Ok(Self::Own { server, agent })
+    }
+
+    /// Opens the state folder's CA (or makes it), for nodes alone.
+    pub(crate) async fn server(inputs: ServerInputs<'_>) -> miette::Result<Self> {
+        let server = open_server(&inputs).await?;
+        run_server(&server, inputs.stop);
+        Ok(Self::Server { server })
     }
 
     /// Takes identities and bundles from the Workload API of another agent.
@@ -109,45 +123,53 @@ impl Plane {
         })
     }
 
-    /// SVIDs and bundles as they change.
+    /// SVIDs and bundles as they change; of a server alone, its own SVIDs.
     pub(crate) fn identities(&self) -> watch::Receiver<Arc<Identities>> {
         match self {
             Self::Own { agent, .. } => agent.identities(),
+            Self::Server { server } => server.own_identities(),
             Self::Foreign { source, .. } => source.identities.clone(),
+        }
+    }
+
+    /// The bundles that are known now.
+    pub(crate) fn bundles(&self) -> Arc<BundleSet> {
+        match self {
+            Self::Own { agent, .. } => agent.identities().borrow().bundles.clone(),
+            Self::Server { server } => server.bundles().borrow().clone(),
+            Self::Foreign { source, .. } => source.identities.borrow().bundles.clone(),
+        }
+    }
+
+    /// The site's own server.
+    pub(crate) fn own_server(&self) -> Option<&Server> {
+        match self {
+            Self::Own { server, .. } | Self::Server { server } => Some(server),
+            Self::Foreign { .. } => None,
         }
     }
 
     /// The members of the federation that count; of another authority nobody knows.
     pub(crate) fn members(&self) -> Option<watch::Receiver<Members>> {
-        match self {
-            Self::Own { server, .. } => Some(server.members()),
-            Self::Foreign { .. } => None,
-        }
+        self.own_server().map(Server::members)
     }
 
     /// How far the entries of the site file are in force; another authority has its own.
     pub(crate) fn entries_state(&self) -> Option<watch::Receiver<EntriesState>> {
-        match self {
-            Self::Own { server, .. } => Some(server.entries_state()),
-            Self::Foreign { .. } => None,
-        }
+        self.own_server().map(Server::entries_state)
     }
 
     pub(crate) async fn status(&self) -> PlaneStatus {
         match self {
-            Self::Own { server, agent } => {
-                let report = match server.status().await {
-                    Ok(status) => ServerReport::Status(Box::new(status)),
-                    Err(error) => ServerReport::Failed {
-                        error: error.to_string(),
-                    },
-                };
-                PlaneStatus {
-                    server: Some(report),
-                    agent: Some(agent.status()),
-                    workload_api: None,
-                }
-            }
+            Self::Own { server, agent } => PlaneStatus {
+                server: Some(report(server).await),
+                agent: Some(agent.status()),
+                workload_api: None,
+            },
+            Self::Server { server } => PlaneStatus {
+                server: Some(report(server).await),
+                ..PlaneStatus::default()
+            },
             Self::Foreign { socket, source } => {
                 let identities = source.identities.borrow().clone();
                 let bundles = identities.bundles.iter();
@@ -171,9 +193,13 @@ impl Plane {
 
     /// Takes leave of Workload API clients and closes the database.
     pub(crate) async fn close(self) {
-        if let Self::Own { server, agent } = self {
-            agent.stopped().await;
-            server.close().await;
+        match self {
+            Self::Own { server, agent } => {
+                agent.stopped().await;
+                server.close().await;
+            }
+            Self::Server { server } => server.close().await,
+            Self::Foreign { .. } => {}
         }
     }
 }
@@ -209,6 +235,15 @@ pub(crate) fn start_agent(inputs: AgentInputs<'_>) -> miette::Result<Agent> {
     Agent::start(inputs.workload_socket, limits, keeper, inputs.stop)
         .into_diagnostic()
         .wrap_err("the Workload API cannot be served")
+}
+
+async fn report(server: &Server) -> ServerReport {
+    match server.status().await {
+        Ok(status) => ServerReport::Status(Box::new(status)),
+        Err(error) => ServerReport::Failed {
+            error: error.to_string(),
+        },
+    }
 }
 
 /// The parts of a site's status that are about identities.

@@ -20,6 +20,7 @@ mod identity;
 mod links;
 mod load;
 mod node;
+mod nodes;
 mod open_ports;
 mod output;
 mod place;
@@ -94,10 +95,17 @@ fn run(cli: Cli) -> miette::Result<ExitCode> {
             start_log(args.log_format, &args.log)?;
             block_on(up::run(&args))
         }
+        Command::Server(args) => {
+            start_log(args.log_format, &args.log)?;
+            block_on(up::run_server(&args))
+        }
         Command::Node(Node::Join(args)) => {
             start_log(args.log_format, &args.log)?;
             block_on(node::join(&args))
         }
+        Command::Node(Node::Token(args)) => block_on(nodes::token(&args, form)),
+        Command::Node(Node::Ban(args)) => block_on(nodes::ban(&args, form)),
+        Command::Node(Node::Remove(args)) => block_on(nodes::remove(&args, form)),
         Command::Federation(command) => block_on(federation::run(command, form)),
         Command::Registry(args) => {
             start_log(LogFormat::Text, &args.log)?;

@@ -1,6 +1,8 @@
 //! A running site: its parts, what it answers on the control socket, and how a changed site file
 //! is applied.
 
+mod nodes;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -15,12 +17,12 @@ use arc_swap::ArcSwap;
 use http::StatusCode;
 use renkei_api::{
     control::{Applied as Answer, BundleDocument, Request},
-    status::SiteStatus,
+    status::{ProxyStatus, SiteStatus},
 };
 use renkei_proxy::{Desired, Policies, Proxy};
 use renkei_runtime::{control::ControlError, readiness::Readiness, telemetry::ConfigMetrics};
 use renkei_server::federation::Members;
-use renkei_site::{Changes, PolicySource, ServerPart, Site, diff};
+use renkei_site::{Changes, NodeSpec, PolicySource, ProxyPart, ServerPart, Site, diff};
 use renkei_spiffe::TrustDomain;
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
@@ -45,8 +47,11 @@ pub(crate) struct Running {
     /// The version of the parts that the roles were given last.
     pub(crate) version: AtomicU64,
     pub(crate) server_part: watch::Sender<Arc<ServerPart>>,
+    /// The part of each node, which the server sends it.
+    pub(crate) nodes: watch::Sender<NodeMap>,
     pub(crate) plane: Plane,
-    pub(crate) proxy: Proxy,
+    /// None where the server runs alone.
+    pub(crate) proxy: Option<Proxy>,
     pub(crate) readiness: Readiness,
     pub(crate) config: ConfigMetrics,
     /// What the file said when it was applied last, without the members of a federation. One
@@ -67,7 +72,11 @@ pub(crate) struct Projected {
     pub(crate) site: Arc<Site>,
     pub(crate) server: Arc<ServerPart>,
     pub(crate) proxy: Desired,
+    pub(crate) nodes: NodeMap,
 }
+
+/// The part of each node, by its name.
+pub(crate) type NodeMap = Arc<BTreeMap<String, Arc<ProxyPart>>>;
 
 impl Applied {
     /// The parts of the file, linked with the members that are valid now.
@@ -81,7 +90,12 @@ impl Applied {
             site: Arc::new(site.proxy_part(version, self.sources.clone())),
             policies: self.policies.clone(),
         };
+        let node = |node: &NodeSpec| {
+            let part = site.node_part(node, version, self.sources.clone());
+            (node.name.clone(), Arc::new(part))
+        };
         Projected {
+            nodes: Arc::new(site.nodes.values().map(node).collect()),
             server: Arc::new(site.server_part(version)),
             proxy,
             site,
@@ -160,8 +174,11 @@ impl Running {
         let members = members.map(|members| members.borrow().clone());
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let next = applied.project(&members.unwrap_or_default(), version);
-        let opened = self.proxy.apply(next.proxy).await;
-        opened.map_err(|error| ApplyError::Listen(with_places(&next.site, &error)))?;
+        if let Some(proxy) = &self.proxy {
+            let opened = proxy.apply(next.proxy).await;
+            opened.map_err(|error| ApplyError::Listen(with_places(&next.site, &error)))?;
+        }
+        self.nodes.send_replace(next.nodes);
         self.server_part.send_replace(next.server);
         self.site.store(next.site);
         Ok(())
@@ -198,6 +215,14 @@ impl Running {
                 }
             },
             Request::Bundle(of) => json(&self.bundle(of)?),
+            Request::NodeToken { node, seconds } => {
+                json(&nodes::node_token(&self.plane, &node, seconds).await?)
+            }
+            Request::AgentToken { seconds } => {
+                json(&nodes::agent_token(&self.plane, seconds).await?)
+            }
+            Request::BanNode(name) => json(&nodes::ban(&self.plane, &name).await?),
+            Request::RemoveNode(name) => json(&nodes::remove(&self.plane, &name).await?),
         }
     }
 
@@ -218,9 +243,7 @@ impl Running {
 
     fn bundle(&self, of: Option<TrustDomain>) -> Result<BundleDocument, ControlError> {
         let trust_domain = of.unwrap_or_else(|| self.site.load().trust_domain.clone());
-        let identities = self.plane.identities();
-        let bundles = identities.borrow().bundles.clone();
-        process::bundle(&bundles, &trust_domain)
+        process::bundle(&self.plane.bundles(), &trust_domain)
     }
 
     async fn status(&self) -> SiteStatus {
@@ -233,7 +256,10 @@ impl Running {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: snapshot.ready,
             conditions: snapshot.conditions,
-            proxy: self.proxy.status().await,
+            proxy: match &self.proxy {
+                Some(proxy) => proxy.status().await,
+                None => ProxyStatus::default(),
+            },
             server: identities.server,
             agent: identities.agent,
             workload_api: identities.workload_api,

@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use miette::miette;
 use renkei_api::{
-    control::{Applied, BundleDocument, Request},
+    control::{Applied, BundleDocument, IssuedToken, NodeAnswer, Request},
     status::SiteStatus,
 };
 use renkei_runtime::control::{CallError, Client};
@@ -40,6 +40,30 @@ impl SiteClient {
     pub(crate) async fn bundle(&self, of: Option<TrustDomain>) -> Result<String, CallError> {
         let answer: BundleDocument = self.ask(&Request::Bundle(of)).await?;
         Ok(answer.document)
+    }
+
+    pub(crate) async fn node_token(
+        &self,
+        name: &str,
+        seconds: u64,
+    ) -> Result<IssuedToken, CallError> {
+        let node = name.to_owned();
+        self.ask(&Request::NodeToken { node, seconds }).await
+    }
+
+    pub(crate) async fn agent_token(&self, seconds: u64) -> Result<IssuedToken, CallError> {
+        self.ask(&Request::AgentToken { seconds }).await
+    }
+
+    pub(crate) async fn ban_node(&self, name: &str) -> Result<(), CallError> {
+        let answer = self.ask(&Request::BanNode(name.to_owned())).await;
+        answer.map(|_: NodeAnswer| ())
+    }
+
+    /// Whether there was such a node.
+    pub(crate) async fn remove_node(&self, name: &str) -> Result<bool, CallError> {
+        let answer = self.ask(&Request::RemoveNode(name.to_owned())).await;
+        answer.map(|answer: NodeAnswer| answer.was_known)
     }
 
     async fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, CallError> {

@@ -8,7 +8,7 @@ use renkei_api::status::{
 
 use crate::{
     arguments::{Output, SiteArgs},
-    links, output, place,
+    links, nodes, output, place,
     site_client::{SiteClient, explain},
     traffic,
 };
@@ -111,6 +111,7 @@ fn text(status: &SiteStatus) -> String {
         + &authorities(status)
         + &peers(status)
         + &federation(status)
+        + &nodes::section(status)
         + &links::section(&status.proxy)
         + &listeners(status)
         + &traffic::sections(&status.proxy)

@@ -6,7 +6,7 @@
 //! entries, and neither a renewal nor the end of an entry.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use renkei_api::{
     node::{AgentPart, Entry, EntryId},
     status::{EntryKind, EntryStatus},
 };
-use renkei_site::{FileEntry, FileEntryKind, Lifetimes, Selector};
+use renkei_site::{FileEntry, FileEntryKind, Lifetimes, Placement, Selector};
 use renkei_spiffe::{SpiffeId, TrustDomain};
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, watch};
@@ -30,6 +30,28 @@ pub(crate) struct Entries {
     agent_part: watch::Sender<Arc<AgentPart>>,
     /// One change at a time.
     changing: Mutex<()>,
+}
+
+/// Who may ask for entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EntryHolder {
+    /// The agent in the server's own process.
+    Own,
+    /// A Renkei node, by its name in the site file.
+    Node(String),
+    /// The agent of another make, such as SPIRE's.
+    Agent,
+}
+
+impl EntryHolder {
+    /// Least privilege: a node that is broken into asks for what it runs, and for nothing else.
+    fn may_ask_for(&self, entry: &Registration) -> bool {
+        match self {
+            Self::Own => entry.on.includes_server(),
+            Self::Node(name) => entry.on.includes_node(name),
+            Self::Agent => entry.kind == EntryKind::Workload && entry.on == Placement::Everywhere,
+        }
+    }
 }
 
 /// All entries in memory.
@@ -52,7 +74,8 @@ impl Entries {
     ) -> Result<Self, StoreError> {
         let stored = Arc::new(store.entries().await?);
         let svid_lifetime = Lifetimes::default().x509_svid;
-        let agent_part = Arc::new(agent_part(&stored, &trust_domain, svid_lifetime));
+        let own = EntryHolder::Own;
+        let agent_part = Arc::new(agent_part(&stored, &trust_domain, svid_lifetime, &own));
         let image = Image {
             stored: stored.clone(),
             wanted: BTreeMap::new(),
@@ -125,7 +148,8 @@ impl Entries {
         image.in_force = Arc::new(next);
         // Before the lock is given back: agents see changes in their order.
         let lifetime = image.svid_lifetime;
-        let part = agent_part(&image.in_force, &self.trust_domain, lifetime);
+        let own = EntryHolder::Own;
+        let part = agent_part(&image.in_force, &self.trust_domain, lifetime, &own);
         self.agent_part.send_replace(Arc::new(part));
     }
 
@@ -138,9 +162,36 @@ impl Entries {
         is_own.then(|| spiffe_id.clone())
     }
 
-    /// What the site's agent holds, as it changes.
+    /// What the agent in this process holds, as it changes. A change of any entry wakes followers.
     pub(crate) fn agent_part(&self) -> watch::Receiver<Arc<AgentPart>> {
         self.agent_part.subscribe()
+    }
+
+    /// What another node's agent holds.
+    pub(crate) fn part_of(&self, holder: &EntryHolder) -> AgentPart {
+        let (set, lifetime) = {
+            let image = self.image.read().unwrap_or_else(PoisonError::into_inner);
+            (image.in_force.clone(), image.svid_lifetime)
+        };
+        agent_part(&set, &self.trust_domain, lifetime, holder)
+    }
+
+    /// The entries that a holder may ask for, in the order of their IDs.
+    pub(crate) fn held_by(&self, holder: &EntryHolder) -> Vec<Registered> {
+        let set = self.image();
+        let held = set.entries.values();
+        let held = held.filter(|known| holder.may_ask_for(&known.entry));
+        held.filter(|known| *known.entry.spiffe_id.trust_domain() == self.trust_domain)
+            .cloned()
+            .collect()
+    }
+
+    /// The identity of an entry that this holder may ask for.
+    pub(crate) fn identity_for(&self, holder: &EntryHolder, id: &EntryId) -> Option<SpiffeId> {
+        let set = self.image();
+        let known = set.entries.get(id)?;
+        let may = holder.may_ask_for(&known.entry);
+        may.then(|| self.identity(id)).flatten()
     }
 
     pub(crate) fn status(&self) -> Vec<EntryStatus> {
@@ -204,6 +255,7 @@ fn narrowed(before: &Registration, wanted: &Registration) -> Option<Registration
         return None;
     }
     let mut both = wanted.clone();
+    both.on = on_both(&before.on, &wanted.on)?;
     // Without selectors an entry is for no process.
     if before.selectors.is_empty() {
         both.selectors.clear();
@@ -214,6 +266,18 @@ fn narrowed(before: &Registration, wanted: &Registration) -> Option<Registration
         both.selectors.extend(more.cloned());
     }
     Some(both)
+}
+
+/// The processes that both the entry as it was and the entry as it is wanted are for, if any.
+fn on_both(before: &Placement, wanted: &Placement) -> Option<Placement> {
+    match (before, wanted) {
+        (Placement::Everywhere, other) | (other, Placement::Everywhere) => Some(other.clone()),
+        (Placement::Nodes(before), Placement::Nodes(wanted)) => {
+            let both: BTreeSet<String> = before.intersection(wanted).cloned().collect();
+            (!both.is_empty()).then_some(Placement::Nodes(both))
+        }
+        (before, wanted) => (before == wanted).then(|| wanted.clone()),
+    }
 }
 
 /// The entries that a site file asks for.
@@ -239,6 +303,7 @@ pub(crate) fn of_file(entries: &[FileEntry]) -> Vec<Registration> {
             hint: entry.hint.clone(),
             is_default: entry.is_default,
             selectors: entry.selectors.iter().map(ToString::to_string).collect(),
+            on: entry.on.clone(),
         })
     };
     entries.iter().filter_map(registration).collect()
@@ -246,7 +311,12 @@ pub(crate) fn of_file(entries: &[FileEntry]) -> Vec<Registration> {
 
 /// The entries as an agent takes them. One with a selector that this version cannot attest is
 /// left out: without that selector more processes would match.
-fn agent_part(set: &EntrySet, trust_domain: &TrustDomain, svid_lifetime: Duration) -> AgentPart {
+fn agent_part(
+    set: &EntrySet,
+    trust_domain: &TrustDomain,
+    svid_lifetime: Duration,
+    holder: &EntryHolder,
+) -> AgentPart {
     let entry = |known: &Registered| {
         let selectors = known.entry.selectors.iter();
         let selectors: Result<Vec<Selector>, _> =
@@ -266,11 +336,13 @@ fn agent_part(set: &EntrySet, trust_domain: &TrustDomain, svid_lifetime: Duratio
             }
         }
     };
+    let held = set.entries.values();
+    let held = held.filter(|known| holder.may_ask_for(&known.entry));
     AgentPart {
         version: set.version,
         trust_domain: trust_domain.clone(),
         svid_lifetime,
-        entries: set.entries.values().filter_map(entry).collect(),
+        entries: held.filter_map(entry).collect(),
     }
 }
 

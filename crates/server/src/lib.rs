@@ -1,6 +1,6 @@
 //! The authority of a trust domain: its CA and the state it keeps, the registration entries that
-//! say what may be issued, the bundle endpoints that publish its bundle, and the bundles of its
-//! peers.
+//! say what may be issued, the port that nodes come to, the bundle endpoints that publish its
+//! bundle, and the bundles of its peers.
 //!
 //! Private keys stay in files that only the owner may read; they are never logged, never in the
 //! database, and never leave this crate. Nothing here stands in the way of traffic: when a peer,
@@ -10,6 +10,7 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+mod api;
 mod authority;
 mod bundles;
 mod endpoint;
@@ -20,16 +21,19 @@ mod fetch;
 mod fixtures;
 mod keys;
 mod metrics;
+mod nodes;
 mod peers;
 mod server;
 mod store;
 mod time_source;
 mod web_client;
 
+pub use api::{ListenError, NodeParts};
 pub use authority::{AuthorityError, RequestError, SignError};
 pub use endpoint::{EndpointError, HandshakeError, PemError, SpiffeEndpoint};
 pub use fetch::FetchError;
 pub use metrics::ServerMetrics;
+pub use nodes::{NodeError, TokenError};
 pub use peers::{BundleRefusal, PeerFetchError};
 pub use server::{EntriesState, Server, ServerError, ServerSettings, stored_bundle_document};
 pub use store::{KeyFileError, StoreError};

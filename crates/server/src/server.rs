@@ -2,6 +2,7 @@
 
 mod file_entries;
 mod issue;
+mod nodes;
 mod open;
 mod records;
 mod rotation;
@@ -17,19 +18,22 @@ use renkei_api::{
 };
 use renkei_runtime::{backoff::Backoff, clock, supervise::Supervisor};
 use renkei_site::ServerPart;
-use renkei_spiffe::{BundleSet, TrustDomain};
+use renkei_spiffe::{BundleSet, Identities, TrustDomain};
 use rustls::crypto::CryptoProvider;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::file_entries::EntriesState;
 use crate::{
-    AuthorityError, EndpointError, ServerMetrics, SpiffeEndpoint, StoreError,
+    AuthorityError, EndpointError, ListenError, NodeParts, ServerMetrics, SpiffeEndpoint,
+    StoreError,
+    api::Api,
     authority::Authority,
     bundles::Bundles,
     endpoint::WebEndpoints,
     entries::Entries,
     federation::{Federator, Members},
+    nodes::Nodes,
     peers::Peers,
     store::{DataStore, SqliteStore},
     time_source::Clock,
@@ -50,6 +54,9 @@ pub enum ServerError {
     /// The https_web endpoint cannot be opened: its port, its certificate or its key.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// The port for nodes cannot be opened.
+    #[error(transparent)]
+    Api(#[from] ListenError),
 }
 
 /// What the server is made from.
@@ -68,6 +75,8 @@ pub struct ServerSettings {
     pub system: Option<clock::Clock>,
     /// Keeps the server's tasks running.
     pub tasks: Supervisor,
+    /// The part of each node of the site file, by its name.
+    pub nodes: NodeParts,
 }
 
 /// The authority of a trust domain. Cheap to clone.
@@ -78,7 +87,10 @@ struct Inner {
     trust_domain: TrustDomain,
     store: Arc<dyn DataStore>,
     authority: Authority,
-    entries: Entries,
+    entries: Arc<Entries>,
+    nodes: Arc<Nodes>,
+    /// Where nodes come to, if the site file says so.
+    api: Option<Api>,
     entries_state: watch::Sender<EntriesState>,
     /// Wakes the rotation before its time.
     rotation_due: Notify,
@@ -114,6 +126,14 @@ impl Server {
         self.0.endpoint.clone()
     }
 
+    /// The SVIDs that the server keeps for itself, as they change: none where no nodes come to it.
+    pub fn own_identities(&self) -> watch::Receiver<Arc<Identities>> {
+        match &self.0.api {
+            Some(api) => api.identities(),
+            None => watch::channel(Arc::default()).1,
+        }
+    }
+
     /// The own bundle as a document.
     pub fn bundle_document(&self) -> String {
         self.0.authority.bundle().to_document()
@@ -129,8 +149,8 @@ impl Server {
         self.0.entries.agent_part()
     }
 
-    /// Rotates the CA, follows the site, fetches the peers' bundles and serves the https_web
-    /// endpoint until `stop`.
+    /// Rotates the CA, follows the site, fetches the peers' bundles, and serves nodes and the
+    /// https_web endpoint until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         let inner = &self.0;
         let (part, token) = (|| inner.part.clone(), || stop.clone());
@@ -142,7 +162,14 @@ impl Server {
             inner.keep("federation", &stop, || inner.federator.run(part(), token())),
             inner.keep("peers", &stop, || inner.peers.run(part(), token())),
             inner.keep("bundle endpoint", &stop, || inner.web.run(part(), token())),
+            self.serve_nodes(token()),
         );
+    }
+
+    async fn serve_nodes(&self, stop: CancellationToken) {
+        if let Some(api) = &self.0.api {
+            api.run(Arc::new(self.clone()), &self.0.tasks, stop).await;
+        }
     }
 
     /// What `renkei status` shows of the server.
@@ -207,6 +234,7 @@ impl Inner {
             peers,
             federation,
             bundle_endpoint: self.web.status(),
+            nodes: self.api.as_ref().map(Api::nodes).unwrap_or_default(),
         })
     }
 }

@@ -23,8 +23,8 @@ pub use proxy::{
     TotalStatus, Totals, TrunkCount, TrunkStatus,
 };
 pub use server::{
-    AuthorityStatus, CaState, EndpointStatus, EntryKind, EntryStatus, PeerStatus, ServerReport,
-    ServerStatus,
+    AuthorityStatus, CaState, EndpointStatus, EntryKind, EntryStatus, NodeLink, NodeStatus,
+    PeerStatus, ServerReport, ServerStatus,
 };
 pub use server_link::{NodeFault, ServerLinkStatus};
 

@@ -6,7 +6,7 @@ use renkei_spiffe::{SpiffeId, TrustDomain};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::FederationStatus;
+use super::{FederationStatus, NodeFault};
 
 /// What the authority says, or why it cannot say it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,49 @@ pub struct ServerStatus {
     pub federation: Option<FederationStatus>,
     /// The https_web endpoint, where the site file asks for one.
     pub bundle_endpoint: Option<EndpointStatus>,
+    /// The nodes of the site file, and whoever has joined besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// A node as its server knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The name in the site file; the path of the SPIFFE ID for an agent that is not named there.
+    pub name: String,
+    /// How it proved itself, such as `join_token`; empty when it has not joined.
+    pub attestor: String,
+    /// When it joined.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub attested_at: Option<OffsetDateTime>,
+    /// When the SVID that it was issued last expires.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub not_after: Option<OffsetDateTime>,
+    /// Whether it is refused for good.
+    pub banned: bool,
+    /// Its stream, while it is connected. Agents that are not Renkei's have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<NodeLink>,
+}
+
+/// The stream by which a node follows its part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeLink {
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// Since when it is connected.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// The release that it runs, as it says.
+    pub release: String,
+    /// The newest update that it was sent; each stream counts from 1.
+    pub sent: u64,
+    /// The newest that it has answered.
+    pub taken: u64,
+    /// What it could not take of that one.
+    pub faults: Vec<NodeFault>,
+    /// By how much its clock is ahead of the server's, in seconds; negative when it is behind.
+    pub clock_ahead_seconds: i64,
 }
 
 /// A CA of the site, past or present.

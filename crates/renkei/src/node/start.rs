@@ -131,6 +131,14 @@ impl RunningNode {
                 "a node has no site file: it gets its configuration from its server",
             )
             .with_hint("run `renkei apply site.yaml` at the server")),
+            Request::NodeToken { .. }
+            | Request::AgentToken { .. }
+            | Request::BanNode(_)
+            | Request::RemoveNode(_) => Err(ControlError::new(
+                StatusCode::CONFLICT,
+                "a node manages no nodes: its server does",
+            )
+            .with_hint("run the command at the server, with its site file")),
         }
     }
 

@@ -16,12 +16,79 @@ use tokio::sync::{Mutex, watch};
 
 use crate::{
     cli::Up,
-    identity::{Inputs, Plane},
+    identity::{Plane, ServerInputs},
     load::Loaded,
     place,
     process::{self, Shared},
-    running::{Applied, NO_AUTHORITY, Running, absolute, with_places},
+    running::{Applied, NO_AUTHORITY, NodeMap, Projected, Running, absolute, with_places},
 };
+
+/// What the roles follow, and the other ends of it.
+struct Begun {
+    applied: Applied,
+    server_part: watch::Sender<Arc<ServerPart>>,
+    nodes: watch::Sender<NodeMap>,
+}
+
+impl Begun {
+    fn new(loaded: Loaded) -> Self {
+        let applied = Applied {
+            site: loaded.site,
+            sources: loaded.sources,
+            policies: loaded.policies,
+        };
+        let first = applied.project(&Members::default(), 0);
+        Self {
+            applied,
+            server_part: watch::Sender::new(first.server),
+            nodes: watch::Sender::new(first.nodes),
+        }
+    }
+
+    fn server_inputs<'a>(&self, state: &Path, shared: &'a Shared) -> ServerInputs<'a> {
+        ServerInputs {
+            state: state.to_owned(),
+            part: self.server_part.subscribe(),
+            nodes: self.nodes.subscribe(),
+            metrics: &shared.metrics,
+            tasks: shared.tasks.clone(),
+            stop: shared.stop.clone(),
+        }
+    }
+
+    /// The last good state of a federation is in force from the first connection on.
+    fn link(&self, plane: &Plane) -> Projected {
+        let members = plane.members().map(|members| members.borrow().clone());
+        let linked = self.applied.project(&members.unwrap_or_default(), 1);
+        self.server_part.send_replace(linked.server.clone());
+        self.nodes.send_replace(linked.nodes.clone());
+        linked
+    }
+
+    fn running(
+        self,
+        file: &Path,
+        state: &Path,
+        shared: &Shared,
+        (site, plane, proxy): (Arc<Site>, Plane, Option<Proxy>),
+    ) -> Running {
+        let config = shared.metrics.register(ConfigMetrics::register);
+        config.applied();
+        Running {
+            file: absolute(file),
+            site: ArcSwap::from(site),
+            version: AtomicU64::new(1),
+            server_part: self.server_part,
+            nodes: self.nodes,
+            plane,
+            proxy,
+            readiness: shared.readiness.clone(),
+            config,
+            applied: Mutex::new(self.applied),
+            state: state.to_owned(),
+        }
+    }
+}
 
 /// Opens everything; afterwards every listener is open.
 pub(super) async fn start(
@@ -31,14 +98,8 @@ pub(super) async fn start(
     shared: &Shared,
 ) -> miette::Result<Running> {
     let site = loaded.site.clone();
-    let applied = Applied {
-        site: loaded.site,
-        sources: loaded.sources,
-        policies: loaded.policies,
-    };
-    let first = applied.project(&Members::default(), 0);
-    let (server_part, receiver) = watch::channel(first.server);
-    let plane = plane(args, state, &site, receiver, shared).await?;
+    let begun = Begun::new(loaded);
+    let plane = plane(args, &site, &begun, state, shared).await?;
     watch_readiness(&plane, &site, shared);
     let broker_ports = Some(state.join("broker-ports.json"));
     let endpoint = bundle_endpoint(&plane);
@@ -49,35 +110,37 @@ pub(super) async fn start(
         registry.register_collector(ends);
         proxy.register(registry);
     });
-    // The last good state of a federation is in force from the first connection on.
-    let members = plane.members().map(|members| members.borrow().clone());
-    let linked = applied.project(&members.unwrap_or_default(), 1);
-    server_part.send_replace(linked.server);
+    let linked = begun.link(&plane);
     proxy
         .apply(linked.proxy)
         .await
         .map_err(|error| miette!(help = error.hint(), "{}", with_places(&site, &error)))?;
     tracing::info!(site = site.name, trust_domain = %site.trust_domain, "every listener is open");
-    let config = shared.metrics.register(ConfigMetrics::register);
-    config.applied();
-    Ok(Running {
-        file: absolute(&args.site.file),
-        site: ArcSwap::from(linked.site),
-        version: AtomicU64::new(1),
-        server_part,
-        plane,
-        proxy,
-        readiness: shared.readiness.clone(),
-        config,
-        applied: Mutex::new(applied),
-        state: state.to_owned(),
-    })
+    let roles = (linked.site, plane, Some(proxy));
+    Ok(begun.running(&args.site.file, state, shared, roles))
+}
+
+/// Opens the server alone.
+pub(super) async fn start_server(
+    file: &Path,
+    loaded: Loaded,
+    state: &Path,
+    shared: &Shared,
+) -> miette::Result<Running> {
+    let site = loaded.site.clone();
+    let begun = Begun::new(loaded);
+    let plane = Plane::server(begun.server_inputs(state, shared)).await?;
+    watch_readiness(&plane, &site, shared);
+    let linked = begun.link(&plane);
+    tracing::info!(site = site.name, trust_domain = %site.trust_domain, "the server is open for nodes");
+    let roles = (linked.site, plane, None);
+    Ok(begun.running(file, state, shared, roles))
 }
 
 /// A site with an authority of its own is ready when it has its certificate and its entries.
 fn watch_readiness(plane: &Plane, site: &Site, shared: &Shared) {
     let readiness = &shared.readiness;
-    if let Plane::Own { .. } = plane {
+    if plane.own_server().is_some() {
         let ready = readiness.condition("bundle endpoint");
         let certified = until_certified(plane.identities(), site.server_id.clone(), ready);
         tokio::spawn(certified);
@@ -91,9 +154,9 @@ fn watch_readiness(plane: &Plane, site: &Site, shared: &Shared) {
 /// named.
 async fn plane(
     args: &Up,
-    state: &Path,
     site: &Site,
-    part: watch::Receiver<Arc<ServerPart>>,
+    begun: &Begun,
+    state: &Path,
     shared: &Shared,
 ) -> miette::Result<Plane> {
     if let Some(socket) = &args.workload_api {
@@ -105,16 +168,13 @@ async fn plane(
         }
         return Plane::foreign(socket, shared.tasks.clone(), shared.stop.clone());
     }
-    let workload_socket = args.workload_socket.clone();
-    Plane::own(Inputs {
-        state: state.to_owned(),
-        workload_socket: workload_socket.unwrap_or_else(|| place::workload_socket(state)),
-        limits: site.workload_api,
-        part,
-        metrics: &shared.metrics,
-        tasks: shared.tasks.clone(),
-        stop: shared.stop.clone(),
-    })
+    let told = args.workload_socket.clone();
+    let socket = told.unwrap_or_else(|| place::workload_socket(state));
+    Plane::own(
+        begun.server_inputs(state, shared),
+        socket,
+        site.workload_api,
+    )
     .await
 }
 

@@ -150,7 +150,7 @@ impl Site {
     }
 
     /// A `renkei` command with this site's file and state.
-    pub(crate) fn command(&self, words: &[&str]) -> &mut Command {
+    pub(crate) fn command(&self, words: &[&str]) -> &'static mut Command {
         let command = Box::leak(Box::new(program(&self.program)));
         command
             .args(words)
@@ -170,7 +170,17 @@ impl Site {
             up.args(["--drain", "3s"]);
         }
         up.args(options);
-        let mut process = Child::start(&self.name, up);
+        self.start_by(up);
+    }
+
+    /// Starts the site's server alone.
+    pub(crate) fn start_server(&mut self) {
+        let server = self.command(&["server", "--admin", "127.0.0.1:0"]);
+        self.start_by(server);
+    }
+
+    fn start_by(&mut self, command: &mut Command) {
+        let mut process = Child::start(&self.name, command);
         wait_for(&format!("{} serves", self.name), SOON, || {
             assert!(
                 process.is_running(),

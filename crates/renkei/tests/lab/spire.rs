@@ -1,11 +1,14 @@
-//! A real SPIRE server with one agent, on this machine: their configuration, entries and end.
+//! A real SPIRE server with one agent, on this machine: their configuration, entries and end. And
+//! an agent of it for another server.
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use renkei_spiffe::{Bundle, TrustDomain};
 use renkei_testkit::{Child, free_address, program, wait_for};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -56,11 +59,7 @@ impl Spire {
     pub(crate) fn start_agent(&mut self) {
         let token = self.ask_json(&["token", "generate", "-spiffeID", NODE]);
         let token = token["value"].as_str().expect("a token").to_owned();
-        let config = self.path("agent.conf");
-        let mut command = Command::new(program("RENKEI_SPIRE_AGENT"));
-        command.args([Path::new("run"), Path::new("-config"), &config]);
-        command.args(["-joinToken", &token]);
-        let process = Child::start_bound("spire-agent", command);
+        let process = start_agent(self.folder.path(), &token);
         wait_for("the SPIRE agent serves", SOON, || {
             let mut check = Command::new(program("RENKEI_SPIRE_AGENT"));
             check.args(["healthcheck", "-socketPath"]);
@@ -139,6 +138,53 @@ impl Spire {
     }
 }
 
+/// A SPIRE agent of a site's own server.
+pub(crate) struct SpireAgent {
+    folder: TempDir,
+}
+
+impl SpireAgent {
+    /// Configured for the server at this address, whose bundle it has from a person.
+    pub(crate) fn new(site: &Site, server: SocketAddr) -> Self {
+        let folder = TempDir::with_prefix("renkei-spire-").expect("folder");
+        let text = agent_configuration(folder.path(), &format!("{}.example", site.name), server);
+        fs::create_dir(folder.path().join("agent")).expect("folder");
+        fs::write(folder.path().join("agent.conf"), text).expect("configuration");
+        let name = TrustDomain::parse(&format!("{}.example", site.name)).expect("trust domain");
+        let bundle = Bundle::parse_document(name, site.own_bundle().as_bytes()).expect("bundle");
+        let pem: String = bundle
+            .x509_authorities
+            .iter()
+            .map(|der| pem::encode(&pem::Pem::new("CERTIFICATE", der.to_vec())))
+            .collect();
+        fs::write(folder.path().join("bundle.pem"), pem).expect("bundle");
+        Self { folder }
+    }
+
+    pub(crate) fn join(&self, token: &str) -> Child {
+        start_agent(self.folder.path(), token)
+    }
+
+    /// What a workload of this user gets, or what is said instead.
+    pub(crate) fn fetch(&self) -> Result<String, String> {
+        let mut command = Command::new(program("RENKEI_SPIRE_AGENT"));
+        command.args(["api", "fetch", "x509", "-socketPath"]);
+        let fetched = run(command.arg(self.folder.path().join("agent.sock")));
+        match fetched.status.success() {
+            true => Ok(said(&fetched)),
+            false => Err(said(&fetched)),
+        }
+    }
+}
+
+fn start_agent(folder: &Path, token: &str) -> Child {
+    let config = folder.join("agent.conf");
+    let mut command = Command::new(program("RENKEI_SPIRE_AGENT"));
+    command.args([Path::new("run"), Path::new("-config"), &config]);
+    command.args(["-joinToken", token]);
+    Child::start_bound("spire-agent", command)
+}
+
 const NODE: &str = "spiffe://spire.example/node";
 
 fn write_configuration(folder: &Path, port: u16) {
@@ -162,13 +208,25 @@ plugins {{
 }}
 "#
     );
-    let agent = format!(
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let agent = agent_configuration(folder, "spire.example", address);
+    for name in ["server", "agent"] {
+        fs::create_dir(folder.join(name)).expect("folder");
+    }
+    fs::write(folder.join("server.conf"), server).expect("configuration");
+    fs::write(folder.join("agent.conf"), agent).expect("configuration");
+}
+
+fn agent_configuration(folder: &Path, trust_domain: &str, server: SocketAddr) -> String {
+    let folder_text = folder.display();
+    let (ip, port) = (server.ip(), server.port());
+    format!(
         r#"agent {{
-  server_address = "127.0.0.1"
+  server_address = "{ip}"
   server_port = "{port}"
   socket_path = "{folder_text}/agent.sock"
   trust_bundle_path = "{folder_text}/bundle.pem"
-  trust_domain = "spire.example"
+  trust_domain = "{trust_domain}"
   data_dir = "{folder_text}/agent"
   log_level = "WARN"
   experimental {{ sync_interval = "1s" }}
@@ -179,10 +237,5 @@ plugins {{
   WorkloadAttestor "unix" {{ plugin_data {{}} }}
 }}
 "#
-    );
-    for name in ["server", "agent"] {
-        fs::create_dir(folder.join(name)).expect("folder");
-    }
-    fs::write(folder.join("server.conf"), server).expect("configuration");
-    fs::write(folder.join("agent.conf"), agent).expect("configuration");
+    )
 }

@@ -275,8 +275,27 @@ const SERVER: &[Rule] = &[
         "a peer's bundle needs nothing of this site's CA",
     ),
     rule(
+        "nodes",
+        &["entries", "store"],
+        "which nodes there are is in the store, and what each may ask for follows from its ID",
+    ),
+    rule(
+        "api",
+        &[
+            "authority",
+            "bundles",
+            "endpoint",
+            "entries",
+            "nodes",
+            "store",
+            "time_source",
+        ],
+        "it answers nodes from what the other parts keep",
+    ),
+    rule(
         "server",
         &[
+            "api",
             "authority",
             "bundles",
             "endpoint",
@@ -284,6 +303,7 @@ const SERVER: &[Rule] = &[
             "federation",
             "keys",
             "metrics",
+            "nodes",
             "peers",
             "store",
             "time_source",
@@ -332,6 +352,11 @@ const RENKEI: &[Rule] = &[
         "words of the command line, no action",
     ),
     rule(
+        "nodes",
+        &["arguments", "cli", "output", "place", "site_client"],
+        "it asks a running site, and prints what the status has",
+    ),
+    rule(
         "failure",
         &["arguments", "load", "output"],
         "it prints an error",
@@ -368,6 +393,7 @@ const RENKEI: &[Rule] = &[
         &[
             "arguments",
             "links",
+            "nodes",
             "output",
             "place",
             "site_client",

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use renkei_api::status::CaState;
 use renkei_spiffe::{Bundle, SpiffeId, TrustDomain};
 use rustls::crypto::CryptoProvider;
@@ -34,12 +35,22 @@ pub(crate) use ca_rotation::Reading;
 
 pub use error::{AuthorityError, SignError};
 pub use request::RequestError;
+pub(crate) use request::check_request;
 
 /// A signed SVID and its record.
 #[derive(Debug)]
 pub(crate) struct Signed {
     pub(crate) certificate: CertificateDer<'static>,
+    /// The CA that signed it.
+    pub(crate) issuer: CertificateDer<'static>,
     pub(crate) record: IssuedRow,
+}
+
+/// Signs for identities. Whether one may be issued is the caller's to know.
+#[async_trait]
+pub(crate) trait Issuer: Send + Sync {
+    /// Signs for the key of a certificate request, and puts the SVID on record.
+    async fn issue(&self, id: &SpiffeId, csr: &[u8]) -> Result<Signed, SignError>;
 }
 
 /// The CAs of the own trust domain.
@@ -244,6 +255,7 @@ impl Authority {
         };
         Ok(Signed {
             certificate,
+            issuer: active.ca.certificate.clone(),
             record,
         })
     }

@@ -31,6 +31,11 @@ pub enum RequestError {
     Key,
 }
 
+/// Whether a request can be signed for.
+pub(crate) fn check_request(der: &[u8]) -> Result<(), RequestError> {
+    requested_key(der).map(|_| ())
+}
+
 /// The public key of a request that proves possession of its private key.
 pub(super) fn requested_key(der: &[u8]) -> Result<SubjectPublicKeyInfo, RequestError> {
     if der.len() > MAX_REQUEST {

@@ -23,8 +23,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::watch,
     time::timeout,
 };
@@ -91,9 +90,9 @@ impl SpiffeEndpoint {
 
     /// Serves a connection to its end, with the SVID of the endpoint from `identities`. `received`
     /// is what was read of it already, from its first byte on.
-    pub async fn serve(
+    pub async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         &self,
-        mut stream: TcpStream,
+        mut stream: S,
         received: Bytes,
         identities: &watch::Receiver<Arc<Identities>>,
     ) -> Result<(), HandshakeError> {
@@ -106,7 +105,7 @@ impl SpiffeEndpoint {
                 return Err(error);
             }
         };
-        let (read, write) = stream.into_split();
+        let (read, write) = tokio::io::split(stream);
         let stream = tokio::io::join(Cursor::new(received).chain(read), write);
         let handshake = TlsAcceptor::from(config).accept(stream);
         let stream = timeout(HANDSHAKE_TIME, handshake)

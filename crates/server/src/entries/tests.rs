@@ -19,6 +19,7 @@ fn workload(entry: &str, name: &str, selectors: &[&str]) -> Registration {
         hint: name.to_owned(),
         is_default: false,
         selectors: selectors.iter().map(|&text| text.to_owned()).collect(),
+        on: Placement::Everywhere,
     }
 }
 
@@ -264,4 +265,67 @@ async fn a_database_of_the_release_before_is_taken_over() {
         .unwrap();
     assert_eq!(entries.agent_part().borrow().version, version);
     assert!(entries.status().iter().all(|one| one.since == Some(made)));
+}
+
+fn on(names: &[&str]) -> Placement {
+    Placement::Nodes(names.iter().map(|&name| name.to_owned()).collect())
+}
+
+#[tokio::test]
+async fn an_entry_is_for_the_processes_that_it_is_placed_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let entries = open(folder.path()).await;
+    let placed = |id: &str, on: Placement| Registration {
+        on,
+        ..workload(id, "collector", &["unix:uid:1"])
+    };
+    let service = Registration {
+        kind: EntryKind::Service,
+        ..placed("service", Placement::Server)
+    };
+    let wanted = [
+        placed("everywhere", Placement::Everywhere),
+        placed("store", on(&["store"])),
+        service,
+    ];
+    let file = EntrySource::FILE;
+    entries.replace(&file, &wanted, START).await.unwrap();
+    let held = |holder| -> Vec<String> {
+        let held = entries.held_by(&holder);
+        held.iter()
+            .map(|known| known.entry.id.to_string())
+            .collect()
+    };
+    let node = |name: &str| EntryHolder::Node(name.to_owned());
+    assert_eq!(held(EntryHolder::Own), ["everywhere", "service"]);
+    assert_eq!(held(node("store")), ["everywhere", "store"]);
+    assert_eq!(held(node("gw1")), ["everywhere"]);
+    assert_eq!(held(EntryHolder::Agent), ["everywhere"]);
+    assert!(
+        entries
+            .identity_for(&node("gw1"), &entry("store"))
+            .is_none()
+    );
+
+    // The database has not taken the move yet: the node before has lost it, the next waits.
+    entries.limit(&file, vec![placed("store", on(&["gw1"]))]);
+    assert_eq!(held(node("store")), [""; 0]);
+    assert_eq!(held(node("gw1")), [""; 0]);
+    entries.write(&file, LATER).await.unwrap();
+    assert_eq!(held(node("gw1")), ["store"]);
+}
+
+#[test]
+fn a_placement_that_changes_is_in_force_where_both_are() {
+    let (everywhere, server) = (Placement::Everywhere, Placement::Server);
+    for (before, wanted, both) in [
+        (&everywhere, &on(&["a"]), Some(on(&["a"]))),
+        (&on(&["a"]), &everywhere, Some(on(&["a"]))),
+        (&on(&["a", "b"]), &on(&["b", "c"]), Some(on(&["b"]))),
+        (&on(&["a"]), &on(&["b"]), None),
+        (&server, &on(&["a"]), None),
+        (&server, &server, Some(server.clone())),
+    ] {
+        assert_eq!(on_both(before, wanted), both, "{before:?} {wanted:?}");
+    }
 }

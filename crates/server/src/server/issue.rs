@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use renkei_api::issue::{CertificateIssuer, IssueError, IssueFuture, SvidRequest};
+use renkei_spiffe::SpiffeId;
 use rustls_pki_types::CertificateDer;
 
 use super::{Inner, Server};
-use crate::SignError;
+use crate::{
+    SignError,
+    authority::{Issuer, Signed},
+};
 
 /// The round that runs when an SVID is asked for may have looked at the time before.
 const ROUNDS: u32 = 2;
@@ -43,16 +48,37 @@ impl Server {
     }
 }
 
+#[async_trait]
+impl Issuer for Server {
+    async fn issue(&self, id: &SpiffeId, csr: &[u8]) -> Result<Signed, SignError> {
+        let signed = self.0.sign_for(id, csr).await;
+        match &signed {
+            Ok(_) => self.0.metrics.issued(),
+            Err(error) => {
+                self.0.metrics.refused();
+                tracing::warn!(%id, %error, "no SVID issued");
+            }
+        }
+        signed
+    }
+}
+
 impl Inner {
     async fn sign(&self, request: &SvidRequest) -> Result<CertificateDer<'static>, SignError> {
         let id = self.entries.identity(&request.entry);
         let id = id.ok_or_else(|| SignError::UnknownEntry(request.entry.clone()))?;
+        let signed = self.sign_for(&id, &request.csr).await?;
+        Ok(signed.certificate)
+    }
+
+    /// Signs for an identity that the caller has found to be allowed.
+    async fn sign_for(&self, id: &SpiffeId, csr: &[u8]) -> Result<Signed, SignError> {
         let lifetime = self.part.borrow().lifetimes.x509_svid;
         let now = (self.clock)();
         if self.authority.is_due(self.reading()) {
             self.rotation_due.notify_one();
         }
-        let mut signed = self.authority.sign(&id, &request.csr, lifetime, now);
+        let mut signed = self.authority.sign(id, csr, lifetime, now);
         let unusable = |error: &SignError| {
             matches!(
                 error,
@@ -64,7 +90,7 @@ impl Inner {
             if !(signed.as_ref().is_err_and(unusable) && self.next_round().await) {
                 break;
             }
-            signed = self.authority.sign(&id, &request.csr, lifetime, now);
+            signed = self.authority.sign(id, csr, lifetime, now);
         }
         let signed = signed?;
         // The record is for people; a disk that is full or gives no answer must not end the
@@ -80,6 +106,6 @@ impl Inner {
             }
         }
         tracing::debug!(%id, serial = signed.record.serial, "issued an SVID");
-        Ok(signed.certificate)
+        Ok(signed)
     }
 }

@@ -13,12 +13,14 @@ use super::{
 };
 use crate::{
     SpiffeEndpoint, StoreError,
+    api::{self, Api},
     authority::{Authority, Reading},
     bundles::Bundles,
     endpoint::WebEndpoints,
     entries::{Entries, of_file},
     federation::{self, Federator},
     keys::KeyManager,
+    nodes::Nodes,
     peers::Peers,
     store::{DataStore, EntrySource, SqliteStore},
 };
@@ -38,7 +40,13 @@ impl Server {
         let now = (settings.clock)();
         let state = (store.clone(), keys);
         let authority = settings.open_authority(&part, state, now).await?;
-        let entries = open_entries(&part, store.clone(), now).await?;
+        let entries = Arc::new(open_entries(&part, store.clone(), now).await?);
+        let nodes = Nodes::open(
+            store.clone(),
+            part.trust_domain.clone(),
+            settings.provider.secure_random,
+        );
+        let nodes = Arc::new(nodes.await?);
         let bundles = Arc::new(Bundles::new());
         let document = watch::Sender::new(Bytes::new());
         let checkpoint = watch::Sender::new(Bytes::new());
@@ -49,6 +57,13 @@ impl Server {
             checkpoint.subscribe(),
         );
         let web = settings.open_web(&part, document.subscribe()).await?;
+        let api = match &part.api {
+            None => None,
+            Some(api) => {
+                let parts = settings.api_parts(&part, &entries, &nodes, &bundles, &endpoint);
+                Some(Api::open(api, parts).await?)
+            }
+        };
         let federator = settings.federation(document.subscribe(), checkpoint);
         let federator = Federator::open(&part, federator).await;
         let peers = Peers::open(
@@ -66,6 +81,8 @@ impl Server {
             store,
             authority,
             entries,
+            nodes,
+            api,
             entries_state: watch::Sender::new(EntriesState {
                 version: part.version,
                 failed: None,
@@ -125,6 +142,26 @@ impl ServerSettings {
         let (provider, tasks) = (self.provider.clone(), self.tasks.clone());
         let counted = (tasks, self.metrics.refused_clients());
         Ok(WebEndpoints::open(part, provider, document, counted).await?)
+    }
+
+    fn api_parts(
+        &self,
+        part: &ServerPart,
+        entries: &Arc<Entries>,
+        nodes: &Arc<Nodes>,
+        bundles: &Arc<Bundles>,
+        endpoint: &SpiffeEndpoint,
+    ) -> api::Parts {
+        api::Parts {
+            trust_domain: part.trust_domain.clone(),
+            entries: entries.clone(),
+            nodes: nodes.clone(),
+            bundles: bundles.clone(),
+            endpoint: endpoint.clone(),
+            node_parts: self.nodes.clone(),
+            provider: self.provider.clone(),
+            clock: self.clock.clone(),
+        }
     }
 
     fn federation(

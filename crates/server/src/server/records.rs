@@ -37,6 +37,11 @@ impl Inner {
             {
                 tracing::warn!(%error, "records of expired SVIDs could not be deleted");
             }
+            if let Some(ended) = time.ended
+                && let Err(error) = self.store.prune_tokens(ended).await
+            {
+                tracing::warn!(%error, "expired join tokens could not be deleted");
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(PRUNE_INTERVAL) => {}

@@ -52,6 +52,7 @@ impl Started {
             clock: clock.clock(),
             system: None,
             tasks: Supervisor::default(),
+            nodes: watch::channel(Arc::default()).1,
         })
         .await
         .unwrap();
@@ -262,6 +263,7 @@ async fn a_request_wakes_the_rotation_and_does_not_rotate_itself() {
         clock: clock.clock(),
         system: None,
         tasks: Supervisor::default(),
+        nodes: watch::channel(Arc::default()).1,
     })
     .await
     .unwrap();
@@ -356,7 +358,7 @@ peers:
         let started = Started::at(OffsetDateTime::now_utc(), &folder.join(own), part).await;
         let (key, der) = request();
         let chain = sign(&started.server, "file.server", &der).await.unwrap();
-        let mut identities = renkei_spiffe::Identities::default();
+        let mut identities = Identities::default();
         identities.svids.insert(id, svid(chain, &key));
         let gateway = tokio::spawn(accept(own_port, started.server.endpoint(), identities));
         Self { started, gateway }
@@ -382,7 +384,7 @@ peers:
     }
 }
 
-async fn accept(port: u16, endpoint: SpiffeEndpoint, identities: renkei_spiffe::Identities) {
+async fn accept(port: u16, endpoint: SpiffeEndpoint, identities: Identities) {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port))
         .await
         .unwrap();
@@ -451,6 +453,7 @@ async fn a_loop_that_panics_is_started_again_and_readiness_says_which() {
         clock,
         system: None,
         tasks: Supervisor::new(readiness.clone()),
+        nodes: watch::channel(Arc::default()).1,
     })
     .await
     .unwrap();

@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
 use renkei_api::{node::EntryId, status::EntryKind};
+use renkei_site::Placement;
 use renkei_spiffe::SpiffeId;
 use sqlx::{FromRow, Sqlite, SqliteConnection, Transaction, sqlite::SqliteRow};
 use time::OffsetDateTime;
@@ -44,6 +45,8 @@ pub(crate) struct Registration {
     pub(crate) is_default: bool,
     /// As written in the site file: `unix:user:kafka`.
     pub(crate) selectors: Vec<String>,
+    /// Who may ask for it.
+    pub(crate) on: Placement,
 }
 
 /// An entry as it is stored.
@@ -65,7 +68,8 @@ pub(crate) struct EntrySet {
     pub(crate) entries: BTreeMap<EntryId, Registered>,
 }
 
-const ALL: &str = "SELECT id, source, spiffe_id, kind, hint, is_default, selectors, revision, since
+const ALL: &str = "SELECT id, source, spiffe_id, kind, hint, is_default, selectors,
+                          placement, revision, since
                    FROM entries ORDER BY id";
 
 type Columns = (
@@ -75,6 +79,7 @@ type Columns = (
     String,
     String,
     bool,
+    String,
     String,
     i64,
     i64,
@@ -141,7 +146,7 @@ impl SqliteStore {
 
     fn registered(&self, row: &SqliteRow) -> Result<Registered, StoreError> {
         let row = Columns::from_row(row).map_err(|error| self.error(error))?;
-        let (id, source, spiffe_id, kind, hint, is_default, selectors, revision, since) = row;
+        let (id, source, spiffe_id, kind, hint, is_default, selectors, on, revision, since) = row;
         let damaged =
             |what: &dyn fmt::Display| self.corrupt(format!("the entry {id:?} is damaged: {what}"));
         let entry = Registration {
@@ -152,6 +157,7 @@ impl SqliteStore {
             hint,
             is_default,
             selectors: serde_json::from_str(&selectors).map_err(|error| damaged(&error))?,
+            on: serde_json::from_str(&on).map_err(|error| damaged(&error))?,
         };
         Ok(Registered {
             entry,
@@ -220,11 +226,12 @@ async fn write(
     for entry in wanted.iter().filter(is_new) {
         sqlx::query(
             "INSERT INTO entries
-                 (id, source, spiffe_id, kind, hint, is_default, selectors, revision, since)
-             VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)
+                 (id, source, spiffe_id, kind, hint, is_default, selectors, placement, revision,
+                  since)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?)
              ON CONFLICT (id) DO UPDATE SET spiffe_id = excluded.spiffe_id,
                  kind = excluded.kind, hint = excluded.hint, is_default = excluded.is_default,
-                 selectors = excluded.selectors,
+                 selectors = excluded.selectors, placement = excluded.placement,
                  revision = revision + 1
              WHERE source = excluded.source",
         )
@@ -235,6 +242,7 @@ async fn write(
         .bind(&entry.hint)
         .bind(entry.is_default)
         .bind(serde_json::json!(entry.selectors).to_string())
+        .bind(serde_json::json!(entry.on).to_string())
         .bind(now.unix_timestamp())
         .execute(&mut **change)
         .await?;

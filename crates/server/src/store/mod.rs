@@ -7,6 +7,7 @@ mod entries;
 mod error;
 mod issued;
 mod keys;
+mod nodes;
 mod peers;
 mod schema;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub(crate) use {
     entries::{EntrySet, EntrySource, EntryStore, Registered, Registration},
     issued::{IssuedRow, IssuedStore},
     keys::KeyFolder,
+    nodes::{AgentRow, NodeStore, TokenRow, TokenUse},
     peers::{PeerRow, PeerStore},
 };
 
@@ -56,7 +58,7 @@ const DAMAGE_CODES: [&str; 2] = ["11", "26"];
 /// be one must pass the tests in `suite`.
 #[async_trait]
 pub(crate) trait DataStore:
-    AuthorityStore + ClockStore + EntryStore + IssuedStore + PeerStore + Send + Sync
+    AuthorityStore + ClockStore + EntryStore + IssuedStore + NodeStore + PeerStore + Send + Sync
 {
     /// Whose state this is.
     async fn trust_domain(&self) -> Result<TrustDomain, StoreError>;

@@ -99,6 +99,31 @@ DROP TABLE entries_before;
 
 const DEFAULTS: &str = "ALTER TABLE entries ADD COLUMN is_default INTEGER NOT NULL DEFAULT 0;";
 
+/// Entries say which processes may ask for them, and nodes join. Before, all were for the one
+/// process of the site.
+const NODES: &str = "
+ALTER TABLE entries ADD COLUMN placement TEXT NOT NULL DEFAULT '\"everywhere\"';
+UPDATE entries SET placement = '\"server\"' WHERE kind IN ('server', 'service');
+
+CREATE TABLE join_tokens (
+    hash            BLOB PRIMARY KEY,
+    node            TEXT,
+    ends_at         INTEGER NOT NULL,
+    used_at         INTEGER
+) STRICT;
+
+CREATE TABLE agents (
+    spiffe_id       TEXT PRIMARY KEY,
+    attestor        TEXT NOT NULL,
+    serial          TEXT NOT NULL,
+    next_serial     TEXT,
+    not_after       INTEGER NOT NULL,
+    attested_at     INTEGER NOT NULL,
+    banned          INTEGER NOT NULL,
+    release         TEXT NOT NULL
+) STRICT;
+";
+
 pub(super) fn migrator() -> Migrator {
     let migration = |number, name: &'static str, text: &'static str| {
         let kind = MigrationType::Simple;
@@ -110,5 +135,6 @@ pub(super) fn migrator() -> Migrator {
         migration(3, "believed", BELIEVED),
         migration(4, "sources of entries", SOURCES),
         migration(5, "default identities", DEFAULTS),
+        migration(6, "nodes", NODES),
     ])
 }

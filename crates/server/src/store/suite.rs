@@ -7,12 +7,14 @@ use renkei_api::{
     status::{CaState, EntryKind},
 };
 use renkei_runtime::clock::{Moment, Record};
+use renkei_site::Placement;
 use renkei_spiffe::{Bundle, TrustDomain};
 use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime, macros::datetime};
 
 use super::{
-    CaRow, DataStore, EntrySource, IssuedRow, PeerRow, Registration, SqliteStore, StoreError,
+    AgentRow, CaRow, DataStore, EntrySource, IssuedRow, PeerRow, Registration, SqliteStore,
+    StoreError, TokenRow, TokenUse,
 };
 use crate::fixtures::{id, own};
 
@@ -21,7 +23,7 @@ const START: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 /// Runs everything. `open` opens the same store each time, empty at first; the one before has
 /// been closed.
 pub(crate) async fn all<F: Future<Output = Arc<dyn DataStore>>>(open: impl Fn() -> F) {
-    for step in 0..5 {
+    for step in 0..6 {
         // All that was written before must have outlived its store.
         let store = open().await;
         assert_eq!(store.trust_domain().await.unwrap(), own());
@@ -30,6 +32,7 @@ pub(crate) async fn all<F: Future<Output = Arc<dyn DataStore>>>(open: impl Fn() 
             1 => entries(&*store).await,
             2 => issued(&*store).await,
             3 => peers(&*store).await,
+            4 => nodes(&*store).await,
             _ => clock(&*store).await,
         }
         store.close().await;
@@ -40,6 +43,7 @@ pub(crate) async fn all<F: Future<Output = Arc<dyn DataStore>>>(open: impl Fn() 
             1 => assert_eq!(names(&*again).await, ["api.x", "file.b"]),
             2 => assert_eq!(again.valid_svids(START).await.unwrap(), 1),
             3 => assert_eq!(again.peer_bundles().await.unwrap().len(), 1),
+            4 => assert_eq!(again.agents().await.unwrap(), [agent("store", Some("2"))]),
             _ => assert!(again.clock_record().await.unwrap().is_some()),
         }
         again.close().await;
@@ -137,6 +141,7 @@ fn entry(name: &str, selector: &str) -> Registration {
         hint: "collector".to_owned(),
         is_default: false,
         selectors: vec![selector.to_owned()],
+        on: Placement::Nodes(["store".to_owned()].into()),
     }
 }
 
@@ -207,6 +212,53 @@ async fn peers(store: &dyn DataStore) {
     let kept = store.peer_bundle(&b.trust_domain).await.unwrap().unwrap();
     assert_eq!(kept.bundle.sequence, Some(2));
     assert_eq!((kept.fetched_at, kept.bootstrap), (START, Some([7; 32])));
+}
+
+fn agent(name: &str, next_serial: Option<&str>) -> AgentRow {
+    AgentRow {
+        id: id(&format!("osaka.example/renkei/node/{name}")),
+        attestor: "join_token".to_owned(),
+        serial: "1".to_owned(),
+        next_serial: next_serial.map(str::to_owned),
+        not_after: START + Duration::hours(1),
+        attested_at: START,
+        banned: next_serial.is_some(),
+        release: "0.1.0".to_owned(),
+    }
+}
+
+/// A token is good once and until its end; a node is what was said of it last.
+async fn nodes(store: &dyn DataStore) {
+    let token = |of: u8, minutes| TokenRow {
+        hash: [of; 32],
+        node: (of == 1).then(|| "store".to_owned()),
+        ends_at: START + Duration::minutes(minutes),
+    };
+    for row in [token(1, 10), token(2, 10), token(3, 1)] {
+        store.keep_token(&row).await.unwrap();
+    }
+    store.keep_token(&token(1, 99)).await.unwrap_err();
+    let (first, later) = (START + Duration::minutes(2), START + Duration::minutes(3));
+    let take = |of: u8, now| async move { store.take_token(&[of; 32], now).await.unwrap() };
+    assert_eq!(take(1, first).await, TokenUse::Taken(token(1, 10)));
+    assert_eq!(take(1, later).await, TokenUse::Used(first));
+    assert_eq!(take(2, later).await, TokenUse::Taken(token(2, 10)));
+    assert_eq!(take(3, later).await, TokenUse::Expired(token(3, 1).ends_at));
+    assert_eq!(take(4, later).await, TokenUse::Unknown);
+    store.prune_tokens(later).await.unwrap();
+    assert_eq!(take(1, later).await, TokenUse::Used(first));
+    store.prune_tokens(later + Duration::days(8)).await.unwrap();
+    assert_eq!(take(1, later).await, TokenUse::Unknown);
+
+    for row in [
+        agent("gw1", None),
+        agent("store", None),
+        agent("store", Some("2")),
+    ] {
+        store.keep_agent(&row).await.unwrap();
+    }
+    store.remove_agent(&agent("gw1", None).id).await.unwrap();
+    assert_eq!(store.agents().await.unwrap(), [agent("store", Some("2"))]);
 }
 
 async fn clock(store: &dyn DataStore) {

@@ -9,8 +9,8 @@ use renkei_spiffe::{SpiffeId, TrustDomain};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BundleEndpoint, BundleSource, BundleWay, FederationFile, HostPort, Lifetimes, NodeSpec, Peer,
-    Placement, Protocol, Selector, Service, Site, Workload,
+    ApiServer, BundleEndpoint, BundleSource, BundleWay, FederationFile, HostPort, Lifetimes,
+    NodeSpec, Peer, Placement, Protocol, Selector, Service, Site, Workload,
 };
 
 /// What the server follows.
@@ -22,6 +22,8 @@ pub struct ServerPart {
     pub trust_domain: TrustDomain,
     /// The identity under which the bundle is served.
     pub server_id: SpiffeId,
+    /// Where nodes and SPIRE agents come to.
+    pub api: Option<ApiServer>,
     /// The identities of the site file.
     pub entries: Vec<FileEntry>,
     /// How long certificates live.
@@ -127,6 +129,7 @@ impl Site {
             version,
             trust_domain: self.trust_domain.clone(),
             server_id: self.server_id.clone(),
+            api: self.server.clone(),
             entries: self.entries(),
             lifetimes: self.lifetimes,
             peers: self.peers.iter().map(bundle).collect(),
