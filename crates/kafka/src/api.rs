@@ -41,6 +41,7 @@ pub(crate) const FIND_COORDINATOR: i16 = 10;
 pub(crate) const SASL_HANDSHAKE: i16 = 17;
 pub(crate) const API_VERSIONS: i16 = 18;
 pub(crate) const DESCRIBE_CLUSTER: i16 = 60;
+pub(crate) const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
 
 const fn api(
     key: i16,
@@ -130,7 +131,13 @@ pub const APIS: &[Api] = &[
     api(65, "DescribeTransactions", 0, 0, Some(0)),
     api(66, "ListTransactions", 2, 0, Some(2)),
     api(67, "AllocateProducerIds", 0, 0, None),
-    api(68, "ConsumerGroupHeartbeat", 1, 0, Some(1)),
+    api(
+        CONSUMER_GROUP_HEARTBEAT,
+        "ConsumerGroupHeartbeat",
+        1,
+        0,
+        Some(1),
+    ),
     api(69, "ConsumerGroupDescribe", 1, 0, Some(1)),
     api(70, "ControllerRegistration", 0, 0, None),
     api(71, "GetTelemetrySubscriptions", 0, 0, None),

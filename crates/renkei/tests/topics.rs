@@ -21,6 +21,7 @@ use renkei_testkit::{Kafka, free_address, program, python};
 use serde_json::{Value, json};
 
 const OLD_CLIENTS: &str = include_str!("programs/old_clients.py");
+const NEW_GROUPS: &str = include_str!("programs/new_groups.py");
 const REQUESTS: &str = include_str!("programs/kafka_requests.py");
 const COMPARISON: &str = include_str!("programs/rights.py");
 const PROGRAM: &str = include_str!("programs/topics.py");
@@ -201,6 +202,42 @@ fn clients_of_earlier_years_write_and_read() {
     for site in [&hokkaido, &osaka] {
         assert_eq!(site.status()["proxy"]["refused"], json!([]));
     }
+}
+
+/// The group protocol of KIP-848 is not carried, and nobody waits for it.
+#[test]
+fn a_consumer_with_the_new_group_protocol_is_told_that_it_is_not_carried() {
+    let kafka = Kafka::start(1);
+    let rights = "{consume: [weather], group: [readers]}";
+    let (hokkaido, _osaka, mesh) = sites(kafka.address(1), rights);
+    let output = run(Command::new(python())
+        .args(["-c", NEW_GROUPS])
+        .args([mesh, kafka.address(1)].map(|address| address.to_string())));
+    assert!(output.status.success(), "{}", said(&output));
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let sentence = told.as_str().expect("an error");
+    let reason = "ConsumerGroupHeartbeat fatal error: Broker: API version not supported";
+    assert!(sentence.contains(reason), "{told}");
+    let output = kafka.tool_at(
+        mesh,
+        "org.apache.kafka.tools.consumer.ConsoleConsumer",
+        &[
+            "--topic",
+            "weather",
+            "--group",
+            "readers",
+            "--command-property",
+            "group.protocol=consumer",
+            "--timeout-ms",
+            "60000",
+        ],
+    );
+    let sentence = said(&output);
+    assert!(
+        sentence.contains("UnsupportedVersionException"),
+        "{sentence}"
+    );
+    assert!(hokkaido.refused("unsupported_request") > 0);
 }
 
 /// How every request of every version in the message definitions is answered at an address.

@@ -138,11 +138,12 @@ impl Kafka {
     /// Runs one of Kafka's own tools, such as `org.apache.kafka.tools.TopicCommand`.
     pub fn tool(&self, class: &str, arguments: &[&str]) -> Output {
         let brokers: Vec<String> = self.addresses().iter().map(SocketAddr::to_string).collect();
-        java("error")
-            .args([class, "--bootstrap-server", &brokers.join(",")])
-            .args(arguments)
-            .output()
-            .expect("java runs")
+        run_tool(&brokers.join(","), class, arguments)
+    }
+
+    /// Runs such a tool against a broker at another address, as clients see this cluster there.
+    pub fn tool_at(&self, broker: SocketAddr, class: &str, arguments: &[&str]) -> Output {
+        run_tool(&broker.to_string(), class, arguments)
     }
 
     /// The folder of the cluster, for files of a test.
@@ -269,6 +270,14 @@ impl Kafka {
         let node = self.nodes.iter_mut().find(|node| node.id == id);
         node.expect("the cluster has such a node")
     }
+}
+
+fn run_tool(brokers: &str, class: &str, arguments: &[&str]) -> Output {
+    java("error")
+        .args([class, "--bootstrap-server", brokers])
+        .args(arguments)
+        .output()
+        .expect("java runs")
 }
 
 /// A free port on an address that no connection has as its own end: it is still free when a node

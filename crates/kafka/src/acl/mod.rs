@@ -35,7 +35,7 @@ use bytes::Bytes;
 use renkei_access::TopicRights;
 
 use self::rule::{Each, Rule};
-use crate::{request, rights::Denial};
+use crate::{api, request, rights::Denial};
 
 pub(crate) use self::{
     answer::Amendment,
@@ -85,6 +85,17 @@ pub(crate) enum Verdict {
 /// Whether this request of this version is carried at all.
 pub(crate) fn carried(key: i16) -> Option<(i16, i16)> {
     find(key).map(|governed| (governed.min_version, governed.max_version))
+}
+
+/// Which versions of a request clients learn of, if any.
+///
+/// ConsumerGroupHeartbeat is shown and refused: librdkafka with `group.protocol=consumer` waits
+/// without an error for a broker that has it, and takes the refusal for a fatal error.
+pub(crate) fn offered(key: i16) -> Option<(i16, i16)> {
+    match key {
+        api::CONSUMER_GROUP_HEARTBEAT => Some((0, 1)),
+        _ => carried(key),
+    }
 }
 
 /// Whether a feature of the cluster, as it names them, is carried. What clients do by transactions,

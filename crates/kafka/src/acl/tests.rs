@@ -1076,9 +1076,10 @@ fn only_what_is_judged_is_offered() {
     let shown = exchange.reply(&answer(3, &everything)).expect("answered");
     let shown: ApiVersionsResponse = decode_answer(shown, 3);
     assert_eq!(shown.finalized_features_epoch, 7);
-    let known: Vec<_> = table::all()
-        .map(|one| offered((one.api.key, one.min_version, one.max_version)))
-        .collect();
+    // It is refused, with an error that every client shows.
+    let heartbeat = (ApiKey::ConsumerGroupHeartbeat as i16, 0, 1);
+    let known = table::all().map(|one| (one.api.key, one.min_version, one.max_version));
+    let known: Vec<_> = known.chain([heartbeat]).map(offered).collect();
     assert_eq!(shown.api_keys, known);
     assert_eq!(features(&shown), ["metadata.version"]);
 }

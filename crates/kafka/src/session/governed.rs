@@ -153,7 +153,7 @@ impl KafkaSession {
     pub(super) fn offer(&self) -> Offer {
         match self.rights {
             Some(_) => Offer {
-                versions: acl::carried,
+                versions: acl::offered,
                 feature: acl::carries_feature,
             },
             None => Offer {
