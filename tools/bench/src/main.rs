@@ -11,6 +11,7 @@ mod envoy;
 mod error;
 mod flows;
 mod haproxy;
+mod http;
 mod identity;
 mod iperf;
 mod kafka;
@@ -66,6 +67,8 @@ enum Bench {
     Loopback,
     /// New connections, round trips, memory of idle connections
     Connections,
+    /// Requests of HTTP, with a connection for each and over kept ones
+    Http,
     /// A Kafka broker behind each system (needs root)
     Kafka,
     /// A transfer while connections are reset and the path is cut (needs root)
@@ -97,11 +100,12 @@ fn main() -> ExitCode {
 
 impl Arguments {
     fn run(&self) -> Result<(), BenchError> {
-        const ALL: [Bench; 8] = [
+        const ALL: [Bench; 9] = [
             Bench::Table2,
             Bench::Wan,
             Bench::Loopback,
             Bench::Connections,
+            Bench::Http,
             Bench::Kafka,
             Bench::Resume,
             Bench::Quiet,
@@ -145,6 +149,7 @@ impl Arguments {
             Bench::Wan => (&wan::LOSS, wan::loss(choice)?),
             Bench::Loopback => (&loopback::ABOUT, loopback::measure(choice)?),
             Bench::Connections => (&connections::ABOUT, connections::measure(choice)?),
+            Bench::Http => (&http::ABOUT, http::measure(choice)?),
             Bench::Kafka => (&kafka::ABOUT, kafka::measure(choice)?),
             Bench::Resume => (&resume::ABOUT, resume::measure(choice)?),
             Bench::Quiet => (&quiet::ABOUT, quiet::measure(choice)?),

@@ -8,6 +8,7 @@ use crate::{error::BenchError, identity::Identity, place::Place};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Tcp,
+    Http,
     Kafka,
 }
 

@@ -48,6 +48,7 @@ pub(crate) fn start(plan: &Plan<'_>) -> Result<Vec<Running>, BenchError> {
             peer(Side::A, gateways[0]),
             match plan.protocol {
                 Protocol::Tcp => "tcp",
+                Protocol::Http => "http",
                 Protocol::Kafka => "kafka",
             },
             plan.backend
