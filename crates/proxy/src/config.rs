@@ -41,8 +41,8 @@ pub struct ProxyLimits {
     pub kafka_memory: usize,
     /// How long the connections of a trunk wait when every lane to the other site is lost.
     pub grace: Duration,
-    /// How long what is open waits for the bundle of its peer, once it is missing. New connections
-    /// are refused meanwhile.
+    /// How long what is open waits for the bundle of its peer, or for the SVID of its own side, once
+    /// that is missing. New connections are refused meanwhile.
     pub bundle_grace: Duration,
     /// Records that a lane seals with one key. Then it changes the key (RFC 8446 4.6.3), if the
     /// other end takes that.

@@ -50,7 +50,7 @@ impl Sweeper {
         else {
             return;
         };
-        self.withdrawn.follow(&identities.borrow().bundles);
+        self.withdrawn.follow(&identities.borrow());
         let (mut before, mut published) = (clock::now(), true);
         loop {
             let bundle_wait = self.withdrawn.left().unwrap_or(LOOK);
@@ -81,7 +81,7 @@ impl Sweeper {
     async fn sweep(&self, context: &Context, now: OffsetDateTime) {
         let identities = context.identities();
         let withdrawn = &self.withdrawn;
-        withdrawn.follow(&identities.bundles);
+        withdrawn.follow(&identities);
         context.flows.cut_where(|flow| {
             let fault = revocation::by_identities(flow, &identities, now);
             let fault = fault.filter(|fault| !withdrawn.spares(fault));

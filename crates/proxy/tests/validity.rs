@@ -384,6 +384,45 @@ async fn a_bundle_that_stays_away_cuts_what_is_open() {
 }
 
 #[tokio::test]
+async fn an_own_svid_that_is_missing_for_a_moment_lets_nobody_in_and_cuts_nothing() {
+    let lab = Lab::new(&[echo().await]);
+    let (hokkaido, osaka, mut app, mut alone) = waiting_sites(&lab).await;
+    for (node, ca, path) in [
+        (&hokkaido, &lab.hokkaido_ca, "/broker"),
+        (&osaka, &lab.osaka_ca, "/collector"),
+    ] {
+        take(node, &id(&format!("{}{path}", ca.trust_domain())));
+        lab.assert_refused().await;
+        node.refusal("no_identity").await;
+        ping(&mut app, b"it waits").await;
+        echoed(&mut alone).await;
+        give(node, &svid(ca.issue(path)));
+        within(async {
+            while ping_new(&lab).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    ping(&mut app, b"still here").await;
+    echoed(&mut alone).await;
+    take(&hokkaido, &id("hokkaido.example/broker"));
+    lab.assert_refused().await;
+    ping(&mut app, b"it waits").await;
+    pass(WAIT).await;
+    assert_reset(&mut app).await;
+    broken(&mut alone).await;
+}
+
+/// A new connection, which may be refused.
+async fn ping_new(lab: &Lab) -> std::io::Result<()> {
+    let mut app = TcpStream::connect(lab.listen).await?;
+    app.write_all(b"new").await?;
+    app.read_exact(&mut [0; 3]).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn nothing_waits_for_a_ca_that_left_a_bundle_which_is_there() {
     let lab = Lab::new(&[echo().await]);
     let (hokkaido, _osaka, mut app, mut alone) = waiting_sites(&lab).await;

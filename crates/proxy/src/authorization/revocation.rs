@@ -93,8 +93,10 @@ pub(crate) fn by_identities(
     identities: &Arc<Identities>,
     now: OffsetDateTime,
 ) -> Option<Fault> {
-    let own = identities.valid_svid(flow.pair.own(), now);
-    let own = own.map(drop).map_err(Fault::Own);
+    let own = || match identities.valid_svid(flow.pair.own(), now) {
+        Ok(_) => Ok(()),
+        Err(fault) => Err(Fault::Own(fault)),
+    };
     let session = || match &flow.session {
         Some(session) => session.check_identities(identities, now),
         None => Ok(()),
@@ -104,7 +106,8 @@ pub(crate) fn by_identities(
         Some(_) => Ok(()),
         None => Err(Fault::Peer(PeerError::UnknownTrustDomain(remote.clone()))),
     };
-    let all = own.and_then(|()| session()).and_then(|()| bundle());
+    // A session knows of ends that a missing SVID hides.
+    let all = session().and_then(|()| own()).and_then(|()| bundle());
     all.err().filter(Fault::ends_what_is_open)
 }
 

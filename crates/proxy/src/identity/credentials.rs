@@ -161,15 +161,23 @@ impl Credentials {
         identities: &Arc<Identities>,
         now: OffsetDateTime,
     ) -> Result<(), Fault> {
-        identities
-            .valid_svid(self.own.id(), now)
-            .map_err(Fault::Own)?;
-        // Also while its bundle is missing: an SVID does not outlive its end.
+        let own = match identities.valid_svid(self.own.id(), now) {
+            Ok(_) => Ok(()),
+            // It may be back in a moment.
+            Err(missing @ NoSvid::Missing(_)) => Err(missing),
+            Err(ended) => return Err(Fault::Own(ended)),
+        };
+        // Also while something is missing: no SVID outlives its end.
+        if own.is_err() && self.own.not_after() <= now {
+            let (id, not_after) = (self.own.id().clone(), self.own.not_after());
+            return Err(Fault::Own(NoSvid::Ended { id, not_after }));
+        }
         let not_after = self.peer.not_after();
         if not_after <= now {
             let id = self.peer.id().clone();
             return Err(Fault::Peer(PeerError::Expired { id, not_after, now }));
         }
+        own.map_err(Fault::Own)?;
         let mut found = self.found();
         if !found.holds(identities, &self.peer, now) {
             let bundles = &identities.bundles;

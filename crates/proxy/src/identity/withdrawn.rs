@@ -1,6 +1,6 @@
-//! Bundles that went away a moment ago. SPIRE's agent sends a set without a federated bundle and,
-//! under a millisecond later, the whole set again. New connections are refused meanwhile; what is
-//! open waits for a moment.
+//! Bundles and identities that went away a moment ago. During a forced rotation SPIRE's agent sends
+//! a set without a federated bundle or without an SVID and, a moment later, the whole set again.
+//! New connections are refused meanwhile; what is open waits for a moment.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,23 +8,55 @@ use std::{
     time::Duration,
 };
 
-use renkei_spiffe::{BundleSet, PeerError, TrustDomain};
+use renkei_spiffe::{Identities, NoSvid, PeerError, SpiffeId, TrustDomain};
 use tokio::time::Instant;
 
 use super::Fault;
 
-/// Which bundles are missing that were there before, and until when that is tolerated.
+/// What is missing that was there before, and until when that is tolerated.
 #[derive(Debug)]
 pub(crate) struct Withdrawn {
-    /// How long open connections stay without the bundle of their peer.
+    /// How long open connections stay without the bundle of their peer, or their own SVID.
     grace: Duration,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    present: BTreeSet<TrustDomain>,
-    until: BTreeMap<TrustDomain, Instant>,
+    bundles: Awaited<TrustDomain>,
+    svids: Awaited<SpiffeId>,
+}
+
+#[derive(Debug)]
+struct Awaited<K> {
+    present: BTreeSet<K>,
+    until: BTreeMap<K, Instant>,
+}
+
+impl<K> Default for Awaited<K> {
+    fn default() -> Self {
+        Self {
+            present: BTreeSet::new(),
+            until: BTreeMap::new(),
+        }
+    }
+}
+
+impl<K: Ord + Clone> Awaited<K> {
+    fn follow(&mut self, now: BTreeSet<K>, grace: Duration) {
+        let at = Instant::now();
+        self.until
+            .retain(|name, until| !now.contains(name) && *until > at);
+        for name in self.present.difference(&now) {
+            self.until.insert(name.clone(), at + grace);
+        }
+        self.present = now;
+    }
+
+    fn holds(&self, name: &K) -> bool {
+        let waits = |until: &Instant| Instant::now() < *until;
+        self.present.contains(name) || self.until.get(name).is_some_and(waits)
+    }
 }
 
 impl Withdrawn {
@@ -35,41 +67,40 @@ impl Withdrawn {
         }
     }
 
-    /// Compares the bundles with those of the call before. One caller alone follows the identities.
-    pub(crate) fn follow(&self, bundles: &BundleSet) {
-        let now = Instant::now();
+    /// Compares the identities with those of the call before. One caller alone follows them.
+    pub(crate) fn follow(&self, identities: &Identities) {
+        let bundles = identities.bundles.iter();
+        let bundles = bundles.map(|bundle| bundle.trust_domain.clone()).collect();
+        let svids = identities.svids.keys().cloned().collect();
         let mut state = self.state();
-        let State { present, until } = &mut *state;
-        until.retain(|name, until| bundles.get(name).is_none() && *until > now);
-        let gone = present.iter().filter(|name| bundles.get(name).is_none());
-        for name in gone {
-            until.insert(name.clone(), now + self.grace);
-        }
-        *present = bundles
-            .iter()
-            .map(|bundle| bundle.trust_domain.clone())
-            .collect();
+        state.bundles.follow(bundles, self.grace);
+        state.svids.follow(svids, self.grace);
     }
 
     /// Whether what is open still waits for the bundle of a trust domain, if it is missing. Also
     /// when it was there at the last call of [`follow`](Self::follow): the next one decides.
     pub(crate) fn is_awaited(&self, name: &TrustDomain) -> bool {
-        let state = self.state();
-        let waits = |until: &Instant| Instant::now() < *until;
-        state.present.contains(name) || state.until.get(name).is_some_and(waits)
+        self.state().bundles.holds(name)
     }
 
-    /// Whether a fault is nothing but a missing bundle that is still waited for.
+    /// Whether a fault is nothing but something missing that is still waited for.
     pub(crate) fn spares(&self, fault: &Fault) -> bool {
         match fault {
             Fault::Peer(PeerError::UnknownTrustDomain(id)) => self.is_awaited(id.trust_domain()),
+            Fault::Own(NoSvid::Missing(id)) => self.state().svids.holds(id),
             _ => false,
         }
     }
 
-    /// How long it is until the wait for some bundle is over.
+    /// How long it is until some wait is over.
     pub(crate) fn left(&self) -> Option<Duration> {
-        let next = self.state().until.values().min().copied()?;
+        let state = self.state();
+        let all = state
+            .bundles
+            .until
+            .values()
+            .chain(state.svids.until.values());
+        let next = all.min().copied()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -86,9 +117,13 @@ mod tests {
 
     use super::*;
 
-    fn set(names: &[&str]) -> BundleSet {
+    fn set(names: &[&str]) -> Identities {
         let names = names.iter().map(|name| TrustDomain::parse(name).unwrap());
-        names.map(|name| Arc::new(Bundle::empty(name))).collect()
+        let bundles = names.map(|name| Arc::new(Bundle::empty(name))).collect();
+        Identities {
+            bundles: Arc::new(bundles),
+            ..Identities::default()
+        }
     }
 
     const GRACE: Duration = Duration::from_secs(3);
