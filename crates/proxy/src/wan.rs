@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::{
     bandwidth::{Flowing, Pace},
     record::{TlsConnection, TlsStream},
-    relay::{Hangup, Transport},
+    relay::{Breakable, Hangup, Transport},
     sockets::{OnClose, TcpInfo},
     trunk::TrunkStream,
 };
@@ -115,7 +115,7 @@ impl Transport for WanStream {
 
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         match &mut self.carrier {
-            Carrier::Session(stream, hangup) => hangup.poll(cx, stream.tcp()),
+            Carrier::Session(stream, hangup) => hangup.poll(cx, Breakable::Tcp(stream.tcp())),
             Carrier::Trunk(stream) => stream.poll_broken(cx),
         }
     }

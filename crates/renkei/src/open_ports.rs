@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, UdpSocket};
 
-use renkei_site::{Host, HostPort};
+use renkei_site::{BackendAddress, Host};
 
 /// The TCP port of a backend that every user of this machine can connect to.
-pub(crate) fn open_port(backend: &HostPort) -> Option<u16> {
+pub(crate) fn open_port(backend: &BackendAddress) -> Option<u16> {
+    let backend = backend.tcp()?;
     let here = match backend.host() {
         Host::Ip(ip) => is_of_this_machine(*ip),
         Host::Name(name) => name == "localhost" || name.ends_with(".localhost"),

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use renkei_runtime::{exposure, process::never_matches};
+use renkei_runtime::{exposure, files, process::never_matches};
 use renkei_site::{BundleSource, Site};
 
 use crate::{bundle_files, open_ports::open_port};
@@ -12,6 +12,7 @@ use crate::{bundle_files, open_ports::open_port};
 pub(crate) fn of(site: &Site, file: &Path, state: &Path) -> Vec<String> {
     let mut warnings = selectors(site);
     warnings.extend(open_backends(site));
+    warnings.extend(unix_sockets(site));
     // A bootstrap file may expire once a newer bundle was fetched.
     let bundles = bundle_files::of(site).into_iter();
     warnings.extend(
@@ -67,6 +68,26 @@ fn selectors(site: &Site) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Unix sockets that the proxy will not connect to.
+fn unix_sockets(site: &Site) -> Vec<String> {
+    let services = site.services.values();
+    let all = services.flat_map(|service| service.backends.iter().map(move |one| (service, one)));
+    let faults = all.filter_map(|(service, backend)| {
+        let path = backend.unix()?;
+        let owned = path.to_owned();
+        let judged = files::run(path, move || Ok(exposure::judge_socket(&owned)));
+        let fault = match judged {
+            Ok(judged) => judged.err()?.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Some(format!(
+            "{backend} of {} is not used: {fault}",
+            service.name
+        ))
+    });
+    faults.collect()
 }
 
 /// Backends that every user of this machine can dial, past the mesh.

@@ -8,7 +8,12 @@
 
 mod lab;
 
-use std::process::Command;
+use std::{
+    fs::Permissions,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    path::Path,
+    process::Command,
+};
 
 use lab::{Site, renkei, run, said};
 
@@ -109,4 +114,39 @@ fn check_warns_of_backends_that_every_user_can_reach() {
     let words = "127.0.0.1:18099 of archive, localhost:18098 of archive past the mesh";
     assert!(checked.contains(words), "{checked}");
     assert!(!checked.contains("192.0.2.1:9000 of"), "{checked}");
+}
+
+#[test]
+fn check_warns_of_unix_sockets_that_every_user_can_reach() {
+    let site = Site::new("osaka");
+    let folder = tempfile::tempdir().expect("a folder");
+    set(folder.path(), 0o755);
+    let path = folder.path().join("socket");
+    let _listener = UnixListener::bind(&path).expect("a socket");
+    set(&path, 0o777);
+    let backend = format!("unix:{}", path.display());
+    site.write(&format!(
+        "peers:\n  hokkaido.example: {{bundle: hokkaido.json}}\nservices:\n  db: {{backends: \
+         ['{backend}'], allow: [hokkaido.example/reader]}}\n"
+    ));
+    let checked = || said(&run(renkei().arg("check").arg(site.file())));
+    let warning = format!(
+        "{backend} of db is not used: every user of this machine can connect to it, past the mesh \
+         (mode 0777): chmod o-w {}",
+        path.display()
+    );
+    let text = checked();
+    assert!(text.contains(&warning), "{text}");
+    set(&path, 0o660);
+    let text = checked();
+    assert!(!text.contains("is not used"), "{text}");
+    assert!(!text.contains("past the mesh"), "{text}");
+    let rules = said(&run(renkei()
+        .args(["render", "nftables", "--user", "0"])
+        .arg(site.file())));
+    assert!(rules.contains("nothing is to be closed"), "{rules}");
+}
+
+fn set(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("permissions");
 }

@@ -1,27 +1,28 @@
-//! Who else may change a file that a site runs by: permissions are checked along its whole path,
-//! for who may write in a folder may put another file in the place of one in it.
+//! Who else may change a file that a site runs by, or use a socket that it uses: permissions are
+//! checked along the whole path, for who may write in a folder may put another file in the place of
+//! one in it.
 
 #![cfg_attr(
     not(test),
     expect(clippy::disallowed_methods, reason = "on a thread that may wait")
 )]
 
+mod socket;
+mod walk;
+
 use std::{
-    collections::{BTreeSet, VecDeque},
-    ffi::OsString,
+    collections::VecDeque,
     fs, io,
-    os::unix::fs::MetadataExt,
-    path::{Component, Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
 use crate::files::{self, Budget};
 
-const WRITABLE_BY_ALL: u32 = 0o002;
-/// In such a folder (`/tmp`) only a file's owner may replace it.
-const STICKY: u32 = 0o1000;
-/// How many links a path may lead through (path_resolution(7)).
-const MOST_LINKS: usize = 40;
+pub use socket::{SocketFault, judge_socket};
+
+use walk::{Place, WRITABLE_BY_ALL, mode, walk};
+
 /// How deep a folder of state is looked through, and at how many entries.
 const DEPTH: usize = 3;
 const MOST_ENTRIES: usize = 1_000;
@@ -66,18 +67,20 @@ fn look(path: &Path) -> Vec<String> {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let itself = writable(&whole);
     let path = whole.display();
-    let replaced = places(&whole).into_iter().map(|place| match place {
+    let replaced = walk(&whole).places.into_iter().filter_map(|place| match place {
         Place::Open(folder) => {
             let folder = folder.display();
-            format!(
+            Some(format!(
                 "every user may replace {path}, for all may write in {folder}: chmod o-w {folder}"
-            )
+            ))
         }
-        Place::Free(missing) => format!(
+        Place::Free(missing) => Some(format!(
             "every user may make {path} first, for {} is not there, and its folder is for all: \
              choose another folder, or make it",
             missing.display()
-        ),
+        )),
+        // Its owner is one user.
+        Place::Foreign(..) => None,
     });
     itself.into_iter().chain(replaced).collect()
 }
@@ -113,77 +116,6 @@ fn writable(path: &Path) -> Option<String> {
     Some(format!(
         "every user may write {path} (mode {mode:04o}): chmod o-w {path}"
     ))
-}
-
-/// Where every user may decide where a path leads.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    /// A folder in which all may replace what is there.
-    Open(PathBuf),
-    /// A name that is not taken, in a folder in which all may make it.
-    Free(PathBuf),
-}
-
-/// Follows an absolute path as the kernel does, link by link.
-fn places(path: &Path) -> BTreeSet<Place> {
-    let mut places = BTreeSet::new();
-    let mut names: VecDeque<OsString> = names(path).collect();
-    let mut folder = PathBuf::from("/");
-    let mut links = 0;
-    while let Some(name) = names.pop_front() {
-        if name == ".." {
-            folder.pop();
-            continue;
-        }
-        let here = folder.join(&name);
-        let found = fs::symlink_metadata(&here);
-        let open = mode(&folder).filter(|mode| mode & WRITABLE_BY_ALL != 0);
-        match open {
-            Some(mode) if mode & STICKY == 0 => {
-                places.insert(Place::Open(folder.clone()));
-            }
-            Some(_) if found.as_ref().is_err_and(is_missing) => {
-                places.insert(Place::Free(here.clone()));
-            }
-            _ => {}
-        }
-        match found {
-            Ok(found) if found.is_symlink() => {
-                links += 1;
-                let Some(target) = fs::read_link(&here).ok().filter(|_| links <= MOST_LINKS) else {
-                    break;
-                };
-                if target.is_absolute() {
-                    folder = PathBuf::from("/");
-                }
-                self::names(&target)
-                    .collect::<Vec<_>>()
-                    .into_iter()
-                    .rev()
-                    .for_each(|name| names.push_front(name));
-            }
-            Ok(_) => folder = here,
-            // What is below it does not exist either.
-            Err(_) => break,
-        }
-    }
-    places
-}
-
-fn names(path: &Path) -> impl Iterator<Item = OsString> {
-    path.components().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        _ => None,
-    })
-}
-
-fn is_missing(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-}
-
-fn mode(path: &Path) -> Option<u32> {
-    fs::metadata(path).ok().map(|found| found.mode() & 0o7777)
 }
 
 /// Sees to it that no crash writes the memory of this process, which holds keys, to a file, and

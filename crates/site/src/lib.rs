@@ -12,6 +12,7 @@
 //! [`Site::place`], and reads the same.
 
 mod address;
+mod backend;
 mod bandwidth;
 mod diff;
 mod fault;
@@ -29,6 +30,7 @@ mod site;
 mod suggest;
 
 pub use address::{AddressError, Host, HostPort};
+pub use backend::{BackendAddress, BackendError};
 pub use bandwidth::Bandwidth;
 pub use diff::{Change, ChangeKind, Changes, Section, diff};
 pub use fault::{Fault, Faults};

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::{
-    Bandwidth, Faults, FederationFile, HostPort, Item, Lifetimes, Place, Selector,
+    BackendAddress, Bandwidth, Faults, FederationFile, HostPort, Item, Lifetimes, Place, Selector,
     address::{is_dns_label, is_dns_name},
     place::SourceMap,
 };
@@ -205,7 +205,7 @@ pub struct Service {
     /// The session its proxy understands.
     pub protocol: Protocol,
     /// Where it really runs; never empty.
-    pub backends: Vec<HostPort>,
+    pub backends: Vec<BackendAddress>,
     /// The callers that may connect. Others may not, unless `policy` allows them.
     pub allow: Vec<SpiffeId>,
     /// What each caller may do, if the service speaks HTTP and says so; who is not in it may do

@@ -150,6 +150,11 @@ fn faults_are_one_line_each() {
             "[127.0.0.1:9000, {port: 1}, 127.0.0.1:9000]",
         ),
         ("[127.0.0.1:9000]", "[127.0.0.1:9000], protocol: kafak"),
+        (
+            "[127.0.0.1:9000]",
+            "[unix:/run/app.sock, unix:///run//app.sock, unix:app.sock, 'unix:@app', 'unix:9000']",
+        ),
+        ("[127.0.0.1:9000]", "[unix:/run/app.sock], protocol: kafka"),
         ("[127.0.0.1:9000]", "[127.0.0.1:9000], protocol: htpt"),
         ("[127.0.0.1:9000]", "[127.0.0.1:9000], methods: [GET]"),
         (

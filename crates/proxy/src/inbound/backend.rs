@@ -2,7 +2,7 @@
 
 use renkei_site::{Protocol, Service, sni};
 use renkei_spiffe::SpiffeId;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 use super::Inbound;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
         Unreachable,
         kafka::{Broker, CalleeSession},
     },
-    sockets::{OnClose, connect, keep_alive},
+    sockets::{OnClose, PlainStream, connect, keep_alive},
 };
 
 /// Connects to a service: to the broker that is meant, or else to any backend.
@@ -18,7 +18,7 @@ pub(super) async fn reach(
     service: &Service,
     node: Option<i32>,
     inbound: &Inbound,
-) -> Result<TcpStream, Unreachable> {
+) -> Result<PlainStream, Unreachable> {
     let backends = &inbound.backends;
     let Some(node) = node else {
         return backends.connect(service, OnClose::Reset).await;
@@ -48,7 +48,7 @@ async fn reach_broker(
     node: i32,
     broker: &Broker,
     inbound: &Inbound,
-) -> Result<TcpStream, Unreachable> {
+) -> Result<PlainStream, Unreachable> {
     let (name, limit) = (service.name.clone(), inbound.context.limits.connect_timeout);
     match broker {
         Broker::Unheard => inbound.backends.connect(service, OnClose::Reset).await,
@@ -63,7 +63,7 @@ async fn reach_broker(
         Broker::At { address, .. } => match connect(address, limit, OnClose::Reset).await {
             Ok((stream, peer)) => {
                 keep_alive(&stream, peer);
-                Ok(stream)
+                Ok(PlainStream::new(stream))
             }
             Err(error) => Err(Unreachable::Broker {
                 service: name,

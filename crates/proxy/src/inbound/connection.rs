@@ -17,7 +17,6 @@ use crate::{
     identity::{Credentials, Direction, Pair},
     relay::{self, End},
     sessions::{http, kafka},
-    sockets::PlainStream,
     trunk::IncomingStream,
     wan::WanStream,
 };
@@ -174,7 +173,6 @@ async fn carry_bytes(
     tracing::debug!("opened");
     let session = backend::session(service, Some(&flow.pair.caller), inbound)
         .map(|session| -> Box<dyn relay::Session> { Box::new(session) });
-    let backend = PlainStream::new(backend);
     let end = relay::relay(backend, stream, session, &flow.traffic, flow.cut_token()).await;
     tracing::debug!(?end, cut = flow.cut_reason(), "closed");
     record_session(&end, flow, &service.name, context);

@@ -35,7 +35,7 @@ use pump::{LARGE, Pump, Stop};
 use buffers::Pool;
 
 pub(crate) use deliver::StallTimeout;
-pub(crate) use hangup::Hangup;
+pub(crate) use hangup::{Breakable, Hangup};
 
 /// Pieces of one vectored write.
 const SLICES: usize = 16;

@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use nix::errno::Errno;
+use renkei_runtime::exposure::SocketFault;
 use renkei_site::{Host, HostPort};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{net::TcpStream, time::timeout};
@@ -24,6 +25,15 @@ pub(crate) enum ConnectError {
     /// No answer at all.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Silent(Duration),
+    /// The unix socket is not there, or not for use.
+    #[error(transparent)]
+    Socket(SocketFault),
+    /// The unix socket lets this process's user not connect.
+    #[error("its mode does not let the user of this process connect (permission denied)")]
+    Denied,
+    /// The unix socket is not of type stream.
+    #[error("it is not a socket of type stream")]
+    WrongType,
     /// Anything else, such as no route.
     #[error("{0}")]
     System(io::Error),
@@ -55,6 +65,7 @@ impl ConnectError {
             Self::Name(_) => "name_not_resolved",
             Self::Refused => "connection_refused",
             Self::Silent(_) => "connect_timeout",
+            Self::Socket(_) | Self::Denied | Self::WrongType => "unix_socket_refused",
             Self::System(_) => "unreachable",
         }
     }

@@ -1,9 +1,11 @@
-//! Sockets of TCP: listening, connecting, and how a connection ends.
+//! Sockets of TCP, and unix sockets of backends: listening, connecting, and how a connection ends.
 
+mod backend;
 mod connect;
 mod listener;
 mod plain;
 mod tcp_info;
+mod unix;
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -11,6 +13,7 @@ use renkei_site::Item;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+pub(crate) use backend::connect_backend;
 pub(crate) use connect::{ConnectError, connect};
 pub(crate) use listener::{ConnectionHandler, Listener, serve};
 pub(crate) use plain::{OnClose, PlainStream};

@@ -19,6 +19,7 @@ mod lab;
 mod raw;
 mod rules;
 mod sharing;
+mod unix;
 
 use std::{
     convert::Infallible,

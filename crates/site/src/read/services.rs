@@ -10,7 +10,7 @@ use super::{
     methods, nodes, topics, values,
 };
 use crate::{
-    Bandwidth, HostPort, Item, Protocol, Service, node::Value, schema::keys, sni, suggest,
+    BackendAddress, Bandwidth, Item, Protocol, Service, node::Value, schema::keys, sni, suggest,
 };
 
 const EXAMPLE: &str = "{broker: {backends: [127.0.0.1:9092], allow: [osaka.example/collector]}}";
@@ -89,7 +89,7 @@ fn service(
         Some(entry) => reader.field(entry, "kafka", protocol),
         None => Some(Protocol::default()),
     };
-    let backends = backends(reader, fields);
+    let backends = backends(reader, fields, protocol);
     let allow = allow(reader, name, fields, context);
     let methods = methods::read(reader, fields, protocol, &allow, context);
     let topics = topics::read(reader, fields, protocol, &allow, context);
@@ -162,16 +162,20 @@ fn protocol(text: &str) -> Result<Protocol, Wrong> {
     }
 }
 
-fn backends(reader: &mut Reader, fields: &Fields<'_>) -> Vec<HostPort> {
+fn backends(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    protocol: Option<Protocol>,
+) -> Vec<BackendAddress> {
     let example = "127.0.0.1:9092";
     let Some(entry) = fields.get("backends") else {
         reader.missing(fields, "backends", &format!("[{example}]"));
         return Vec::new();
     };
     let before = reader.faults.len();
-    let mut backends: Vec<HostPort> = Vec::new();
+    let mut backends: Vec<BackendAddress> = Vec::new();
     for node in reader.items(entry, example) {
-        let Some(backend) = reader.scalar(node, "a backend", example, values::dial) else {
+        let Some(backend) = reader.scalar(node, "a backend", example, values::backend) else {
             continue;
         };
         if backends.contains(&backend) {
@@ -179,6 +183,16 @@ fn backends(reader: &mut Reader, fields: &Fields<'_>) -> Vec<HostPort> {
                 node.place,
                 format!("{backend} is listed twice"),
                 "remove one of the two",
+            );
+        }
+        // A cluster has several brokers, each with a host and a port by its own account.
+        if protocol == Some(Protocol::Kafka) && backend.unix().is_some() {
+            reader.fault(
+                node.place,
+                format!(
+                    "{backend} is a unix socket, and brokers of Kafka are found by host and port"
+                ),
+                "write HOST:PORT, such as 127.0.0.1:9092, or remove `protocol: kafka`",
             );
         }
         backends.push(backend);

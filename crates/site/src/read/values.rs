@@ -6,7 +6,7 @@ use renkei_spiffe::{SpiffeId, TrustDomain};
 
 use super::fields::Wrong;
 use crate::{
-    Bandwidth, HostPort, Lifetimes,
+    BackendAddress, BackendError, Bandwidth, HostPort, Lifetimes,
     address::{is_dns_label, is_dns_name},
     lifetime::{parse_duration, write_duration},
 };
@@ -52,6 +52,20 @@ pub(crate) fn dial(text: &str) -> Result<HostPort, Wrong> {
     let hint = "write HOST:PORT, such as 10.0.0.5:9092 or \"[2001:db8::5]:9092\"";
     HostPort::parse(text)
         .map_err(|error| Wrong::new(format!("{text:?} is not an address: {error}"), hint))
+}
+
+/// Where a service runs.
+pub(crate) fn backend(text: &str) -> Result<BackendAddress, Wrong> {
+    BackendAddress::parse(text).map_err(|error| {
+        let hint = match error {
+            BackendError::Address(_) => {
+                "write HOST:PORT, such as 10.0.0.5:9092, or unix:PATH, such as unix:/run/app.sock"
+            }
+            BackendError::Abstract => "let the service listen at a path with a mode of its own",
+            _ => "write the whole path, such as unix:/run/postgresql/.s.PGSQL.5432",
+        };
+        Wrong::new(format!("{text:?} is not an address: {error}"), hint)
+    })
 }
 
 pub(crate) fn trust_domain(text: &str) -> Result<TrustDomain, Wrong> {

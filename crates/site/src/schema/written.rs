@@ -196,7 +196,9 @@ pub(super) struct Service {
     on: Option<Vec<String>>,
     /// The protocol that the proxy understands. Default: tcp.
     protocol: Option<Protocol>,
-    /// The addresses of the service itself, as HOST:PORT.
+    /// The addresses of the service itself, as HOST:PORT or, with protocol tcp or http, as
+    /// `unix:PATH`. A unix socket is not used while every user of the machine can connect to
+    /// it or replace it.
     #[schemars(length(min = 1), example = vec!("127.0.0.1:9092"))]
     backends: Vec<String>,
     /// The callers that may connect. Others may not, unless `policy` allows them.

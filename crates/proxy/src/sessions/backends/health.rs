@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use renkei_site::HostPort;
+use renkei_site::BackendAddress;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ pub(super) const MAX_BACKOFF: Duration = Duration::from_mins(1);
 /// One backend.
 #[derive(Debug, Clone)]
 pub(super) struct Backend {
-    pub(super) address: HostPort,
+    pub(super) address: BackendAddress,
     /// Connections that it has accepted.
     pub(super) connections: u64,
     pub(super) failures: u64,
@@ -75,8 +75,8 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    pub(super) fn new(addresses: &[HostPort]) -> Self {
-        let backend = |address: &HostPort| Backend {
+    pub(super) fn new(addresses: &[BackendAddress]) -> Self {
+        let backend = |address: &BackendAddress| Backend {
             address: address.clone(),
             connections: 0,
             failures: 0,
@@ -89,7 +89,7 @@ impl Rotation {
     }
 
     /// The same for other addresses. Those that stay keep what is known of them.
-    pub(super) fn with(&self, addresses: &[HostPort]) -> Self {
+    pub(super) fn with(&self, addresses: &[BackendAddress]) -> Self {
         let mut new = Self::new(addresses);
         for backend in &mut new.backends {
             let known = self
@@ -111,7 +111,7 @@ impl Rotation {
         &self.backends
     }
 
-    pub(super) fn is_of(&self, addresses: &[HostPort]) -> bool {
+    pub(super) fn is_of(&self, addresses: &[BackendAddress]) -> bool {
         self.backends.iter().map(|one| &one.address).eq(addresses)
     }
 

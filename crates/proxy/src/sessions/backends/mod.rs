@@ -10,14 +10,13 @@ use std::{
 };
 
 use renkei_runtime::clock;
-use renkei_site::{HostPort, Service};
+use renkei_site::{BackendAddress, HostPort, Service};
 use tokio::{
-    net::TcpStream,
     sync::oneshot,
     time::{Instant, timeout},
 };
 
-use crate::sockets::{ConnectError, OnClose, connect, keep_alive};
+use crate::sockets::{ConnectError, OnClose, PlainStream, connect_backend};
 
 use health::{Change, Choice, Failed, Kind, Rotation};
 
@@ -48,7 +47,7 @@ struct ServiceBackends {
 pub(crate) enum Connected<T> {
     /// One that was there.
     Reused(T),
-    New(TcpStream, HostPort),
+    New(PlainStream, BackendAddress),
 }
 
 /// Why a service could not be connected to.
@@ -124,8 +123,8 @@ impl Backends {
         &self,
         service: &Service,
         on_close: OnClose,
-    ) -> Result<TcpStream, Unreachable> {
-        let nothing = |_: &HostPort| None::<TcpStream>;
+    ) -> Result<PlainStream, Unreachable> {
+        let nothing = |_: &BackendAddress| None::<PlainStream>;
         match self.reuse_or_connect(service, on_close, nothing).await? {
             Connected::Reused(stream) | Connected::New(stream, _) => Ok(stream),
         }
@@ -136,7 +135,7 @@ impl Backends {
         &self,
         service: &Service,
         on_close: OnClose,
-        reuse: impl Fn(&HostPort) -> Option<T>,
+        reuse: impl Fn(&BackendAddress) -> Option<T>,
     ) -> Result<Connected<T>, Unreachable> {
         let backends = self.of(service);
         let mut failures = Failures::default();
@@ -191,7 +190,7 @@ struct Failures {
 }
 
 impl Failures {
-    fn add(&mut self, choice: Choice, address: &HostPort, error: &ConnectError) {
+    fn add(&mut self, choice: Choice, address: &BackendAddress, error: &ConnectError) {
         self.tried.push(choice.index);
         self.sentences.push(format!("{address}: {error}"));
         self.answered |= !matches!(error, ConnectError::Silent(_));
@@ -213,8 +212,8 @@ impl Failures {
 
 /// The outcome of an attempt, if it comes soon. The attempt continues in any case.
 async fn for_a_moment(
-    connecting: impl Future<Output = Result<TcpStream, ConnectError>> + Send + 'static,
-) -> Result<TcpStream, ConnectError> {
+    connecting: impl Future<Output = Result<PlainStream, ConnectError>> + Send + 'static,
+) -> Result<PlainStream, ConnectError> {
     let (sender, receiver) = oneshot::channel();
     tokio::spawn(async move {
         // A connection that nobody waits for any more is closed.
@@ -234,14 +233,14 @@ impl ServiceBackends {
         }
     }
 
-    fn choose(&self, tried: &[usize]) -> Option<(Choice, HostPort)> {
+    fn choose(&self, tried: &[usize]) -> Option<(Choice, BackendAddress)> {
         let mut rotation = self.rotation();
         let choice = rotation.choose(tried, Instant::now())?;
         let backend = rotation.backends().get(choice.index)?;
         Some((choice, backend.address.clone()))
     }
 
-    fn succeeded(&self, choice: Choice, address: &HostPort) {
+    fn succeeded(&self, choice: Choice, address: &BackendAddress) {
         let mut rotation = self.rotation();
         let change = rotation.succeeded(choice);
         if change == Some(Change::Recovered) {
@@ -249,7 +248,7 @@ impl ServiceBackends {
         }
     }
 
-    fn failed(&self, choice: Choice, address: &HostPort, failed: Failed) {
+    fn failed(&self, choice: Choice, address: &BackendAddress, failed: Failed) {
         let mut rotation = self.rotation();
         let (reason, now) = (failed.reason.clone(), (Instant::now(), clock::now()));
         let change = rotation.failed(choice, failed, now);
@@ -272,14 +271,14 @@ impl ServiceBackends {
 struct Attempt {
     backends: Arc<ServiceBackends>,
     choice: Choice,
-    address: HostPort,
+    address: BackendAddress,
     began: Instant,
     /// Its outcome is known.
     over: bool,
 }
 
 impl Attempt {
-    fn new(backends: &Arc<ServiceBackends>, choice: Choice, address: &HostPort) -> Self {
+    fn new(backends: &Arc<ServiceBackends>, choice: Choice, address: &BackendAddress) -> Self {
         Self {
             backends: backends.clone(),
             choice,
@@ -289,8 +288,12 @@ impl Attempt {
         }
     }
 
-    async fn run(mut self, limit: Duration, on_close: OnClose) -> Result<TcpStream, ConnectError> {
-        let connected = connect(&self.address, limit, on_close).await;
+    async fn run(
+        mut self,
+        limit: Duration,
+        on_close: OnClose,
+    ) -> Result<PlainStream, ConnectError> {
+        let connected = connect_backend(&self.address, limit, on_close).await;
         self.over = true;
         match &connected {
             Ok(_) => self.backends.succeeded(self.choice, &self.address),
@@ -298,9 +301,7 @@ impl Attempt {
             Err(error) if error.is_local() => self.backends.abandoned(self.choice),
             Err(error) => self.fail(error.to_string(), matches!(error, ConnectError::Silent(_))),
         }
-        let (stream, peer) = connected?;
-        keep_alive(&stream, peer);
-        Ok(stream)
+        connected
     }
 
     fn fail(&self, reason: String, is_silent: bool) {

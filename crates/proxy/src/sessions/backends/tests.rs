@@ -124,7 +124,7 @@ async fn with_all_silent_one_connection_waits_and_others_are_told_at_once() {
 async fn what_this_process_is_short_of_is_no_fault_of_a_backend() {
     let shortage = ConnectError::System(std::io::Error::from_raw_os_error(24));
     assert!(shortage.is_local(), "EMFILE");
-    let address = free_address().into();
-    let refused = connect(&address, Duration::from_secs(60), OnClose::Reset).await;
+    let address = BackendAddress::Tcp(free_address().into());
+    let refused = connect_backend(&address, Duration::from_secs(60), OnClose::Reset).await;
     assert!(!refused.expect_err("refused").is_local());
 }

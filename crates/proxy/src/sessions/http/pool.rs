@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use renkei_site::HostPort;
+use renkei_site::BackendAddress;
 use tokio::time::Instant;
 
 use super::upstream::Upstream;
@@ -25,7 +25,7 @@ pub(crate) struct Pool(Mutex<Connections>);
 #[derive(Debug, Default)]
 struct Connections {
     /// By service and backend, the one that was used last at the end.
-    idle: HashMap<(String, HostPort), Vec<Idle>>,
+    idle: HashMap<(String, BackendAddress), Vec<Idle>>,
     count: usize,
     /// A task looks after them.
     watched: bool,
@@ -39,7 +39,7 @@ struct Idle {
 
 impl Pool {
     /// A connection to this backend of the service, if there is one that takes a request.
-    pub(super) fn take(&self, service: &str, backend: &HostPort) -> Option<Upstream> {
+    pub(super) fn take(&self, service: &str, backend: &BackendAddress) -> Option<Upstream> {
         let now = Instant::now();
         let mut all = self.connections();
         // Built anew for each request; the names are short.

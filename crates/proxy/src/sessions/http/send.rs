@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hyper::{Request, Response, body::Incoming};
-use renkei_site::{HostPort, Service};
+use renkei_site::{BackendAddress, Service};
 
 use super::{
     body::Passing,
@@ -85,7 +85,7 @@ async fn obtain(
         backends,
         pool,
     } = to;
-    let reuse = |backend: &HostPort| match may_reuse {
+    let reuse = |backend: &BackendAddress| match may_reuse {
         true => pool.take(&service.name, backend),
         false => None,
     };

@@ -19,7 +19,6 @@ use std::{
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Sleep,
 };
 
@@ -67,9 +66,9 @@ pub(super) struct BackendSocket {
 }
 
 impl BackendSocket {
-    pub(super) fn new(stream: TcpStream, carried: Arc<Carried>, limit: Duration) -> Self {
+    pub(super) fn new(stream: PlainStream, carried: Arc<Carried>, limit: Duration) -> Self {
         Self {
-            stream: PlainStream::new(stream),
+            stream,
             carried,
             reader: HeadReader::default(),
             limit,

@@ -4,9 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use hyper::{Method, Request, Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use renkei_site::HostPort;
+use renkei_site::BackendAddress;
 use tokio::{
-    net::TcpStream,
     sync::oneshot,
     task::JoinHandle,
     time::{sleep, timeout},
@@ -17,6 +16,7 @@ use super::{
     socket::{BackendSocket, Carried},
     upload::Attempt,
 };
+use crate::sockets::PlainStream;
 
 /// How long a kept connection may take to finish its last exchange. A backend that answered early
 /// may never read the rest of that request.
@@ -28,7 +28,7 @@ pub(super) struct Upstream {
     sender: Option<http1::SendRequest<Attempt>>,
     task: JoinHandle<()>,
     carried: Arc<Carried>,
-    backend: HostPort,
+    backend: BackendAddress,
     sharing: Option<Duration>,
 }
 
@@ -63,8 +63,8 @@ impl Upstream {
     /// Speaks HTTP over a connection to a backend. `limit` is how long that may take nothing of a
     /// request.
     pub(super) async fn start(
-        stream: TcpStream,
-        backend: HostPort,
+        stream: PlainStream,
+        backend: BackendAddress,
         limit: Duration,
     ) -> hyper::Result<Self> {
         let carried = Arc::<Carried>::default();
@@ -90,7 +90,7 @@ impl Upstream {
         })
     }
 
-    pub(super) fn backend(&self) -> &HostPort {
+    pub(super) fn backend(&self) -> &BackendAddress {
         &self.backend
     }
 

@@ -12,16 +12,14 @@ use bytes::{Bytes, BytesMut};
 use renkei_kafka::{Endpoint, KafkaSession, SessionError};
 use renkei_site::{HostPort, Service};
 use renkei_spiffe::SpiffeId;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{CalleeState, MAX_BROKERS, next, room::Room, server_name};
 use crate::{
     context::Context,
     identity::Direction,
     relay::{self, Next, Session as _, Side},
+    sockets::PlainStream,
 };
 
 /// Given out with a broker's name. Callers dial by name only, but clients insist on a port.
@@ -144,7 +142,7 @@ impl CalleeSession {
     }
 
     /// Asks a broker, over a connection that was made for this, which brokers there are.
-    pub(crate) async fn learn(mut self, mut broker: TcpStream) -> io::Result<()> {
+    pub(crate) async fn learn(mut self, mut broker: PlainStream) -> io::Result<()> {
         let mut request = BytesMut::from(&METADATA_REQUEST[..]);
         let mut out = Vec::new();
         self.advance(Side::Wan, &mut request, &mut out)?;

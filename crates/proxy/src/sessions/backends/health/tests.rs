@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 fn rotation(count: u16) -> Rotation {
-    let address = |n| HostPort::parse(&format!("192.0.2.1:{}", 9_000 + n)).unwrap();
+    let address = |n| BackendAddress::parse(&format!("192.0.2.1:{}", 9_000 + n)).unwrap();
     Rotation::new(&(0..count).map(address).collect::<Vec<_>>())
 }
 
