@@ -417,5 +417,6 @@ pub(crate) mod federation;
 pub(crate) mod foreign;
 pub(crate) mod hub;
 pub(crate) mod metrics;
+pub(crate) mod nodes;
 pub(crate) mod pipeline;
 pub(crate) mod spire;

@@ -1,0 +1,142 @@
+//! A site of several processes: a server, and nodes that have joined it.
+
+use std::{fmt::Write as _, net::SocketAddr, path::PathBuf, process::Command};
+
+use renkei_testkit::{Child, free_address, wait_for};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{SOON, Site, renkei, run, said};
+
+/// A site whose server does nothing else.
+pub(crate) struct Server {
+    pub(crate) site: Site,
+    api: SocketAddr,
+}
+
+/// A machine that has joined.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    folder: TempDir,
+    pub(crate) process: Child,
+}
+
+impl Server {
+    /// A site of the trust domain `NAME.example`. Its gateway is the node `gw1`.
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            site: Site::new(name),
+            api: free_address(),
+        }
+    }
+
+    /// Writes the site file: the frame with these other nodes, and `rest` behind it.
+    pub(crate) fn write(&self, nodes: &[&str], rest: &str) {
+        let (name, gateway, api) = (&self.site.name, self.site.gateway, self.api);
+        let mut text = format!(
+            "site: {name}\ntrust_domain: {name}.example\nlifetimes: {{x509_svid: 2m, bundle_refresh: 1s}}\n\
+             server: {{listen: {api}, advertise: {api}}}\n\
+             nodes:\n  gw1: {{gateway: {{listen: {gateway}, advertise: {gateway}}}}}\n"
+        );
+        for node in nodes {
+            let _ = writeln!(text, "  {node}: {{}}");
+        }
+        std::fs::write(self.site.file(), text + rest).expect("site file");
+    }
+
+    pub(crate) fn start(&mut self) {
+        let server = self.site.command(&["server", "--admin", "127.0.0.1:0"]);
+        let mut process = Child::start(&self.site.name, server);
+        wait_for("the server is ready", SOON, || {
+            assert!(process.is_running(), "it ended:\n{}", process.output());
+            self.site
+                .try_status()
+                .filter(|status| status["ready"] == true)
+        });
+        self.site.process = Some(process);
+    }
+
+    pub(crate) fn token(&self, node: &str) -> String {
+        let made = run(self.site.command(&["node", "token", "--name", node]));
+        assert!(made.status.success(), "{}", said(&made));
+        let line = String::from_utf8(made.stdout).expect("UTF-8");
+        line.trim().to_owned()
+    }
+
+    /// A command by which a machine joins.
+    pub(crate) fn joining(&self, token: &str, folder: &std::path::Path) -> Command {
+        let mut command = renkei();
+        command
+            .args(["node", "join", &self.api.to_string()])
+            .args(["--admin", "none", "--drain", "3s", "--state"])
+            .arg(folder)
+            .env("RENKEI_NODE_TOKEN", token);
+        command
+    }
+
+    /// Makes a token, and starts a node with it.
+    pub(crate) fn join(&self, name: &str) -> Node {
+        let folder = TempDir::with_prefix("renkei-node-").expect("folder");
+        let mut command = self.joining(&self.token(name), &folder.path().join("node"));
+        let mut node = Node {
+            name: name.to_owned(),
+            process: Child::start(name, &mut command),
+            folder,
+        };
+        wait_for(&format!("{name} is ready"), SOON, || {
+            let process = &mut node.process;
+            assert!(process.is_running(), "{name} ended:\n{}", process.output());
+            node.try_status().filter(|status| status["ready"] == true)
+        });
+        node
+    }
+}
+
+impl Node {
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("node")
+    }
+
+    fn status_command(&self) -> Command {
+        let mut command = renkei();
+        command.arg("status").arg("--state").arg(self.state());
+        command
+    }
+
+    pub(crate) fn try_status(&self) -> Option<Value> {
+        let output = run(self.status_command().args(["--output", "json"]));
+        let is_answer = output.status.success();
+        is_answer.then(|| serde_json::from_slice(&output.stdout).expect("JSON"))
+    }
+
+    /// Waits until the status is so.
+    pub(crate) fn wait(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        wait_for(&format!("{}: {what}", self.name), SOON, || {
+            self.try_status().filter(&is_so)
+        })
+    }
+
+    /// What `renkei status` prints.
+    pub(crate) fn text(&self) -> String {
+        let output = run(&mut self.status_command());
+        assert!(output.status.success(), "{}", said(&output));
+        said(&output)
+    }
+
+    /// Every file that the node has written something into.
+    pub(crate) fn written(&self) -> Vec<PathBuf> {
+        let mut folders = vec![self.folder.path().to_owned()];
+        let mut files = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("folder").flatten() {
+                let about = entry.metadata().expect("metadata");
+                if about.is_dir() {
+                    folders.push(entry.path());
+                } else if about.is_file() && about.len() > 0 {
+                    files.push(entry.path());
+                }
+            }
+        }
+        files
+    }
+}
