@@ -8,7 +8,7 @@
     )
 )]
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
 use renkei_agent::{
@@ -27,7 +27,7 @@ use renkei_server::{
     EntriesState, NodeParts, Server, ServerMetrics, ServerSettings, federation::Members,
 };
 use renkei_site::{ServerPart, WorkloadApiLimits};
-use renkei_spiffe::{BundleSet, Identities, X509Svid};
+use renkei_spiffe::{BundleSet, Identities, SpiffeId, X509Svid};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -152,6 +152,19 @@ impl Plane {
     /// The members of the federation that count; of another authority nobody knows.
     pub(crate) fn members(&self) -> Option<watch::Receiver<Members>> {
         self.own_server().map(Server::members)
+    }
+
+    /// The members of the federation that count now.
+    pub(crate) fn present_members(&self) -> Members {
+        let members = self.members();
+        let members = members.map(|members| members.borrow().clone());
+        members.unwrap_or_default()
+    }
+
+    /// The nodes that are banned; another authority has its own.
+    pub(crate) fn banned_nodes(&self) -> BTreeSet<SpiffeId> {
+        let server = self.own_server();
+        server.map(Server::banned_nodes).unwrap_or_default()
     }
 
     /// How far the entries of the site file are in force; another authority has its own.

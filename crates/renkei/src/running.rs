@@ -4,7 +4,7 @@
 mod nodes;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -23,7 +23,7 @@ use renkei_proxy::{Desired, Policies, Proxy};
 use renkei_runtime::{control::ControlError, readiness::Readiness, telemetry::ConfigMetrics};
 use renkei_server::federation::Members;
 use renkei_site::{Changes, NodeSpec, PolicySource, ProxyPart, ServerPart, Site, diff};
-use renkei_spiffe::TrustDomain;
+use renkei_spiffe::{SpiffeId, TrustDomain};
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 
@@ -79,20 +79,30 @@ pub(crate) struct Projected {
 pub(crate) type NodeMap = Arc<BTreeMap<String, Arc<ProxyPart>>>;
 
 impl Applied {
-    /// The parts of the file, linked with the members that are valid now.
-    pub(crate) fn project(&self, members: &Members, version: u64) -> Projected {
+    /// The parts of the file, linked with the members that are valid now, and with no node that
+    /// is banned.
+    pub(crate) fn project(
+        &self,
+        members: &Members,
+        banned: &BTreeSet<SpiffeId>,
+        version: u64,
+    ) -> Projected {
         let linked = members.iter().map(|(name, member)| (name, &member.gateway));
         let site = match members.is_empty() {
             true => self.site.clone(),
             false => Arc::new(self.site.with_members(linked)),
         };
+        let allowed = |mut part: ProxyPart| {
+            part.without_nodes(banned);
+            Arc::new(part)
+        };
         let proxy = Desired {
-            site: Arc::new(site.proxy_part(version, self.sources.clone())),
+            site: allowed(site.proxy_part(version, self.sources.clone())),
             policies: self.policies.clone(),
         };
         let node = |node: &NodeSpec| {
             let part = site.node_part(node, version, self.sources.clone());
-            (node.name.clone(), Arc::new(part))
+            (node.name.clone(), allowed(part))
         };
         Projected {
             nodes: Arc::new(site.nodes.values().map(node).collect()),
@@ -170,10 +180,9 @@ impl Running {
     }
 
     async fn run_by(&self, applied: &Applied) -> Result<(), ApplyError> {
-        let members = self.plane.members();
-        let members = members.map(|members| members.borrow().clone());
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
-        let next = applied.project(&members.unwrap_or_default(), version);
+        let (members, banned) = (self.plane.present_members(), self.plane.banned_nodes());
+        let next = applied.project(&members, &banned, version);
         if let Some(proxy) = &self.proxy {
             let opened = proxy.apply(next.proxy).await;
             opened.map_err(|error| ApplyError::Listen(with_places(&next.site, &error)))?;
@@ -193,6 +202,24 @@ impl Running {
             if let Err(error) = self.run_by(&applied).await {
                 tracing::error!(%error, "the members of the federation could not be linked");
             }
+        }
+    }
+
+    /// Ends the links of nodes that are banned.
+    pub(crate) async fn follow_nodes(&self, mut changes: watch::Receiver<u64>) {
+        changes.mark_changed();
+        let mut known = None;
+        while changes.changed().await.is_ok() {
+            let banned = self.plane.banned_nodes();
+            if known.as_ref() == Some(&banned) {
+                continue;
+            }
+            let applied = self.applied.lock().await;
+            if let Err(error) = self.run_by(&applied).await {
+                tracing::error!(%error, "the nodes that are banned could not be kept out");
+                continue;
+            }
+            known = Some(banned);
         }
     }
 

@@ -81,18 +81,28 @@ impl Roles for Running {
         self.answer(request).await
     }
 
-    /// Links the site with the members of its federation, if it has an authority of its own.
+    /// Links the site with the members of its federation and with its nodes, if it has an
+    /// authority of its own.
     fn tasks(self: &Arc<Self>, shared: &Shared) -> Vec<JoinHandle<()>> {
-        let Some(members) = self.plane.members() else {
+        let Some(server) = self.plane.own_server() else {
             return Vec::new();
         };
-        let running = self.clone();
-        let follow = move || {
+        let (running, members) = (self.clone(), server.members());
+        let members = move || {
             let (running, members) = (running.clone(), members.clone());
             async move { running.follow_members(members).await }
         };
-        let name = "members of the federation";
-        vec![shared.tasks.keep(name, || false, follow)]
+        let (running, changes) = (self.clone(), server.node_changes());
+        let nodes = move || {
+            let (running, changes) = (running.clone(), changes.clone());
+            async move { running.follow_nodes(changes).await }
+        };
+        vec![
+            shared
+                .tasks
+                .keep("members of the federation", || false, members),
+            shared.tasks.keep("banned nodes", || false, nodes),
+        ]
     }
 
     async fn close(self) {

@@ -100,6 +100,28 @@ fn a_service_on_a_node_is_reached_from_another_site_through_the_gateway_node() {
     });
 }
 
+/// A node that was broken into does not give up anything by itself: this one is stopped.
+#[test]
+fn a_gateway_cuts_the_link_of_a_node_that_is_banned() {
+    let lab = Lab::start();
+    exchange_soon(lab.local, b"before");
+    let is_linked = |status: &serde_json::Value| {
+        let links = status["proxy"]["node_links"].as_array();
+        links.is_some_and(|links| !links.is_empty())
+    };
+    assert!(is_linked(&lab.gateway.try_status().expect("status")));
+    lab.store.process.signal("STOP");
+    let ban = ["node", "ban", "--name", "store"];
+    let banned = run(lab.server.site.command(&ban));
+    assert!(banned.status.success(), "{}", said(&banned));
+    lab.gateway
+        .wait("knows no link of the node", |status| !is_linked(status));
+    lab.store.process.signal("CONT");
+    wait_for("the node gives up its identities", SOON, || {
+        lab.store.text().contains("banned").then_some(())
+    });
+}
+
 #[test]
 fn a_token_is_for_one_node_once() {
     let mut server = Server::new("hokkaido");

@@ -1,6 +1,7 @@
 //! The roles of a site, put together from its file.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{Arc, atomic::AtomicU64},
 };
@@ -37,7 +38,7 @@ impl Begun {
             sources: loaded.sources,
             policies: loaded.policies,
         };
-        let first = applied.project(&Members::default(), 0);
+        let first = applied.project(&Members::default(), &BTreeSet::new(), 0);
         Self {
             applied,
             server_part: watch::Sender::new(first.server),
@@ -58,8 +59,8 @@ impl Begun {
 
     /// The last good state of a federation is in force from the first connection on.
     fn link(&self, plane: &Plane) -> Projected {
-        let members = plane.members().map(|members| members.borrow().clone());
-        let linked = self.applied.project(&members.unwrap_or_default(), 1);
+        let (members, banned) = (plane.present_members(), plane.banned_nodes());
+        let linked = self.applied.project(&members, &banned, 1);
         self.server_part.send_replace(linked.server.clone());
         self.nodes.send_replace(linked.nodes.clone());
         linked

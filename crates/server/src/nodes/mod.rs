@@ -6,7 +6,7 @@
 mod attestor;
 mod join_token;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -144,6 +144,13 @@ impl Nodes {
     pub(crate) fn get(&self, id: &SpiffeId) -> Option<AgentRow> {
         let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
         agents.get(id).cloned()
+    }
+
+    /// Those that are out for good.
+    pub(crate) fn banned(&self) -> BTreeSet<SpiffeId> {
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+        let banned = agents.values().filter(|row| row.banned);
+        banned.map(|row| row.id.clone()).collect()
     }
 
     /// Rises when a node joins, or loses its right.

@@ -1,9 +1,11 @@
 //! What people do with nodes: tokens to join with, and who is out.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use renkei_api::node::NodeToken;
+use renkei_spiffe::SpiffeId;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
 use super::Server;
 use crate::{NodeError, TokenError, nodes::id_of};
@@ -47,6 +49,16 @@ impl Server {
         inner.api.as_ref().ok_or(TokenError::NoServer)?;
         let now = (inner.clock)();
         inner.nodes.join_token().for_agent(life, now).await
+    }
+
+    /// The nodes that are banned. Gateways take no links of them.
+    pub fn banned_nodes(&self) -> BTreeSet<SpiffeId> {
+        self.0.nodes.banned()
+    }
+
+    /// Rises when a node joins, or loses its right.
+    pub fn node_changes(&self) -> watch::Receiver<u64> {
+        self.0.nodes.changes()
     }
 
     /// Refuses a node for good, or an agent by the path of its ID. Its streams end.

@@ -281,6 +281,12 @@ impl Listener {
 }
 
 impl ProxyPart {
+    /// Takes no links of these nodes, and ends those that are there.
+    pub fn without_nodes(&mut self, out: &BTreeSet<SpiffeId>) {
+        self.node_services.retain(|node, _| !out.contains(node));
+        self.exits.retain(|node, _| !out.contains(node));
+    }
+
     /// The service that a server name means. Names are compared without regard to case.
     pub fn service_by_sni(&self, sni: &str) -> Option<&Service> {
         let sni = sni.to_ascii_lowercase();
