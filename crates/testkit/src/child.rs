@@ -1,8 +1,9 @@
 //! Programs that run beside Renkei in a test: started, waited for, and always ended.
 
 use std::{
-    io::{self, Read, Seek},
+    io,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::FileExt,
     process::{Command, Stdio},
     sync::{LazyLock, Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
@@ -79,11 +80,15 @@ impl Child {
 
     /// Everything printed up to here.
     pub fn output(&self) -> String {
-        let mut file = self.output.try_clone().expect("file handle");
-        let mut text = Vec::new();
-        file.rewind().expect("rewind");
-        file.read_to_end(&mut text).expect("read output");
-        String::from_utf8_lossy(&text).into_owned()
+        let (mut text, mut part) = (Vec::new(), [0; 8192]);
+        // The process shares the position of this file: moved for a read, it would write there.
+        loop {
+            let offset = text.len() as u64;
+            match self.output.read_at(&mut part, offset).expect("read output") {
+                0 => return String::from_utf8_lossy(&text).into_owned(),
+                read => text.extend_from_slice(&part[..read]),
+            }
+        }
     }
 
     /// Sends a signal by its name, such as `TERM` or `HUP`.
