@@ -191,6 +191,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn output_that_is_read_while_it_is_written_stays_whole() {
+        let mut lines = Command::new("sh");
+        lines.args(["-c", "for i in $(seq 3000); do echo $i; done"]);
+        let mut child = Child::start("lines", &mut lines);
+        while child.is_running() {
+            child.output();
+        }
+        let expected: String = (1..=3000).map(|i| format!("{i}\n")).collect();
+        assert_eq!(child.output(), expected);
+    }
+
+    #[test]
     fn a_free_address_is_given_to_nobody_else_and_can_be_listened_on() {
         let address = free_address();
         assert!(TcpStream::connect(address).is_err(), "no listener");
