@@ -70,7 +70,10 @@ impl Pool {
         let until = Instant::now() + limit;
         idle.push(Idle { upstream, until });
         all.count += 1;
-        if !std::mem::replace(&mut all.watched, true) {
+        let is_watched = std::mem::replace(&mut all.watched, true);
+        // A runtime that is ending drops the task at once, which takes the lock.
+        drop(all);
+        if !is_watched {
             tokio::spawn(watch(Watched(Arc::downgrade(self))));
         }
     }
