@@ -16,7 +16,7 @@ use super::issuer::ServerIssuer;
 
 /// How long one reader may take. A bundle is read in one exchange.
 const READ_TIME: Duration = Duration::from_secs(60);
-/// A piece on its way to the server.
+/// The bytes of one message to the server, at most, and the messages that may wait to be sent.
 const PIECE: usize = 16 * 1024;
 const PIECES: usize = 4;
 

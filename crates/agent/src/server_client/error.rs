@@ -11,7 +11,7 @@ use crate::certificate::CertificateError;
 /// Why there is no connection to the server.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Nobody answers there.
+    /// The address does not answer.
     #[error("the server {server} cannot be reached: {reason}")]
     Unreachable {
         /// The address that was dialled.
@@ -19,7 +19,7 @@ pub enum ConnectError {
         /// What the system says.
         reason: String,
     },
-    /// Nobody answered in time.
+    /// There was no answer within the time limit.
     #[error("the server {server} did not answer within {} s", CONNECT_TIME.as_secs())]
     Timeout {
         /// The address that was dialled.

@@ -28,7 +28,7 @@ pub struct Revision {
 }
 
 impl Revision {
-    /// Of what this side has decided; no server is told of it.
+    /// The revision of what the node has decided itself. It is not sent to a server.
     pub(super) const NONE: Self = Self {
         stream: 0,
         version: 0,

@@ -43,7 +43,7 @@ pub struct ServerStatus {
     pub federation: Option<FederationStatus>,
     /// The https_web endpoint, where the site file asks for one.
     pub bundle_endpoint: Option<EndpointStatus>,
-    /// The nodes of the site file, and whoever has joined besides.
+    /// The nodes of the site file, and the other agents that have joined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeStatus>,
 }

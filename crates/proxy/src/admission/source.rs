@@ -8,8 +8,8 @@ pub(crate) struct Source {
     /// The address that policies see: the other end of the TCP connection, or that of the hub or
     /// gateway.
     pub(crate) address: SocketAddr,
-    /// The caller's own address, as the hub or gateway says. Nobody has proved it: it is for limits
-    /// and logs only.
+    /// The caller's own address, as the hub or gateway says. It is not proved, so it is for limits and
+    /// logs only.
     caller: Option<SocketAddr>,
     by_link: bool,
 }

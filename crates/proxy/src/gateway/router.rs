@@ -26,7 +26,7 @@ pub struct Untouched {
     pub stream: TcpStream,
     /// What has come by it, to be read before the rest.
     pub received: Bytes,
-    /// Where it comes from. Nobody has proved an address that a link has told.
+    /// Where it comes from. An address that came by a link is not proved.
     pub source: std::net::SocketAddr,
 }
 

@@ -59,7 +59,7 @@ async fn leave(state: Arc<LinkState>, to: &TrustDomain) -> Result<ExitStream, St
         let (near, link_stream) = (PlainStream::armed(near), WanStream::trunk(stream));
         let end = relay::relay(near, link_stream, None, &state.traffic, &link.cut).await;
         tracing::debug!(?end, "a connection that left by a link has ended");
-        // Nobody asks once the handshake is over.
+        // After the handshake there is no receiver any more.
         let _ = said.send(refusal(&end));
     });
     Ok(ExitStream {
@@ -85,7 +85,7 @@ async fn pair() -> io::Result<(TcpStream, TcpStream)> {
     socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let own = socket.local_addr()?;
     let far = socket.connect(listener.local_addr()?).await?;
-    // Somebody else on this machine may have been faster.
+    // Another process of this machine may have connected first.
     loop {
         let (near, from) = listener.accept().await?;
         if from == own {

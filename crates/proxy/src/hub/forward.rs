@@ -53,8 +53,8 @@ struct Forwarded {
 
 impl Hub {
     /// Carries a connection between a caller and one of those that it may be meant for, to its
-    /// end. `received` is what the caller has sent so far. Gives the caller's socket back, with an
-    /// alert on its way, when none of them is reached.
+    /// end. `received` is what the caller has sent so far. Sends the caller an alert and
+    /// gives its socket back when no link works.
     pub(crate) async fn forward(
         &self,
         mut tcp: TcpStream,

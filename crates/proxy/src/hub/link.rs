@@ -340,8 +340,8 @@ impl<D: LaneDialer<Error = DialFailure>> Keeper<D> {
         });
     }
 
-    /// Ready when the process stops and nothing of this side is on its way any more. The other end
-    /// is informed at once that no connections are taken.
+    /// Ends when the process stops and this side has no bytes left to send. The other end is
+    /// informed at once that no connections are taken.
     async fn leave(&self, trunk: &TrunkHandle) {
         let context = &self.parts.context;
         let guard = context.drain.guard();

@@ -103,13 +103,12 @@ fn follow(link: &Arc<ServerLink>, proxy: &Arc<Proxy>, config: ConfigMetrics, sha
 fn bundle_endpoint(readers: BundleReaders) -> DefaultHandler {
     Arc::new(move |connection| {
         let Untouched {
-            stream, received, ..
+            stream,
+            received,
+            source,
         } = connection;
         let readers = readers.clone();
         Box::pin(async move {
-            let Ok(source) = stream.peer_addr() else {
-                return;
-            };
             if let Err(error) = readers.serve(source, received, stream).await {
                 tracing::debug!(%source, error = error.message(), "a reader of the bundle endpoint was not served");
             }

@@ -68,7 +68,7 @@ impl Followers {
         }
     }
 
-    /// The nodes of the site file, and whoever has joined besides.
+    /// The nodes of the site file, and the other agents that have joined.
     pub(super) fn status(
         &self,
         known: &BTreeMap<String, Arc<ProxyPart>>,
