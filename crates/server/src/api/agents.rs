@@ -102,7 +102,7 @@ impl Service {
     }
 
     async fn sign(&self, id: &renkei_spiffe::SpiffeId, csr: &[u8]) -> Result<Signed, Status> {
-        let signed = self.issuer.issue(id, csr).await;
+        let signed = self.issuer.issue_for_node(id, csr).await;
         signed.map_err(|error| sign_status(&error))
     }
 }

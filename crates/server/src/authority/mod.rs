@@ -51,6 +51,10 @@ pub(crate) struct Signed {
 pub(crate) trait Issuer: Send + Sync {
     /// Signs for the key of a certificate request, and puts the SVID on record.
     async fn issue(&self, id: &SpiffeId, csr: &[u8]) -> Result<Signed, SignError>;
+
+    /// The same for an SVID by which the server knows a node. It outlives an outage of the server,
+    /// however short the SVIDs of workloads are: the server checks it against its record each time.
+    async fn issue_for_node(&self, id: &SpiffeId, csr: &[u8]) -> Result<Signed, SignError>;
 }
 
 /// The CAs of the own trust domain.

@@ -17,6 +17,8 @@ use crate::{
 const ROUNDS: u32 = 2;
 /// How long an SVID waits for its record.
 const RECORD_TIME: Duration = Duration::from_secs(3);
+/// The life of an SVID by which the server knows a node, unless those of workloads live longer.
+const NODE_LIFETIME: Duration = Duration::from_hours(1);
 
 impl CertificateIssuer for Server {
     fn issue(&self, request: SvidRequest) -> IssueFuture<'_> {
@@ -51,15 +53,12 @@ impl Server {
 #[async_trait]
 impl Issuer for Server {
     async fn issue(&self, id: &SpiffeId, csr: &[u8]) -> Result<Signed, SignError> {
-        let signed = self.0.sign_for(id, csr).await;
-        match &signed {
-            Ok(_) => self.0.metrics.issued(),
-            Err(error) => {
-                self.0.metrics.refused();
-                tracing::warn!(%id, %error, "no SVID issued");
-            }
-        }
-        signed
+        self.0.issue(id, csr, self.0.svid_lifetime()).await
+    }
+
+    async fn issue_for_node(&self, id: &SpiffeId, csr: &[u8]) -> Result<Signed, SignError> {
+        let lifetime = self.0.svid_lifetime().max(NODE_LIFETIME);
+        self.0.issue(id, csr, lifetime).await
     }
 }
 
@@ -67,13 +66,38 @@ impl Inner {
     async fn sign(&self, request: &SvidRequest) -> Result<CertificateDer<'static>, SignError> {
         let id = self.entries.identity(&request.entry);
         let id = id.ok_or_else(|| SignError::UnknownEntry(request.entry.clone()))?;
-        let signed = self.sign_for(&id, &request.csr).await?;
-        Ok(signed.certificate)
+        let signed = self.sign_for(&id, &request.csr, self.svid_lifetime());
+        Ok(signed.await?.certificate)
+    }
+
+    fn svid_lifetime(&self) -> Duration {
+        self.part.borrow().lifetimes.x509_svid
+    }
+
+    async fn issue(
+        &self,
+        id: &SpiffeId,
+        csr: &[u8],
+        lifetime: Duration,
+    ) -> Result<Signed, SignError> {
+        let signed = self.sign_for(id, csr, lifetime).await;
+        match &signed {
+            Ok(_) => self.metrics.issued(),
+            Err(error) => {
+                self.metrics.refused();
+                tracing::warn!(%id, %error, "no SVID issued");
+            }
+        }
+        signed
     }
 
     /// Signs for an identity that the caller has found to be allowed.
-    async fn sign_for(&self, id: &SpiffeId, csr: &[u8]) -> Result<Signed, SignError> {
-        let lifetime = self.part.borrow().lifetimes.x509_svid;
+    async fn sign_for(
+        &self,
+        id: &SpiffeId,
+        csr: &[u8],
+        lifetime: Duration,
+    ) -> Result<Signed, SignError> {
         let now = (self.clock)();
         if self.authority.is_due(self.reading()) {
             self.rotation_due.notify_one();
