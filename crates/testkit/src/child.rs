@@ -4,6 +4,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::FileExt,
+    path::Path,
     process::{Command, Stdio},
     sync::{LazyLock, Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
@@ -136,6 +137,21 @@ impl Drop for Child {
             eprintln!("--- output of {} ---\n{}", self.name, self.output());
         }
     }
+}
+
+/// A command as it runs in a network namespace, which is named as a file.
+pub fn in_namespace(namespace: &Path, command: &Command) -> Command {
+    let mut entered = Command::new("nsenter");
+    entered.arg(format!("--net={}", namespace.display()));
+    entered.arg("--").arg(command.get_program());
+    entered.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => entered.env(name, value),
+            None => entered.env_remove(name),
+        };
+    }
+    entered
 }
 
 /// A loopback address that stays free for the test that asked: no other is given its port while

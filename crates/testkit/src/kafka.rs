@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Child, free_address_on, program, wait_for};
+use crate::{Child, free_address_on, in_namespace, program, wait_for};
 
 /// How long a node may take to start on a busy machine.
 const START: Duration = Duration::from_secs(120);
@@ -30,6 +30,8 @@ pub struct Kafka {
     replicas: usize,
     /// Where clients with a name connect, if the cluster has access control.
     accounts: Option<SocketAddr>,
+    /// The network namespace that the nodes run in, if it is another one than this program's.
+    namespace: Option<PathBuf>,
     folder: TempDir,
 }
 
@@ -44,7 +46,13 @@ struct KafkaNode {
 impl Kafka {
     /// Starts a cluster of `nodes`, with IDs from 1, and waits until each serves.
     pub fn start(nodes: usize) -> Self {
-        Self::launched(nodes, None)
+        Self::launched(nodes, None, None)
+    }
+
+    /// Starts one node in a network namespace, which is named as a file. Only programs in there
+    /// reach it: its address is one of loopback.
+    pub fn start_in(namespace: PathBuf) -> Self {
+        Self::launched(1, None, Some(namespace))
     }
 
     /// Starts one node with Kafka's own access control. Its usual clients may do everything; a
@@ -52,10 +60,10 @@ impl Kafka {
     /// may do what ACLs allow it.
     pub fn start_with_account() -> (Self, SocketAddr) {
         let address = own_address();
-        (Self::launched(1, Some(address)), address)
+        (Self::launched(1, Some(address), None), address)
     }
 
-    fn launched(nodes: usize, accounts: Option<SocketAddr>) -> Self {
+    fn launched(nodes: usize, accounts: Option<SocketAddr>, namespace: Option<PathBuf>) -> Self {
         let controllers: Vec<SocketAddr> = (0..nodes).map(|_| own_address()).collect();
         let voters: Vec<String> = controllers
             .iter()
@@ -67,6 +75,7 @@ impl Kafka {
             voters: voters.join(","),
             replicas: nodes.min(3),
             accounts,
+            namespace,
             folder: TempDir::with_prefix("renkei-kafka-").expect("folder"),
         };
         for controller in controllers {
@@ -244,20 +253,26 @@ impl Kafka {
     }
 
     fn launch(&mut self, id: usize) {
-        let mut command = java("info");
-        command.arg("kafka.Kafka").arg(&self.node(id).properties);
+        let mut java = java("info");
+        java.arg("kafka.Kafka").arg(&self.node(id).properties);
+        let command = match &self.namespace {
+            Some(namespace) => in_namespace(namespace, &java),
+            None => java,
+        };
         let process = Child::start_bound(&format!("Kafka node {id}"), command);
         self.node_mut(id).process = Some(process);
     }
 
     fn wait_started(&mut self, id: usize) {
+        let is_elsewhere = self.namespace.is_some();
         let node = self.node_mut(id);
         let (listener, process) = (node.listener, node.process.as_mut());
         let process = process.expect("it was launched");
         wait_for(&format!("Kafka node {id} serves"), START, || {
             assert!(process.is_running(), "{}", process.output());
             let serves = process.output().contains("Kafka Server started");
-            serves.then(|| TcpStream::connect(listener).ok()).flatten()
+            let connects = || is_elsewhere || TcpStream::connect(listener).is_ok();
+            (serves && connects()).then_some(())
         });
     }
 

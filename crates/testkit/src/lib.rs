@@ -8,7 +8,7 @@ mod programs;
 mod silent;
 
 pub use authority::{Fault, Issued, TestAuthority};
-pub use child::{Child, free_address, free_address_on, wait_for};
+pub use child::{Child, free_address, free_address_on, in_namespace, wait_for};
 pub use kafka::{ACCOUNT, Kafka};
 pub use programs::{find_program, program, python};
 pub use silent::Silent;

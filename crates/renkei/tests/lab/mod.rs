@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use renkei_testkit::{Child, free_address, wait_for};
+use renkei_testkit::{Child, free_address, in_namespace, wait_for};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -63,6 +63,8 @@ pub(crate) struct Site {
     pub(crate) program: PathBuf,
     /// How long its SVIDs live. They are renewed at half of it.
     pub(crate) svid_life: &'static str,
+    /// The network namespace that it runs in, if it is another one than that of the test.
+    pub(crate) namespace: Option<PathBuf>,
 }
 
 /// A life of SVIDs for tests that wait for renewals. In all other tests it is longer, so that a
@@ -92,6 +94,7 @@ impl Site {
             process: None,
             program: program.to_owned(),
             svid_life: "2m",
+            namespace: None,
         };
         site.write("");
         site
@@ -180,7 +183,7 @@ impl Site {
     }
 
     fn start_by(&mut self, command: &mut Command) {
-        let mut process = Child::start(&self.name, command);
+        let mut process = start_in(self.namespace.as_deref(), &self.name, command);
         wait_for(&format!("{} serves", self.name), SOON, || {
             assert!(
                 process.is_running(),
@@ -292,6 +295,14 @@ impl Site {
 
     pub(crate) fn apply(&self) -> Output {
         run(self.command(&["apply"]))
+    }
+}
+
+/// Starts a process, in a network namespace if one is named.
+pub(crate) fn start_in(namespace: Option<&Path>, name: &str, command: &mut Command) -> Child {
+    match namespace {
+        Some(namespace) => Child::start(name, &mut in_namespace(namespace, command)),
+        None => Child::start(name, command),
     }
 }
 
@@ -417,6 +428,7 @@ pub(crate) mod federation;
 pub(crate) mod foreign;
 pub(crate) mod hub;
 pub(crate) mod metrics;
+pub(crate) mod network;
 pub(crate) mod nodes;
 pub(crate) mod pipeline;
 pub(crate) mod spire;

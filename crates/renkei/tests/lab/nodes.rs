@@ -1,12 +1,17 @@
 //! A site of several processes: a server, and nodes that have joined it.
 
-use std::{fmt::Write as _, net::SocketAddr, path::PathBuf, process::Command};
+use std::{
+    fmt::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use renkei_testkit::{Child, free_address, wait_for};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{SOON, Site, renkei, run, said};
+use super::{SOON, Site, network::Machine, renkei, run, said, start_in};
 
 /// A site whose server does nothing else.
 pub(crate) struct Server {
@@ -30,6 +35,15 @@ impl Server {
         }
     }
 
+    /// The same on a machine of its own, with the gateway on another.
+    pub(crate) fn on(name: &str, machine: &Machine, gateway: &Machine) -> Self {
+        let mut server = Self::new(name);
+        server.site.namespace = Some(machine.namespace());
+        server.site.gateway = gateway.at(8443);
+        server.api = machine.at(8081);
+        server
+    }
+
     /// Writes the site file: the frame with these other nodes, and `rest` behind it.
     pub(crate) fn write(&self, nodes: &[&str], rest: &str) {
         let (name, gateway, api) = (&self.site.name, self.site.gateway, self.api);
@@ -45,15 +59,7 @@ impl Server {
     }
 
     pub(crate) fn start(&mut self) {
-        let server = self.site.command(&["server", "--admin", "127.0.0.1:0"]);
-        let mut process = Child::start(&self.site.name, server);
-        wait_for("the server is ready", SOON, || {
-            assert!(process.is_running(), "it ended:\n{}", process.output());
-            self.site
-                .try_status()
-                .filter(|status| status["ready"] == true)
-        });
-        self.site.process = Some(process);
+        self.site.start_server();
     }
 
     pub(crate) fn token(&self, node: &str) -> String {
@@ -64,7 +70,7 @@ impl Server {
     }
 
     /// A command by which a machine joins.
-    pub(crate) fn joining(&self, token: &str, folder: &std::path::Path) -> Command {
+    pub(crate) fn joining(&self, token: &str, folder: &Path) -> Command {
         let mut command = renkei();
         command
             .args(["node", "join", &self.api.to_string()])
@@ -76,11 +82,20 @@ impl Server {
 
     /// Makes a token, and starts a node with it.
     pub(crate) fn join(&self, name: &str) -> Node {
+        self.join_in(None, name)
+    }
+
+    /// The same on a machine of its own.
+    pub(crate) fn join_on(&self, machine: &Machine, name: &str) -> Node {
+        self.join_in(Some(&machine.namespace()), name)
+    }
+
+    fn join_in(&self, namespace: Option<&Path>, name: &str) -> Node {
         let folder = TempDir::with_prefix("renkei-node-").expect("folder");
         let mut command = self.joining(&self.token(name), &folder.path().join("node"));
         let mut node = Node {
             name: name.to_owned(),
-            process: Child::start(name, &mut command),
+            process: start_in(namespace, name, &mut command),
             folder,
         };
         wait_for(&format!("{name} is ready"), SOON, || {
