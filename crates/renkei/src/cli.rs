@@ -342,7 +342,7 @@ pub(crate) struct BundleShow {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 What it does: four `renkei up` processes (Hokkaido, Tokyo, Osaka, Kyushu) on loopback addresses, \
-each with its own CA. SINETStream programs at Osaka and Kyushu write weather records to \
+each with its own CA, and two nodes of Hokkaido, for its broker and its forwarder. SINETStream programs at Osaka and Kyushu write weather records to \
 Hokkaido's broker, a forwarder moves them to Tokyo's, a reader checks each by number and SHA-256. \
 Meanwhile intruders try. Exit status 0 only if every record arrived once and every intruder was \
 refused for the right reason.

@@ -13,7 +13,7 @@ use std::{path::Path, process::Command, sync::Mutex};
 
 use lab::{SOON, renkei, run, said};
 use renkei_testkit::{Child, Kafka, program, python, wait_for};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// One demo at a time: each keeps a small machine busy.
 static TURN: Mutex<()> = Mutex::new(());
@@ -84,6 +84,13 @@ fn every_record_arrives_and_every_intruder_is_refused() {
         );
     }
     assert_eq!(report["attempts"].as_array().map(Vec::len), Some(6));
+    // Each identity is on its node, and none at the gateway.
+    let nodes = json!([
+        {"name": "hokkaido", "role": "server and gateway", "runs": []},
+        {"name": "store", "role": "node without an inbound port", "runs": ["broker"]},
+        {"name": "compute", "role": "node without a route outside", "runs": ["forwarder"]},
+    ]);
+    assert_eq!(report["nodes"], nodes);
     if rustix::process::geteuid().is_root() {
         assert!(
             report["refused"]["other_user"]

@@ -87,9 +87,9 @@ impl SiteStatus {
         svid.not_after.ok_or_else(|| svid.last_error.clone())
     }
 
-    /// The SVIDs of workloads and services, without the site's own server.
+    /// The SVIDs of workloads and services, without those of the site's server and nodes.
     pub fn identities(&self) -> impl Iterator<Item = &SvidStatus> {
         let all = self.agent.iter().flat_map(|agent| &agent.svids);
-        all.filter(|svid| svid.id.path() != "/renkei/server")
+        all.filter(|svid| !svid.id.path().starts_with("/renkei/"))
     }
 }

@@ -187,24 +187,23 @@ pub(super) async fn try_all(
 ) -> miette::Result<()> {
     let stolen = steal_svid(&sites.osaka).await?;
     let bundles = stolen.bundles.clone();
-    let (hokkaido, tokyo) = (&sites.hokkaido, &sites.tokyo);
-    report(play(FIFTH_SITE, hokkaido, Trick::Local(sites.nagoya.outbound)).await?);
-    report(play(OSAKA_TO_TOKYO, tokyo, Trick::Local(sites.osaka_to_tokyo)).await?);
-    report(play(PLAINTEXT, hokkaido, Trick::Plaintext(hokkaido.gateway)).await?);
+    // TLS of Hokkaido's broker ends on its node: the gateway passes it on.
+    let (gateway, node) = (&*sites.hokkaido.state, &*sites.store.state);
+    report(play(FIFTH_SITE, node, Trick::Local(sites.nagoya.outbound)).await?);
+    let trick = Trick::Local(sites.osaka_to_tokyo);
+    report(play(OSAKA_TO_TOKYO, &sites.tokyo.state, trick).await?);
+    let trick = Trick::Plaintext(sites.hokkaido.gateway);
+    report(play(PLAINTEXT, gateway, trick).await?);
     let trick = Trick::Certificate {
-        gateway: hokkaido.gateway,
+        gateway: sites.hokkaido.gateway,
         svid: forge("osaka.example", "collector")?,
         bundles: bundles.clone(),
     };
-    report(play(WRONG_CA, hokkaido, trick).await?);
+    report(play(WRONG_CA, node, trick).await?);
     report(if rustix::process::geteuid().is_root() {
         let address = sites.osaka.outbound;
-        play(
-            OTHER_USER,
-            &sites.osaka,
-            Trick::OtherUser { python, address },
-        )
-        .await?
+        let trick = Trick::OtherUser { python, address };
+        play(OTHER_USER, &sites.osaka.state, trick).await?
     } else {
         Attempt {
             sentence: "not tried: only root can act as another user".into(),
@@ -215,18 +214,18 @@ pub(super) async fn try_all(
     let left = stolen.svid.not_after() - OffsetDateTime::now_utc();
     sleep(Duration::try_from(left).unwrap_or_default() + Duration::from_secs(2)).await;
     let trick = Trick::Certificate {
-        gateway: hokkaido.gateway,
+        gateway: sites.hokkaido.gateway,
         svid: stolen.svid,
         bundles,
     };
-    report(play(EXPIRED, hokkaido, trick).await?);
+    report(play(EXPIRED, node, trick).await?);
     Ok(())
 }
 
-/// Counts the refusals at the site before and after.
-async fn play(intruder: Intruder, at: &DemoSite, trick: Trick<'_>) -> miette::Result<Attempt> {
+/// Counts the refusals before and after, at the process with that state folder.
+async fn play(intruder: Intruder, state: &Path, trick: Trick<'_>) -> miette::Result<Attempt> {
     let mut attempt = Attempt::of(intruder);
-    let site = SiteClient::new(&at.state);
+    let site = SiteClient::new(state);
     let before = site.status().await.map_err(explain)?;
     let before = before.proxy.refused_for(attempt.reason);
     attempt.leaked = match trick {

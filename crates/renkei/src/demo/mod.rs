@@ -1,8 +1,9 @@
 //! `renkei demo`: the paper's four sites on one machine, a Kafka pipeline on real input through
 //! them, and intruders who must be refused.
 //!
-//! Every site is a `renkei up` process of its own with its own state and CA; the demo only starts
-//! programs, watches them through the same status that `renkei status` shows, and counts.
+//! Every site is a `renkei up` process of its own with its own state and CA; Hokkaido has two nodes
+//! as well. The demo only starts programs, watches them through the same status that
+//! `renkei status` shows, and counts.
 
 #![allow(
     clippy::disallowed_methods,
@@ -32,8 +33,8 @@ use self::{
     intruders::Attempt,
     pipeline::Pipeline,
     process::Process,
-    report::{Report, Tally},
-    sites::{Sites, Surroundings},
+    report::{NodeReport, Report, Tally},
+    sites::{SERVER_NODE, Sites, Surroundings},
     view::View,
 };
 use crate::{
@@ -68,6 +69,20 @@ pub(crate) async fn run(args: &cli::Demo, form: Output) -> miette::Result<ExitCo
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The machines of Hokkaido, as each says of itself.
+async fn nodes(sites: &Sites) -> miette::Result<Vec<NodeReport>> {
+    let nodes = sites.nodes().map(|node| (node.role, &node.state));
+    let mut reports = Vec::new();
+    for (role, state) in [(SERVER_NODE, &sites.hokkaido.state)]
+        .into_iter()
+        .chain(nodes)
+    {
+        let status = SiteClient::new(state).status().await.map_err(explain)?;
+        reports.push(NodeReport::new(role, &status));
+    }
+    Ok(reports)
 }
 
 async fn interrupted() {
@@ -109,7 +124,8 @@ fn work_folder(args: &cli::Demo) -> miette::Result<(PathBuf, Option<tempfile::Te
 /// Processes and programs of the demo; all of them end with it.
 #[derive(Default)]
 struct World {
-    sites: BTreeMap<&'static str, Process>,
+    /// Those of Renkei: sites and nodes.
+    processes: BTreeMap<&'static str, Process>,
     brokers: Vec<Process>,
     pipeline: Option<Pipeline>,
     view: Option<View>,
@@ -142,6 +158,7 @@ impl World {
             self.start_site(site, folder)?;
         }
         self.exchange_bundles(&sites).await?;
+        self.join_nodes(&sites, folder).await?;
         self.say("waiting until the sites know each other");
         self.wait_until_linked(&sites).await?;
         let topic = format!("renkei-demo-{}", std::process::id());
@@ -155,18 +172,13 @@ impl World {
         let mut tally = Tally::default();
         let attempts = self.watch(args, &sites, folder, &mut tally).await?;
         let progress = self.collect_tail(&sites, &attempts).await?;
-        for site in sites.members() {
-            tally.add(
-                &SiteClient::new(&site.state)
-                    .status()
-                    .await
-                    .map_err(explain)?,
-            );
+        for (_, state) in sites.processes() {
+            tally.add(&SiteClient::new(state).status().await.map_err(explain)?);
         }
         Ok(Report::new(
             progress,
             attempts,
-            &tally,
+            (&tally, nodes(&sites).await?),
             args.seconds,
             config_lines,
         ))
@@ -188,7 +200,7 @@ impl World {
     /// A program that has ended on its own ends the demo, with its name.
     fn nothing_ended(&mut self) -> miette::Result<()> {
         let ended = self
-            .sites
+            .processes
             .values_mut()
             .chain(&mut self.brokers)
             .find_map(Process::ended)
@@ -210,8 +222,9 @@ impl World {
             pipeline.stop().await;
         }
         let limit = Duration::from_secs(6);
-        let sites = self.sites.values_mut().map(|site| site.stop(limit));
-        futures_util::future::join_all(sites).await;
+        let processes = self.processes.values_mut();
+        let stopped = processes.map(|process| process.stop(limit));
+        futures_util::future::join_all(stopped).await;
         for broker in &mut self.brokers {
             broker.kill().await;
         }

@@ -18,14 +18,15 @@ const TOPIC: &str = include_str!("programs/topic.py");
 /// The addresses that the pipeline's programs are told.
 #[derive(Debug, Clone)]
 pub(super) struct Route {
-    /// Hokkaido's broker, as its own site sees it.
+    /// Hokkaido's broker, as its node sees it.
     pub(super) hokkaido_broker: String,
     /// Tokyo's broker, as its own site sees it.
     pub(super) tokyo_broker: String,
     /// Local listeners of the mesh: what each program takes for the remote broker.
     pub(super) osaka_listener: String,
     pub(super) kyushu_listener: String,
-    pub(super) hokkaido_listener: String,
+    pub(super) forwarder_source: String,
+    pub(super) forwarder_target: String,
 }
 
 #[derive(Debug)]
@@ -124,8 +125,8 @@ impl Pipeline {
             forwarder: start(
                 "hokkaido-forwarder",
                 FORWARDER,
-                reader("weather", &route.hokkaido_broker, topic)
-                    + &writer("mdx", &route.hokkaido_listener, topic),
+                reader("weather", &route.forwarder_source, topic)
+                    + &writer("mdx", &route.forwarder_target, topic),
                 &[],
             )?,
             osaka: start(

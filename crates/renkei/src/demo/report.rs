@@ -15,6 +15,30 @@ use crate::output;
 /// Lines of configuration of the 2021 study, Table 3, all four sites.
 const PAPER_LINES: usize = 998;
 
+/// A machine of Hokkaido.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct NodeReport {
+    pub(super) name: String,
+    pub(super) role: &'static str,
+    /// The services and workloads whose identities it has, by their names in the site file.
+    pub(super) runs: Vec<String>,
+}
+
+impl NodeReport {
+    /// What its own status says.
+    pub(super) fn new(role: &'static str, status: &SiteStatus) -> Self {
+        let runs = status.identities().map(|svid| {
+            let path = svid.id.path();
+            path.strip_prefix('/').unwrap_or(path).to_owned()
+        });
+        Self {
+            name: status.site.clone(),
+            role,
+            runs: runs.collect(),
+        }
+    }
+}
+
 /// What `--output json` prints.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -35,6 +59,8 @@ pub(super) struct Report {
     /// Bytes that crossed from one site to another towards the brokers.
     pub(super) carried_bytes: u64,
     pub(super) config_lines: usize,
+    /// The machines of Hokkaido.
+    pub(super) nodes: Vec<NodeReport>,
     pub(super) attempts: Vec<Attempt>,
 }
 
@@ -42,7 +68,7 @@ impl Report {
     pub(super) fn new(
         progress: Progress,
         attempts: Vec<Attempt>,
-        tally: &Tally,
+        (tally, nodes): (&Tally, Vec<NodeReport>),
         seconds: u64,
         config_lines: usize,
     ) -> Self {
@@ -62,6 +88,7 @@ impl Report {
             renewals_of_each: tally.renewals.values().copied().min().unwrap_or(0),
             carried_bytes: tally.carried,
             config_lines,
+            nodes,
             attempts,
         };
         report.ok = report.faults().is_empty();
@@ -127,6 +154,7 @@ impl Report {
         for attempt in &self.attempts {
             text.push_str(&output::paragraph(&attempt.in_a_line()));
         }
+        let _ = writeln!(text, "\n{}", self.node_table().trim_fmt());
         let _ = write!(
             text,
             "\n\
@@ -158,6 +186,17 @@ impl Report {
     }
 }
 
+impl Report {
+    fn node_table(&self) -> comfy_table::Table {
+        let mut table = output::table(&["HOKKAIDO", "ROLE", "RUNS"]);
+        for node in &self.nodes {
+            let runs = node.runs.join(", ");
+            table.add_row([&*node.name, node.role, &*runs]);
+        }
+        table
+    }
+}
+
 /// What sites counted, over the restarts of a site too.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -175,7 +214,8 @@ impl Tally {
             .proxy
             .totals
             .iter()
-            .filter(|total| total.pair.direction == Direction::Inbound);
+            .filter(|total| total.pair.direction == Direction::Inbound)
+            .filter(|total| total.pair.caller.trust_domain() != total.pair.callee.trust_domain());
         self.carried += inbound
             .map(|total| total.totals.bytes_received)
             .sum::<u64>();

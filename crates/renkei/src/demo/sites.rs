@@ -9,6 +9,12 @@ use std::{
 
 use renkei_site::Site;
 
+/// What the nodes are to the people who read the result.
+pub(super) const SERVER_NODE: &str = "server and gateway";
+const BROKER_NODE: &str = "node without an inbound port";
+const FORWARDER_NODE: &str = "node without a route outside";
+const FORWARDER_IP: &str = "127.0.0.31";
+
 /// One site of the demo: its file, its state, its addresses.
 #[derive(Debug, Clone)]
 pub(super) struct DemoSite {
@@ -18,13 +24,35 @@ pub(super) struct DemoSite {
     pub(super) gateway: SocketAddr,
     /// The local listener through which this site's program reaches another site.
     pub(super) outbound: SocketAddr,
-    ip: &'static str,
+    /// The loopback address of its own.
+    pub(super) ip: &'static str,
+}
+
+/// A machine of Hokkaido beside that of its server, which is its gateway as well.
+#[derive(Debug, Clone)]
+pub(super) struct DemoNode {
+    pub(super) name: &'static str,
+    /// What it is to the people who read the result.
+    pub(super) role: &'static str,
+    pub(super) state: PathBuf,
+    /// The loopback address of its own.
+    pub(super) ip: &'static str,
 }
 
 /// The paper's four sites, north to south, and the uninvited fifth.
 #[derive(Debug)]
 pub(super) struct Sites {
     pub(super) hokkaido: DemoSite,
+    /// Where nodes of Hokkaido come to its server.
+    pub(super) hokkaido_server: SocketAddr,
+    /// The node of Hokkaido's broker.
+    pub(super) store: DemoNode,
+    /// The node of Hokkaido's forwarder, which has no route to other sites.
+    pub(super) compute: DemoNode,
+    /// The local listener through which the forwarder reads Hokkaido's own broker.
+    pub(super) forwarder_source: SocketAddr,
+    /// The one through which it writes to Tokyo's.
+    pub(super) forwarder_target: SocketAddr,
     pub(super) tokyo: DemoSite,
     pub(super) osaka: DemoSite,
     pub(super) kyushu: DemoSite,
@@ -46,8 +74,19 @@ impl Sites {
     /// Chooses free addresses; writes nothing yet.
     pub(super) fn plan(folder: &Path) -> io::Result<Self> {
         let site = |name, ip| DemoSite::plan(folder, name, ip);
+        let node = |name, role, ip| DemoNode {
+            name,
+            role,
+            state: folder.join(format!("hokkaido-{name}")),
+            ip,
+        };
         Ok(Self {
             hokkaido: site("hokkaido", "127.0.0.11")?,
+            hokkaido_server: free_address("127.0.0.11")?,
+            store: node("store", BROKER_NODE, "127.0.0.21"),
+            compute: node("compute", FORWARDER_NODE, FORWARDER_IP),
+            forwarder_source: free_address(FORWARDER_IP)?,
+            forwarder_target: free_address(FORWARDER_IP)?,
             tokyo: site("tokyo", "127.0.0.12")?,
             osaka: site("osaka", "127.0.0.13")?,
             kyushu: site("kyushu", "127.0.0.14")?,
@@ -59,6 +98,21 @@ impl Sites {
     /// The four sites of the mesh.
     pub(super) fn members(&self) -> [&DemoSite; 4] {
         [&self.hokkaido, &self.tokyo, &self.osaka, &self.kyushu]
+    }
+
+    /// The nodes of Hokkaido beside its server.
+    pub(super) fn nodes(&self) -> [&DemoNode; 2] {
+        [&self.store, &self.compute]
+    }
+
+    /// Everything of the mesh that has a status: the site it belongs to, and its state folder.
+    pub(super) fn processes(&self) -> Vec<(&'static str, &Path)> {
+        let nodes = self.nodes().map(|node| ("hokkaido", &*node.state));
+        let mut processes = vec![("hokkaido", &*self.hokkaido.state)];
+        processes.extend(nodes);
+        let others = [&self.tokyo, &self.osaka, &self.kyushu];
+        processes.extend(others.map(|site| (site.name, &*site.state)));
+        processes
     }
 
     /// A member by its name.
@@ -85,17 +139,24 @@ impl Sites {
 
     fn hokkaido_file(&self, around: &Surroundings<'_>) -> String {
         format!(
-            "{head}peers:\n{tokyo}{osaka}{kyushu}services:\n  broker: {{protocol: kafka, backends: \
-             [{broker}], allow: [osaka.example/collector, kyushu.example/collector]}}\n\
-             workloads:\n  forwarder: {{selectors: [unix:uid:{uid}], uses: \
-             {{tokyo.example/mdx: {outbound}}}}}\n",
+            "{head}server: {{listen: {server}, advertise: {server}}}\n\
+             nodes: {{{store}: {{}}, {compute}: {{via: gateway}}}}\n\
+             peers:\n{tokyo}{osaka}{kyushu}services:\n  broker: {{on: [{store}], protocol: kafka, \
+             backends: [{broker}], allow: [osaka.example/collector, kyushu.example/collector, \
+             forwarder]}}\n\
+             workloads:\n  forwarder: {{on: [{compute}], selectors: [unix:uid:{uid}], uses: \
+             {{broker: {source}, tokyo.example/mdx: {outbound}}}}}\n",
             head = self.hokkaido.head(around),
+            server = self.hokkaido_server,
+            store = self.store.name,
+            compute = self.compute.name,
+            source = self.forwarder_source,
             tokyo = self.tokyo.peer(),
             osaka = self.osaka.peer(),
             kyushu = self.kyushu.peer(),
             broker = around.hokkaido_broker,
             uid = around.uid,
-            outbound = self.hokkaido.outbound,
+            outbound = self.forwarder_target,
         )
     }
 
@@ -154,11 +215,6 @@ impl DemoSite {
             outbound: free_address(ip)?,
             ip,
         })
-    }
-
-    /// A free address on this site's loopback address.
-    pub(super) fn free_address(&self) -> io::Result<SocketAddr> {
-        free_address(self.ip)
     }
 
     /// Where the other sites keep this site's first bundle, handed over out of band.

@@ -10,7 +10,7 @@ use super::{
     broker::Kafka,
     pipeline::Route,
     process::{Process, command},
-    sites::{DemoSite, Sites},
+    sites::{DemoNode, DemoSite, Sites, free_address},
 };
 use crate::{
     cli,
@@ -19,9 +19,12 @@ use crate::{
 
 /// How long a site may take until it serves, and then until it knows its peers.
 const UP: Duration = Duration::from_secs(30);
+/// How long a token may wait for its node.
+const TOKEN_LIFE: Duration = Duration::from_secs(60);
 
 impl World {
-    /// Hokkaido's broker and Tokyo's: the user's own, or one that is started for each.
+    /// The broker of Hokkaido's node and that of Tokyo: the user's own, or one that is started for
+    /// each.
     pub(super) async fn start_brokers(
         &mut self,
         args: &cli::Demo,
@@ -30,15 +33,19 @@ impl World {
     ) -> miette::Result<Route> {
         let mut brokers = Vec::new();
         let mut starts = Vec::new();
-        for (at, site) in [&sites.hokkaido, &sites.tokyo].into_iter().enumerate() {
+        let places = [
+            (sites.hokkaido.name, sites.store.ip),
+            (sites.tokyo.name, sites.tokyo.ip),
+        ];
+        for (at, (site, ip)) in places.into_iter().enumerate() {
             if let Some(own) = args.broker.get(at).or(args.broker.first()) {
                 brokers.push(own.clone());
             } else if let Some(jars) = &args.kafka {
                 let java = &args.java;
-                let listener = site.free_address().into_diagnostic()?;
-                let controller = site.free_address().into_diagnostic()?;
+                let listener = free_address(ip).into_diagnostic()?;
+                let controller = free_address(ip).into_diagnostic()?;
                 let kafka = Kafka { java, jars };
-                starts.push(kafka.start(site.name, listener, controller, folder));
+                starts.push(kafka.start(site, listener, controller, folder));
                 brokers.push(listener.to_string());
             }
         }
@@ -50,7 +57,8 @@ impl World {
             tokyo_broker,
             osaka_listener: sites.osaka.outbound.to_string(),
             kyushu_listener: sites.kyushu.outbound.to_string(),
-            hokkaido_listener: sites.hokkaido.outbound.to_string(),
+            forwarder_source: sites.forwarder_source.to_string(),
+            forwarder_target: sites.forwarder_target.to_string(),
         })
     }
 
@@ -58,20 +66,39 @@ impl World {
         let program = std::env::current_exe().into_diagnostic()?;
         let mut up = command(&program);
         up.arg("up").arg(&site.file).arg("--state").arg(&site.state);
-        up.args([
-            "--admin",
-            "127.0.0.1:0",
-            "--drain",
-            "3s",
-            "--log-format",
-            "json",
-        ]);
-        up.env_remove("RUST_LOG").env_remove("RENKEI_STATE");
-        let log = folder.join(format!("{}.log", site.name));
-        let process = Process::start(site.name, up, &log)
+        self.start_process(site.name, up, folder)
+    }
+
+    fn start_process(
+        &mut self,
+        name: &'static str,
+        mut renkei: tokio::process::Command,
+        folder: &Path,
+    ) -> miette::Result<()> {
+        renkei.args(["--admin", "127.0.0.1:0", "--drain", "3s"]);
+        renkei.args(["--log-format", "json"]);
+        renkei.env_remove("RUST_LOG").env_remove("RENKEI_STATE");
+        let log = folder.join(format!("{name}.log"));
+        let process = Process::start(name, renkei, &log)
             .into_diagnostic()
-            .wrap_err_with(|| format!("cannot start the site {}", site.name))?;
-        self.sites.insert(site.name, process);
+            .wrap_err_with(|| format!("cannot start {name}"))?;
+        self.processes.insert(name, process);
+        Ok(())
+    }
+
+    /// The other machines of Hokkaido join it, each with a token. No file is copied to them.
+    pub(super) async fn join_nodes(&mut self, sites: &Sites, folder: &Path) -> miette::Result<()> {
+        let program = std::env::current_exe().into_diagnostic()?;
+        let server = SiteClient::new(&sites.hokkaido.state);
+        for DemoNode { name, state, .. } in sites.nodes() {
+            let made = server.node_token(name, TOKEN_LIFE.as_secs()).await;
+            let token = made.map_err(explain)?.token;
+            let mut join = command(&program);
+            join.args(["node", "join", &sites.hokkaido_server.to_string()]);
+            join.arg("--state").arg(state);
+            join.env("RENKEI_NODE_TOKEN", token);
+            self.start_process(name, join, folder)?;
+        }
         Ok(())
     }
 
@@ -98,16 +125,16 @@ impl World {
         Ok(())
     }
 
-    /// Waits until every member serves and has its peers' bundles.
+    /// Waits until every process of the members serves and has its peers' bundles.
     pub(super) async fn wait_until_linked(&mut self, sites: &Sites) -> miette::Result<()> {
         let deadline = Instant::now() + UP;
         loop {
             self.nothing_ended()?;
             let mut missing = None;
-            for site in sites.members() {
-                let status = SiteClient::new(&site.state).status().await.ok();
+            for (name, state) in sites.processes() {
+                let status = SiteClient::new(state).status().await.ok();
                 if !status.is_some_and(|status| status.is_linked()) {
-                    missing = Some(site.name);
+                    missing = Some(name);
                 }
             }
             match missing {

@@ -162,16 +162,19 @@ fn fit(line: &str, width: usize) -> String {
     out
 }
 
-/// A line per identity; what the site as a whole refused stands in its first.
-fn site_table(sites: &[(&'static str, Option<SiteStatus>)]) -> Table {
+/// A line per identity; what the site as a whole refused stands in its first. The processes of a
+/// site follow each other.
+fn site_table(processes: &[(&'static str, Option<SiteStatus>)]) -> Table {
     let mut table = output::table(&["SITE", "IDENTITY", "EXPIRES", "RENEWED", "REFUSED"]);
-    for (name, document) in sites {
-        let Some(document) = document else {
+    for site in processes.chunk_by(|(one, _), (next, _)| one == next) {
+        let documents = || site.iter().filter_map(|(_, document)| document.as_ref());
+        let refused: u64 = documents().map(|one| one.proxy.refused_in_all()).sum();
+        let name = site.first().map_or("", |(name, _)| *name);
+        if documents().count() < site.len() {
             table.add_row([name, "not running", "", "", ""]);
-            continue;
-        };
-        let mut of_site = Some((*name, document.proxy.refused_in_all().to_string()));
-        for identity in document.identities() {
+        }
+        let mut of_site = Some((name, refused.to_string()));
+        for identity in documents().flat_map(SiteStatus::identities) {
             let (name, refused) = of_site.take().unwrap_or_default();
             table.add_row(vec![
                 Cell::new(name),
@@ -264,11 +267,14 @@ mod tests {
     #[test]
     fn everything_has_room_on_the_smallest_terminal() {
         let broker = "hokkaido.example/broker";
+        let forwarder = "hokkaido.example/forwarder";
         let sites = [
+            document("hokkaido", &[], None),
+            document("hokkaido", &["broker"], Some((forwarder, broker))),
             document(
                 "hokkaido",
-                &["broker", "forwarder"],
-                Some(("hokkaido.example/forwarder", "tokyo.example/mdx")),
+                &["forwarder"],
+                Some((forwarder, "tokyo.example/mdx")),
             ),
             document("tokyo", &["mdx"], None),
             document(
@@ -282,7 +288,9 @@ mod tests {
                 Some(("kyushu.example/collector", broker)),
             ),
         ];
-        let names = ["hokkaido", "tokyo", "osaka", "kyushu"];
+        let names = [
+            "hokkaido", "hokkaido", "hokkaido", "tokyo", "osaka", "kyushu",
+        ];
         let sites: Vec<_> = names.into_iter().zip(sites.map(Some)).collect();
         let attempts = Attempt::examples();
         assert_eq!(attempts.len(), super::super::intruders::INTRUDERS);

@@ -108,7 +108,7 @@ impl World {
                 .await
                 .map_err(explain)?,
         );
-        if let Some(process) = self.sites.get_mut(site.name) {
+        if let Some(process) = self.processes.get_mut(site.name) {
             process.kill().await;
         }
         sleep(Duration::from_secs(2)).await;
@@ -147,8 +147,8 @@ impl World {
             .map(Pipeline::progress)
             .unwrap_or_default();
         let mut documents = Vec::new();
-        for site in sites.members() {
-            documents.push((site.name, SiteClient::new(&site.state).status().await.ok()));
+        for (site, state) in sites.processes() {
+            documents.push((site, SiteClient::new(state).status().await.ok()));
         }
         if let Some(view) = &mut self.view {
             view.show(&documents, progress, passed, attempts);
