@@ -91,8 +91,7 @@ impl World {
         let program = std::env::current_exe().into_diagnostic()?;
         let server = SiteClient::new(&sites.hokkaido.state);
         for DemoNode { name, state, .. } in sites.nodes() {
-            let made = server.node_token(name, TOKEN_LIFE.as_secs()).await;
-            let token = made.map_err(explain)?.token;
+            let token = self.node_token(&server, name).await?;
             let mut join = command(&program);
             join.args(["node", "join", &sites.hokkaido_server.to_string()]);
             join.arg("--state").arg(state);
@@ -100,6 +99,21 @@ impl World {
             self.start_process(name, join, folder)?;
         }
         Ok(())
+    }
+
+    /// The server has its certificate, which a token names, a moment after its start.
+    async fn node_token(&mut self, server: &SiteClient, node: &str) -> miette::Result<String> {
+        let deadline = Instant::now() + UP;
+        loop {
+            match server.node_token(node, TOKEN_LIFE.as_secs()).await {
+                Ok(made) => return Ok(made.token),
+                Err(error) if Instant::now() > deadline => return Err(explain(error)),
+                Err(_) => {
+                    self.nothing_ended()?;
+                    sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
     }
 
     /// What operators do once, out of band: each hands its bundle to the others.

@@ -17,7 +17,7 @@ use crate::{
     site_client::{SiteClient, explain},
 };
 
-/// How long the last records may take to arrive once the sources have ended.
+/// How long no record may arrive before the rest is given up, once the sources have ended.
 const TAIL: Duration = Duration::from_secs(30);
 /// How long the sources may take to write their first records.
 const FIRST_RECORDS: Duration = Duration::from_secs(60);
@@ -126,13 +126,16 @@ impl World {
             return Ok(Progress::default());
         };
         pipeline.stop_sources().await;
-        let deadline = Instant::now() + TAIL;
+        let (mut deadline, mut delivered) = (Instant::now() + TAIL, 0);
         loop {
             let progress = match &self.pipeline {
                 Some(pipeline) => pipeline.progress(),
                 None => Progress::default(),
             };
             self.show(sites, Duration::MAX, attempts).await;
+            if progress.delivered > delivered {
+                (deadline, delivered) = (Instant::now() + TAIL, progress.delivered);
+            }
             if progress.delivered >= progress.sent() || Instant::now() > deadline {
                 return Ok(progress);
             }
