@@ -1,6 +1,6 @@
 //! Arguments that several commands have.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -28,6 +28,33 @@ pub(crate) struct StateArg {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
+    Text,
+    Json,
+}
+
+/// `--admin`: an address or `none`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AdminArg {
+    Off,
+    At(SocketAddr),
+}
+
+impl std::str::FromStr for AdminArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::Off),
+            _ => text
+                .parse()
+                .map(Self::At)
+                .map_err(|_| "expected IP:PORT, such as 127.0.0.1:9901, or none".to_owned()),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
     Text,
     Json,
 }

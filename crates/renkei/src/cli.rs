@@ -1,15 +1,15 @@
 //! The command line: what can be said, and the help that teaches it.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use renkei_api::node::NodeToken;
+use clap::{Args, Parser, Subcommand};
 use renkei_site::HostPort;
 use renkei_spiffe::TrustDomain;
 
 use crate::{
-    arguments::{Output, SiteArgs, StateArg},
+    arguments::{AdminArg, LogFormat, Output, SiteArgs, StateArg},
     federation::{Federation, Registry},
+    node_args::{Agent, Node, NodeProxy},
 };
 
 /// Links the services of independent sites: every site keeps its own certificate authority, every
@@ -45,6 +45,11 @@ pub(crate) enum Command {
     /// Run this machine as a node of a site; at the server, let nodes join and put them out.
     #[command(subcommand)]
     Node(Node),
+    /// Run the agent of a node alone, without a proxy.
+    #[command(subcommand)]
+    Agent(Agent),
+    /// Run the proxy of a node alone, with identities from the Workload API of another agent.
+    Proxy(NodeProxy),
     /// Check a site file and print what it configures. Starts nothing.
     Check(Check),
     /// Apply the changed site file to the running site. A faulty file changes nothing.
@@ -109,66 +114,6 @@ pub(crate) struct Up {
     pub(crate) log: String,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Node {
-    /// Make this machine a node of a site, and run its agent and its proxy.
-    ///
-    /// The node gets its identities, listeners, services and policies from the server of the site.
-    /// It writes no file: after a restart it joins again, with another token.
-    Join(NodeJoin),
-    /// Print a token: one line with which one node may join once.
-    Token(NodeTokenArgs),
-    /// Refuse a node for good.
-    ///
-    /// The server answers it no more. The SVIDs that it has are good until they expire.
-    Ban(NodeName),
-    /// Forget a node, banned or not: it must join again, with another token.
-    Remove(NodeName),
-}
-
-#[derive(Debug, Clone, Args)]
-#[command(after_help = "\
-Example:
-  renkei node join server.hokkaido.example:8081 TOKEN
-
-The token is the line that `renkei node token` has printed at the server. It is for one use. Other \
-users of this machine can see the command line: give the token in RENKEI_NODE_TOKEN instead.
-
-Signals: SIGTERM or SIGINT drains and stops; a second one stops at once.")]
-pub(crate) struct NodeJoin {
-    /// The address of the server's API.
-    #[arg(value_name = "SERVER:PORT", value_parser = HostPort::parse)]
-    pub(crate) server: HostPort,
-    /// The token.
-    #[arg(
-        value_name = "TOKEN",
-        env = "RENKEI_NODE_TOKEN",
-        hide_env_values = true
-    )]
-    pub(crate) token: NodeToken,
-    /// Where /metrics, /livez and /readyz are served: a loopback address, or `none`.
-    #[arg(long, value_name = "IP:PORT|none", default_value = "127.0.0.1:9901")]
-    pub(crate) admin: AdminArg,
-    /// Folder of the control socket, private to the user. Default: node in $RUNTIME_DIRECTORY under
-    /// systemd, /run/renkei/node-TRUST-DOMAIN for root, else
-    /// $XDG_RUNTIME_DIR/renkei/node-TRUST-DOMAIN.
-    #[arg(long = "state", value_name = "FOLDER", env = "RENKEI_STATE")]
-    pub(crate) folder: Option<PathBuf>,
-    /// Socket on which the node serves the SPIFFE Workload API. Default: workload.sock in
-    /// $RUNTIME_DIRECTORY under systemd, else in a folder next to that of the control socket.
-    #[arg(long, value_name = "PATH")]
-    pub(crate) workload_socket: Option<PathBuf>,
-    /// How long open connections may continue after SIGTERM.
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
-    pub(crate) drain: Duration,
-    /// Form of the log lines on standard error.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    pub(crate) log_format: LogFormat,
-    /// Log filter, as in RUST_LOG.
-    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
-    pub(crate) log: String,
-}
-
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 The site file needs `server`, where nodes come to. Agents and proxies run on the nodes: make a \
@@ -188,63 +133,6 @@ pub(crate) struct Server {
     /// Log filter, as in RUST_LOG.
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     pub(crate) log: String,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  renkei node token site.yaml --name login1
-  renkei node token site.yaml --spire        for `spire-agent run -joinToken`
-
-Whoever has the line becomes that node: hand it over as you would a password.")]
-pub(crate) struct NodeTokenArgs {
-    #[command(flatten)]
-    pub(crate) site: SiteArgs,
-    /// The name of the node under `nodes` in the site file.
-    #[arg(long, value_name = "NODE", required_unless_present = "spire")]
-    pub(crate) name: Option<String>,
-    /// A plain join token, for an agent of SPIRE. It gets the workloads without `on`.
-    #[arg(long, conflicts_with = "name")]
-    pub(crate) spire: bool,
-    /// How long the token is good, up to 30 days.
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
-    pub(crate) ttl: Duration,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct NodeName {
-    #[command(flatten)]
-    pub(crate) site: SiteArgs,
-    /// The name of the node, as `renkei status` shows it.
-    #[arg(long, value_name = "NODE")]
-    pub(crate) name: String,
-}
-
-/// `--admin`: an address or `none`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum AdminArg {
-    Off,
-    At(SocketAddr),
-}
-
-impl std::str::FromStr for AdminArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "none" => Ok(Self::Off),
-            _ => text
-                .parse()
-                .map(Self::At)
-                .map_err(|_| "expected IP:PORT, such as 127.0.0.1:9901, or none".to_owned()),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    Text,
-    Json,
 }
 
 #[derive(Debug, Args)]

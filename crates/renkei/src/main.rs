@@ -20,6 +20,7 @@ mod identity;
 mod links;
 mod load;
 mod node;
+mod node_args;
 mod nodes;
 mod open_ports;
 mod output;
@@ -45,7 +46,11 @@ use miette::{IntoDiagnostic, WrapErr};
 use renkei_runtime::{exposure, telemetry};
 use rustls::{CipherSuite, crypto::CryptoProvider};
 
-use crate::cli::{Bundle, Cli, Command, LogFormat, Node, Render, Svid};
+use crate::{
+    arguments::LogFormat,
+    cli::{Bundle, Cli, Command, Render, Svid},
+    node_args::{Agent, Node},
+};
 
 /// How long the last lines of the log may take when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -100,8 +105,16 @@ fn run(cli: Cli) -> miette::Result<ExitCode> {
             block_on(up::run_server(&args))
         }
         Command::Node(Node::Join(args)) => {
-            start_log(args.log_format, &args.log)?;
+            start_log(args.join.log_format, &args.join.log)?;
             block_on(node::join(&args))
+        }
+        Command::Agent(Agent::Join(args)) => {
+            start_log(args.log_format, &args.log)?;
+            block_on(node::join_agent(&args))
+        }
+        Command::Proxy(args) => {
+            start_log(args.log_format, &args.log)?;
+            block_on(up::run_proxy(&args))
         }
         Command::Node(Node::Token(args)) => block_on(nodes::token(&args, form)),
         Command::Node(Node::Ban(args)) => block_on(nodes::ban(&args, form)),

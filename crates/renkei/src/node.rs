@@ -1,25 +1,35 @@
 //! `renkei node`: a machine as a node of a site: agent and proxy in one process. What it does comes
-//! from the server of its site; it reads no site file and writes no file.
+//! from the server of its site; it reads no site file and writes no file. And `renkei agent`: the
+//! same without the proxy.
 
 mod configuration;
 mod start;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use miette::miette;
 use renkei_api::control::Request;
 use renkei_runtime::control::ControlError;
 use serde_json::Value;
 
-use self::start::{RunningNode, start};
+use self::start::{Parts, RunningNode, start};
 use crate::{
-    cli::NodeJoin,
+    node_args::{Join, NodeJoin},
     place,
     process::{self, Frame, Roles},
 };
 
 /// Joins, and runs the node until SIGTERM or SIGINT.
 pub(crate) async fn join(args: &NodeJoin) -> miette::Result<ExitCode> {
+    run(&args.join, Parts::AgentAndProxy, args.drain).await
+}
+
+/// The same for the agent alone. Nothing of it outlasts a request.
+pub(crate) async fn join_agent(args: &Join) -> miette::Result<ExitCode> {
+    run(args, Parts::Agent, Duration::ZERO).await
+}
+
+async fn run(args: &Join, parts: Parts, drain: Duration) -> miette::Result<ExitCode> {
     let folder = args
         .folder
         .clone()
@@ -33,10 +43,10 @@ pub(crate) async fn join(args: &NodeJoin) -> miette::Result<ExitCode> {
     let frame = Frame {
         folder,
         admin: process::admin_address(Some(args.admin), None),
-        drain: args.drain,
+        drain,
     };
     process::run(frame, async |folder, shared| {
-        start(args, folder, shared).await
+        start(args, parts, folder, shared).await
     })
     .await
 }

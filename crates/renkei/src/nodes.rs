@@ -7,7 +7,7 @@ use renkei_api::status::{NodeStatus, SiteStatus};
 
 use crate::{
     arguments::Output,
-    cli::{NodeName, NodeTokenArgs},
+    node_args::{NodeName, NodeTokenArgs},
     output, place,
     site_client::{SiteClient, explain},
 };

@@ -65,7 +65,15 @@ pub(crate) struct Applied {
     pub(crate) site: Arc<Site>,
     pub(crate) sources: BTreeMap<String, PolicySource>,
     pub(crate) policies: Policies,
+    /// The node whose part the proxy follows; none for the process of the server.
+    pub(crate) node: Option<NodeSpec>,
 }
+
+/// The site file does not have the node that this process is.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("the site file has no node `{0}`")]
+#[diagnostic(help("check the name under `nodes`"))]
+pub(crate) struct NoNode(pub(crate) String);
 
 /// What the roles of a site are to do.
 pub(crate) struct Projected {
@@ -79,6 +87,20 @@ pub(crate) struct Projected {
 pub(crate) type NodeMap = Arc<BTreeMap<String, Arc<ProxyPart>>>;
 
 impl Applied {
+    /// What was read, for the process of the server or that of a node.
+    pub(crate) fn new(loaded: Loaded, node: Option<&str>) -> Result<Self, NoNode> {
+        let find = |name: &str| {
+            let spec = loaded.site.nodes.get(name).cloned();
+            spec.ok_or_else(|| NoNode(name.to_owned()))
+        };
+        Ok(Self {
+            node: node.map(find).transpose()?,
+            site: loaded.site,
+            sources: loaded.sources,
+            policies: loaded.policies,
+        })
+    }
+
     /// The parts of the file, linked with the members that are valid now, and with no node that
     /// is banned.
     pub(crate) fn project(
@@ -96,8 +118,12 @@ impl Applied {
             part.without_nodes(banned);
             Arc::new(part)
         };
+        let part = match &self.node {
+            Some(node) => site.node_part(node, version, self.sources.clone()),
+            None => site.proxy_part(version, self.sources.clone()),
+        };
         let proxy = Desired {
-            site: allowed(site.proxy_part(version, self.sources.clone())),
+            site: allowed(part),
             policies: self.policies.clone(),
         };
         let node = |node: &NodeSpec| {
@@ -122,6 +148,8 @@ pub(crate) enum ApplyError {
     NeedsRestart(&'static str),
     #[error("{NO_AUTHORITY}")]
     NoAuthority,
+    #[error(transparent)]
+    NoNode(NoNode),
     #[error("{0}")]
     Listen(String),
 }
@@ -145,24 +173,15 @@ impl Running {
     /// touch keep their connections; a faulty file changes nothing.
     pub(crate) async fn apply(&self) -> Result<Changes, ApplyError> {
         let mut applied = self.applied.lock().await;
-        let Loaded {
-            site,
-            sources,
-            policies,
-            ..
-        } = self.load().await?;
-        let changes = diff(&applied.site, &site);
-        if site.federation.is_some() && self.plane.members().is_none() {
+        let node = applied.node.as_ref().map(|node| node.name.as_str());
+        let next = Applied::new(self.load().await?, node).map_err(ApplyError::NoNode)?;
+        let changes = diff(&applied.site, &next.site);
+        if next.site.federation.is_some() && self.plane.members().is_none() {
             return Err(ApplyError::NoAuthority);
         }
         if let Some(reason) = changes.needs_restart() {
             return Err(ApplyError::NeedsRestart(reason));
         }
-        let next = Applied {
-            site,
-            sources,
-            policies,
-        };
         self.run_by(&next).await?;
         *applied = next;
         warnings::log(&warnings::of(&applied.site, &self.file, &self.state));

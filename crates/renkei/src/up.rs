@@ -1,5 +1,6 @@
 //! `renkei up`: a whole site in one process, from the first fault of its file to the last drained
-//! connection. And `renkei server`: the same without agent and proxy, which its nodes run.
+//! connection. And `renkei server`: the same without agent and proxy, which its nodes run. And
+//! `renkei proxy`: the proxy of one node alone, whose identities another agent keeps.
 
 mod start;
 
@@ -12,10 +13,11 @@ use renkei_site::Site;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use self::start::{start, start_server};
+use self::start::{start, start_proxy, start_server};
 use crate::{
     cli::{Server, Up},
     load::load,
+    node_args::NodeProxy,
     place,
     process::{self, Frame, Roles, Shared},
     running::Running,
@@ -52,6 +54,22 @@ pub(crate) async fn run_server(args: &Server) -> miette::Result<ExitCode> {
     };
     process::run(frame, async |state, shared| {
         start_server(&args.site.file, loaded, state, shared).await
+    })
+    .await
+}
+
+/// Runs the proxy of a node alone until SIGTERM or SIGINT.
+pub(crate) async fn run_proxy(args: &NodeProxy) -> miette::Result<ExitCode> {
+    let loaded = load(&args.site.file)?;
+    let name = format!("{}-{}", loaded.site.name, args.node);
+    let state = place::state_folder(args.site.state.folder.as_deref(), &name);
+    let frame = Frame {
+        folder: state,
+        admin: process::admin_address(args.admin, loaded.site.admin),
+        drain: args.drain,
+    };
+    process::run(frame, async |state, shared| {
+        start_proxy(args, loaded, state, shared).await
     })
     .await
 }

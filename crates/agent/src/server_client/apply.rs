@@ -20,6 +20,8 @@ use super::{ProxyUpdate, Revision, error::PartError};
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) own: TrustDomain,
+    /// No proxy runs here: what is for no workload is not asked for.
+    pub(super) workloads_only: bool,
     pub(super) part: watch::Sender<Arc<AgentPart>>,
     pub(super) bundles: watch::Sender<Arc<BundleSet>>,
     pub(super) proxy: watch::Sender<Option<ProxyUpdate>>,
@@ -83,8 +85,11 @@ impl Wanted {
     }
 
     fn agent_part(&self, json: &[u8]) -> Result<AgentPart, PartError> {
-        let part: AgentPart = serde_json::from_slice(json)?;
+        let mut part: AgentPart = serde_json::from_slice(json)?;
         self.is_own(&part.trust_domain)?;
+        if self.workloads_only {
+            part.entries.retain(|entry| !entry.selectors.is_empty());
+        }
         Ok(part)
     }
 

@@ -36,6 +36,8 @@ pub struct LinkInputs {
     pub provider: Arc<CryptoProvider>,
     /// The release of Renkei on this node, for the server.
     pub release: String,
+    /// No proxy runs on this node, so that it needs no identities but those of workloads.
+    pub workloads_only: bool,
     /// Keeps the link's task running.
     pub tasks: Supervisor,
 }
@@ -61,6 +63,7 @@ impl ServerLink {
         };
         let wanted = Wanted {
             own,
+            workloads_only: inputs.workloads_only,
             part: watch::Sender::new(Arc::new(nothing)),
             bundles: watch::Sender::new(Arc::new(BundleSet::from_iter([bundle]))),
             proxy: watch::Sender::new(None),

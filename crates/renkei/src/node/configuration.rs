@@ -1,5 +1,6 @@
 //! The proxy of a node follows its part. What it cannot take (an address in use, a policy that does
-//! not compile) is told to the server and shown in the status; the rest applies.
+//! not compile) is told to the server and shown in the status; the rest applies. Of an agent alone
+//! that is all that would need a proxy.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +16,7 @@ const AGAIN: Duration = Duration::from_secs(15);
 /// Applies each update, and reports what became of it. Ends with the link.
 pub(super) async fn follow(
     link: &ServerLink,
-    proxy: &Proxy,
+    proxy: Option<&Proxy>,
     ready: &Condition,
     config: &ConfigMetrics,
 ) {
@@ -26,7 +27,10 @@ pub(super) async fn follow(
         match update {
             None => ready.set_not_ready("the server has not sent the configuration yet"),
             Some(update) => {
-                let taken = apply(proxy, &update.part).await;
+                let taken = match proxy {
+                    Some(proxy) => apply(proxy, &update.part).await,
+                    None => without_proxy(&update.part),
+                };
                 again = taken.again;
                 match taken.faults.is_empty() {
                     true => config.applied(),
@@ -59,6 +63,24 @@ struct Taken {
     faults: Vec<NodeFault>,
     /// Whether another attempt may have another outcome.
     again: bool,
+}
+
+/// What an agent alone leaves to a proxy.
+fn without_proxy(part: &ProxyPart) -> Taken {
+    let services = part.services.keys().cloned();
+    let listeners = part.listeners.iter();
+    let uses = listeners.map(|one| format!("{} for {}", one.workload, one.target.short()));
+    let gateway = part.gateway.iter().map(|_| "gateway".to_owned());
+    let fault = |item| NodeFault {
+        item,
+        reason: "an agent runs here without a proxy".to_owned(),
+    };
+    let mut faults: Vec<NodeFault> = services.chain(uses).chain(gateway).map(fault).collect();
+    faults.sort();
+    Taken {
+        faults,
+        again: false,
+    }
 }
 
 async fn apply(proxy: &Proxy, part: &Arc<ProxyPart>) -> Taken {

@@ -8,7 +8,10 @@ use renkei_agent::{
     Agent,
     server_client::{BundleReaders, LinkInputs, ServerLink, join},
 };
-use renkei_api::{control::Request, status::SiteStatus};
+use renkei_api::{
+    control::Request,
+    status::{ProxyStatus, SiteStatus},
+};
 use renkei_proxy::{DefaultHandler, Proxy, Untouched};
 use renkei_runtime::{control::ControlError, readiness::Readiness, telemetry::ConfigMetrics};
 use renkei_spiffe::TrustDomain;
@@ -16,12 +19,19 @@ use serde_json::Value;
 
 use super::configuration;
 use crate::{
-    cli::NodeJoin,
     identity::{AgentInputs, start_agent},
+    node_args::Join,
     place,
     process::{self, Shared, json},
     provider,
 };
+
+/// What of a node runs in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parts {
+    AgentAndProxy,
+    Agent,
+}
 
 /// A node while it runs.
 pub(super) struct RunningNode {
@@ -29,13 +39,15 @@ pub(super) struct RunningNode {
     trust_domain: TrustDomain,
     link: Arc<ServerLink>,
     agent: Agent,
-    proxy: Arc<Proxy>,
+    /// None where the agent runs alone.
+    proxy: Option<Arc<Proxy>>,
     readiness: Readiness,
 }
 
 /// Joins by the token, and starts to follow the server.
 pub(super) async fn start(
-    args: &NodeJoin,
+    args: &Join,
+    parts: Parts,
     folder: &Path,
     shared: &Shared,
 ) -> miette::Result<RunningNode> {
@@ -49,6 +61,7 @@ pub(super) async fn start(
         joined,
         provider: provider(),
         release: env!("CARGO_PKG_VERSION").to_owned(),
+        workloads_only: parts == Parts::Agent,
         tasks: shared.tasks.clone(),
     };
     let link = Arc::new(ServerLink::start(inputs, shared.stop.clone()));
@@ -63,16 +76,23 @@ pub(super) async fn start(
         tasks: shared.tasks.clone(),
         stop: shared.stop.clone(),
     })?;
-    let readers = bundle_endpoint(link.bundle_readers());
-    let setup = process::proxy_setup(shared, agent.identities(), readers, None);
-    let proxy = Arc::new(Proxy::new(setup));
+    let proxy = match parts {
+        Parts::AgentAndProxy => {
+            let readers = bundle_endpoint(link.bundle_readers());
+            let setup = process::proxy_setup(shared, agent.identities(), readers, None);
+            Some(Arc::new(Proxy::new(setup)))
+        }
+        Parts::Agent => None,
+    };
     let ends = Box::new(renkei_agent::SvidEnds(agent.identities()));
     let config = shared.metrics.register(|registry| {
         registry.register_collector(ends);
-        proxy.register(registry);
+        if let Some(proxy) = &proxy {
+            proxy.register(registry);
+        }
         ConfigMetrics::register(registry)
     });
-    follow(&link, &proxy, config, shared);
+    follow(&link, proxy.as_ref(), config, shared);
     Ok(RunningNode {
         name,
         trust_domain: id.trust_domain().clone(),
@@ -83,15 +103,20 @@ pub(super) async fn start(
     })
 }
 
-fn follow(link: &Arc<ServerLink>, proxy: &Arc<Proxy>, config: ConfigMetrics, shared: &Shared) {
+fn follow(
+    link: &Arc<ServerLink>,
+    proxy: Option<&Arc<Proxy>>,
+    config: ConfigMetrics,
+    shared: &Shared,
+) {
     let ready = shared.readiness.condition("configuration");
-    let (link, proxy, stop) = (link.clone(), proxy.clone(), shared.stop.clone());
+    let (link, proxy, stop) = (link.clone(), proxy.cloned(), shared.stop.clone());
     let over = stop.clone();
     let follow = move || {
         let (link, proxy, stop) = (link.clone(), proxy.clone(), stop.clone());
         let (ready, config) = (ready.clone(), config.clone());
         async move {
-            let following = configuration::follow(&link, &proxy, &ready, &config);
+            let following = configuration::follow(&link, proxy.as_deref(), &ready, &config);
             stop.run_until_cancelled(following).await;
         }
     };
@@ -149,7 +174,10 @@ impl RunningNode {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: snapshot.ready,
             conditions: snapshot.conditions,
-            proxy: self.proxy.status().await,
+            proxy: match &self.proxy {
+                Some(proxy) => proxy.status().await,
+                None => ProxyStatus::default(),
+            },
             server: None,
             agent: Some(self.agent.status()),
             workload_api: None,

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::{Roles, Shared};
-use crate::cli::AdminArg;
+use crate::arguments::AdminArg;
 
 /// Where metrics and health are served unless said otherwise.
 const DEFAULT_ADMIN: SocketAddr =

@@ -19,9 +19,10 @@ use crate::{
     cli::Up,
     identity::{Plane, ServerInputs},
     load::Loaded,
+    node_args::NodeProxy,
     place,
     process::{self, Shared},
-    running::{Applied, NO_AUTHORITY, NodeMap, Projected, Running, absolute, with_places},
+    running::{Applied, NO_AUTHORITY, NoNode, NodeMap, Projected, Running, absolute, with_places},
 };
 
 /// What the roles follow, and the other ends of it.
@@ -32,18 +33,14 @@ struct Begun {
 }
 
 impl Begun {
-    fn new(loaded: Loaded) -> Self {
-        let applied = Applied {
-            site: loaded.site,
-            sources: loaded.sources,
-            policies: loaded.policies,
-        };
+    fn new(loaded: Loaded, node: Option<&str>) -> Result<Self, NoNode> {
+        let applied = Applied::new(loaded, node)?;
         let first = applied.project(&Members::default(), &BTreeSet::new(), 0);
-        Self {
+        Ok(Self {
             applied,
             server_part: watch::Sender::new(first.server),
             nodes: watch::Sender::new(first.nodes),
-        }
+        })
     }
 
     fn server_inputs<'a>(&self, state: &Path, shared: &'a Shared) -> ServerInputs<'a> {
@@ -99,9 +96,31 @@ pub(super) async fn start(
     shared: &Shared,
 ) -> miette::Result<Running> {
     let site = loaded.site.clone();
-    let begun = Begun::new(loaded);
+    let begun = Begun::new(loaded, None)?;
     let plane = plane(args, &site, &begun, state, shared).await?;
     watch_readiness(&plane, &site, shared);
+    with_proxy(&args.site.file, (begun, plane), state, shared).await
+}
+
+/// Opens the proxy of a node alone.
+pub(super) async fn start_proxy(
+    args: &NodeProxy,
+    loaded: Loaded,
+    state: &Path,
+    shared: &Shared,
+) -> miette::Result<Running> {
+    let plane = foreign(&args.workload_api, &loaded.site, shared)?;
+    let begun = Begun::new(loaded, Some(&args.node))?;
+    with_proxy(&args.site.file, (begun, plane), state, shared).await
+}
+
+async fn with_proxy(
+    file: &Path,
+    (begun, plane): (Begun, Plane),
+    state: &Path,
+    shared: &Shared,
+) -> miette::Result<Running> {
+    let site = begun.applied.site.clone();
     let broker_ports = Some(state.join("broker-ports.json"));
     let endpoint = bundle_endpoint(&plane);
     let setup = process::proxy_setup(shared, plane.identities(), endpoint, broker_ports);
@@ -118,7 +137,7 @@ pub(super) async fn start(
         .map_err(|error| miette!(help = error.hint(), "{}", with_places(&site, &error)))?;
     tracing::info!(site = site.name, trust_domain = %site.trust_domain, "every listener is open");
     let roles = (linked.site, plane, Some(proxy));
-    Ok(begun.running(&args.site.file, state, shared, roles))
+    Ok(begun.running(file, state, shared, roles))
 }
 
 /// Opens the server alone.
@@ -129,7 +148,7 @@ pub(super) async fn start_server(
     shared: &Shared,
 ) -> miette::Result<Running> {
     let site = loaded.site.clone();
-    let begun = Begun::new(loaded);
+    let begun = Begun::new(loaded, None)?;
     let plane = Plane::server(begun.server_inputs(state, shared)).await?;
     watch_readiness(&plane, &site, shared);
     let linked = begun.link(&plane);
@@ -161,13 +180,7 @@ async fn plane(
     shared: &Shared,
 ) -> miette::Result<Plane> {
     if let Some(socket) = &args.workload_api {
-        if site.federation.is_some() {
-            return Err(miette!(
-                help = "name the sites under `peers`, or remove --workload-api",
-                "{NO_AUTHORITY}"
-            ));
-        }
-        return Plane::foreign(socket, shared.tasks.clone(), shared.stop.clone());
+        return foreign(socket, site, shared);
     }
     let told = args.workload_socket.clone();
     let socket = told.unwrap_or_else(|| place::workload_socket(state));
@@ -177,6 +190,16 @@ async fn plane(
         site.workload_api,
     )
     .await
+}
+
+fn foreign(socket: &str, site: &Site, shared: &Shared) -> miette::Result<Plane> {
+    if site.federation.is_some() {
+        return Err(miette!(
+            help = "name the sites under `peers`, or remove --workload-api",
+            "{NO_AUTHORITY}"
+        ));
+    }
+    Plane::foreign(socket, shared.tasks.clone(), shared.stop.clone())
 }
 
 /// Peers may read the bundle endpoint as soon as it has a certificate.

@@ -62,8 +62,22 @@ impl Server {
         self.site.start_server();
     }
 
+    /// Where nodes come to.
+    pub(crate) fn api(&self) -> SocketAddr {
+        self.api
+    }
+
     pub(crate) fn token(&self, node: &str) -> String {
-        let made = run(self.site.command(&["node", "token", "--name", node]));
+        self.made_token(&["--name", node])
+    }
+
+    /// For an agent of SPIRE.
+    pub(crate) fn spire_token(&self) -> String {
+        self.made_token(&["--spire"])
+    }
+
+    fn made_token(&self, words: &[&str]) -> String {
+        let made = run(self.site.command(&["node", "token"]).args(words));
         assert!(made.status.success(), "{}", said(&made));
         let line = String::from_utf8(made.stdout).expect("UTF-8");
         line.trim().to_owned()
@@ -71,13 +85,26 @@ impl Server {
 
     /// A command by which a machine joins.
     pub(crate) fn joining(&self, token: &str, folder: &Path) -> Command {
+        let mut command = self.joining_as("node", token, folder);
+        command.args(["--drain", "3s"]);
+        command
+    }
+
+    fn joining_as(&self, role: &str, token: &str, folder: &Path) -> Command {
         let mut command = renkei();
         command
-            .args(["node", "join", &self.api.to_string()])
-            .args(["--admin", "none", "--drain", "3s", "--state"])
+            .args([role, "join", &self.api.to_string()])
+            .args(["--admin", "none", "--state"])
             .arg(folder)
             .env("RENKEI_NODE_TOKEN", token);
         command
+    }
+
+    /// The agent of a node alone.
+    pub(crate) fn join_agent(&self, name: &str) -> Node {
+        let folder = TempDir::with_prefix("renkei-node-").expect("folder");
+        let command = self.joining_as("agent", &self.token(name), &folder.path().join("node"));
+        start_node(None, name, folder, command)
     }
 
     /// Makes a token, and starts a node with it.
@@ -92,24 +119,33 @@ impl Server {
 
     fn join_in(&self, namespace: Option<&Path>, name: &str) -> Node {
         let folder = TempDir::with_prefix("renkei-node-").expect("folder");
-        let mut command = self.joining(&self.token(name), &folder.path().join("node"));
-        let mut node = Node {
-            name: name.to_owned(),
-            process: start_in(namespace, name, &mut command),
-            folder,
-        };
-        wait_for(&format!("{name} is ready"), SOON, || {
-            let process = &mut node.process;
-            assert!(process.is_running(), "{name} ended:\n{}", process.output());
-            node.try_status().filter(|status| status["ready"] == true)
-        });
-        node
+        let command = self.joining(&self.token(name), &folder.path().join("node"));
+        start_node(namespace, name, folder, command)
     }
+}
+
+fn start_node(namespace: Option<&Path>, name: &str, folder: TempDir, mut command: Command) -> Node {
+    let mut node = Node {
+        name: name.to_owned(),
+        process: start_in(namespace, name, &mut command),
+        folder,
+    };
+    wait_for(&format!("{name} is ready"), SOON, || {
+        let process = &mut node.process;
+        assert!(process.is_running(), "{name} ended:\n{}", process.output());
+        node.try_status().filter(|status| status["ready"] == true)
+    });
+    node
 }
 
 impl Node {
     fn state(&self) -> PathBuf {
         self.folder.path().join("node")
+    }
+
+    /// Where it serves the Workload API.
+    pub(crate) fn workload_api(&self) -> PathBuf {
+        self.folder.path().join("node.public/workload.sock")
     }
 
     fn status_command(&self) -> Command {

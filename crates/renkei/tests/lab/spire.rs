@@ -165,6 +165,11 @@ impl SpireAgent {
         start_agent(self.folder.path(), token)
     }
 
+    /// Where it serves the Workload API.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("unix://{}", self.folder.path().join("agent.sock").display())
+    }
+
     /// What a workload of this user gets, or what is said instead.
     pub(crate) fn fetch(&self) -> Result<String, String> {
         let mut command = Command::new(program("RENKEI_SPIRE_AGENT"));

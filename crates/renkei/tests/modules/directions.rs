@@ -347,13 +347,18 @@ const RENKEI: &[Rule] = &[
         "its commands stand alone",
     ),
     rule(
+        "node_args",
+        &["arguments"],
+        "words of the command line, no action",
+    ),
+    rule(
         "cli",
-        &["arguments", "federation"],
+        &["arguments", "federation", "node_args"],
         "words of the command line, no action",
     ),
     rule(
         "nodes",
-        &["arguments", "cli", "output", "place", "site_client"],
+        &["arguments", "node_args", "output", "place", "site_client"],
         "it asks a running site, and prints what the status has",
     ),
     rule(
@@ -368,7 +373,7 @@ const RENKEI: &[Rule] = &[
     ),
     rule(
         "process",
-        &["allocator", "cli", "place"],
+        &["allocator", "arguments", "place"],
         "the frame of a process is the same whatever roles it runs",
     ),
     rule(
@@ -378,13 +383,20 @@ const RENKEI: &[Rule] = &[
     ),
     rule(
         "node",
-        &["cli", "identity", "place", "process"],
+        &["identity", "node_args", "place", "process"],
         "it starts the roles of a node, and reads no site file",
     ),
     rule(
         "up",
         &[
-            "cli", "identity", "load", "place", "process", "running", "warnings",
+            "cli",
+            "identity",
+            "load",
+            "node_args",
+            "place",
+            "process",
+            "running",
+            "warnings",
         ],
         "it starts the roles and waits",
     ),

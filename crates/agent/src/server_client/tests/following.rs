@@ -41,6 +41,7 @@ async fn node(server: &TestServer) -> Node {
         server: server.address(),
         joined: joined.unwrap(),
         provider: provider(),
+        workloads_only: false,
         release: "1.2.3".to_owned(),
         tasks: Supervisor::default(),
     };
