@@ -1,14 +1,22 @@
 //! Compiles the protobuf contracts without protoc.
 
 /// Served whole.
-const WHOLE: [&str; 2] = ["proto/workload.proto", "proto/renkei/node.proto"];
+const WHOLE: [&str; 3] = [
+    "proto/workload.proto",
+    "proto/renkei/node.proto",
+    "proto/health.proto",
+];
 
 /// SPIRE's: a method that a server does not have is answered with UNIMPLEMENTED.
-const IN_PART: [&str; 4] = [
+const IN_PART: [&str; 8] = [
     "proto/spire/agent.proto",
     "proto/spire/bundle.proto",
     "proto/spire/entry.proto",
     "proto/spire/svid.proto",
+    "proto/spire/trustdomain.proto",
+    "proto/spire/localauthority.proto",
+    "proto/spire/logger.proto",
+    "proto/spire/debug.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

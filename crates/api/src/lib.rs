@@ -37,6 +37,11 @@ generated! {
     node_stream = "renkei.node.v1"
 }
 
+generated! {
+    /// The health check of gRPC.
+    health = "grpc.health.v1"
+}
+
 /// SPIRE's server API, with the numbers of spire-api-sdk. The modules are nested as the packages
 /// are, because the generated code refers to them so.
 pub mod spire {
@@ -84,6 +89,42 @@ pub mod spire {
                 generated! {
                     /// `spire.api.server.svid.v1`.
                     v1 = "spire.api.server.svid.v1"
+                }
+            }
+
+            pub mod trustdomain {
+                //! Federation relationships.
+
+                generated! {
+                    /// `spire.api.server.trustdomain.v1`.
+                    v1 = "spire.api.server.trustdomain.v1"
+                }
+            }
+
+            pub mod localauthority {
+                //! The keys that the server signs with.
+
+                generated! {
+                    /// `spire.api.server.localauthority.v1`.
+                    v1 = "spire.api.server.localauthority.v1"
+                }
+            }
+
+            pub mod logger {
+                //! What is logged.
+
+                generated! {
+                    /// `spire.api.server.logger.v1`.
+                    v1 = "spire.api.server.logger.v1"
+                }
+            }
+
+            pub mod debug {
+                //! The server in numbers.
+
+                generated! {
+                    /// `spire.api.server.debug.v1`.
+                    v1 = "spire.api.server.debug.v1"
                 }
             }
         }
