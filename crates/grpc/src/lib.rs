@@ -14,4 +14,4 @@ mod server;
 
 pub use connection::{ConnectionMetrics, Peer};
 pub use limits::GrpcLimits;
-pub use server::UnixServer;
+pub use server::{OpenServer, UnixServer};

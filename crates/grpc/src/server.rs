@@ -33,14 +33,35 @@ pub struct UnixServer {
     pub metrics: ConnectionMetrics,
 }
 
+/// A server whose socket is open, and that answers nobody yet.
+#[derive(Debug)]
+pub struct OpenServer {
+    service: &'static str,
+    limits: GrpcLimits,
+    socket: UnixSocket,
+    admission: Admission,
+    connections: Connections,
+}
+
 impl UnixServer {
     /// Opens the socket and serves until `stop`. The socket is open when this returns. Handlers
     /// find the calling process as `Arc<Peer>` among the extensions of a request.
+    ///
+    /// # Errors
+    /// The socket cannot be opened.
     pub fn start(
         self,
         routes: Routes,
         (tasks, stop): (Supervisor, CancellationToken),
     ) -> Result<JoinHandle<()>, SocketError> {
+        Ok(self.open()?.keep(routes, (tasks, stop)))
+    }
+
+    /// Opens the socket. Clients wait until it is served.
+    ///
+    /// # Errors
+    /// The socket cannot be opened.
+    pub fn open(self) -> Result<OpenServer, SocketError> {
         let (service, limits) = (self.service, self.limits);
         let socket = UnixSocket::open(service, &self.path, self.mode)?;
         let admission = Admission {
@@ -48,15 +69,33 @@ impl UnixServer {
             streams: limits.streams_per_connection,
             refused: self.metrics.refused_streams.clone(),
         };
-        let connections = Connections::new(service, limits, self.metrics);
+        Ok(OpenServer {
+            service,
+            limits,
+            socket,
+            admission,
+            connections: Connections::new(service, limits, self.metrics),
+        })
+    }
+}
+
+impl OpenServer {
+    /// Serves until `stop`. The task holds the socket: it is closed when the task has ended.
+    pub fn keep(
+        self,
+        routes: Routes,
+        (tasks, stop): (Supervisor, CancellationToken),
+    ) -> JoinHandle<()> {
+        let (service, limits) = (self.service, self.limits);
         let most = limits.streams_per_connection;
         let server = Server::builder()
-            .layer(admission)
+            .layer(self.admission)
             .max_concurrent_streams(most.saturating_add(REFUSED_STREAMS))
             .http2_keepalive_interval(Some(limits.keepalive))
             .http2_keepalive_timeout(Some(limits.keepalive))
             .add_routes(routes);
-        let (socket, over) = (Arc::new(socket), stop.clone());
+        let (socket, over) = (Arc::new(self.socket), stop.clone());
+        let connections = self.connections;
         let serving = move || {
             let (connections, server) = (connections.clone(), server.clone());
             let (socket, stop) = (socket.clone(), stop.clone());
@@ -76,6 +115,6 @@ impl UnixServer {
             }
         };
         let task = service.to_lowercase();
-        Ok(tasks.keep(task, move || over.is_cancelled(), serving))
+        tasks.keep(task, move || over.is_cancelled(), serving)
     }
 }
