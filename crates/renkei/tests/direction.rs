@@ -32,6 +32,7 @@ fn allowed(package: &str) -> &'static [&'static str] {
         "renkei-server" => &[
             "renkei-runtime",
             "renkei-federation",
+            "renkei-grpc",
             "renkei-site",
             "renkei-spiffe",
             "renkei-api",

@@ -5,6 +5,9 @@
 //! source still wants, both from an image in memory. So a database that gives no answer delays new
 //! entries, and neither a renewal nor the end of an entry.
 
+mod edit;
+mod holder;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, RwLock},
@@ -20,7 +23,13 @@ use renkei_spiffe::{SpiffeId, TrustDomain};
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, watch};
 
-use crate::store::{DataStore, EntrySet, EntrySource, Registered, Registration, StoreError};
+pub(crate) use self::{
+    edit::{Draft, MOST},
+    holder::{EVERY_AGENT, EntryHolder, NODE, OWN_AGENT},
+};
+use crate::store::{
+    Attributes, DataStore, EntrySet, EntrySource, Registered, Registration, StoreError,
+};
 
 /// The entries of a trust domain.
 pub(crate) struct Entries {
@@ -30,28 +39,6 @@ pub(crate) struct Entries {
     agent_part: watch::Sender<Arc<AgentPart>>,
     /// One change at a time.
     changing: Mutex<()>,
-}
-
-/// Who may ask for entries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum EntryHolder {
-    /// The agent in the server's own process.
-    Own,
-    /// A Renkei node, by its name in the site file.
-    Node(String),
-    /// The agent of another make, such as SPIRE's.
-    Agent,
-}
-
-impl EntryHolder {
-    /// Least privilege: a node that is broken into asks for what it runs, and for nothing else.
-    fn may_ask_for(&self, entry: &Registration) -> bool {
-        match self {
-            Self::Own => entry.on.includes_server(),
-            Self::Node(name) => entry.on.includes_node(name),
-            Self::Agent => entry.kind == EntryKind::Workload && entry.on == Placement::Everywhere,
-        }
-    }
 }
 
 /// All entries in memory.
@@ -153,13 +140,27 @@ impl Entries {
         self.agent_part.send_replace(Arc::new(part));
     }
 
-    /// The identity that an entry allows to be issued.
-    pub(crate) fn identity(&self, id: &EntryId) -> Option<SpiffeId> {
-        let image = self.image();
-        let spiffe_id = &image.entries.get(id)?.entry.spiffe_id;
-        // A trust domain's authority speaks for no other.
-        let is_own = *spiffe_id.trust_domain() == self.trust_domain;
-        is_own.then(|| spiffe_id.clone())
+    /// An entry that is in force.
+    pub(crate) fn get(&self, id: &EntryId) -> Option<Registered> {
+        let known = self.image().entries.get(id)?.clone();
+        self.is_own(&known).then_some(known)
+    }
+
+    /// All entries that are in force.
+    pub(crate) fn all(&self) -> Arc<EntrySet> {
+        self.image()
+    }
+
+    /// Whether an entry of this identity is in force that has a certain attribute.
+    pub(crate) fn any_of(&self, id: &SpiffeId, has: impl Fn(&Attributes) -> bool) -> bool {
+        let set = self.image();
+        let mut entries = set.entries.values().map(|known| &known.entry);
+        entries.any(|entry| entry.spiffe_id == *id && has(&entry.attributes))
+    }
+
+    /// A trust domain's authority speaks for no other.
+    fn is_own(&self, known: &Registered) -> bool {
+        *known.entry.spiffe_id.trust_domain() == self.trust_domain
     }
 
     /// What the agent in this process holds, as it changes. A change of any entry wakes followers.
@@ -179,19 +180,8 @@ impl Entries {
     /// The entries that a holder may ask for, in the order of their IDs.
     pub(crate) fn held_by(&self, holder: &EntryHolder) -> Vec<Registered> {
         let set = self.image();
-        let held = set.entries.values();
-        let held = held.filter(|known| holder.may_ask_for(&known.entry));
-        held.filter(|known| *known.entry.spiffe_id.trust_domain() == self.trust_domain)
-            .cloned()
-            .collect()
-    }
-
-    /// The identity of an entry that this holder may ask for.
-    pub(crate) fn identity_for(&self, holder: &EntryHolder, id: &EntryId) -> Option<SpiffeId> {
-        let set = self.image();
-        let known = set.entries.get(id)?;
-        let may = holder.may_ask_for(&known.entry);
-        may.then(|| self.identity(id)).flatten()
+        let held = holder.held(&set, &self.trust_domain).into_iter();
+        held.filter(|known| self.is_own(known)).cloned().collect()
     }
 
     pub(crate) fn status(&self) -> Vec<EntryStatus> {
@@ -204,6 +194,11 @@ impl Entries {
             since: Some(known.since),
         };
         self.image().entries.values().map(status).collect()
+    }
+
+    fn stored(&self) -> Arc<EntrySet> {
+        let image = self.image.read().unwrap_or_else(PoisonError::into_inner);
+        image.stored.clone()
     }
 
     fn image(&self) -> Arc<EntrySet> {
@@ -304,6 +299,7 @@ pub(crate) fn of_file(entries: &[FileEntry]) -> Vec<Registration> {
             is_default: entry.is_default,
             selectors: entry.selectors.iter().map(ToString::to_string).collect(),
             on: entry.on.clone(),
+            attributes: Attributes::default(),
         })
     };
     entries.iter().filter_map(registration).collect()
@@ -330,14 +326,17 @@ fn agent_part(
                 is_default: known.entry.is_default,
                 selectors,
             }),
+            Err(error) if known.source == EntrySource::API => {
+                tracing::debug!(entry = %known.entry.id, %error, "the entry is for agents of SPIRE alone");
+                None
+            }
             Err(error) => {
                 tracing::warn!(entry = %known.entry.id, %error, "the entry is not given to agents");
                 None
             }
         }
     };
-    let held = set.entries.values();
-    let held = held.filter(|known| holder.may_ask_for(&known.entry));
+    let held = holder.held(set, trust_domain).into_iter();
     AgentPart {
         version: set.version,
         trust_domain: trust_domain.clone(),

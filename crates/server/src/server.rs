@@ -54,7 +54,7 @@ pub enum ServerError {
     /// The https_web endpoint cannot be opened: its port, its certificate or its key.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// The port for nodes cannot be opened.
+    /// The local socket or the port for nodes cannot be opened.
     #[error(transparent)]
     Api(#[from] ListenError),
 }
@@ -89,8 +89,8 @@ struct Inner {
     authority: Authority,
     entries: Arc<Entries>,
     nodes: Arc<Nodes>,
-    /// Where nodes come to, if the site file says so.
-    api: Option<Api>,
+    /// Where managers come to, and nodes if the site file says so.
+    api: Api,
     entries_state: watch::Sender<EntriesState>,
     /// Wakes the rotation before its time.
     rotation_due: Notify,
@@ -128,10 +128,7 @@ impl Server {
 
     /// The SVIDs that the server keeps for itself, as they change: none where no nodes come to it.
     pub fn own_identities(&self) -> watch::Receiver<Arc<Identities>> {
-        match &self.0.api {
-            Some(api) => api.identities(),
-            None => watch::channel(Arc::default()).1,
-        }
+        self.0.api.identities()
     }
 
     /// The own bundle as a document.
@@ -162,14 +159,8 @@ impl Server {
             inner.keep("federation", &stop, || inner.federator.run(part(), token())),
             inner.keep("peers", &stop, || inner.peers.run(part(), token())),
             inner.keep("bundle endpoint", &stop, || inner.web.run(part(), token())),
-            self.serve_nodes(token()),
+            inner.api.run(Arc::new(self.clone()), &inner.tasks, token()),
         );
-    }
-
-    async fn serve_nodes(&self, stop: CancellationToken) {
-        if let Some(api) = &self.0.api {
-            api.run(Arc::new(self.clone()), &self.0.tasks, stop).await;
-        }
     }
 
     /// What `renkei status` shows of the server.
@@ -234,7 +225,7 @@ impl Inner {
             peers,
             federation,
             bundle_endpoint: self.web.status(),
-            nodes: self.api.as_ref().map(Api::nodes).unwrap_or_default(),
+            nodes: self.api.nodes(),
         })
     }
 }

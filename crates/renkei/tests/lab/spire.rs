@@ -24,8 +24,21 @@ pub(crate) struct Spire {
 }
 
 impl Spire {
-    /// Starts both, and makes `site` known to the server.
+    /// Starts the server, and makes `site` known to it.
     pub(crate) fn start(site: &Site) -> Self {
+        let spire = Self::start_alone();
+        let other = spire.path("other.json");
+        fs::write(&other, site.own_bundle()).expect("bundle");
+        let id = format!("spiffe://{}.example", site.name);
+        let other = other.display().to_string();
+        spire.ask(&[
+            "bundle", "set", "-format", "spiffe", "-id", &id, "-path", &other,
+        ]);
+        spire
+    }
+
+    /// Starts the server.
+    pub(crate) fn start_alone() -> Self {
         let folder = TempDir::with_prefix("renkei-spire-").expect("folder");
         let port = free_address().port();
         write_configuration(folder.path(), port);
@@ -45,14 +58,17 @@ impl Spire {
         fs::write(spire.path("bundle.pem"), pem).expect("bundle");
         let document = spire.ask(&["bundle", "show", "-format", "spiffe"]);
         fs::write(spire.bundle(), document).expect("bundle");
-        let other = spire.path("other.json");
-        fs::write(&other, site.own_bundle()).expect("bundle");
-        let id = format!("spiffe://{}.example", site.name);
-        let other = other.display().to_string();
-        spire.ask(&[
-            "bundle", "set", "-format", "spiffe", "-id", &id, "-path", &other,
-        ]);
         spire
+    }
+
+    /// The socket of the server's API.
+    pub(crate) fn server_socket(&self) -> PathBuf {
+        self.path("server.sock")
+    }
+
+    /// An agent that joins with this token.
+    pub(crate) fn start_agent_with(&mut self, token: &str) {
+        self.agent = Some(start_agent(self.folder.path(), token));
     }
 
     /// Starts the agent, which joins as `spiffe://spire.example/node`.

@@ -5,18 +5,27 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use renkei_api::spire::api::{
     server::agent::v1::{
-        AttestAgentRequest, AttestAgentResponse, PostStatusRequest, PostStatusResponse,
+        AttestAgentRequest, AttestAgentResponse, BanAgentRequest, CountAgentsRequest,
+        CountAgentsResponse, CreateJoinTokenRequest, DeleteAgentRequest, GetAgentRequest,
+        ListAgentsRequest, ListAgentsResponse, PostStatusRequest, PostStatusResponse,
         RenewAgentRequest, RenewAgentResponse,
         agent_server::Agent,
         attest_agent_request::{Params, Step},
-        attest_agent_response,
+        attest_agent_response, count_agents_request, list_agents_request,
     },
-    types::{X509svid, permission_denied_details::Reason},
+    types::{Agent as AgentMessage, JoinToken, X509svid, permission_denied_details::Reason},
 };
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
-use super::{Shared, callers::AgentCaller, convert, listener::Caller, refusal::denied};
+use super::{
+    Shared,
+    callers::AgentCaller,
+    convert,
+    listener::Caller,
+    managed_agents::{self, Filter},
+    refusal::{denied, kept},
+};
 use crate::{
     SignError,
     authority::{Issuer, Signed, check_request},
@@ -36,7 +45,9 @@ pub(super) struct Service {
 pub(super) fn sign_status(error: &SignError) -> Status {
     match error {
         SignError::Request(error) => Status::invalid_argument(error.to_string()),
-        SignError::UnknownEntry(_) => Status::not_found("there is no such entry"),
+        SignError::UnknownEntry(_) | SignError::EntryEnded { .. } => {
+            Status::not_found("there is no such entry")
+        }
         _ => Status::unavailable("no SVID can be issued now; the log of the server says why"),
     }
 }
@@ -107,11 +118,6 @@ impl Service {
     }
 }
 
-fn kept(error: crate::StoreError) -> Status {
-    tracing::error!(%error, "a node's SVID is not on record, and not handed out");
-    Status::unavailable("the server's database failed; try again later")
-}
-
 #[tonic::async_trait]
 impl Agent for Service {
     async fn attest_agent(
@@ -164,5 +170,61 @@ impl Agent for Service {
         let nodes = &self.shared.parts.nodes;
         nodes.says_release(caller.id(), release).await;
         Ok(Response::new(PostStatusResponse {}))
+    }
+
+    async fn count_agents(
+        &self,
+        request: Request<CountAgentsRequest>,
+    ) -> Result<Response<CountAgentsResponse>, Status> {
+        let filter = Filter::parse(request.into_inner().filter.map(same))?;
+        let count = managed_agents::count(&self.shared, &filter);
+        Ok(Response::new(CountAgentsResponse { count }))
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<ListAgentsRequest>,
+    ) -> Result<Response<ListAgentsResponse>, Status> {
+        managed_agents::list(&self.shared, request.into_inner()).map(Response::new)
+    }
+
+    async fn get_agent(
+        &self,
+        request: Request<GetAgentRequest>,
+    ) -> Result<Response<AgentMessage>, Status> {
+        let GetAgentRequest { id, output_mask } = request.into_inner();
+        managed_agents::get(&self.shared, id, output_mask).map(Response::new)
+    }
+
+    async fn delete_agent(
+        &self,
+        request: Request<DeleteAgentRequest>,
+    ) -> Result<Response<()>, Status> {
+        let deleted = managed_agents::delete(&self.shared, request.into_inner().id).await;
+        deleted.map(Response::new)
+    }
+
+    async fn ban_agent(&self, request: Request<BanAgentRequest>) -> Result<Response<()>, Status> {
+        let banned = managed_agents::ban(&self.shared, request.into_inner().id).await;
+        banned.map(Response::new)
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<CreateJoinTokenRequest>,
+    ) -> Result<Response<JoinToken>, Status> {
+        let made = managed_agents::create_token(&self.shared, request.into_inner()).await;
+        made.map(Response::new)
+    }
+}
+
+/// The two requests have the same filter.
+fn same(filter: count_agents_request::Filter) -> list_agents_request::Filter {
+    list_agents_request::Filter {
+        by_attestation_type: filter.by_attestation_type,
+        by_selector_match: filter.by_selector_match,
+        by_banned: filter.by_banned,
+        by_can_reattest: filter.by_can_reattest,
+        by_expires_before: filter.by_expires_before,
     }
 }

@@ -1,15 +1,18 @@
-//! The own bundle for everyone, those of peers for nodes.
+//! The own bundle for everyone, those of peers for nodes and managers.
 
 use std::sync::Arc;
 
 use renkei_api::spire::api::{
-    server::bundle::v1::{GetBundleRequest, GetFederatedBundleRequest, bundle_server::Bundle},
+    server::bundle::v1::{
+        CountBundlesRequest, CountBundlesResponse, GetBundleRequest, GetFederatedBundleRequest,
+        ListFederatedBundlesRequest, ListFederatedBundlesResponse, bundle_server::Bundle,
+    },
     types::{Bundle as BundleMessage, BundleMask},
 };
 use renkei_spiffe::TrustDomain;
 use tonic::{Request, Response, Status};
 
-use super::{Shared, convert};
+use super::{Shared, convert, pages::page};
 
 pub(super) struct Service(Arc<Shared>);
 
@@ -55,5 +58,34 @@ impl Bundle for Service {
             return Err(Status::invalid_argument(text));
         }
         self.answer(&name, asked.output_mask.as_ref())
+    }
+
+    async fn count_bundles(
+        &self,
+        _: Request<CountBundlesRequest>,
+    ) -> Result<Response<CountBundlesResponse>, Status> {
+        let count = self.0.parts.bundles.snapshot().iter().count();
+        let count = i32::try_from(count).unwrap_or(i32::MAX);
+        Ok(Response::new(CountBundlesResponse { count }))
+    }
+
+    async fn list_federated_bundles(
+        &self,
+        request: Request<ListFederatedBundlesRequest>,
+    ) -> Result<Response<ListFederatedBundlesResponse>, Status> {
+        let asked = request.into_inner();
+        let parts = &self.0.parts;
+        let all = parts.bundles.snapshot();
+        let others = all.iter();
+        let others = others.filter(|bundle| bundle.trust_domain != parts.trust_domain);
+        let wanted = (asked.page_size, asked.page_token.as_str());
+        let name = |bundle: &&Arc<renkei_spiffe::Bundle>| bundle.trust_domain.to_string();
+        let (bundles, next_page_token) = page(others, name, wanted)?;
+        let mask = asked.output_mask.as_ref();
+        let bundles = bundles.into_iter().map(|one| convert::bundle(one, mask));
+        Ok(Response::new(ListFederatedBundlesResponse {
+            bundles: bundles.collect(),
+            next_page_token,
+        }))
     }
 }

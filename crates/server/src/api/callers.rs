@@ -1,6 +1,7 @@
-//! Who may call what: one table, and the one place that applies it.
+//! The one place that applies the table of callers, and the limits of each address.
 
 use std::{
+    fmt,
     num::NonZeroU32,
     sync::Arc,
     task::{Context, Poll},
@@ -10,128 +11,19 @@ use futures_util::future::BoxFuture;
 use governor::{DefaultKeyedRateLimiter, Quota};
 use http::{Request, Response};
 use renkei_api::spire::api::types::permission_denied_details::Reason;
+use renkei_grpc::Peer;
 use renkei_runtime::shares::Network;
 use renkei_spiffe::SpiffeId;
-use tonic::{Status, body::Body};
+use tonic::{Status, body::Body, server::NamedService};
 use tower::{Layer, Service};
 
-use super::{Shared, listener::Caller, refusal::denied};
+use super::{
+    Shared,
+    listener::Caller,
+    methods::{Class, classes},
+    refusal::denied,
+};
 use crate::nodes::{self, PresentedSvid};
-
-/// What a caller must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
-    /// Everyone, even without an SVID.
-    Anyone,
-    /// An attested node, banned neither nor replaced: of Renkei or of SPIRE.
-    Agent,
-    /// The same, of Renkei alone.
-    Node,
-    /// Whoever may use the server's local socket. Nobody comes from there yet.
-    Local,
-    /// The SVID of an entry with `admin`. No entry has it yet.
-    Admin,
-    /// The SVID of an entry with `downstream`. No entry has it yet.
-    Downstream,
-}
-
-use Class::{Admin, Agent, Anyone, Downstream, Local, Node};
-
-/// SPIRE's services with the classes that SPIRE gives their methods, and Renkei's own.
-const TABLE: [(&str, &[&str], &[Class]); 13] = [
-    (
-        "spire.api.server.agent.v1.Agent",
-        &["AttestAgent"],
-        &[Anyone],
-    ),
-    (
-        "spire.api.server.agent.v1.Agent",
-        &["RenewAgent", "PostStatus"],
-        &[Agent],
-    ),
-    (
-        "spire.api.server.agent.v1.Agent",
-        &[
-            "CountAgents",
-            "ListAgents",
-            "GetAgent",
-            "DeleteAgent",
-            "BanAgent",
-            "CreateJoinToken",
-        ],
-        &[Local, Admin],
-    ),
-    (
-        "spire.api.server.entry.v1.Entry",
-        &["GetAuthorizedEntries", "SyncAuthorizedEntries"],
-        &[Agent],
-    ),
-    (
-        "spire.api.server.entry.v1.Entry",
-        &[
-            "CountEntries",
-            "ListEntries",
-            "GetEntry",
-            "BatchCreateEntry",
-            "BatchUpdateEntry",
-            "BatchDeleteEntry",
-        ],
-        &[Local, Admin],
-    ),
-    (
-        "spire.api.server.svid.v1.SVID",
-        &["BatchNewX509SVID", "NewJWTSVID", "BatchNewWITSVID"],
-        &[Agent],
-    ),
-    (
-        "spire.api.server.svid.v1.SVID",
-        &["MintX509SVID", "MintJWTSVID", "MintWITSVID"],
-        &[Local, Admin],
-    ),
-    (
-        "spire.api.server.svid.v1.SVID",
-        &["NewDownstreamX509CA"],
-        &[Downstream],
-    ),
-    (
-        "spire.api.server.bundle.v1.Bundle",
-        &["GetBundle"],
-        &[Anyone],
-    ),
-    (
-        "spire.api.server.bundle.v1.Bundle",
-        &["GetFederatedBundle"],
-        &[Local, Admin, Agent],
-    ),
-    (
-        "spire.api.server.bundle.v1.Bundle",
-        &["PublishJWTAuthority", "PublishWITAuthority"],
-        &[Downstream],
-    ),
-    (
-        "spire.api.server.bundle.v1.Bundle",
-        &[
-            "CountBundles",
-            "AppendBundle",
-            "ListFederatedBundles",
-            "BatchCreateFederatedBundle",
-            "BatchUpdateFederatedBundle",
-            "BatchSetFederatedBundle",
-            "BatchDeleteFederatedBundle",
-        ],
-        &[Local, Admin],
-    ),
-    ("renkei.node.v1.Node", &["Follow", "ReadBundle"], &[Node]),
-];
-
-/// Who may call the method of this path.
-fn classes(path: &str) -> Option<&'static [Class]> {
-    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-    let found = TABLE
-        .iter()
-        .find(|(known, methods, _)| *known == service && methods.contains(&method));
-    found.map(|(_, _, classes)| *classes)
-}
 
 /// Requests a second of one address, and at once. Nodes behind one address translation share them.
 const REQUESTS: (u32, u32) = (200, 2_000);
@@ -185,38 +77,48 @@ fn limiter((a_second, at_once): (u32, u32)) -> DefaultKeyedRateLimiter<Network> 
 }
 
 impl Gate {
-    /// `Some` when the table asks for a node; its right is checked now.
-    async fn admit(&self, path: &str, caller: &Caller) -> Result<Option<AgentCaller>, Status> {
+    /// `Some` when the caller is a node that may call it; its right is checked now.
+    async fn admit(&self, path: &str, caller: &Origin) -> Result<Option<AgentCaller>, Status> {
         let Some(classes) = classes(path) else {
             return Err(Status::unimplemented(format!(
                 "this server has no method {path}"
             )));
         };
-        let anyone = classes.contains(&Anyone);
-        self.limit(anyone, caller)?;
-        if anyone {
+        let may = |class| classes.contains(&class);
+        let caller = match caller {
+            Origin::Local(uid) => return local(*uid, path, classes).map(|()| None),
+            Origin::Remote(caller) => caller,
+        };
+        self.limit(may(Class::Anyone), caller)?;
+        if may(Class::Anyone) {
             return Ok(None);
         }
-        let nodes_may = classes.iter().any(|class| matches!(class, Agent | Node));
-        let Some(svid) = caller.svid.as_ref().filter(|_| nodes_may) else {
-            return Err(Status::permission_denied(format!(
-                "authorization denied for the method {path}: {}",
-                match (&caller.svid, nodes_may) {
-                    (Some(svid), _) => format!("{} may not call it", svid.id.short()),
-                    (None, true) => "it needs the SVID of a node".to_owned(),
-                    (None, false) => "it is not for nodes".to_owned(),
-                }
-            )));
+        let Some(svid) = &caller.svid else {
+            return Err(refused(path, classes, "it presents no SVID"));
         };
-        self.check(svid)?;
-        if !classes.contains(&Agent) && nodes::node_name(&svid.id).is_none() {
-            return Err(Status::permission_denied(
-                "only a node of Renkei may call it",
-            ));
+        let as_node = match nodes::node_name(&svid.id) {
+            Some(_) => may(Class::Agent) || may(Class::Node),
+            None => may(Class::Agent) && nodes::is_node(&svid.id),
+        };
+        if as_node {
+            self.shared.check(svid)?;
+            self.shared.parts.nodes.used(svid).await;
+            return Ok(Some(AgentCaller { svid: svid.clone() }));
         }
-        let parts = &self.shared.parts;
-        parts.nodes.used(svid).await;
-        Ok(Some(AgentCaller { svid: svid.clone() }))
+        let entries = &self.shared.parts.entries;
+        let has = |class| {
+            may(class)
+                && entries.any_of(&svid.id, |attributes| match class {
+                    Class::Admin => attributes.admin,
+                    Class::Downstream => attributes.downstream,
+                    _ => false,
+                })
+        };
+        if has(Class::Admin) || has(Class::Downstream) {
+            return Ok(None);
+        }
+        let who = format!("{} may not call it", svid.id.short());
+        Err(refused(path, classes, &who))
     }
 
     fn limit(&self, anyone: bool, caller: &Caller) -> Result<(), Status> {
@@ -235,10 +137,51 @@ impl Gate {
             ))),
         }
     }
+}
 
-    fn check(&self, svid: &PresentedSvid) -> Result<(), Status> {
-        self.shared.check(svid)
+/// Where a request comes from.
+#[derive(Debug)]
+enum Origin {
+    /// The local socket, and the user there.
+    Local(u32),
+    /// The port.
+    Remote(Arc<Caller>),
+}
+
+impl Origin {
+    fn of(extensions: &http::Extensions) -> Result<Self, Status> {
+        if let Some(caller) = extensions.get::<Arc<Caller>>() {
+            return Ok(Self::Remote(caller.clone()));
+        }
+        let peer = extensions.get::<Arc<Peer>>();
+        let peer = peer.ok_or_else(|| Status::internal("the connection has no caller"))?;
+        match peer.process() {
+            Ok(process) => Ok(Self::Local(process.uid())),
+            Err(error) => Err(Status::permission_denied(error.to_string())),
+        }
     }
+}
+
+/// The mode of the socket keeps other users out already; a socket that was moved does not.
+fn local(uid: u32, path: &str, classes: &[Class]) -> Result<(), Status> {
+    let own = rustix::process::geteuid().as_raw();
+    if uid != own && uid != 0 {
+        let text = format!("only the user {own} and root may use this socket, not {uid}");
+        return Err(Status::permission_denied(text));
+    }
+    let may = [Class::Anyone, Class::Local];
+    match classes.iter().any(|class| may.contains(class)) {
+        true => Ok(()),
+        false => Err(refused(path, classes, "it comes by the local socket")),
+    }
+}
+
+fn refused(path: &str, classes: &[Class], why: &str) -> Status {
+    let who: Vec<&str> = classes.iter().map(|class| class.name()).collect();
+    Status::permission_denied(format!(
+        "authorization denied for the method {path}: {why}; it is for {}",
+        who.join(", ")
+    ))
 }
 
 impl Shared {
@@ -261,6 +204,15 @@ impl<S> Layer<S> for Admission {
     fn layer(&self, inner: S) -> Admitting<S> {
         let gate = self.0.clone();
         Admitting { gate, inner }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(uid) => write!(f, "user {uid}"),
+            Self::Remote(caller) => caller.address.fmt(f),
+        }
     }
 }
 
@@ -290,11 +242,11 @@ where
         let mut inner = std::mem::replace(&mut self.inner, copy);
         let gate = self.gate.clone();
         Box::pin(async move {
-            let Some(caller) = request.extensions().get::<Arc<Caller>>().cloned() else {
-                let refusal = Status::internal("the connection has no caller");
-                return Ok(refusal.into_http());
+            let origin = match Origin::of(request.extensions()) {
+                Ok(origin) => origin,
+                Err(refusal) => return Ok(refusal.into_http()),
             };
-            match gate.admit(request.uri().path(), &caller).await {
+            match gate.admit(request.uri().path(), &origin).await {
                 Ok(admitted) => {
                     if let Some(agent) = admitted {
                         request.extensions_mut().insert(agent);
@@ -302,8 +254,8 @@ where
                     inner.call(request).await
                 }
                 Err(refusal) => {
-                    let (client, path) = (caller.address, request.uri().path());
-                    tracing::info!(%client, path, reason = refusal.message(), "a request to the server API is refused");
+                    let path = request.uri().path();
+                    tracing::info!(caller = %origin, path, reason = refusal.message(), "a request to the server API is refused");
                     Ok(refusal.into_http())
                 }
             }
@@ -311,80 +263,6 @@ where
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The table of SPIRE's server, method by method, and ours behind it.
-    const EXPECTED: &str = "
-        agent.v1.Agent/AttestAgent: anyone
-        agent.v1.Agent/RenewAgent: agent
-        agent.v1.Agent/PostStatus: agent
-        agent.v1.Agent/CountAgents: local admin
-        agent.v1.Agent/ListAgents: local admin
-        agent.v1.Agent/GetAgent: local admin
-        agent.v1.Agent/DeleteAgent: local admin
-        agent.v1.Agent/BanAgent: local admin
-        agent.v1.Agent/CreateJoinToken: local admin
-        entry.v1.Entry/GetAuthorizedEntries: agent
-        entry.v1.Entry/SyncAuthorizedEntries: agent
-        entry.v1.Entry/CountEntries: local admin
-        entry.v1.Entry/ListEntries: local admin
-        entry.v1.Entry/GetEntry: local admin
-        entry.v1.Entry/BatchCreateEntry: local admin
-        entry.v1.Entry/BatchUpdateEntry: local admin
-        entry.v1.Entry/BatchDeleteEntry: local admin
-        svid.v1.SVID/BatchNewX509SVID: agent
-        svid.v1.SVID/NewJWTSVID: agent
-        svid.v1.SVID/BatchNewWITSVID: agent
-        svid.v1.SVID/MintX509SVID: local admin
-        svid.v1.SVID/MintJWTSVID: local admin
-        svid.v1.SVID/MintWITSVID: local admin
-        svid.v1.SVID/NewDownstreamX509CA: downstream
-        bundle.v1.Bundle/GetBundle: anyone
-        bundle.v1.Bundle/GetFederatedBundle: local admin agent
-        bundle.v1.Bundle/PublishJWTAuthority: downstream
-        bundle.v1.Bundle/PublishWITAuthority: downstream
-        bundle.v1.Bundle/CountBundles: local admin
-        bundle.v1.Bundle/AppendBundle: local admin
-        bundle.v1.Bundle/ListFederatedBundles: local admin
-        bundle.v1.Bundle/BatchCreateFederatedBundle: local admin
-        bundle.v1.Bundle/BatchUpdateFederatedBundle: local admin
-        bundle.v1.Bundle/BatchSetFederatedBundle: local admin
-        bundle.v1.Bundle/BatchDeleteFederatedBundle: local admin";
-
-    #[test]
-    fn every_method_has_the_classes_of_spire() {
-        let mut methods = 0;
-        for line in EXPECTED.trim().lines() {
-            let (path, expected) = line.trim().split_once(": ").unwrap();
-            let found = classes(&format!("/spire.api.server.{path}")).unwrap();
-            let found: Vec<String> = found
-                .iter()
-                .map(|class| format!("{class:?}").to_lowercase())
-                .collect();
-            assert_eq!(found.join(" "), expected, "{path}");
-            methods += 1;
-        }
-        let listed: usize = TABLE.iter().map(|(_, methods, _)| methods.len()).sum();
-        assert_eq!(listed, methods + 2, "with the two of renkei.node.v1");
-        for method in ["Follow", "ReadBundle"] {
-            let path = format!("/renkei.node.v1.Node/{method}");
-            assert_eq!(classes(&path), Some(&[Node][..]));
-        }
-    }
-
-    #[test]
-    fn what_is_not_in_the_table_is_nobodys() {
-        for path in [
-            "",
-            "/",
-            "/a",
-            "/renkei.node.v1.Node/",
-            "/x/Follow",
-            "/spire.api.server.logger.v1.Logger/GetLogger",
-        ] {
-            assert_eq!(classes(path), None, "{path}");
-        }
-    }
+impl<S: NamedService> NamedService for Admitting<S> {
+    const NAME: &'static str = S::NAME;
 }

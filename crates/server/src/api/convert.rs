@@ -8,10 +8,14 @@ use renkei_api::{
     },
 };
 use renkei_site::Selector;
-use renkei_spiffe::{Bundle, SpiffeId};
+use renkei_spiffe::{Bundle, SpiffeId, TrustDomain};
 use tonic::Code;
 
-use crate::{authority::Signed, store::Registered};
+use super::selectors;
+use crate::{
+    authority::Signed,
+    store::{EntrySource, Registered},
+};
 
 pub(super) fn spiffe_id(id: &SpiffeId) -> Spiffeid {
     Spiffeid {
@@ -71,43 +75,66 @@ pub(super) fn bundle(bundle: &Bundle, mask: Option<&BundleMask>) -> BundleMessag
     }
 }
 
-/// An entry for the agent that may ask for it. Nothing for one with a selector that this version
-/// cannot read: without it more processes would match.
+/// An entry with what the mask names. Nothing for one of the site file with a selector that this
+/// version cannot read: without it more processes would match.
 pub(super) fn entry(
     known: &Registered,
     parent: &SpiffeId,
     federates_with: &[String],
     mask: &EntryMask,
 ) -> Option<Entry> {
-    let selectors = known.entry.selectors.iter();
-    let selectors: Option<Vec<SelectorMessage>> = selectors.map(|text| selector(text)).collect();
-    let selectors = selectors?;
-    let mut message = Entry {
+    let is_raw = known.source == EntrySource::API;
+    let selectors = known.entry.selectors.iter().map(|text| match is_raw {
+        true => selectors::message(text),
+        false => selectors::message(&Selector::parse(text).ok()?.to_string()),
+    });
+    let selectors: Vec<SelectorMessage> = selectors.collect::<Option<_>>()?;
+    let attributes = &known.entry.attributes;
+    let ttl = attributes.x509_svid_seconds.unwrap_or_default();
+    let whole = Entry {
         id: known.entry.id.to_string(),
+        spiffe_id: Some(spiffe_id(&known.entry.spiffe_id)),
+        parent_id: Some(spiffe_id(parent)),
+        selectors,
+        x509_svid_ttl: i32::try_from(ttl).unwrap_or(i32::MAX),
+        federates_with: federates_with.to_vec(),
+        admin: attributes.admin,
+        downstream: attributes.downstream,
+        expires_at: attributes.expires_at.unwrap_or_default(),
+        dns_names: attributes.dns_names.clone(),
+        revision_number: revision(known),
+        hint: known.entry.hint.clone(),
+        created_at: known.since.unix_timestamp(),
         ..Entry::default()
     };
-    if mask.spiffe_id {
-        message.spiffe_id = Some(spiffe_id(&known.entry.spiffe_id));
+    Some(masked(whole, mask))
+}
+
+/// The ID always stays.
+fn masked(whole: Entry, mask: &EntryMask) -> Entry {
+    Entry {
+        id: whole.id,
+        spiffe_id: whole.spiffe_id.filter(|_| mask.spiffe_id),
+        parent_id: whole.parent_id.filter(|_| mask.parent_id),
+        selectors: kept(whole.selectors, mask.selectors),
+        x509_svid_ttl: kept(whole.x509_svid_ttl, mask.x509_svid_ttl),
+        federates_with: kept(whole.federates_with, mask.federates_with),
+        admin: kept(whole.admin, mask.admin),
+        downstream: kept(whole.downstream, mask.downstream),
+        expires_at: kept(whole.expires_at, mask.expires_at),
+        dns_names: kept(whole.dns_names, mask.dns_names),
+        revision_number: kept(whole.revision_number, mask.revision_number),
+        hint: kept(whole.hint, mask.hint),
+        created_at: kept(whole.created_at, mask.created_at),
+        ..Entry::default()
     }
-    if mask.parent_id {
-        message.parent_id = Some(spiffe_id(parent));
+}
+
+fn kept<T: Default>(value: T, is_wanted: bool) -> T {
+    match is_wanted {
+        true => value,
+        false => T::default(),
     }
-    if mask.selectors {
-        message.selectors = selectors;
-    }
-    if mask.federates_with {
-        message.federates_with = federates_with.to_vec();
-    }
-    if mask.revision_number {
-        message.revision_number = revision(known);
-    }
-    if mask.hint {
-        message.hint.clone_from(&known.entry.hint);
-    }
-    if mask.created_at {
-        message.created_at = known.since.unix_timestamp();
-    }
-    Some(message)
 }
 
 pub(super) fn revision(known: &Registered) -> i64 {
@@ -139,11 +166,18 @@ pub(super) fn entry_id(text: &str) -> Option<EntryId> {
     EntryId::parse(text).ok()
 }
 
-fn selector(text: &str) -> Option<SelectorMessage> {
-    let selector = Selector::parse(text).ok()?.to_string();
-    let (kind, value) = selector.split_once(':')?;
-    Some(SelectorMessage {
-        r#type: kind.to_owned(),
-        value: value.to_owned(),
-    })
+/// An ID of the own trust domain.
+pub(super) fn own_id(id: Option<Spiffeid>, own: &TrustDomain) -> Result<SpiffeId, String> {
+    let id = id.ok_or("the ID is missing")?;
+    let name = trust_domain(&id.trust_domain)?;
+    if name != *own {
+        return Err(format!("{name}{} is not of {own}", id.path));
+    }
+    SpiffeId::with_path(name, &id.path).map_err(|error| error.to_string())
+}
+
+/// A trust domain by its name or its ID.
+pub(super) fn trust_domain(text: &str) -> Result<TrustDomain, String> {
+    let name = text.strip_prefix("spiffe://").unwrap_or(text);
+    TrustDomain::parse(name).map_err(|error| error.to_string())
 }

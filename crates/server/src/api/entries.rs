@@ -1,19 +1,24 @@
-//! The entries that the calling node may ask for. What others may is not found here.
+//! Entries: those that the calling node may ask for, and all of them for managers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{StreamExt, stream};
 use renkei_api::spire::api::{
     server::entry::v1::{
-        EntryRevision, GetAuthorizedEntriesRequest, GetAuthorizedEntriesResponse,
-        SyncAuthorizedEntriesRequest, SyncAuthorizedEntriesResponse, entry_server::Entry,
+        BatchCreateEntryRequest, BatchCreateEntryResponse, BatchDeleteEntryRequest,
+        BatchDeleteEntryResponse, BatchUpdateEntryRequest, BatchUpdateEntryResponse,
+        CountEntriesRequest, CountEntriesResponse, EntryRevision, GetAuthorizedEntriesRequest,
+        GetAuthorizedEntriesResponse, GetEntryRequest, ListEntriesRequest, ListEntriesResponse,
+        SyncAuthorizedEntriesRequest, SyncAuthorizedEntriesResponse, batch_create_entry_response,
+        batch_delete_entry_response, batch_update_entry_response, count_entries_request,
+        entry_server::Entry, list_entries_request,
     },
     types::{Entry as EntryMessage, EntryMask},
 };
 use renkei_spiffe::SpiffeId;
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
-use super::{Shared, callers::AgentCaller, convert};
+use super::{Shared, callers::AgentCaller, convert, entry_changes, registrations};
 use crate::{entries::EntryHolder, nodes, store::Registered};
 
 /// Entries or revisions in one message, as SPIRE has it.
@@ -30,7 +35,13 @@ struct Held {
 
 impl Held {
     fn message(&self, known: &Registered, mask: &EntryMask) -> Option<EntryMessage> {
-        convert::entry(known, &self.parent, &self.federates_with, mask)
+        let attributes = &known.entry.attributes;
+        let Some(parent) = &attributes.parent else {
+            return convert::entry(known, &self.parent, &self.federates_with, mask);
+        };
+        let named = attributes.federates_with.iter();
+        let named: Vec<String> = named.map(ToString::to_string).collect();
+        convert::entry(known, parent, &named, mask)
     }
 
     fn all(&self, mask: &EntryMask) -> Vec<EntryMessage> {
@@ -50,7 +61,7 @@ impl Service {
         let parts = &self.0.parts;
         let holder = nodes::holder(caller.id());
         let mut entries = parts.entries.held_by(&holder);
-        if holder == EntryHolder::Agent {
+        if matches!(holder, EntryHolder::Agent(_)) {
             // Such an agent takes no entry without selectors.
             entries.retain(|known| !known.entry.selectors.is_empty());
         }
@@ -109,6 +120,85 @@ impl Entry for Service {
             .collect();
         let later = stream::unfold((asked, held, by_id), move |state| answer(state, mask));
         Ok(Response::new(revisions.chain(later).boxed()))
+    }
+
+    async fn count_entries(
+        &self,
+        request: Request<CountEntriesRequest>,
+    ) -> Result<Response<CountEntriesResponse>, Status> {
+        let filter = request.into_inner().filter.map(same);
+        let count = registrations::count(&self.0, filter)?;
+        Ok(Response::new(CountEntriesResponse { count }))
+    }
+
+    async fn list_entries(
+        &self,
+        request: Request<ListEntriesRequest>,
+    ) -> Result<Response<ListEntriesResponse>, Status> {
+        registrations::list(&self.0, request.into_inner()).map(Response::new)
+    }
+
+    async fn get_entry(
+        &self,
+        request: Request<GetEntryRequest>,
+    ) -> Result<Response<EntryMessage>, Status> {
+        let GetEntryRequest { id, output_mask } = request.into_inner();
+        registrations::get(&self.0, &id, output_mask.as_ref()).map(Response::new)
+    }
+
+    async fn batch_create_entry(
+        &self,
+        request: Request<BatchCreateEntryRequest>,
+    ) -> Result<Response<BatchCreateEntryResponse>, Status> {
+        let asked = request.into_inner();
+        let mask = asked.output_mask.as_ref();
+        let items = entry_changes::create(&self.0, asked.entries, mask).await?;
+        let results = items.into_iter().map(|(status, entry)| {
+            let status = Some(status);
+            batch_create_entry_response::Result { status, entry }
+        });
+        let results = results.collect();
+        Ok(Response::new(BatchCreateEntryResponse { results }))
+    }
+
+    async fn batch_update_entry(
+        &self,
+        request: Request<BatchUpdateEntryRequest>,
+    ) -> Result<Response<BatchUpdateEntryResponse>, Status> {
+        let asked = request.into_inner();
+        let (input, output) = (asked.input_mask, asked.output_mask.as_ref());
+        let items = entry_changes::update(&self.0, asked.entries, input, output).await?;
+        let results = items.into_iter().map(|(status, entry)| {
+            let status = Some(status);
+            batch_update_entry_response::Result { status, entry }
+        });
+        let results = results.collect();
+        Ok(Response::new(BatchUpdateEntryResponse { results }))
+    }
+
+    async fn batch_delete_entry(
+        &self,
+        request: Request<BatchDeleteEntryRequest>,
+    ) -> Result<Response<BatchDeleteEntryResponse>, Status> {
+        let items = entry_changes::delete(&self.0, request.into_inner().ids).await?;
+        let results = items.into_iter().map(|(status, id)| {
+            let status = Some(status);
+            batch_delete_entry_response::Result { status, id }
+        });
+        let results = results.collect();
+        Ok(Response::new(BatchDeleteEntryResponse { results }))
+    }
+}
+
+/// The two requests have the same filter.
+fn same(filter: count_entries_request::Filter) -> list_entries_request::Filter {
+    list_entries_request::Filter {
+        by_spiffe_id: filter.by_spiffe_id,
+        by_parent_id: filter.by_parent_id,
+        by_selectors: filter.by_selectors,
+        by_federates_with: filter.by_federates_with,
+        by_hint: filter.by_hint,
+        by_downstream: filter.by_downstream,
     }
 }
 

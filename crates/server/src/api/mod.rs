@@ -1,34 +1,46 @@
-//! The port that nodes come to: SPIRE's server API and Renkei's stream for nodes, over TLS.
+//! SPIRE's server API and Renkei's stream for nodes: on the port that nodes come to, over TLS, and
+//! on a local socket for those who manage the server.
 //!
-//! The server proves `spiffe://TRUST-DOMAIN/spire/server`. A client may present an SVID of this
-//! trust domain or nothing; what each may call is decided in [`callers`] alone. Messages,
-//! connections and requests of one address are bounded.
+//! On the port the server proves `spiffe://TRUST-DOMAIN/spire/server`. A client may present an SVID
+//! of this trust domain or nothing. What each caller may call is in [`methods`], and decided in
+//! [`callers`] alone. Messages, connections and requests of one address are bounded.
 
 mod agents;
 mod bundle_reader;
 mod bundles;
 mod callers;
 mod convert;
+mod debug;
 mod entries;
+mod entry_changes;
+mod entry_form;
 mod followers;
+mod health;
 mod listener;
+mod local;
+mod managed_agents;
+mod methods;
 mod node;
 mod own_svids;
+mod pages;
 mod refusal;
+mod registrations;
+mod routes;
+mod selectors;
 mod svids;
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
-
-use renkei_api::{
-    node::CaPin,
-    node_stream::node_server::NodeServer,
-    spire::api::server::{
-        agent::v1::agent_server::AgentServer, bundle::v1::bundle_server::BundleServer,
-        entry::v1::entry_server::EntryServer, svid::v1::svid_server::SvidServer,
-    },
-    status::NodeStatus,
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
-use renkei_runtime::supervise::Supervisor;
+
+use renkei_api::{node::CaPin, status::NodeStatus};
+use renkei_grpc::OpenServer;
+use renkei_runtime::{supervise::Supervisor, unix_socket::SocketError};
 use renkei_site::{ApiServer, ProxyPart};
 use renkei_spiffe::{Identities, TrustDomain};
 use rustls::crypto::CryptoProvider;
@@ -37,9 +49,9 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::{service::Routes, transport::Server};
 
-use self::{callers::Admission, followers::Followers, listener::Connections, own_svids::OwnSvids};
+use self::{followers::Followers, listener::Connections, own_svids::OwnSvids};
 use crate::{
     authority::Issuer,
     bundles::Bundles,
@@ -57,22 +69,24 @@ const STREAMS: u32 = 256;
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Readers of the bundle endpoint at once, of all gateways.
 const READERS: usize = 256;
-/// What a node sends to join, with the largest proofs that attestors know.
-const MAX_ATTESTATION: usize = 64 * 1024;
-/// Some hundred certificate requests in one message.
-const MAX_MESSAGE: usize = 1024 * 1024;
 
 /// The parts of the nodes, by name, as they change.
 pub type NodeParts = watch::Receiver<Arc<BTreeMap<String, Arc<ProxyPart>>>>;
 
-/// Why the API's port cannot be opened.
+/// Why the API cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("the server cannot listen for nodes on {address}: {source}")]
-pub struct ListenError {
-    /// `server.listen` of the site file.
-    pub address: SocketAddr,
-    /// What the system said.
-    pub source: io::Error,
+pub enum ListenError {
+    /// The port for nodes.
+    #[error("the server cannot listen for nodes on {address}: {source}")]
+    Port {
+        /// `server.listen` of the site file.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The local socket.
+    #[error("{0}; {hint}", hint = .0.hint())]
+    Local(#[from] SocketError),
 }
 
 /// What the services work with.
@@ -87,11 +101,18 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
 }
 
-/// The API's port, open.
+/// The API, open.
 pub(crate) struct Api {
+    port: Option<Port>,
+    /// Until it is served.
+    local: Mutex<Option<OpenServer>>,
+    shared: Arc<Shared>,
+}
+
+/// Where nodes come to.
+struct Port {
     settings: ApiServer,
     listener: TcpListener,
-    shared: Arc<Shared>,
 }
 
 /// What all services share.
@@ -101,34 +122,47 @@ struct Shared {
     own: OwnSvids,
     followers: Followers,
     readers: Arc<Semaphore>,
+    /// Whether nodes can come.
+    listens: bool,
 }
 
 impl Api {
-    /// Opens the port. Nothing is answered yet.
-    pub(crate) async fn open(settings: &ApiServer, parts: Parts) -> Result<Self, ListenError> {
-        let address = settings.listen;
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|source| ListenError { address, source })?;
+    /// Opens the local socket, and the port if there is to be one. Nothing is answered yet.
+    pub(crate) async fn open(
+        settings: Option<&ApiServer>,
+        state: &Path,
+        parts: Parts,
+    ) -> Result<Self, ListenError> {
+        let port = match settings {
+            None => None,
+            Some(settings) => Some(Port::open(settings).await?),
+        };
         let shared = Shared {
             attestors: vec![Box::new(parts.nodes.join_token())],
             own: OwnSvids::new(&parts.trust_domain),
             followers: Followers::default(),
             readers: Arc::new(Semaphore::new(READERS)),
+            listens: port.is_some(),
             parts,
         };
         Ok(Self {
-            settings: settings.clone(),
-            listener,
+            port,
+            local: Mutex::new(Some(local::open(state)?)),
             shared: Arc::new(shared),
         })
     }
 
-    /// Where nodes come to, and the pin of the CA that they find there.
-    pub(crate) fn to_pin(&self) -> Option<(ApiServer, CaPin)> {
-        Some((self.settings.clone(), self.shared.own.pin()?))
+    /// Where nodes come to, if they can come.
+    pub(crate) fn port(&self) -> Option<&ApiServer> {
+        self.port.as_ref().map(|port| &port.settings)
     }
 
-    /// The server's own SVIDs, as they change.
+    /// The pin of the CA that nodes find there.
+    pub(crate) fn pin(&self) -> Option<CaPin> {
+        self.shared.own.pin()
+    }
+
+    /// The server's own SVIDs, as they change; none where no nodes come to it.
     pub(crate) fn identities(&self) -> watch::Receiver<Arc<Identities>> {
         self.shared.own.identities()
     }
@@ -153,43 +187,67 @@ impl Api {
         tasks: &Supervisor,
         stop: CancellationToken,
     ) {
+        let routes = routes::all(&self.shared, &issuer, &stop);
+        let local = self
+            .take_local()
+            .map(|open| open.keep(routes.clone(), (tasks.clone(), stop.clone())));
+        let port = async {
+            if let Some(port) = &self.port {
+                self.run_port(port, (routes, issuer), tasks, &stop).await;
+            }
+        };
+        let local = async {
+            if let Some(local) = local {
+                // An error means that it was ended from outside.
+                let _ = local.await;
+            }
+        };
+        tokio::join!(port, local);
+    }
+
+    fn take_local(&self) -> Option<OpenServer> {
+        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        local.take()
+    }
+
+    async fn run_port(
+        &self,
+        port: &Port,
+        (routes, issuer): (Routes, Arc<dyn Issuer>),
+        tasks: &Supervisor,
+        stop: &CancellationToken,
+    ) {
         let own = tasks.clone().run(
             "SVIDs of the server".to_owned(),
             || stop.is_cancelled(),
-            || self.shared.own.keep(&*issuer, &self.shared.parts, &stop),
+            || self.shared.own.keep(&*issuer, &self.shared.parts, stop),
         );
         let serving = tasks.clone().run(
             "server API".to_owned(),
             || stop.is_cancelled(),
-            || self.serve(issuer.clone(), &stop),
+            || port.serve(&self.shared, routes.clone(), stop),
         );
         tokio::join!(own, serving);
     }
+}
 
-    async fn serve(&self, issuer: Arc<dyn Issuer>, stop: &CancellationToken) {
-        let shared = &self.shared;
-        let admission = Admission::new(shared.clone());
-        let agents = agents::Service::new(shared.clone(), issuer.clone());
-        let svids = svids::Service::new(shared.clone(), issuer);
-        let node = node::Service::new(shared.clone(), stop.clone());
+impl Port {
+    async fn open(settings: &ApiServer) -> Result<Self, ListenError> {
+        let address = settings.listen;
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| ListenError::Port { address, source })?;
+        Ok(Self {
+            settings: settings.clone(),
+            listener,
+        })
+    }
+
+    async fn serve(&self, shared: &Arc<Shared>, routes: Routes, stop: &CancellationToken) {
         let router = Server::builder()
-            .layer(admission)
             .max_concurrent_streams(STREAMS)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
-            .add_service(AgentServer::new(agents).max_decoding_message_size(MAX_ATTESTATION))
-            .add_service(
-                EntryServer::new(entries::Service::new(shared.clone()))
-                    .max_decoding_message_size(MAX_MESSAGE),
-            )
-            .add_service(SvidServer::new(svids).max_decoding_message_size(MAX_MESSAGE))
-            .add_service(
-                BundleServer::new(bundles::Service::new(shared.clone()))
-                    .max_decoding_message_size(MAX_ATTESTATION),
-            )
-            .add_service(
-                NodeServer::new(node).max_decoding_message_size(bundle_reader::MAX_MESSAGE),
-            );
+            .add_routes(routes);
         let cut = CancellationToken::new();
         // Also when this task is ended from outside.
         let _cut = cut.clone().drop_guard();

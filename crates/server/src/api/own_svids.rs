@@ -142,6 +142,6 @@ impl OwnSvids {
 async fn signed(issuer: &dyn Issuer, id: &SpiffeId) -> Result<(Signed, PrivateKey), RenewError> {
     let key = KeyPair::generate()?;
     let request = CertificateParams::default().serialize_request(&key)?;
-    let signed = issuer.issue(id, request.der()).await?;
+    let signed = issuer.issue(&id.into(), request.der()).await?;
     Ok((signed, PrivateKey::from_pkcs8(key.serialize_der())))
 }

@@ -5,7 +5,7 @@ use prost::Message;
 use renkei_api::spire::api::types::{PermissionDeniedDetails, permission_denied_details::Reason};
 use tonic::{Code, Status};
 
-use crate::nodes::NotActive;
+use crate::{StoreError, nodes::NotActive};
 
 const TYPE_URL: &str = "type.googleapis.com/spire.api.types.PermissionDeniedDetails";
 
@@ -51,5 +51,16 @@ impl From<NotActive> for Status {
             NotActive::Expired(_) => Reason::AgentExpired,
         };
         denied(reason, why.to_string())
+    }
+}
+
+/// A change that the database did not take. The log says why.
+pub(super) fn kept(error: StoreError) -> Status {
+    match &error {
+        StoreError::ForeignEntry { .. } => Status::failed_precondition(error.to_string()),
+        _ => {
+            tracing::error!(%error, "a change by the server API is not on record");
+            Status::unavailable("the server's database failed; try again later")
+        }
     }
 }

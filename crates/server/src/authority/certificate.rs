@@ -9,6 +9,7 @@ use renkei_spiffe::{SpiffeId, TrustDomain};
 use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 
+use super::Subject;
 use crate::keys::CaKey;
 
 const ORGANIZATION: &str = "Renkei";
@@ -74,14 +75,22 @@ pub(super) fn authority(
 
 /// A leaf for a registered identity and the key of a certificate request.
 pub(super) fn svid(
-    id: &SpiffeId,
+    subject: &Subject,
     key: &impl PublicKeyData,
     issuer: &Issuer<'static, CaKey>,
     serial: [u8; 16],
     validity: Validity,
 ) -> Result<CertificateDer<'static>, rcgen::Error> {
     let mut params = common(serial, validity);
-    params.subject_alt_names = vec![uri(id)?];
+    params.subject_alt_names = vec![uri(&subject.id)?];
+    for name in &subject.dns_names {
+        let name = name.as_str().try_into()?;
+        params.subject_alt_names.push(SanType::DnsName(name));
+    }
+    // Programs that know no other name look there.
+    if let Some(name) = subject.dns_names.first() {
+        params.distinguished_name.push(DnType::CommonName, name);
+    }
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![

@@ -57,8 +57,14 @@ impl From<GenerateError> for AuthorityError {
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
     /// There is no such entry.
-    #[error("there is no entry {0}; the site file no longer has it")]
+    #[error("there is no entry {0} any more")]
     UnknownEntry(EntryId),
+    /// The entry has ended by itself.
+    #[error("the entry ended at {end}")]
+    EntryEnded {
+        /// What the entry says.
+        end: OffsetDateTime,
+    },
     /// The certificate request is bad.
     #[error(transparent)]
     Request(#[from] RequestError),

@@ -6,6 +6,7 @@ mod ca_store;
 mod certificate;
 mod error;
 mod request;
+mod subject;
 
 use std::{
     sync::{
@@ -32,10 +33,11 @@ use crate::{
     store::{CaRow, DataStore, IssuedRow, StoreError},
 };
 pub(crate) use ca_rotation::Reading;
+pub(crate) use subject::Subject;
 
 pub use error::{AuthorityError, SignError};
 pub use request::RequestError;
-pub(crate) use request::check_request;
+pub(crate) use request::{check_request, requested_names};
 
 /// A signed SVID and its record.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ pub(crate) struct Signed {
 #[async_trait]
 pub(crate) trait Issuer: Send + Sync {
     /// Signs for the key of a certificate request, and puts the SVID on record.
-    async fn issue(&self, id: &SpiffeId, csr: &[u8]) -> Result<Signed, SignError>;
+    async fn issue(&self, subject: &Subject, csr: &[u8]) -> Result<Signed, SignError>;
 
     /// The same for an SVID by which the server knows a node. It outlives an outage of the server,
     /// however short the SVIDs of workloads are: the server checks it against its record each time.
@@ -229,11 +231,12 @@ impl Authority {
     /// Signs for a registered identity; that it is registered is the caller's to know.
     pub(crate) fn sign(
         &self,
-        id: &SpiffeId,
+        subject: impl Into<Subject>,
         request: &[u8],
         lifetime: Duration,
         now: OffsetDateTime,
     ) -> Result<Signed, SignError> {
+        let subject = subject.into();
         let key = request::requested_key(request)?;
         let active = self.snapshot().active;
         if active.ca.not_after <= now {
@@ -248,11 +251,16 @@ impl Authority {
             });
         }
         let serial = serial(self.kept.random).ok_or(SignError::Random)?;
-        let validity = Validity::starting(now, lifetime).ending_by(active.ca.not_after);
-        let certificate = certificate::svid(id, &key, &active.issuer, serial, validity)?;
+        let end = subject.ends_at.unwrap_or(active.ca.not_after);
+        if end <= now {
+            return Err(SignError::EntryEnded { end });
+        }
+        let lifetime = subject.lifetime.unwrap_or(lifetime);
+        let validity = Validity::starting(now, lifetime).ending_by(end.min(active.ca.not_after));
+        let certificate = certificate::svid(&subject, &key, &active.issuer, serial, validity)?;
         let record = IssuedRow {
             serial: hex::encode(serial),
-            id: id.clone(),
+            id: subject.id,
             not_before: validity.not_before,
             not_after: validity.not_after,
             issued_at: now,

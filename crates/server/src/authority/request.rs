@@ -1,13 +1,17 @@
 //! Certificate requests (PKCS#10). Only the public key is taken from one, once its signature has
 //! shown that the requester holds the private key. Names and extensions it asks for are ignored:
-//! the identity comes from the registration entry.
+//! the identity comes from the registration entry. Only a manager names the identity itself.
 
 use rcgen::{
     CertificateSigningRequestParams, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519,
     PublicKeyData, SubjectPublicKeyInfo,
 };
 use rustls_pki_types::CertificateSigningRequestDer;
-use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
+use x509_parser::{
+    certification_request::X509CertificationRequest,
+    extensions::{GeneralName, ParsedExtension},
+    prelude::FromDer,
+};
 
 /// A request with an EC key has some 300 bytes.
 const MAX_REQUEST: usize = 16 * 1024;
@@ -34,6 +38,27 @@ pub enum RequestError {
 /// Whether a request can be signed for.
 pub(crate) fn check_request(der: &[u8]) -> Result<(), RequestError> {
     requested_key(der).map(|_| ())
+}
+
+/// The URIs and the DNS names that a request asks for.
+pub(crate) fn requested_names(der: &[u8]) -> Result<(Vec<String>, Vec<String>), RequestError> {
+    check_request(der)?;
+    let (_, request) =
+        X509CertificationRequest::from_der(der).map_err(|_| RequestError::Malformed)?;
+    let (mut uris, mut names) = (Vec::new(), Vec::new());
+    for extension in request.requested_extensions().into_iter().flatten() {
+        let ParsedExtension::SubjectAlternativeName(alternatives) = extension else {
+            continue;
+        };
+        for name in &alternatives.general_names {
+            match name {
+                GeneralName::URI(uri) => uris.push((*uri).to_owned()),
+                GeneralName::DNSName(name) => names.push((*name).to_owned()),
+                _ => {}
+            }
+        }
+    }
+    Ok((uris, names))
 }
 
 /// The public key of a request that proves possession of its private key.

@@ -20,6 +20,13 @@ fn workload(entry: &str, name: &str, selectors: &[&str]) -> Registration {
         is_default: false,
         selectors: selectors.iter().map(|&text| text.to_owned()).collect(),
         on: Placement::Everywhere,
+        attributes: Attributes::default(),
+    }
+}
+
+impl Entries {
+    fn identity(&self, id: &EntryId) -> Option<SpiffeId> {
+        Some(self.get(id)?.entry.spiffe_id)
     }
 }
 
@@ -300,12 +307,8 @@ async fn an_entry_is_for_the_processes_that_it_is_placed_on() {
     assert_eq!(held(EntryHolder::Own), ["everywhere", "service"]);
     assert_eq!(held(node("store")), ["everywhere", "store"]);
     assert_eq!(held(node("gw1")), ["everywhere"]);
-    assert_eq!(held(EntryHolder::Agent), ["everywhere"]);
-    assert!(
-        entries
-            .identity_for(&node("gw1"), &entry("store"))
-            .is_none()
-    );
+    let agent = EntryHolder::Agent(at("spire/agent/join_token/one"));
+    assert_eq!(held(agent), ["everywhere"]);
 
     // The database has not taken the move yet: the node before has lost it, the next waits.
     entries.limit(&file, vec![placed("store", on(&["gw1"]))]);
@@ -328,4 +331,86 @@ fn a_placement_that_changes_is_in_force_where_both_are() {
     ] {
         assert_eq!(on_both(before, wanted), both, "{before:?} {wanted:?}");
     }
+}
+
+fn at(path: &str) -> SpiffeId {
+    SpiffeId::with_path(own(), &format!("/{path}")).unwrap()
+}
+
+fn below(id: &str, name: &str, parent: &str, selectors: &[&str]) -> Registration {
+    Registration {
+        attributes: Attributes {
+            parent: Some(at(parent)),
+            ..Attributes::default()
+        },
+        ..workload(id, name, selectors)
+    }
+}
+
+#[tokio::test]
+async fn an_entry_of_the_api_is_for_those_who_hold_its_parent() {
+    let folder = tempfile::tempdir().unwrap();
+    let entries = open(folder.path()).await;
+    let agent = "spire/agent/join_token/one";
+    let of_agent = format!("spiffe_id:{}", at(agent));
+    let file = [Registration {
+        on: on(&["store"]),
+        ..workload("file.workload.store", "store", &["unix:uid:1"])
+    }];
+    entries
+        .replace(&EntrySource::FILE, &file, START)
+        .await
+        .unwrap();
+    let api = [
+        below("alias", "group", "spire/server", &[&of_agent]),
+        below("in-group", "a", "group", &["unix:uid:1"]),
+        below("deeper", "b", "a", &["unix:uid:2"]),
+        // A circle is no way out of anything.
+        below("circle", "a", "b", &["unix:uid:3"]),
+        below("everybody", "c", "renkei/nodes", &["unix:uid:4"]),
+        below("below-file", "d", "store", &["unix:uid:5"]),
+        below("own", "e", "renkei/server", &["unix:uid:6"]),
+        below("no-alias", "other", "spire/server", &["unix:uid:7"]),
+    ];
+    let made = entries.edit(START, |draft| {
+        api.iter().cloned().for_each(|entry| draft.put(entry));
+    });
+    made.await.unwrap();
+    let held = |holder: EntryHolder| -> Vec<String> {
+        let held = entries.held_by(&holder);
+        held.iter()
+            .map(|known| known.entry.id.to_string())
+            .collect()
+    };
+    let in_group = ["circle", "deeper", "everybody", "in-group"];
+    assert_eq!(held(EntryHolder::Agent(at(agent))), in_group);
+    let other = EntryHolder::Agent(at("spire/agent/join_token/two"));
+    assert_eq!(held(other), ["everybody"]);
+    let store = ["below-file", "everybody", "file.workload.store"];
+    assert_eq!(held(EntryHolder::Node("store".to_owned())), store);
+    assert_eq!(held(EntryHolder::Own), ["everybody", "own"]);
+}
+
+#[tokio::test]
+async fn an_entry_of_the_api_ends_by_itself_and_outlives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let entries = open(folder.path()).await;
+    let mut short = below("short", "a", "renkei/nodes", &["unix:uid:1"]);
+    short.attributes.expires_at = Some(LATER.unix_timestamp());
+    let stays = below("stays", "b", "renkei/nodes", &["unix:uid:2"]);
+    let made = entries.edit(START, |draft| {
+        draft.put(short);
+        draft.put(stays.clone());
+    });
+    made.await.unwrap();
+    entries.store.close().await;
+    drop(entries);
+
+    let entries = open(folder.path()).await;
+    assert_eq!(ids(&entries), ["short", "stays"]);
+    assert_eq!(entries.get(&entry("stays")).unwrap().entry, stays);
+    entries.remove_expired(START).await.unwrap();
+    assert_eq!(ids(&entries), ["short", "stays"]);
+    entries.remove_expired(LATER).await.unwrap();
+    assert_eq!(ids(&entries), ["stays"]);
 }

@@ -15,6 +15,10 @@ use crate::store::{DataStore, StoreError, TokenRow, TokenUse};
 
 /// Longer ones are none of ours.
 const MAX_TOKEN: usize = 128;
+/// The name of the kind.
+pub(crate) const JOIN_TOKEN: &str = "join_token";
+/// The path of an agent of SPIRE begins so; its token follows.
+pub(crate) const TOKEN_PATH: &str = "/spire/agent/join_token/";
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,9 @@ pub enum TokenError {
     /// There is no certificate of the server to pin.
     #[error("the server has no certificate yet; try again in a few seconds")]
     NotReady,
+    /// A token that was chosen cannot be the name of an agent.
+    #[error("a join token has at most {MAX_TOKEN} letters, digits, `.`, `-` and `_`")]
+    Form,
     /// No token can be made without random numbers of the system.
     #[error("the system gave no random numbers")]
     Random,
@@ -69,15 +76,28 @@ impl JoinToken {
         Ok((secret, ends_at))
     }
 
-    /// A token for one SPIRE agent, in the form that SPIRE gives it, and when it expires.
+    /// A token for one SPIRE agent, and when it expires: the chosen one, or a new one in the form
+    /// that SPIRE gives it.
     pub(crate) async fn for_agent(
         &self,
+        chosen: Option<String>,
         life: Duration,
         now: OffsetDateTime,
     ) -> Result<(String, OffsetDateTime), TokenError> {
-        let token = uuid(self.random_bytes()?);
+        let token = match chosen.filter(|token| !token.is_empty()) {
+            Some(token) => self.checked(token)?,
+            None => uuid(self.random_bytes()?),
+        };
         let ends_at = self.keep(&token, None, life, now).await?;
         Ok((token, ends_at))
+    }
+
+    /// The agent is named after its token.
+    fn checked(&self, token: String) -> Result<String, TokenError> {
+        let path = format!("{TOKEN_PATH}{token}");
+        let is_id = SpiffeId::with_path(self.trust_domain.clone(), &path).is_ok();
+        let is_good = is_id && token.len() <= MAX_TOKEN && !token.contains('/');
+        is_good.then_some(token).ok_or(TokenError::Form)
     }
 
     async fn keep(
@@ -108,7 +128,7 @@ impl JoinToken {
         match &row.node {
             Some(name) => node_id(&self.trust_domain, name),
             None => {
-                let path = format!("/spire/agent/join_token/{token}");
+                let path = format!("{TOKEN_PATH}{token}");
                 SpiffeId::with_path(self.trust_domain.clone(), &path).ok()
             }
         }
@@ -118,7 +138,7 @@ impl JoinToken {
 #[async_trait]
 impl NodeAttestor for JoinToken {
     fn kind(&self) -> &'static str {
-        "join_token"
+        JOIN_TOKEN
     }
 
     async fn attest(&self, payload: &[u8], now: OffsetDateTime) -> Result<Attested, AttestError> {
@@ -167,7 +187,7 @@ fn seconds(time: OffsetDateTime) -> String {
 }
 
 /// A random UUID (RFC 9562 5.4).
-fn uuid(mut bytes: [u8; 16]) -> String {
+pub(crate) fn uuid(mut bytes: [u8; 16]) -> String {
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let text = hex::encode(bytes);

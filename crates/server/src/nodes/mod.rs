@@ -18,14 +18,13 @@ use tokio::sync::{Mutex, watch};
 pub use self::join_token::TokenError;
 pub(crate) use self::{
     attestor::{AttestError, Attested, NodeAttestor},
-    join_token::JoinToken,
+    join_token::{JOIN_TOKEN, JoinToken, TOKEN_PATH, uuid},
 };
 use crate::{
-    entries::EntryHolder,
+    entries::{EntryHolder, NODE},
     store::{AgentRow, DataStore, StoreError},
 };
 
-const NODE_PATH: &str = "/renkei/node/";
 /// A longer text that a node says of itself is cut.
 const MAX_RELEASE: usize = 64;
 
@@ -86,7 +85,7 @@ pub enum NodeError {
 pub(crate) fn id_of(trust_domain: &TrustDomain, name: &str) -> Result<SpiffeId, NodeError> {
     let path = match name.contains('/') {
         true => format!("/{name}"),
-        false => format!("{NODE_PATH}{name}"),
+        false => format!("{NODE}{name}"),
     };
     SpiffeId::with_path(trust_domain.clone(), &path).map_err(|reason| NodeError::Name {
         name: name.chars().take(MAX_RELEASE).collect(),
@@ -96,19 +95,25 @@ pub(crate) fn id_of(trust_domain: &TrustDomain, name: &str) -> Result<SpiffeId, 
 
 /// The ID of a Renkei node.
 fn node_id(trust_domain: &TrustDomain, name: &str) -> Option<SpiffeId> {
-    SpiffeId::with_path(trust_domain.clone(), &format!("{NODE_PATH}{name}")).ok()
+    SpiffeId::with_path(trust_domain.clone(), &format!("{NODE}{name}")).ok()
 }
 
 /// The name of a Renkei node in the site file; none for an agent of another make.
 pub(crate) fn node_name(id: &SpiffeId) -> Option<&str> {
-    id.path().strip_prefix(NODE_PATH)
+    id.path().strip_prefix(NODE)
+}
+
+/// Whether an ID is of an agent, of Renkei or of SPIRE.
+pub(crate) fn is_node(id: &SpiffeId) -> bool {
+    node_name(id).is_some() || id.path().starts_with("/spire/agent/")
 }
 
 /// Which entries a node may ask for.
 pub(crate) fn holder(id: &SpiffeId) -> EntryHolder {
-    node_name(id).map_or(EntryHolder::Agent, |name| {
-        EntryHolder::Node(name.to_owned())
-    })
+    match node_name(id) {
+        Some(name) => EntryHolder::Node(name.to_owned()),
+        None => EntryHolder::Agent(id.clone()),
+    }
 }
 
 impl Nodes {

@@ -10,7 +10,7 @@ use rustls_pki_types::CertificateDer;
 use super::{Inner, Server};
 use crate::{
     SignError,
-    authority::{Issuer, Signed},
+    authority::{Issuer, Signed, Subject},
 };
 
 /// The round that runs when an SVID is asked for may have looked at the time before.
@@ -24,9 +24,9 @@ impl CertificateIssuer for Server {
     fn issue(&self, request: SvidRequest) -> IssueFuture<'_> {
         Box::pin(async move {
             self.sign(&request).await.map_err(|error| match error {
-                SignError::UnknownEntry(_) | SignError::Request(_) => {
-                    IssueError::Refused(error.to_string())
-                }
+                SignError::UnknownEntry(_)
+                | SignError::EntryEnded { .. }
+                | SignError::Request(_) => IssueError::Refused(error.to_string()),
                 _ => IssueError::Unavailable(error.to_string()),
             })
         })
@@ -52,21 +52,22 @@ impl Server {
 
 #[async_trait]
 impl Issuer for Server {
-    async fn issue(&self, id: &SpiffeId, csr: &[u8]) -> Result<Signed, SignError> {
-        self.0.issue(id, csr, self.0.svid_lifetime()).await
+    async fn issue(&self, subject: &Subject, csr: &[u8]) -> Result<Signed, SignError> {
+        self.0.issue(subject, csr, self.0.svid_lifetime()).await
     }
 
     async fn issue_for_node(&self, id: &SpiffeId, csr: &[u8]) -> Result<Signed, SignError> {
         let lifetime = self.0.svid_lifetime().max(NODE_LIFETIME);
-        self.0.issue(id, csr, lifetime).await
+        self.0.issue(&id.into(), csr, lifetime).await
     }
 }
 
 impl Inner {
     async fn sign(&self, request: &SvidRequest) -> Result<CertificateDer<'static>, SignError> {
-        let id = self.entries.identity(&request.entry);
-        let id = id.ok_or_else(|| SignError::UnknownEntry(request.entry.clone()))?;
-        let signed = self.sign_for(&id, &request.csr, self.svid_lifetime());
+        let known = self.entries.get(&request.entry);
+        let known = known.ok_or_else(|| SignError::UnknownEntry(request.entry.clone()))?;
+        let subject = Subject::from(&known.entry);
+        let signed = self.sign_for(&subject, &request.csr, self.svid_lifetime());
         Ok(signed.await?.certificate)
     }
 
@@ -76,16 +77,16 @@ impl Inner {
 
     async fn issue(
         &self,
-        id: &SpiffeId,
+        subject: &Subject,
         csr: &[u8],
         lifetime: Duration,
     ) -> Result<Signed, SignError> {
-        let signed = self.sign_for(id, csr, lifetime).await;
+        let signed = self.sign_for(subject, csr, lifetime).await;
         match &signed {
             Ok(_) => self.metrics.issued(),
             Err(error) => {
                 self.metrics.refused();
-                tracing::warn!(%id, %error, "no SVID issued");
+                tracing::warn!(id = %subject.id, %error, "no SVID issued");
             }
         }
         signed
@@ -94,15 +95,16 @@ impl Inner {
     /// Signs for an identity that the caller has found to be allowed.
     async fn sign_for(
         &self,
-        id: &SpiffeId,
+        subject: &Subject,
         csr: &[u8],
         lifetime: Duration,
     ) -> Result<Signed, SignError> {
+        let id = &subject.id;
         let now = (self.clock)();
         if self.authority.is_due(self.reading()) {
             self.rotation_due.notify_one();
         }
-        let mut signed = self.authority.sign(id, csr, lifetime, now);
+        let mut signed = self.authority.sign(subject, csr, lifetime, now);
         let unusable = |error: &SignError| {
             matches!(
                 error,
@@ -114,7 +116,7 @@ impl Inner {
             if !(signed.as_ref().is_err_and(unusable) && self.next_round().await) {
                 break;
             }
-            signed = self.authority.sign(id, csr, lifetime, now);
+            signed = self.authority.sign(subject, csr, lifetime, now);
         }
         let signed = signed?;
         // The record is for people; a disk that is full or gives no answer must not end the

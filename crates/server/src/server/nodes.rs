@@ -21,15 +21,16 @@ impl Server {
         life: Duration,
     ) -> Result<(NodeToken, OffsetDateTime), TokenError> {
         let inner = &self.0;
-        let api = inner.api.as_ref().ok_or(TokenError::NoServer)?;
+        let api = &inner.api;
+        let settings = api.port().ok_or(TokenError::NoServer)?;
         if !api.knows(name) {
             return Err(TokenError::UnknownNode(name.to_owned()));
         }
-        let (settings, ca) = api.to_pin().ok_or(TokenError::NotReady)?;
+        let ca = api.pin().ok_or(TokenError::NotReady)?;
         let now = (inner.clock)();
         let (secret, ends_at) = inner.nodes.join_token().for_node(name, life, now).await?;
         let token = NodeToken {
-            server: settings.advertise,
+            server: settings.advertise.clone(),
             ca,
             trust_domain: inner.trust_domain.clone(),
             secret,
@@ -46,9 +47,9 @@ impl Server {
         life: Duration,
     ) -> Result<(String, OffsetDateTime), TokenError> {
         let inner = &self.0;
-        inner.api.as_ref().ok_or(TokenError::NoServer)?;
+        inner.api.port().ok_or(TokenError::NoServer)?;
         let now = (inner.clock)();
-        inner.nodes.join_token().for_agent(life, now).await
+        inner.nodes.join_token().for_agent(None, life, now).await
     }
 
     /// The nodes that are banned. Gateways take no links of them.

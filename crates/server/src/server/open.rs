@@ -57,13 +57,8 @@ impl Server {
             checkpoint.subscribe(),
         );
         let web = settings.open_web(&part, document.subscribe()).await?;
-        let api = match &part.api {
-            None => None,
-            Some(api) => {
-                let parts = settings.api_parts(&part, &entries, &nodes, &bundles, &endpoint);
-                Some(Api::open(api, parts).await?)
-            }
-        };
+        let parts = settings.api_parts(&part, &entries, &nodes, &bundles, &endpoint);
+        let api = Api::open(part.api.as_ref(), &settings.state, parts).await?;
         let federator = settings.federation(document.subscribe(), checkpoint);
         let federator = Federator::open(&part, federator).await;
         let peers = Peers::open(

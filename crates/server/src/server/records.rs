@@ -42,6 +42,12 @@ impl Inner {
             {
                 tracing::warn!(%error, "expired join tokens could not be deleted");
             }
+            // Nothing is issued for them any more; a clock that is ahead would delete them.
+            if let Some(ended) = time.ended
+                && let Err(error) = self.entries.remove_expired(ended).await
+            {
+                tracing::warn!(%error, "entries that have ended could not be deleted");
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(PRUNE_INTERVAL) => {}

@@ -1,12 +1,17 @@
 //! Registration entries. A change of one source is one transaction, and raises the version of the
 //! whole set.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use async_trait::async_trait;
 use renkei_api::{node::EntryId, status::EntryKind};
 use renkei_site::Placement;
-use renkei_spiffe::SpiffeId;
+use renkei_spiffe::{SpiffeId, TrustDomain};
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, Sqlite, SqliteConnection, Transaction, sqlite::SqliteRow};
 use time::OffsetDateTime;
 
@@ -18,6 +23,8 @@ pub(crate) struct EntrySource(Cow<'static, str>);
 
 impl EntrySource {
     pub(crate) const FILE: Self = Self(Cow::Borrowed("file"));
+    /// Made by callers of the server's API.
+    pub(crate) const API: Self = Self(Cow::Borrowed("api"));
 
     pub(crate) fn new(name: impl Into<Cow<'static, str>>) -> Self {
         Self(name.into())
@@ -45,8 +52,44 @@ pub(crate) struct Registration {
     pub(crate) is_default: bool,
     /// As written in the site file: `unix:user:kafka`.
     pub(crate) selectors: Vec<String>,
-    /// Who may ask for it.
+    /// Who may ask for it, unless it has a parent.
     pub(crate) on: Placement,
+    /// What only entries of the API have.
+    pub(crate) attributes: Attributes,
+}
+
+/// What a caller of the API says of an entry. What a later release adds here keeps the entry out
+/// of this one: it could mean a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Attributes {
+    /// The agent, or the entry above this one: who holds it may ask for this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<SpiffeId>,
+    /// How long an X509-SVID lives; as the site's others without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) x509_svid_seconds: Option<u32>,
+    /// The other trust domains whose bundles its workloads get.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) federates_with: BTreeSet<TrustDomain>,
+    /// Its SVIDs may manage the server.
+    pub(crate) admin: bool,
+    /// Its SVIDs are of a server below this one.
+    pub(crate) downstream: bool,
+    /// The entry ends by itself then, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_at: Option<i64>,
+    /// They go into the certificate.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) dns_names: Vec<String>,
+}
+
+impl Registration {
+    /// Whether it has ended by itself.
+    pub(crate) fn is_expired(&self, now: OffsetDateTime) -> bool {
+        let end = self.attributes.expires_at;
+        end.is_some_and(|end| end <= now.unix_timestamp())
+    }
 }
 
 /// An entry as it is stored.
@@ -69,7 +112,7 @@ pub(crate) struct EntrySet {
 }
 
 const ALL: &str = "SELECT id, source, spiffe_id, kind, hint, is_default, selectors,
-                          placement, revision, since
+                          placement, attributes, revision, since
                    FROM entries ORDER BY id";
 
 type Columns = (
@@ -79,6 +122,7 @@ type Columns = (
     String,
     String,
     bool,
+    String,
     String,
     String,
     i64,
@@ -96,6 +140,16 @@ pub(crate) trait EntryStore {
         &self,
         source: &EntrySource,
         wanted: &[Registration],
+        now: OffsetDateTime,
+    ) -> Result<EntrySet, StoreError>;
+
+    /// Puts some entries of one source in, in place of those of the same ID, and takes others
+    /// out. An ID that another source has is refused, and then nothing has changed.
+    async fn change_entries(
+        &self,
+        source: &EntrySource,
+        changed: &[Registration],
+        removed: &[EntryId],
         now: OffsetDateTime,
     ) -> Result<EntrySet, StoreError>;
 }
@@ -117,6 +171,17 @@ impl EntryStore for SqliteStore {
         now: OffsetDateTime,
     ) -> Result<EntrySet, StoreError> {
         self.bounded(self.replace(source, wanted, now)).await
+    }
+
+    async fn change_entries(
+        &self,
+        source: &EntrySource,
+        changed: &[Registration],
+        removed: &[EntryId],
+        now: OffsetDateTime,
+    ) -> Result<EntrySet, StoreError> {
+        self.bounded(self.change(source, changed, removed, now))
+            .await
     }
 }
 
@@ -146,7 +211,19 @@ impl SqliteStore {
 
     fn registered(&self, row: &SqliteRow) -> Result<Registered, StoreError> {
         let row = Columns::from_row(row).map_err(|error| self.error(error))?;
-        let (id, source, spiffe_id, kind, hint, is_default, selectors, on, revision, since) = row;
+        let (
+            id,
+            source,
+            spiffe_id,
+            kind,
+            hint,
+            is_default,
+            selectors,
+            on,
+            attributes,
+            revision,
+            since,
+        ) = row;
         let damaged =
             |what: &dyn fmt::Display| self.corrupt(format!("the entry {id:?} is damaged: {what}"));
         let entry = Registration {
@@ -158,6 +235,7 @@ impl SqliteStore {
             is_default,
             selectors: serde_json::from_str(&selectors).map_err(|error| damaged(&error))?,
             on: serde_json::from_str(&on).map_err(|error| damaged(&error))?,
+            attributes: serde_json::from_str(&attributes).map_err(|error| damaged(&error))?,
         };
         Ok(Registered {
             entry,
@@ -176,20 +254,57 @@ impl SqliteStore {
         let begun = self.database.begin_with("BEGIN IMMEDIATE").await;
         let mut change = begun.map_err(|error| self.error(error))?;
         let before = self.entry_set(&mut change).await?;
-        if let Some(taken) = wanted.iter().find_map(|entry| {
-            let known = before.entries.get(&entry.id)?;
-            (known.source != *source).then_some(known)
-        }) {
-            return Err(StoreError::ForeignEntry {
-                id: taken.entry.id.clone(),
-                of: taken.source.to_string(),
-            });
-        }
+        let ids = wanted.iter().map(|entry| &entry.id);
+        check_source(&before, source, ids)?;
         let written = write(&mut change, &before, source, wanted, now).await;
         written.map_err(|error| self.error(error))?;
         let after = self.entry_set(&mut change).await?;
         change.commit().await.map_err(|error| self.error(error))?;
         Ok(after)
+    }
+
+    async fn change(
+        &self,
+        source: &EntrySource,
+        changed: &[Registration],
+        removed: &[EntryId],
+        now: OffsetDateTime,
+    ) -> Result<EntrySet, StoreError> {
+        let begun = self.database.begin_with("BEGIN IMMEDIATE").await;
+        let mut change = begun.map_err(|error| self.error(error))?;
+        let before = self.entry_set(&mut change).await?;
+        let ids = changed.iter().map(|entry| &entry.id);
+        check_source(&before, source, ids.chain(removed))?;
+        let written = async {
+            delete(&mut change, source, removed).await?;
+            for entry in changed {
+                put(&mut change, source, entry, now).await?;
+            }
+            raise_version(&mut change).await
+        };
+        written.await.map_err(|error| self.error(error))?;
+        let after = self.entry_set(&mut change).await?;
+        change.commit().await.map_err(|error| self.error(error))?;
+        Ok(after)
+    }
+}
+
+/// Whether none of these IDs is another source's.
+fn check_source<'a>(
+    before: &EntrySet,
+    source: &EntrySource,
+    mut ids: impl Iterator<Item = &'a EntryId>,
+) -> Result<(), StoreError> {
+    let foreign = ids.find_map(|id| {
+        let known = before.entries.get(id)?;
+        (known.source != *source).then_some(known)
+    });
+    match foreign {
+        None => Ok(()),
+        Some(known) => Err(StoreError::ForeignEntry {
+            id: known.entry.id.clone(),
+            of: known.source.to_string(),
+        }),
     }
 }
 
@@ -224,29 +339,58 @@ async fn write(
         known.is_none_or(|known| known.entry != **entry)
     };
     for entry in wanted.iter().filter(is_new) {
-        sqlx::query(
-            "INSERT INTO entries
-                 (id, source, spiffe_id, kind, hint, is_default, selectors, placement, revision,
-                  since)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?)
-             ON CONFLICT (id) DO UPDATE SET spiffe_id = excluded.spiffe_id,
-                 kind = excluded.kind, hint = excluded.hint, is_default = excluded.is_default,
-                 selectors = excluded.selectors, placement = excluded.placement,
-                 revision = revision + 1
-             WHERE source = excluded.source",
-        )
-        .bind(entry.id.as_str())
+        put(change, source, entry, now).await?;
+    }
+    raise_version(change).await
+}
+
+async fn put(
+    change: &mut Transaction<'_, Sqlite>,
+    source: &EntrySource,
+    entry: &Registration,
+    now: OffsetDateTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO entries
+             (id, source, spiffe_id, kind, hint, is_default, selectors, placement, attributes,
+              revision, since)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)
+         ON CONFLICT (id) DO UPDATE SET spiffe_id = excluded.spiffe_id,
+             kind = excluded.kind, hint = excluded.hint, is_default = excluded.is_default,
+             selectors = excluded.selectors, placement = excluded.placement,
+             attributes = excluded.attributes, revision = revision + 1
+         WHERE source = excluded.source",
+    )
+    .bind(entry.id.as_str())
+    .bind(source.as_str())
+    .bind(entry.spiffe_id.to_string())
+    .bind(entry.kind.as_str())
+    .bind(&entry.hint)
+    .bind(entry.is_default)
+    .bind(serde_json::json!(entry.selectors).to_string())
+    .bind(serde_json::json!(entry.on).to_string())
+    .bind(serde_json::json!(entry.attributes).to_string())
+    .bind(now.unix_timestamp())
+    .execute(&mut **change)
+    .await?;
+    Ok(())
+}
+
+async fn delete(
+    change: &mut Transaction<'_, Sqlite>,
+    source: &EntrySource,
+    ids: &[EntryId],
+) -> Result<(), sqlx::Error> {
+    let ids: Vec<&str> = ids.iter().map(EntryId::as_str).collect();
+    sqlx::query("DELETE FROM entries WHERE source = ? AND id IN (SELECT value FROM json_each(?))")
         .bind(source.as_str())
-        .bind(entry.spiffe_id.to_string())
-        .bind(entry.kind.as_str())
-        .bind(&entry.hint)
-        .bind(entry.is_default)
-        .bind(serde_json::json!(entry.selectors).to_string())
-        .bind(serde_json::json!(entry.on).to_string())
-        .bind(now.unix_timestamp())
+        .bind(serde_json::json!(ids).to_string())
         .execute(&mut **change)
         .await?;
-    }
+    Ok(())
+}
+
+async fn raise_version(change: &mut Transaction<'_, Sqlite>) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE entry_set SET version = version + 1")
         .execute(&mut **change)
         .await?;

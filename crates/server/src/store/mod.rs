@@ -36,7 +36,7 @@ pub use error::{KeyFileError, StoreError};
 pub(crate) use {
     authorities::{AuthorityStore, CaRow},
     clock::ClockStore,
-    entries::{EntrySet, EntrySource, EntryStore, Registered, Registration},
+    entries::{Attributes, EntrySet, EntrySource, EntryStore, Registered, Registration},
     issued::{IssuedRow, IssuedStore},
     keys::KeyFolder,
     nodes::{AgentRow, NodeStore, TokenRow, TokenUse},

@@ -124,6 +124,9 @@ CREATE TABLE agents (
 ) STRICT;
 ";
 
+/// Callers of the API make entries with more attributes than the site file has.
+const ATTRIBUTES: &str = "ALTER TABLE entries ADD COLUMN attributes TEXT NOT NULL DEFAULT '{}';";
+
 pub(super) fn migrator() -> Migrator {
     let migration = |number, name: &'static str, text: &'static str| {
         let kind = MigrationType::Simple;
@@ -136,5 +139,6 @@ pub(super) fn migrator() -> Migrator {
         migration(4, "sources of entries", SOURCES),
         migration(5, "default identities", DEFAULTS),
         migration(6, "nodes", NODES),
+        migration(7, "attributes of entries", ATTRIBUTES),
     ])
 }

@@ -13,8 +13,8 @@ use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime, macros::datetime};
 
 use super::{
-    AgentRow, CaRow, DataStore, EntrySource, IssuedRow, PeerRow, Registration, SqliteStore,
-    StoreError, TokenRow, TokenUse,
+    AgentRow, Attributes, CaRow, DataStore, EntrySource, IssuedRow, PeerRow, Registration,
+    SqliteStore, StoreError, TokenRow, TokenUse,
 };
 use crate::fixtures::{id, own};
 
@@ -142,6 +142,7 @@ fn entry(name: &str, selector: &str) -> Registration {
         is_default: false,
         selectors: vec![selector.to_owned()],
         on: Placement::Nodes(["store".to_owned()].into()),
+        attributes: Attributes::default(),
     }
 }
 

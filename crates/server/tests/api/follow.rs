@@ -16,7 +16,7 @@ use crate::{
     reason,
 };
 
-struct Node {
+pub(crate) struct Node {
     answers: mpsc::Sender<FollowRequest>,
     updates: Streaming<NodeUpdate>,
 }
@@ -37,7 +37,7 @@ pub(crate) async fn first(channel: Channel) -> Result<NodeUpdate, Status> {
 }
 
 impl Node {
-    async fn follow(channel: Channel) -> Result<Self, Status> {
+    pub(crate) async fn follow(channel: Channel) -> Result<Self, Status> {
         let (answers, sent) = mpsc::channel(4);
         answers.send(hello()).await.unwrap();
         let sent =
@@ -47,12 +47,12 @@ impl Node {
         Ok(Self { answers, updates })
     }
 
-    async fn update(&mut self) -> Result<NodeUpdate, Status> {
+    pub(crate) async fn update(&mut self) -> Result<NodeUpdate, Status> {
         let update = timeout(SOON, self.updates.message()).await.unwrap();
         update.map(Option::unwrap)
     }
 
-    async fn answer(&self, version: u64, faults: Vec<Fault>) {
+    pub(crate) async fn answer(&self, version: u64, faults: Vec<Fault>) {
         let answer = FollowRequest {
             version,
             faults,
@@ -71,7 +71,7 @@ impl Node {
     }
 }
 
-fn entries(update: &NodeUpdate) -> Vec<String> {
+pub(crate) fn entries(update: &NodeUpdate) -> Vec<String> {
     let part: AgentPart = serde_json::from_slice(&update.agent_part).unwrap();
     part.entries
         .iter()

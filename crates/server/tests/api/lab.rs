@@ -152,6 +152,11 @@ impl Lab {
         self.nodes.send_replace(parts(&site));
     }
 
+    /// The state folder.
+    pub(crate) fn state(&self) -> std::path::PathBuf {
+        self.folder.path().to_owned()
+    }
+
     pub(crate) fn bundles(&self) -> Arc<BundleSet> {
         self.server.bundles().borrow().clone()
     }
