@@ -183,6 +183,9 @@ impl Running {
             return Err(ApplyError::NeedsRestart(reason));
         }
         self.run_by(&next).await?;
+        if let Some(server) = self.plane.own_server() {
+            server.read_files_again();
+        }
         *applied = next;
         warnings::log(&warnings::of(&applied.site, &self.file, &self.state));
         Ok(changes)

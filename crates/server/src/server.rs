@@ -146,6 +146,12 @@ impl Server {
         self.0.entries.agent_part()
     }
 
+    /// Reads the peers' files that the site file names again, at once: somebody has applied the
+    /// site file, and may have written any of them.
+    pub fn read_files_again(&self) {
+        self.0.peers.read_files_again();
+    }
+
     /// Rotates the CA, follows the site, fetches the peers' bundles, and serves nodes and the
     /// https_web endpoint until `stop`.
     pub async fn run(&self, stop: CancellationToken) {

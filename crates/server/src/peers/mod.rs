@@ -18,7 +18,10 @@ use renkei_runtime::supervise::Supervisor;
 use renkei_site::{BundleSource, PeerBundle, ServerPart};
 use renkei_spiffe::TrustDomain;
 use rustls::crypto::CryptoProvider;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use accept::BundleRefusal;
@@ -63,12 +66,16 @@ pub(crate) struct Peers {
     /// The verified bundles of a federation.
     members: watch::Receiver<Members>,
     context: Arc<Context>,
+    /// The files that the site file names may have changed.
+    read_files: Notify,
 }
 
 /// A running loop and what it was started with.
 struct Running {
     bundle: PeerBundle,
     own_refresh: Duration,
+    /// Ends the pause before the next fetch.
+    wake: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -115,6 +122,7 @@ impl Peers {
             own: part.trust_domain.clone(),
             members,
             context: Arc::new(context),
+            read_files: Notify::new(),
         })
     }
 
@@ -134,11 +142,18 @@ impl Peers {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Ok(()) = members.changed() => {}
+                () = self.read_files.notified() => wake_readers_of_files(&running),
                 changed = part.changed() => if changed.is_err() {
                     return stop.cancelled().await;
                 }
             }
         }
+    }
+
+    /// Reads the files of all peers again at once, as when somebody applies the site file. Not at
+    /// every change of the part: others cause some, and an endpoint is not asked for their sake.
+    pub(crate) fn read_files_again(&self) {
+        self.read_files.notify_one();
     }
 
     /// The state of every peer.
@@ -178,13 +193,15 @@ impl Peers {
             if let Some(before) = running.remove(name) {
                 end(before).await;
             }
-            let task = self.start(name, peer, own_refresh);
+            let wake = Arc::new(Notify::new());
+            let task = self.start(name, peer, own_refresh, wake.clone());
             let bundle = peer.clone();
             running.insert(
                 name.clone(),
                 Running {
                     bundle,
                     own_refresh,
+                    wake,
                     task,
                 },
             );
@@ -215,6 +232,7 @@ impl Peers {
         name: &TrustDomain,
         peer: &PeerBundle,
         own_refresh: Duration,
+        wake: Arc<Notify>,
     ) -> JoinHandle<()> {
         self.context.states.start(name, &peer.source);
         let (context, peer) = (self.context.clone(), (name.clone(), peer.clone()));
@@ -225,10 +243,12 @@ impl Peers {
             task,
             || false,
             move || {
-                let (context, peer) = (context.clone(), peer.clone());
+                let (context, peer, wake) = (context.clone(), peer.clone(), wake.clone());
                 async move {
                     let known = context.kept(&peer.0).await;
-                    PeerLoop::new(peer, own_refresh, context, known).run().await;
+                    PeerLoop::new(peer, own_refresh, context, known)
+                        .run(&wake)
+                        .await;
                 }
             },
         )
@@ -243,6 +263,18 @@ impl Peers {
             tracing::error!(peer = %trust_domain, %error, "the cached bundle could not be deleted");
         }
         tracing::info!(peer = %trust_domain, "no longer a peer");
+    }
+}
+
+/// Files may have changed under the paths that the site file names.
+fn wake_readers_of_files(running: &BTreeMap<TrustDomain, Running>) {
+    let reads_file = |peer: &&Running| match &peer.bundle.source {
+        BundleSource::File(_) | BundleSource::HttpsSpiffe { .. } => true,
+        BundleSource::HttpsWeb { roots, .. } => roots.is_some(),
+        BundleSource::Federation => false,
+    };
+    for peer in running.values().filter(reads_file) {
+        peer.wake.notify_one();
     }
 }
 

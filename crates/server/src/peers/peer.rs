@@ -8,6 +8,7 @@ use renkei_runtime::backoff::jitter;
 use renkei_site::{BundleSource, PeerBundle};
 use renkei_spiffe::{Bundle, BundleSet, TrustDomain};
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 use super::{
     Context,
@@ -58,14 +59,17 @@ impl PeerLoop {
         }
     }
 
-    /// Runs until it is dropped.
-    pub(super) async fn run(mut self) {
+    /// Runs until it is dropped. `wake` ends a pause.
+    pub(super) async fn run(mut self, wake: &Notify) {
         self.show_known();
         loop {
             let pause = self.round().await;
             let next = (self.context.clock)() + pause;
             self.show(|status| status.next_fetch = Some(next));
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = wake.notified() => {}
+            }
         }
     }
 

@@ -125,6 +125,29 @@ async fn a_peer_that_hangs_delays_nobody_and_status_says_how_each_of_them_is() {
     loops.stop().await;
 }
 
+/// An operator writes the new bundle to the same path and runs `renkei apply`.
+#[tokio::test]
+async fn a_site_file_that_is_applied_again_has_its_bundle_files_read_again() {
+    let lab = Lab::new().await;
+    // Read again after minutes, unless something hastens it.
+    let bundle = |sequence| Bundle {
+        refresh_hint: None,
+        ..tokyo_bundle(sequence)
+    };
+    let file = lab.write("tokyo.json", &bundle(1).to_document());
+    let site = site_with(&format!(
+        "peers:\n  tokyo.example: {{bundle: {}}}",
+        file.display()
+    ));
+    let mut loops = Loops::start(&lab, Arc::new(site.server_part(1))).await;
+    loops.until(|all| sequence(all) == Some(1)).await;
+    lab.write("tokyo.json", &bundle(2).to_document());
+    loops.part.send_replace(Arc::new(site.server_part(2)));
+    loops.peers.read_files_again();
+    loops.until(|all| sequence(all) == Some(2)).await;
+    loops.stop().await;
+}
+
 #[tokio::test]
 async fn peers_come_change_and_go_with_the_site_file() {
     let lab = Lab::new().await;
