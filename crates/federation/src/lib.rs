@@ -7,6 +7,7 @@
 //! - [`View`] is what one site has seen of the log. It goes forward only, counts what a quorum of
 //!   witnesses has seen, and tells when the log shows two histories.
 //! - [`members`] says who counts at one moment, and why the others do not.
+//! - [`SiteRecord`] is the same of one site without a log, for a peer that knows its identity.
 //!
 //! This crate is pure: no sockets, files, tasks, environment or clock. It holds no policy: a
 //! member reaches nothing until a service allows it.
@@ -20,6 +21,7 @@ mod json;
 mod key;
 pub mod log;
 mod members;
+mod record;
 pub mod replay;
 mod statement;
 mod view;
@@ -32,6 +34,7 @@ pub use federation::{Federation, KeySet, Witnesses};
 pub use key::{Digest, KeyError, PublicKey, SigningKey};
 pub use log::{CheckpointError, SignedCheckpoint};
 pub use members::{Local, Member, Reason, Verified, members};
+pub use record::{MAX_RECORD_BYTES, Pin, RecordError, SiteNews, SiteRecord, SiteRefusal, SiteSeen};
 pub use renkei_spiffe::TrustDomain;
 pub use statement::{
     Admission, AdmissionStatus, BundleStatement, Endorsement, SiteRoot, Statement, StatementError,

@@ -6,7 +6,10 @@ use renkei_spiffe::{Bundle, TrustDomain};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::{AdmissionStatus, Digest, replay::State};
+use crate::{
+    AdmissionStatus, Digest,
+    replay::{Chain, State},
+};
 
 /// A statement from further in the future was made by a clock that is wrong.
 const CLOCK_SKEW: time::Duration = time::Duration::minutes(10);
@@ -176,6 +179,17 @@ fn standing(
         None => Some(admitted_until(state, name, now)?),
     };
     let chain = state.chain(&genesis).ok_or(Reason::NoRoot { genesis })?;
+    valid_now(chain, name, admitted_until, now)
+}
+
+/// Whether the site root in force and the newest bundle of a site are valid now, whether a log or
+/// the site itself shows them.
+pub(crate) fn valid_now(
+    chain: &Chain,
+    name: &TrustDomain,
+    admitted_until: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+) -> Result<Verified, Reason> {
     if chain.root.trust_domain != *name {
         let owner = chain.root.trust_domain.clone();
         return Err(Reason::Relabelled { owner });

@@ -46,7 +46,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    pub(super) fn begin(envelope: &Envelope, root: &SiteRoot) -> Result<Self, StatementRefusal> {
+    pub(crate) fn begin(envelope: &Envelope, root: &SiteRoot) -> Result<Self, StatementRefusal> {
         if !envelope.is_signed_by(&root.root) {
             return Err(StatementRefusal::Signature("its own root keys"));
         }
@@ -61,7 +61,7 @@ impl Chain {
     }
 
     /// The next version: exactly one up, signed by the root keys of both versions.
-    pub(super) fn follow(
+    pub(crate) fn follow(
         &mut self,
         envelope: &Envelope,
         root: &SiteRoot,
@@ -94,6 +94,33 @@ impl Chain {
         statement: &BundleStatement,
         index: u64,
     ) -> Result<(), StatementRefusal> {
+        let accepted = self.verify_bundle(envelope, statement, index)?;
+        let known = self.bundle.as_ref().map_or(0, |b| b.statement.sequence);
+        let offered = statement.sequence;
+        if offered <= known || offered - known > MAX_JUMP {
+            return Err(StatementRefusal::Sequence { known, offered });
+        }
+        let before = self.bundle.as_ref();
+        let before = before.filter(|b| b.statement.root_version == statement.root_version);
+        if let Some(before) = before {
+            bundle_follows(&before.bundle, &accepted.bundle)?;
+        }
+        if self.recent.len() == REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((index, envelope.digest()));
+        self.bundle = Some(accepted);
+        Ok(())
+    }
+
+    /// What a bundle statement says, if an online key of the site root in force has signed it.
+    /// Whether it is newer than what is known is for the caller.
+    pub(crate) fn verify_bundle(
+        &self,
+        envelope: &Envelope,
+        statement: &BundleStatement,
+        index: u64,
+    ) -> Result<Accepted, StatementRefusal> {
         self.is_alive()?;
         let current = self.root.version;
         if statement.root_version != current {
@@ -104,55 +131,19 @@ impl Chain {
         if signers.is_empty() {
             return Err(StatementRefusal::Signature("an online key of the site"));
         }
-        let known = self.bundle.as_ref().map_or(0, |b| b.statement.sequence);
-        let offered = statement.sequence;
-        if offered <= known || offered - known > MAX_JUMP {
-            return Err(StatementRefusal::Sequence { known, offered });
-        }
         // A document of JSON values is written back without loss.
         let document = statement.bundle.to_string();
         let bundle = Bundle::parse_document(statement.trust_domain.clone(), document.as_bytes())?;
-        self.judge_bundle(statement, &bundle)?;
-        if self.recent.len() == REMEMBERED {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((index, envelope.digest()));
-        self.bundle = Some(Accepted {
+        Ok(Accepted {
             statement: statement.clone(),
             bundle,
             signers,
             index,
             digest: envelope.digest(),
-        });
-        Ok(())
+        })
     }
 
-    /// Within one version of the site root the bundle's own sequence never falls, and one number
-    /// is one content. A new version, signed by root keys, may begin again.
-    fn judge_bundle(
-        &self,
-        statement: &BundleStatement,
-        offered: &Bundle,
-    ) -> Result<(), StatementRefusal> {
-        let before = self.bundle.as_ref();
-        let Some(before) = before.filter(|b| b.statement.root_version == statement.root_version)
-        else {
-            return Ok(());
-        };
-        let known = &before.bundle;
-        let same = known.x509_authorities == offered.x509_authorities
-            && known.jwt_authorities == offered.jwt_authorities;
-        match offered.sequence.cmp(&known.sequence) {
-            std::cmp::Ordering::Greater => Ok(()),
-            std::cmp::Ordering::Equal if same => Ok(()),
-            _ => Err(StatementRefusal::BundleSequence {
-                known: known.sequence,
-                offered: offered.sequence,
-            }),
-        }
-    }
-
-    pub(super) fn withdraw(
+    pub(crate) fn withdraw(
         &mut self,
         envelope: &Envelope,
         withdrawal: &Withdrawal,
@@ -188,5 +179,20 @@ impl Chain {
             Some(_) => Err(StatementRefusal::Withdrawn),
             None => Ok(()),
         }
+    }
+}
+
+/// Within one version of the site root the bundle's own sequence never falls, and one number is
+/// one content. A new version, signed by root keys, may begin again.
+pub(crate) fn bundle_follows(known: &Bundle, offered: &Bundle) -> Result<(), StatementRefusal> {
+    let same = known.x509_authorities == offered.x509_authorities
+        && known.jwt_authorities == offered.jwt_authorities;
+    match offered.sequence.cmp(&known.sequence) {
+        std::cmp::Ordering::Greater => Ok(()),
+        std::cmp::Ordering::Equal if same => Ok(()),
+        _ => Err(StatementRefusal::BundleSequence {
+            known: known.sequence,
+            offered: offered.sequence,
+        }),
     }
 }

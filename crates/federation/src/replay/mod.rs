@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use renkei_spiffe::TrustDomain;
 
+pub(crate) use chain::bundle_follows;
 pub use chain::{Accepted, Chain};
 pub use refusal::StatementRefusal;
 

@@ -5,4 +5,5 @@ mod chains;
 mod envelopes;
 mod log;
 mod membership;
+mod records;
 mod world;
