@@ -39,7 +39,9 @@ pub(crate) fn of(site: &Site) -> Vec<BundleFile> {
         let (path, bootstrap) = match &peer.bundle {
             BundleSource::File(path) => (path, false),
             BundleSource::HttpsSpiffe { bootstrap, .. } => (bootstrap, true),
-            BundleSource::HttpsWeb { .. } | BundleSource::Federation => return None,
+            BundleSource::HttpsWeb { .. }
+            | BundleSource::Identity(_)
+            | BundleSource::Federation => return None,
         };
         let limit = LIMIT.min(TOTAL.saturating_sub(start.elapsed()));
         let end = read(limit, path, &peer.trust_domain)?;

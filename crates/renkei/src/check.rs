@@ -1,8 +1,10 @@
 //! `renkei check`: every fault of a site file, or what follows from it.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
-use renkei_site::{BundleSource, Site};
+use renkei_api::status::{PeerStatus, SiteStatus};
+use renkei_site::{BundleSource, Peer, Site};
+use renkei_spiffe::TrustDomain;
 use serde_json::json;
 
 use crate::{
@@ -10,27 +12,27 @@ use crate::{
     bundle_files::{self, BundleFile},
     cli,
     load::load,
-    output, place, warnings,
+    output, peer_identity, place,
+    site_client::SiteClient,
+    warnings,
 };
 
 /// Exit status 2 with all faults, or 0 with an overview.
-pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
+pub(crate) async fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
     if args.schema {
         output::print_json(&renkei_site::schema())?;
         return Ok(ExitCode::SUCCESS);
     }
     let loaded = load(&args.file)?;
-    let mut warnings = warnings::of(
-        &loaded.site,
-        &args.file,
-        &place::state_folder(None, &loaded.site.name),
-    );
+    let state = place::state_folder(None, &loaded.site.name);
+    let mut warnings = warnings::of(&loaded.site, &args.file, &state);
     let bundles = bundle_files::of(&loaded.site);
     let first = bundles.iter().filter(|bundle| bundle.bootstrap);
     warnings.extend(first.filter_map(BundleFile::warning));
+    let seen = seen(&loaded.site, &state).await;
     match form {
         Output::Text => {
-            output::print(&overview(&loaded.site, &bundles));
+            output::print(&overview(&loaded.site, &bundles, &seen));
             for warning in warnings {
                 output::note(&format!("warning: {warning}"));
             }
@@ -49,6 +51,7 @@ pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
                 "workloads": site.workloads,
                 "peers": site.peers,
                 "bundle_files": bundles,
+                "identities_seen": seen,
                 "federation": federation(site),
                 "lifetimes": site.lifetimes,
                 "warnings": warnings,
@@ -58,8 +61,30 @@ pub(crate) fn run(args: &cli::Check, form: Output) -> miette::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the running site has seen of peers that are known by their identity; nothing while it does
+/// not run.
+async fn seen(site: &Site, state: &Path) -> BTreeMap<TrustDomain, PeerStatus> {
+    let by_identity = |peer: &Peer| matches!(peer.bundle, BundleSource::Identity(_));
+    if !site.peers.values().any(by_identity) {
+        return BTreeMap::new();
+    }
+    let status = SiteClient::new(state).status().await.ok();
+    let server = status.as_ref().and_then(SiteStatus::authority);
+    let peers = server
+        .map(|server| server.peers.clone())
+        .unwrap_or_default();
+    let known = peers.into_iter().filter(|peer| peer.identity.is_some());
+    known
+        .map(|peer| (peer.trust_domain.clone(), peer))
+        .collect()
+}
+
 /// What the file makes of this site, for people to compare with what they meant.
-fn overview(site: &Site, bundles: &[BundleFile]) -> String {
+fn overview(
+    site: &Site,
+    bundles: &[BundleFile],
+    seen: &BTreeMap<TrustDomain, PeerStatus>,
+) -> String {
     let mut text = format!(
         "{} has no faults: site {}, trust domain {}\n",
         site.file(),
@@ -76,7 +101,7 @@ fn overview(site: &Site, bundles: &[BundleFile]) -> String {
     text.push_str(&nodes(site));
     text.push_str(&services(site));
     text.push_str(&workloads(site));
-    text.push_str(&peers(site, bundles));
+    text.push_str(&peers(site, bundles, seen));
     let federated = site.federation.as_ref();
     if let Some(file) = federated.and_then(|it| it.file.as_ref()) {
         text.push_str(&format!(
@@ -157,13 +182,19 @@ fn workloads(site: &Site) -> String {
     output::section("Workloads", &table)
 }
 
-fn peers(site: &Site, bundles: &[BundleFile]) -> String {
+fn peers(site: &Site, bundles: &[BundleFile], seen: &BTreeMap<TrustDomain, PeerStatus>) -> String {
     let mut table = output::table(&["PEER", "BUNDLE FROM", "EXPIRES", "GATEWAY"]);
     for peer in site.peers.values() {
         let bundle = match &peer.bundle {
             BundleSource::File(file) => file.display().to_string(),
             BundleSource::HttpsWeb { url, .. } => format!("{url} (https_web)"),
             BundleSource::HttpsSpiffe { url, .. } => format!("{url} (https_spiffe)"),
+            BundleSource::Identity(pinned) => {
+                let digest = pinned.digest.get(..12).unwrap_or_default();
+                let seen = seen.get(&peer.trust_domain).and_then(peer_identity::seen);
+                let seen = seen.map(|seen| format!(": {seen}")).unwrap_or_default();
+                format!("its identity {digest}{seen}")
+            }
             BundleSource::Federation => "the federation".to_owned(),
         };
         let gateway = match site.relays.contains(&peer.trust_domain) {

@@ -8,7 +8,7 @@ use renkei_spiffe::TrustDomain;
 
 use crate::{
     arguments::{AdminArg, LogFormat, Output, SiteArgs, StateArg},
-    federation::{Federation, Registry},
+    federation::{Federation, Identity, Registry},
     node_args::{Agent, Node, NodeProxy},
 };
 
@@ -58,6 +58,9 @@ pub(crate) enum Command {
     Status(SiteArgs),
     /// Say why A may or may not reach B.
     Explain(Explain),
+    /// Print the lasting identity of this site and the line that its peers write; make it at the
+    /// first call.
+    Identity(Identity),
     /// Show the X.509-SVIDs of this workload.
     #[command(subcommand)]
     Svid(Svid),

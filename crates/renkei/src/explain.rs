@@ -18,7 +18,7 @@ use crate::{
     arguments::Output,
     cli, links,
     load::{Loaded, load},
-    output, place,
+    output, peer_identity, place,
     site_client::SiteClient,
     status::TRUSTS_NOTHING,
 };
@@ -310,6 +310,9 @@ impl Steps<'_> {
         else {
             return;
         };
+        if let Some(seen) = peer_identity::seen(known) {
+            self.push(None, format!("{name} is known by its identity: {seen}"));
+        }
         let fault = known
             .last_error
             .clone()

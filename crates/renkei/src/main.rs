@@ -24,6 +24,7 @@ mod node_args;
 mod nodes;
 mod open_ports;
 mod output;
+mod peer_identity;
 mod place;
 mod process;
 mod render;
@@ -88,7 +89,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> miette::Result<ExitCode> {
     let form = cli.output;
     match cli.command {
-        Command::Check(args) => check::run(&args, form),
+        Command::Check(args) => block_on(check::run(&args, form)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "renkei", &mut script);
@@ -127,6 +128,7 @@ fn run(cli: Cli) -> miette::Result<ExitCode> {
         Command::Apply(args) => block_on(apply::run(&args, form)),
         Command::Status(args) => block_on(status::run(&args, form)),
         Command::Explain(args) => block_on(explain::run(&args, form)),
+        Command::Identity(args) => federation::run_identity(&args, form),
         Command::Svid(Svid::Show(args)) => block_on(svid::show(&args, form)),
         Command::Bundle(Bundle::Show(args)) => block_on(bundle::show(&args, form)),
         Command::Demo(args) => block_on(demo::run(&args, form)),

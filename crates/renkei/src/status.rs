@@ -8,7 +8,7 @@ use renkei_api::status::{
 
 use crate::{
     arguments::{Output, SiteArgs},
-    links, nodes, output, place,
+    links, nodes, output, peer_identity, place,
     site_client::{SiteClient, explain},
     traffic,
 };
@@ -98,6 +98,12 @@ fn text(status: &SiteStatus) -> String {
                 .map(|agent| format!("Workload API at {}", agent.socket.display())),
         )
         .chain(status.workload_api.iter().map(source))
+        .chain(
+            status
+                .authority()
+                .and_then(|server| server.identity.as_ref())
+                .map(peer_identity::own),
+        )
         .chain(status.server.iter().filter_map(|server| match server {
             ServerReport::Failed { error } => Some(error.clone()),
             ServerReport::Status(_) => None,
@@ -172,7 +178,10 @@ fn peers(status: &SiteStatus) -> String {
     {
         table.add_row([
             peer.trust_domain.to_string(),
-            peer.profile.to_string(),
+            match peer_identity::seen(peer) {
+                Some(seen) => format!("{}: {seen}", peer.profile),
+                None => peer.profile.to_string(),
+            },
             peer.sequence
                 .map_or("none".into(), |sequence| sequence.to_string()),
             peer.last_success.map_or("never".into(), output::since),

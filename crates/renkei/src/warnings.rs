@@ -37,7 +37,7 @@ fn files(site: &Site) -> Vec<&Path> {
                 files.extend(roots.iter().map(AsRef::<Path>::as_ref));
             }
             BundleSource::HttpsSpiffe { bootstrap, .. } => files.push(bootstrap),
-            BundleSource::Federation => {}
+            BundleSource::Identity(_) | BundleSource::Federation => {}
         }
     }
     if let Some(endpoint) = &site.bundle_endpoint {

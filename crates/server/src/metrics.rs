@@ -7,7 +7,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use renkei_api::status::FederationStatus;
+use renkei_api::status::{FederationStatus, PeerIdentityStatus};
 use renkei_spiffe::{BundleEnd, TrustDomain};
 use time::OffsetDateTime;
 
@@ -39,6 +39,9 @@ pub struct ServerMetrics {
     fetched: Family<PeerLabel, Gauge<i64>>,
     bundle_end: Family<PeerLabel, Gauge<i64>>,
     failures: Family<FailureLabels, Counter>,
+    root_version: Family<PeerLabel, Gauge<u64, AtomicU64>>,
+    statement: Family<PeerLabel, Gauge<u64, AtomicU64>>,
+    statement_end: Family<PeerLabel, Gauge<i64>>,
     refused_clients: RefusedClients,
     federation: FederationMetrics,
 }
@@ -89,6 +92,21 @@ impl ServerMetrics {
             "peer_bundle_failures",
             "Fetches of the peer's bundle that failed",
             metrics.failures.clone(),
+        );
+        server.register(
+            "peer_root_version",
+            "Highest version of the site root that was seen of a peer with an identity",
+            metrics.root_version.clone(),
+        );
+        server.register(
+            "peer_statement_sequence",
+            "Highest sequence of a statement that was seen of a peer with an identity",
+            metrics.statement.clone(),
+        );
+        server.register(
+            "peer_statement_end_timestamp_seconds",
+            "When the statement of a peer with an identity expires",
+            metrics.statement_end.clone(),
         );
         server.register(
             "bundle_endpoint_refused",
@@ -166,6 +184,29 @@ impl ServerMetrics {
         }
     }
 
+    /// What was seen of a peer that is known by its identity.
+    pub(crate) fn peer_site(&self, trust_domain: &TrustDomain, status: &PeerIdentityStatus) {
+        let label = PeerLabel {
+            trust_domain: trust_domain.to_string(),
+        };
+        for (family, value) in [
+            (&self.root_version, status.root_version),
+            (&self.statement, status.sequence),
+        ] {
+            if let Some(value) = value {
+                family.get_or_create(&label).set(value);
+            }
+        }
+        match status.expires {
+            Some(end) => drop(
+                self.statement_end
+                    .get_or_create(&label)
+                    .set(end.unix_timestamp()),
+            ),
+            None => drop(self.statement_end.remove(&label)),
+        }
+    }
+
     pub(crate) fn fetch_failed(&self, trust_domain: &TrustDomain, reason: &'static str) {
         let labels = FailureLabels {
             trust_domain: trust_domain.to_string(),
@@ -180,6 +221,9 @@ impl ServerMetrics {
         };
         self.fetched.remove(&label);
         self.bundle_end.remove(&label);
+        self.root_version.remove(&label);
+        self.statement.remove(&label);
+        self.statement_end.remove(&label);
     }
 }
 

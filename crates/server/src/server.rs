@@ -230,6 +230,7 @@ impl Inner {
             valid_svids: self.store.valid_svids((self.clock)()).await?,
             peers,
             federation,
+            identity: self.federator.identity(),
             bundle_endpoint: self.web.status(),
             nodes: self.api.nodes(),
         })

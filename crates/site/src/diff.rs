@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NodeSpec, Peer, Service, Site, Workload};
+use crate::{BundleSource, NodeSpec, Peer, Service, Site, Workload};
 
 /// The part of a site file that a change is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -230,8 +230,13 @@ fn node_keys(old: &NodeSpec, new: &NodeSpec) -> Vec<Cow<'static, str>> {
 }
 
 fn peer_keys(old: &Peer, new: &Peer) -> Vec<Cow<'static, str>> {
+    let by_identity = |peer: &Peer| matches!(peer.bundle, BundleSource::Identity(_));
+    let bundle = match by_identity(old) && by_identity(new) {
+        true => "identity",
+        false => "bundle",
+    };
     differing([
-        ("bundle", old.bundle == new.bundle),
+        (bundle, old.bundle == new.bundle),
         ("gateway", old.gateway == new.gateway),
     ])
 }

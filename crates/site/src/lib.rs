@@ -17,6 +17,7 @@ mod bandwidth;
 mod diff;
 mod fault;
 mod federation;
+mod identity;
 mod lifetime;
 mod node;
 mod nodes;
@@ -35,6 +36,7 @@ pub use bandwidth::Bandwidth;
 pub use diff::{Change, ChangeKind, Changes, Section, diff};
 pub use fault::{Fault, Faults};
 pub use federation::{FederationFile, Key, Mirror, parse_federation};
+pub use identity::PinnedIdentity;
 pub use lifetime::Lifetimes;
 pub use nodes::Placement;
 pub use parts::{

@@ -37,12 +37,19 @@ impl Site {
         }
     }
 
-    /// How the bundle endpoint of a peer is reached, if its URL leads to the gateway that the
-    /// peer's services are reached through. A gateway may be a hub's, which needs to be told whose
+    /// How the bundle endpoint of a peer is reached, if that is through the gateway that the peer's
+    /// services are reached through. A gateway may be a hub's, which needs to be told whose
     /// bundle is meant; the SPIFFE ID that the endpoint must prove does not depend on the name.
     pub(crate) fn bundle_way(&self, peer: &Peer) -> Option<BundleWay> {
-        let BundleSource::HttpsSpiffe { url, .. } = &peer.bundle else {
-            return None;
+        let url = match &peer.bundle {
+            BundleSource::HttpsSpiffe { url, .. } => url,
+            BundleSource::Identity(_) => {
+                return Some(BundleWay {
+                    dial: self.gateway_of(&peer.trust_domain)?,
+                    name: peer.trust_domain.to_string(),
+                });
+            }
+            _ => return None,
         };
         let advertised = match self.relays.contains(&peer.trust_domain) {
             true => self.advertised()?,

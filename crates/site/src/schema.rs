@@ -34,8 +34,14 @@ pub(crate) mod keys {
     pub(crate) const NODE: &[&str] = &["gateway", "via"];
     pub(crate) const NODE_GATEWAY: &[&str] = &["listen", "advertise", "max_lanes", "bandwidth"];
     pub(crate) const BUNDLE_ENDPOINT: &[&str] = &["listen", "certificate", "key"];
-    pub(crate) const PEER: &[&str] =
-        &["bundle", "gateway", "bootstrap", "endpoint_id", "web_roots"];
+    pub(crate) const PEER: &[&str] = &[
+        "identity",
+        "gateway",
+        "bundle",
+        "bootstrap",
+        "endpoint_id",
+        "web_roots",
+    ];
     pub(crate) const SERVICE: &[&str] = &[
         "id",
         "on",

@@ -15,7 +15,8 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::{
-    BackendAddress, Bandwidth, Faults, FederationFile, HostPort, Item, Lifetimes, Place, Selector,
+    BackendAddress, Bandwidth, Faults, FederationFile, HostPort, Item, Lifetimes, PinnedIdentity,
+    Place, Selector,
     address::{is_dns_label, is_dns_name},
     place::SourceMap,
 };
@@ -163,6 +164,8 @@ pub enum BundleSource {
         /// The bundle document to trust until the first fetch.
         bootstrap: PathBuf,
     },
+    /// The peer's own signed statement, at its gateway, verified from its identity on.
+    Identity(PinnedIdentity),
     /// The federation; no site file says so of a single peer.
     Federation,
 }
@@ -318,7 +321,7 @@ impl Site {
                 BundleSource::File(path) => resolve(path),
                 BundleSource::HttpsWeb { roots, .. } => roots.iter_mut().for_each(resolve),
                 BundleSource::HttpsSpiffe { bootstrap, .. } => resolve(bootstrap),
-                BundleSource::Federation => {}
+                BundleSource::Identity(_) | BundleSource::Federation => {}
             }
         }
         if let Some(federation) = &mut self.federation {

@@ -124,6 +124,15 @@ fn faults_are_one_line_each() {
             "  osaka.example: {bundle: a}\n  hokkaido.example:",
         ),
         ("bundle: hokkaido.json, ", ""),
+        ("bundle: hokkaido.json, ", "identity: 6d0c, "),
+        (
+            "bundle: hokkaido.json, ",
+            "bundle: https://a/, bootstrap: a.json, identity: 6d0c51bd6d0c51bd6d0c51bd6d0c51bd6d0c51bd6d0c51bd6d0c51bd6d0c51bd@0, ",
+        ),
+        (
+            "bundle: hokkaido.json, gateway: 127.0.0.2:8443",
+            "identity: 6d0c51bd6d0c51bd6d0c51bd6d0c51bd6d0c51bd6d0c51bd6d0c51bd6d0c51bd",
+        ),
         (
             "bundle: hokkaido.json",
             "bundle: hokkaido.json, bootstrap: a.json",

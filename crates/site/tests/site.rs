@@ -89,6 +89,30 @@ fn bundles_come_from_files_and_endpoints() {
 }
 
 #[test]
+fn a_peer_is_known_by_its_identity_and_asked_at_its_gateway() {
+    let identity = "6d".repeat(32);
+    let text = format!(
+        "site: a\ntrust_domain: a.example\npeers:\n  b.example: {{gateway: gw.b.example:8443, \
+         identity: {identity}@2}}\n"
+    );
+    let site = parse("site.yaml", &text).unwrap();
+    let part = site.server_part(1);
+    let of = |name: &str| {
+        let peer = &part.peers[&td(name)];
+        let BundleSource::Identity(pinned) = &peer.source else {
+            panic!("{peer:?}");
+        };
+        let way = peer.way.as_ref().unwrap();
+        format!("{pinned} at {} as {}", way.dial, way.name)
+    };
+    let b = format!("{identity}@2 at gw.b.example:8443 as b.example");
+    assert_eq!(of("b.example"), b);
+    let other = text.replace("@2", "@3");
+    let changed = diff(&site, &parse("site.yaml", &other).unwrap());
+    assert_eq!(changed.to_string(), "~ peer b.example (identity)");
+}
+
+#[test]
 fn every_key_is_read() {
     let site = parse("site.yaml", EVERY_KEY).unwrap();
     assert_eq!(
@@ -290,7 +314,7 @@ fn allow_entries_and_policies_keep_their_lines() {
     );
     site = parse("site.yaml", EVERY_KEY).unwrap();
     let place = site.place(&Item::Policy("archive".to_owned()));
-    assert_eq!((place.line, place.column), (19, 13));
+    assert_eq!((place.line, place.column), (22, 13));
     assert_eq!(
         &EVERY_KEY[place.offset..place.offset + place.length],
         "archive.rego"

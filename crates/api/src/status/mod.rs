@@ -24,7 +24,7 @@ pub use proxy::{
 };
 pub use server::{
     AuthorityStatus, CaState, EndpointStatus, EntryKind, EntryStatus, NodeLink, NodeStatus,
-    PeerStatus, ServerReport, ServerStatus,
+    OwnIdentityStatus, PeerIdentityStatus, PeerStatus, ServerReport, ServerStatus,
 };
 pub use server_link::{NodeFault, ServerLinkStatus};
 

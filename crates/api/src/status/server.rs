@@ -41,11 +41,33 @@ pub struct ServerStatus {
     /// The federation, where the site file names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub federation: Option<FederationStatus>,
+    /// The lasting identity of this site, once `renkei identity` has made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<OwnIdentityStatus>,
     /// The https_web endpoint, where the site file asks for one.
     pub bundle_endpoint: Option<EndpointStatus>,
     /// The nodes of the site file, and the other agents that have joined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeStatus>,
+}
+
+/// What this site shows to peers that know its identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnIdentityStatus {
+    /// The SHA-256 of its first site root, in hexadecimal digits.
+    pub identity: String,
+    /// The version of its site root.
+    pub root_version: u64,
+    /// When that expires. Afterwards peers accept nothing of this site but the next version.
+    #[serde(with = "time::serde::rfc3339")]
+    pub root_expires: OffsetDateTime,
+    /// The sequence of its newest statement.
+    pub sequence: Option<u64>,
+    /// When that expires; another is made every day.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub expires: Option<OffsetDateTime>,
+    /// Why peers get nothing new, if so.
+    pub fault: Option<String>,
 }
 
 /// A node as its server knows it.
@@ -191,7 +213,7 @@ impl EntryKind {
 pub struct PeerStatus {
     /// The trust domain of the bundle.
     pub trust_domain: TrustDomain,
-    /// `file`, `https_web`, `https_spiffe` or `federation`.
+    /// `file`, `https_web`, `https_spiffe`, `identity` or `federation`.
     pub profile: Cow<'static, str>,
     /// The file or URL.
     #[serde(default)]
@@ -212,12 +234,35 @@ pub struct PeerStatus {
     /// When the next fetch is due.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub next_fetch: Option<OffsetDateTime>,
+    /// What was seen of a peer that is known by its identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<PeerIdentityStatus>,
+}
+
+/// A peer that is known by its identity.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PeerIdentityStatus {
+    /// As the site file has it: 64 hexadecimal digits, maybe with `@VERSION`.
+    pub identity: String,
+    /// The highest version of its site root that was seen.
+    pub root_version: Option<u64>,
+    /// The highest sequence of its statements under that version.
+    pub sequence: Option<u64>,
+    /// When its statement or its site root expires, the first of the two. Its bundle is in use
+    /// until then.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub expires: Option<OffsetDateTime>,
+    /// Why it has withdrawn, if it has. Nothing of it is trusted any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<String>,
 }
 
 impl PeerStatus {
     /// Whether the peer's bundle has come and has no authority.
     pub fn trusts_nothing(&self) -> bool {
-        self.authorities == 0 && (self.last_success.is_some() || self.sequence.is_some())
+        // The bundle of a peer with an identity goes when its statement expires.
+        let has_come = self.identity.is_none() && self.last_success.is_some();
+        self.authorities == 0 && (has_come || self.sequence.is_some())
     }
 }
 

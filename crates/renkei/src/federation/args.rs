@@ -101,8 +101,33 @@ folder.")]
 pub(crate) struct Join {
     #[command(flatten)]
     pub(crate) site: SiteArgs,
-    /// Where the root keys and the recovery key are written (mode 0600). Default: SITE-root in
-    /// the current folder.
+    #[command(flatten)]
+    pub(crate) keys: NewKeys,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+At the first call it makes the site's root keys. Their first version is the identity, which stays \
+the same for as long as the site exists. It is the same in a federation.
+
+Move the root keys and the recovery key off this host, and not to the same place. The root keys make \
+the next version of the site root once a year (`renkei federation root renew`). The recovery key \
+ends the identity if all other keys are lost (`renkei federation withdraw`).
+
+The two sites exchange their lines over a channel that both trust, in either order. A running site \
+needs no restart.")]
+pub(crate) struct Identity {
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
+    #[command(flatten)]
+    pub(crate) keys: NewKeys,
+}
+
+/// The keys of a site that has none yet.
+#[derive(Debug, Args)]
+pub(crate) struct NewKeys {
+    /// Where new root keys and the recovery key are written (mode 0600). Default:
+    /// federation/root-keys in the state folder.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) root_keys: Option<PathBuf>,
     /// Number of root keys.
@@ -119,7 +144,7 @@ pub(crate) struct Join {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Root {
     /// Make the next version of the site root: a later end, a new online key, or new root keys.
-    /// The running site submits it.
+    /// The running site publishes it.
     Renew(Renew),
 }
 
@@ -127,9 +152,10 @@ pub(crate) enum Root {
 pub(crate) struct Renew {
     #[command(flatten)]
     pub(crate) site: SiteArgs,
-    /// The folder with the present root keys (root-*.pem).
+    /// The folder with the present root keys (root-*.pem). Default: federation/root-keys in the
+    /// state folder.
     #[arg(long, value_name = "FOLDER")]
-    pub(crate) root_keys: PathBuf,
+    pub(crate) root_keys: Option<PathBuf>,
     /// Make new root keys in this folder, as many as there are now. They replace the old ones.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) new_root_keys: Option<PathBuf>,
@@ -216,7 +242,9 @@ pub(crate) struct Withdraw {
     /// The recovery key, or as many root keys as their threshold.
     #[arg(long, value_name = "FILE", required = true)]
     pub(crate) key: Vec<PathBuf>,
-    /// Write the statement to this file instead of submitting it.
+    /// Write the statement to this file instead of submitting it. The federation file is then not
+    /// read: a site that is in no federation writes `none`, and imports the statement
+    /// (`renkei federation import-removal`).
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 }

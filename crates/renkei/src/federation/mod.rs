@@ -1,6 +1,7 @@
 //! `renkei federation` and `renkei registry`: founding, joining, admitting, looking.
 
 mod args;
+mod identity;
 mod init;
 mod inspect;
 mod log;
@@ -12,7 +13,8 @@ mod submit;
 
 use std::process::ExitCode;
 
-pub(crate) use args::{Federation, Registry};
+pub(crate) use args::{Federation, Identity, Registry};
+pub(crate) use identity::run as run_identity;
 pub(crate) use registry::run as run_registry;
 
 use crate::arguments::Output;

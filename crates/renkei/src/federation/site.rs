@@ -10,6 +10,7 @@
 
 use std::{
     fs,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -23,7 +24,7 @@ use renkei_server::federation::{SiteKeys, new_key, read_key, witness_key, write_
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
-use super::args::{ImportRemoval, Join, Renew};
+use super::args::{ImportRemoval, Join, NewKeys, Renew};
 use crate::{
     arguments::{Output, SiteArgs},
     load::load_site,
@@ -31,7 +32,7 @@ use crate::{
 };
 
 /// The site of a file, whether or not the files that it names are there yet.
-fn site_and_state(args: &SiteArgs) -> miette::Result<(renkei_site::Site, PathBuf)> {
+pub(super) fn site_and_state(args: &SiteArgs) -> miette::Result<(renkei_site::Site, PathBuf)> {
     let site = load_site(&args.file)?;
     let state = place::state_folder(args.state.folder.as_deref(), &site.name);
     Ok((site, state))
@@ -40,22 +41,7 @@ fn site_and_state(args: &SiteArgs) -> miette::Result<(renkei_site::Site, PathBuf
 pub(super) fn join(args: &Join, form: Output) -> miette::Result<ExitCode> {
     let (site, state) = site_and_state(&args.site)?;
     let name = &site.trust_domain;
-    let before = SiteKeys::open(&state, name).into_diagnostic()?;
-    let folder = match before {
-        Some(_) => {
-            SiteKeys::keep_witness(&state, &new_key(&provider()).into_diagnostic()?)
-                .into_diagnostic()?;
-            None
-        }
-        None => {
-            let folder = args.root_keys.clone();
-            let folder = folder.unwrap_or_else(|| format!("{}-root", site.name).into());
-            begin(args, &site, &state, &folder)?;
-            Some(folder)
-        }
-    };
-    let own = SiteKeys::open(&state, name).into_diagnostic()?;
-    let own = own.ok_or_else(|| miette!("the genesis is not in {}", state.display()))?;
+    let (own, folder) = open_or_begin(&args.keys, &site, &state)?;
     let witness = witness_key(&state).into_diagnostic()?;
     let witness = witness.map_or("none".to_owned(), |key| key.to_string());
     let identity = own.genesis();
@@ -80,7 +66,34 @@ pub(super) fn join(args: &Join, form: Output) -> miette::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn begin(args: &Join, site: &renkei_site::Site, state: &Path, folder: &Path) -> miette::Result<()> {
+/// The folder for root keys where the operator names none.
+pub(super) fn root_keys_folder(state: &Path) -> PathBuf {
+    state.join("federation").join("root-keys")
+}
+
+/// The site's keys, and the folder of its root keys if they were made just now.
+pub(super) fn open_or_begin(
+    keys: &NewKeys,
+    site: &renkei_site::Site,
+    state: &Path,
+) -> miette::Result<(SiteKeys, Option<PathBuf>)> {
+    let name = &site.trust_domain;
+    // Two calls at once would make two identities.
+    let _lock = SiteKeys::lock(state).into_diagnostic()?;
+    let made = match SiteKeys::open(state, name).into_diagnostic()? {
+        Some(_) => {
+            let witness = new_key(&provider()).into_diagnostic()?;
+            SiteKeys::keep_witness(state, &witness).into_diagnostic()?;
+            None
+        }
+        None => Some(begin(keys, site, state)?),
+    };
+    let own = SiteKeys::open(state, name).into_diagnostic()?;
+    let own = own.ok_or_else(|| miette!("the genesis is not in {}", state.display()))?;
+    Ok((own, made))
+}
+
+fn begin(args: &NewKeys, site: &renkei_site::Site, state: &Path) -> miette::Result<PathBuf> {
     if args.threshold > args.count {
         return Err(miette!(
             "{} of {} root keys cannot be asked for",
@@ -88,7 +101,11 @@ fn begin(args: &Join, site: &renkei_site::Site, state: &Path, folder: &Path) -> 
             args.count
         ));
     }
-    let roots = make_roots(folder, args.count.into())?;
+    let (folder, make): (_, MakeKey) = match &args.root_keys {
+        Some(folder) => (folder.clone(), make),
+        None => (root_keys_folder(state), make_or_take),
+    };
+    let roots = make_roots(&folder, args.count.into(), make)?;
     let recovery = make(&folder.join("recovery.pem"))?;
     let (online, witness) = (new_key(&provider()), new_key(&provider()));
     let (online, witness) = (online.into_diagnostic()?, witness.into_diagnostic()?);
@@ -106,7 +123,8 @@ fn begin(args: &Join, site: &renkei_site::Site, state: &Path, folder: &Path) -> 
     };
     let keys: Vec<&SigningKey> = roots.iter().collect();
     let genesis = Envelope::sign(Statement::SiteRoot(root), &keys).into_diagnostic()?;
-    SiteKeys::begin(state, &genesis, &online, &witness).into_diagnostic()
+    SiteKeys::begin(state, &genesis, &online, &witness).into_diagnostic()?;
+    Ok(folder)
 }
 
 pub(super) fn renew(args: &Renew, form: Output) -> miette::Result<ExitCode> {
@@ -114,12 +132,14 @@ pub(super) fn renew(args: &Renew, form: Output) -> miette::Result<ExitCode> {
     let own = SiteKeys::open(&state, &site.trust_domain).into_diagnostic()?;
     let own = own.ok_or_else(|| {
         let file = args.site.file.display();
-        miette!("this site has not joined: renkei federation join {file}")
+        miette!("this site has no root keys yet: renkei identity {file}")
     })?;
     let head = own.head();
-    let present = read_roots(&args.root_keys, &head.root)?;
+    let folder = args.root_keys.clone();
+    let folder = folder.unwrap_or_else(|| root_keys_folder(&state));
+    let present = read_roots(&folder, &head.root)?;
     let new_roots = match &args.new_root_keys {
-        Some(folder) => Some(make_roots(folder, head.root.keys.len())?),
+        Some(folder) => Some(make_roots(folder, head.root.keys.len(), make)?),
         None => None,
     };
     let online = match args.new_online_key {
@@ -147,7 +167,7 @@ pub(super) fn renew(args: &Renew, form: Output) -> miette::Result<ExitCode> {
             "digest": envelope.digest(),
         }))?,
         Output::Text => output::print(&format!(
-            "{}: version {} of the site root; the running site submits it within a minute.\n",
+            "{}: version {} of the site root; the running site publishes it within a minute.\n",
             site.trust_domain, next.version
         )),
     }
@@ -189,10 +209,24 @@ fn make(path: &Path) -> miette::Result<SigningKey> {
     Ok(key)
 }
 
-fn make_roots(folder: &Path, count: usize) -> miette::Result<Vec<SigningKey>> {
+type MakeKey = fn(&Path) -> miette::Result<SigningKey>;
+
+/// In the site's own folder, a key that is there already is of a call that was interrupted: no
+/// identity has it yet.
+fn make_or_take(path: &Path) -> miette::Result<SigningKey> {
+    match files::exists(path) {
+        true => read_key(path).into_diagnostic(),
+        false => make(path),
+    }
+}
+
+fn make_roots(folder: &Path, count: usize, make: MakeKey) -> miette::Result<Vec<SigningKey>> {
     let owned = folder.to_owned();
-    files::run(folder, move || fs::create_dir_all(owned))
-        .into_diagnostic()
+    let made = files::run(folder, move || {
+        let mut folder = fs::DirBuilder::new();
+        folder.recursive(true).mode(0o700).create(owned)
+    });
+    made.into_diagnostic()
         .wrap_err_with(|| format!("cannot make {}", folder.display()))?;
     (1..=count)
         .map(|number| make(&folder.join(format!("root-{number}.pem"))))
@@ -212,7 +246,7 @@ fn read_roots(folder: &Path, set: &KeySet) -> miette::Result<Vec<SigningKey>> {
     match keys.len() >= set.threshold {
         true => Ok(keys),
         false => Err(miette!(
-            help = "they are files root-1.pem, root-2.pem, ...",
+            help = "they are files root-1.pem, root-2.pem, ...; name their folder with --root-keys",
             "{} holds {} of this site's present root keys; {} must sign",
             folder.display(),
             keys.len(),

@@ -20,7 +20,7 @@ use time::{Duration, OffsetDateTime};
 use super::{
     args::{Admit, Endorse, Registrar, Sign, Submit, TakeOut, Withdraw},
     log::admitted,
-    submit::{deliver, hand_in},
+    submit::{Destination, deliver, hand_in},
 };
 use crate::{
     arguments::Output,
@@ -85,11 +85,11 @@ async fn admission(
     };
     let keys = registrar_keys(file, &sign.file, &registrar.key)?;
     let envelope = sign_with(Statement::Admission(admission), &keys)?;
-    deliver(file, &envelope, registrar.out.as_deref(), form, says).await
+    let to = Destination::of(file, registrar.out.as_deref());
+    deliver(to, &envelope, form, says).await
 }
 
 pub(super) async fn withdraw(args: &Withdraw, form: Output) -> miette::Result<ExitCode> {
-    let file = load_federation(&args.sign.file)?;
     let name = &args.sign.trust_domain;
     let withdrawal = Withdrawal {
         trust_domain: name.clone(),
@@ -102,7 +102,12 @@ pub(super) async fn withdraw(args: &Withdraw, form: Output) -> miette::Result<Ex
         "{name} withdraws the identity {} permanently.",
         args.identity
     );
-    deliver(&file, &envelope, args.out.as_deref(), form, &says).await
+    // A site that is in no federation has no such file.
+    if let Some(path) = &args.out {
+        return deliver(Destination::File(path), &envelope, form, &says).await;
+    }
+    let file = load_federation(&args.sign.file)?;
+    deliver(Destination::Registry(&file), &envelope, form, &says).await
 }
 
 pub(super) async fn endorse(args: &Endorse, form: Output) -> miette::Result<ExitCode> {
@@ -127,7 +132,7 @@ pub(super) async fn endorse(args: &Endorse, form: Output) -> miette::Result<Exit
         .sign(Statement::Endorsement(endorsement))
         .into_diagnostic()?;
     let says = format!("{} endorses {}.", site.trust_domain, args.trust_domain);
-    deliver(&file, &envelope, None, form, &says).await
+    deliver(Destination::Registry(&file), &envelope, form, &says).await
 }
 
 pub(super) async fn submit(args: &Submit, form: Output) -> miette::Result<ExitCode> {

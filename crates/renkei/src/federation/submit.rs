@@ -20,20 +20,38 @@ fn write(path: &Path, bytes: Vec<u8>) -> io::Result<()> {
     files::run(path, move || fs::write(owned, bytes))
 }
 
+/// Where a statement goes.
+pub(super) enum Destination<'a> {
+    /// The registry of this federation.
+    Registry(&'a FederationFile),
+    File(&'a Path),
+}
+
+impl<'a> Destination<'a> {
+    pub(super) fn of(file: &'a FederationFile, out: Option<&'a Path>) -> Self {
+        out.map_or(Self::Registry(file), Self::File)
+    }
+}
+
 /// Hands a statement in, or writes it to a file, and says so.
 pub(super) async fn deliver(
-    file: &FederationFile,
+    to: Destination<'_>,
     envelope: &Envelope,
-    out: Option<&Path>,
     form: Output,
     says: &str,
 ) -> miette::Result<ExitCode> {
-    match out {
-        Some(path) => write(path, envelope.to_bytes())
-            .into_diagnostic()
-            .wrap_err_with(|| format!("cannot write {}", path.display()))?,
-        None => hand_in(file, envelope).await?,
-    }
+    let out = match to {
+        Destination::File(path) => {
+            write(path, envelope.to_bytes())
+                .into_diagnostic()
+                .wrap_err_with(|| format!("cannot write {}", path.display()))?;
+            Some(path)
+        }
+        Destination::Registry(file) => {
+            hand_in(file, envelope).await?;
+            None
+        }
+    };
     let statement = envelope.statement();
     match form {
         Output::Json => output::print_json(&json!({

@@ -424,6 +424,7 @@ pub(crate) fn mode(path: &Path) -> u32 {
 
 pub(crate) mod connection;
 pub(crate) mod envoy;
+pub(crate) mod faketime;
 pub(crate) mod federation;
 pub(crate) mod foreign;
 pub(crate) mod hub;

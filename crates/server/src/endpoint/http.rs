@@ -1,6 +1,7 @@
 //! The HTTP side of a bundle endpoint: one document, whatever the path, to whoever asks
 //! (SPIFFE_Federation 5.1), and beside it the newest checkpoint of the federation's log that this
-//! site has seen. Every resource that a stranger could hold is bounded.
+//! site has seen, and the record by which peers know the site. Every resource that a stranger could
+//! hold is bounded.
 
 use std::{
     convert::Infallible,
@@ -35,13 +36,24 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 const MAX_STREAMS: u32 = 16;
 
 /// The document to serve, always the newest.
-pub(super) type Document = watch::Receiver<Bytes>;
+pub(crate) type Document = watch::Receiver<Bytes>;
 
 /// Where members ask one another which log they see.
 pub(crate) const CHECKPOINT_PATH: &str = "/federation/checkpoint";
+/// Where peers read the chain of site roots and the newest statement of a site.
+pub(crate) const RECORD_PATH: &str = "/federation/site";
+
+/// What the gateway serves besides the bundle document; empty while there is nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct Beside {
+    /// The newest checkpoint of a federation's log.
+    pub(crate) checkpoint: Document,
+    /// The record of this site.
+    pub(crate) record: Document,
+}
 
 /// Serves one connection to its end, HTTP/1.1 or HTTP/2.
-pub(super) async fn serve<S>(stream: S, document: Document, checkpoint: Option<Document>)
+pub(super) async fn serve<S>(stream: S, document: Document, beside: Option<Beside>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -50,12 +62,7 @@ where
         if served.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS {
             enough.notify_one();
         }
-        let asked = request.uri().path() == CHECKPOINT_PATH;
-        let seen = checkpoint.as_ref().filter(|_| asked);
-        let response = match seen.filter(|seen| !seen.borrow().is_empty()) {
-            Some(seen) => answer(request.method(), seen, "text/plain; charset=utf-8"),
-            None => answer(request.method(), &document, "application/json"),
-        };
+        let response = respond(&request, &document, beside.as_ref());
         async move { Ok::<_, Infallible>(response) }
     });
     let builder = builder();
@@ -72,6 +79,29 @@ where
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(CLOSING_TIME, connection).await;
+}
+
+fn respond(
+    request: &Request<Incoming>,
+    document: &Document,
+    beside: Option<&Beside>,
+) -> Response<Full<Bytes>> {
+    let is_there = |document: &&Document| !document.borrow().is_empty();
+    let (method, path) = (request.method(), request.uri().path());
+    match beside {
+        Some(beside) if path == RECORD_PATH => match Some(&beside.record).filter(is_there) {
+            Some(record) => answer(method, record, "application/jsonl"),
+            None => {
+                let mut response = Response::new(Full::from("this site has no identity yet\n"));
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                response
+            }
+        },
+        Some(beside) if path == CHECKPOINT_PATH && is_there(&&beside.checkpoint) => {
+            answer(method, &beside.checkpoint, "text/plain; charset=utf-8")
+        }
+        _ => answer(method, document, "application/json"),
+    }
 }
 
 fn builder() -> Builder<TokioExecutor> {

@@ -29,7 +29,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub(crate) use self::http::CHECKPOINT_PATH;
+pub(crate) use self::http::{Beside, CHECKPOINT_PATH, RECORD_PATH};
 pub(crate) use follow::WebEndpoints;
 pub use pem::PemError;
 pub use web::EndpointError;
@@ -66,8 +66,7 @@ struct Inner {
     id: SpiffeId,
     provider: Arc<CryptoProvider>,
     document: watch::Receiver<Bytes>,
-    /// The newest checkpoint of a federation's log; empty without one.
-    checkpoint: watch::Receiver<Bytes>,
+    beside: Beside,
     /// The configuration made from the SVID that is the key beside it.
     current: Mutex<Option<(Arc<X509Svid>, Arc<ServerConfig>)>>,
 }
@@ -77,13 +76,13 @@ impl SpiffeEndpoint {
         id: SpiffeId,
         provider: Arc<CryptoProvider>,
         document: watch::Receiver<Bytes>,
-        checkpoint: watch::Receiver<Bytes>,
+        beside: Beside,
     ) -> Self {
         Self(Arc::new(Inner {
             id,
             provider,
             document,
-            checkpoint,
+            beside,
             current: Mutex::default(),
         }))
     }
@@ -112,8 +111,8 @@ impl SpiffeEndpoint {
             .await
             .map_err(|_| HandshakeError::Timeout)?
             .map_err(HandshakeError::Handshake)?;
-        let checkpoint = Some(self.0.checkpoint.clone());
-        http::serve(stream, self.0.document.clone(), checkpoint).await;
+        let beside = Some(self.0.beside.clone());
+        http::serve(stream, self.0.document.clone(), beside).await;
         Ok(())
     }
 }

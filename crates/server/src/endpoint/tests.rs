@@ -20,6 +20,13 @@ fn nothing() -> watch::Receiver<Bytes> {
     watch::Sender::new(Bytes::new()).subscribe()
 }
 
+fn beside() -> Beside {
+    Beside {
+        checkpoint: nothing(),
+        record: nothing(),
+    }
+}
+
 fn document() -> (watch::Sender<Bytes>, watch::Receiver<Bytes>) {
     watch::channel(Bytes::from_static(b"{\"keys\":[]}"))
 }
@@ -317,7 +324,7 @@ async fn the_spiffe_endpoint_serves_with_the_svid_of_the_moment() {
     let ca = TestAuthority::new("osaka.example");
     let (_sender, receiver) = document();
     let mut server = {
-        let endpoint = SpiffeEndpoint::new(server_id(), provider(), receiver, nothing());
+        let endpoint = SpiffeEndpoint::new(server_id(), provider(), receiver, beside());
         SpiffeServer::start(endpoint).await
     };
     let url = url::Url::parse(&format!("https://{}/", server.address)).unwrap();

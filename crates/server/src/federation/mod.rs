@@ -1,6 +1,7 @@
 //! The site's part in a federation: it replays the log from its mirrors, verifies, keeps the last
 //! good state, hands the members' bundles to whoever needs them, says what this site is, and
-//! cosigns what it has seen.
+//! cosigns what it has seen. With or without a federation, it shows what this site is to peers that
+//! know its identity.
 //!
 //! What is true is decided by `renkei_federation`; this module moves bytes, keeps files and looks
 //! at the clock. Losing every mirror changes nothing until statements end.
@@ -10,6 +11,7 @@ mod gossip;
 mod key_file;
 mod log_cache;
 mod monitor;
+mod own_record;
 mod publisher;
 mod revocation;
 mod site_folder;
@@ -28,7 +30,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use renkei_api::status::FederationStatus;
+use renkei_api::status::{FederationStatus, OwnIdentityStatus};
 use renkei_federation::{
     Digest, Federation, KeySet, Local, PublicKey, READ_INTERVAL, TrustDomain, Witnesses,
 };
@@ -39,6 +41,7 @@ use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 
 pub use key_file::{KeyFileError, new_key, read_key, write_key};
+pub(crate) use revocation::withdrawals_of;
 pub use revocation::{RemovalError, import_removal};
 pub use site_folder::OwnError;
 pub use site_keys::SiteKeys;
@@ -46,12 +49,14 @@ pub use source::{MirrorError, MirrorReader};
 pub use status::{log_status, member_status};
 pub use witness::witness_key;
 
-use self::follow::Following;
+use self::{follow::Following, own_record::OwnRecord};
 use crate::{Clock, ServerMetrics};
 
 /// The shortest time between two readings of the mirrors, for a site that lives faster than
 /// [`READ_INTERVAL`].
 const SHORTEST: Duration = Duration::from_secs(1);
+/// Between two looks for an identity, while the site has none.
+const WITHOUT_IDENTITY: Duration = Duration::from_secs(5);
 
 /// A member that counts, as a peer of this site.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +80,8 @@ pub(crate) struct Inputs {
     pub(crate) document: channel::Receiver<Bytes>,
     /// Where the newest checkpoint is put for others to compare.
     pub(crate) checkpoint: channel::Sender<Bytes>,
+    /// Where the record of this site is put for peers that know its identity.
+    pub(crate) record: channel::Sender<Bytes>,
 }
 
 /// Follows the federation that the site file names, if it names one.
@@ -82,6 +89,7 @@ pub(crate) struct Federator {
     inputs: Inputs,
     members: channel::Sender<Members>,
     status: Mutex<Option<FederationStatus>>,
+    own: Mutex<OwnRecord>,
     following: tokio::sync::Mutex<Option<Following>>,
 }
 
@@ -92,11 +100,13 @@ impl Federator {
             inputs,
             members: channel::Sender::default(),
             status: Mutex::default(),
+            own: Mutex::default(),
             following: tokio::sync::Mutex::default(),
         };
         let mut following = federator.following.lock().await;
         federator.follow_part(part, &mut following).await;
         drop(following);
+        federator.show_own(part);
         federator
     }
 
@@ -120,21 +130,44 @@ impl Federator {
         loop {
             let now = part.borrow_and_update().clone();
             document.mark_unchanged();
-            let round = self.round(&now);
+            let round = async {
+                self.round(&now).await;
+                self.show_own(&now);
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = round => {}
             }
-            let pause = READ_INTERVAL.unsigned_abs();
-            let pause = pause.min(now.lifetimes.bundle_refresh).max(SHORTEST);
-            let federated = now.federation.is_some();
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause), if federated => {}
+                () = tokio::time::sleep(self.pause(&now)) => {}
                 Ok(()) = part.changed() => {}
-                Ok(()) = document.changed(), if federated => {}
+                Ok(()) = document.changed() => {}
             }
         }
+    }
+
+    /// Until the next round. A site without an identity is looked at more often: somebody may be
+    /// making one, and peers wait for it.
+    fn pause(&self, part: &ServerPart) -> Duration {
+        let longest = match part.federation.is_some() || self.identity().is_some() {
+            true => READ_INTERVAL.unsigned_abs(),
+            false => WITHOUT_IDENTITY,
+        };
+        longest.min(part.lifetimes.bundle_refresh).max(SHORTEST)
+    }
+
+    /// What this site shows of itself, if it has an identity.
+    pub(crate) fn identity(&self) -> Option<OwnIdentityStatus> {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.status()
+    }
+
+    fn show_own(&self, part: &ServerPart) {
+        let (document, now) = (self.inputs.document.borrow().clone(), (self.inputs.clock)());
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = own.update(&self.inputs.state, part, &document, now);
+        self.inputs.record.send_replace(record);
     }
 
     async fn round(&self, part: &ServerPart) {

@@ -91,26 +91,9 @@ impl Monitor {
         let known_roots = usize::try_from(known_version).unwrap_or(usize::MAX);
         to_say.extend(own.roots().iter().skip(known_roots).cloned());
         let accepted = chain.and_then(|chain| chain.bundle.as_ref());
-        let last = own
-            .last()?
-            .filter(|(_, last)| last.genesis == own.genesis());
-        let identity = (own.genesis(), own.head().version);
         let sequence = accepted.map_or(0, |accepted| accepted.statement.sequence);
-        let said = last.as_ref().map(|(_, statement)| statement);
-        let Some(federation) = &part.federation else {
-            return Ok(());
-        };
-        let announced = (&part.trust_domain, &federation.announcement);
-        let newest = match publisher::due(announced, document, identity, said, sequence, now) {
-            Some(statement) => {
-                tracing::info!(
-                    sequence = statement.sequence,
-                    "publishes this site's statement again"
-                );
-                Some((own.say(statement.clone())?, statement))
-            }
-            None => last,
-        };
+        let announced = (&part.trust_domain, &part.announcement);
+        let newest = publisher::newest(&own, announced, document, sequence, now)?;
         let Some((envelope, statement)) = newest else {
             return Ok(());
         };

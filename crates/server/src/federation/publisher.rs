@@ -3,17 +3,42 @@
 
 use std::collections::BTreeMap;
 
-use renkei_federation::{BundleStatement, Digest, TrustDomain};
+use renkei_federation::{BundleStatement, Digest, Envelope, TrustDomain};
 use renkei_site::Announcement;
 use time::{Duration, OffsetDateTime};
+
+use super::{site_folder::OwnError, site_keys::SiteKeys};
 
 /// How long a statement counts. A site that is down for longer falls out until it is back.
 const LIFE: Duration = Duration::days(7);
 /// How old a statement may grow.
 const DAILY: Duration = Duration::hours(24);
 
+/// The newest statement of this site: the last one, or another if that does not say it already.
+pub(super) fn newest(
+    own: &SiteKeys,
+    announced: (&TrustDomain, &Announcement),
+    document: &[u8],
+    known_sequence: u64,
+    now: OffsetDateTime,
+) -> Result<Option<(Envelope, BundleStatement)>, OwnError> {
+    let last = own
+        .last()?
+        .filter(|(_, last)| last.genesis == own.genesis());
+    let said = last.as_ref().map(|(_, statement)| statement);
+    let identity = (own.genesis(), own.head().version);
+    match due(announced, document, identity, said, known_sequence, now) {
+        Some(statement) => {
+            let sequence = statement.sequence;
+            tracing::info!(sequence, "publishes this site's statement again");
+            Ok(Some((own.say(statement.clone())?, statement)))
+        }
+        None => Ok(last),
+    }
+}
+
 /// The statement to make now, if the last one does not say it already.
-pub(super) fn due(
+fn due(
     (trust_domain, announced): (&TrustDomain, &Announcement),
     document: &[u8],
     identity: (Digest, u64),

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use renkei_federation::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES};
+use renkei_federation::{Digest, Envelope, EnvelopeError, MAX_ENVELOPE_BYTES, Statement};
 use renkei_runtime::{files, state_folder::StateFolder};
 
 use super::site_folder::{OwnError, place, put};
@@ -40,6 +40,14 @@ pub fn import_removal(state: &Path, bytes: &[u8]) -> Result<PathBuf, RemovalErro
     let path = folder.join(format!("{}.json", envelope.digest().short()));
     put(&path, &envelope.to_bytes())?;
     Ok(path)
+}
+
+/// The withdrawals of one identity that are kept. Whether the right keys have signed them is for
+/// the caller.
+pub(crate) fn withdrawals_of(state: &Path, identity: Digest) -> Vec<Envelope> {
+    let withdraws = |envelope: &Envelope| matches!(envelope.statement(), Statement::Withdrawal(it) if it.genesis == identity);
+    let kept = kept(state).into_iter().map(|(_, envelope)| envelope);
+    kept.filter(withdraws).collect()
 }
 
 /// What is kept, in the order of the files' names.

@@ -1,7 +1,11 @@
 //! This site's own part in a federation: its chain of site roots, its online and witness keys, and
 //! what it has said. Root keys are not here: they are kept offline.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
 
 use renkei_federation::{
     BundleStatement, Digest, Envelope, SigningKey, SiteRoot, Statement, TrustDomain,
@@ -24,7 +28,6 @@ pub struct SiteKeys {
     folder: PathBuf,
     roots: Vec<Envelope>,
     head: SiteRoot,
-    online: SigningKey,
 }
 
 impl SiteKeys {
@@ -55,20 +58,25 @@ impl SiteKeys {
             roots.push(envelope);
         }
         let Some(head) = head else { return Ok(None) };
-        let mut keys = head
-            .online_keys
-            .iter()
-            .map(|key| folder.join(online_name(key)));
-        let missing = || folder.join("online-*.pem");
-        let key = keys
-            .find(|path| files::exists(path))
-            .unwrap_or_else(missing);
         Ok(Some(Self {
-            online: read_key(&key)?,
             folder,
             roots,
             head,
         }))
+    }
+
+    /// Keeps other calls from making keys, for as long as the file is open.
+    pub fn lock(state: &Path) -> Result<File, OwnError> {
+        let path = StateFolder::open(state)?.subfolder(FOLDER)?.join("lock");
+        let owned = path.clone();
+        let locked = files::run(&path, move || {
+            let mut options = OpenOptions::new();
+            options.append(true).create(true).mode(0o600);
+            let file = files::open_with(&mut options, &owned)?;
+            file.lock()?;
+            Ok(file)
+        });
+        locked.map_err(|source| OwnError::File { path, source })
     }
 
     /// Keeps a new site's genesis and keys. The genesis comes last: until it is there, nothing is.
@@ -127,9 +135,16 @@ impl SiteKeys {
         &self.head
     }
 
-    /// Signs with the online key.
+    /// Signs with the online key. A site that has lost it still has its chain, and can name
+    /// another key there.
     pub fn sign(&self, statement: Statement) -> Result<Envelope, OwnError> {
-        Ok(Envelope::sign(statement, &[&self.online])?)
+        let keys = self.head.online_keys.iter();
+        let mut keys = keys.map(|key| self.folder.join(online_name(key)));
+        let missing = || self.folder.join("online-*.pem");
+        let key = keys
+            .find(|path| files::exists(path))
+            .unwrap_or_else(missing);
+        Ok(Envelope::sign(statement, &[&read_key(&key)?])?)
     }
 
     /// The last bundle statement made here.

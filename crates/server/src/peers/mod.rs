@@ -2,13 +2,16 @@
 //! stopped and replaced as the site file changes.
 
 mod accept;
+mod any_server;
 mod peer;
 mod schedule;
+mod site;
 mod source;
 mod state;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -27,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub use accept::BundleRefusal;
 pub use source::PeerFetchError;
 
-use self::{peer::PeerLoop, source::Fetcher, state::PeerStates};
+use self::{peer::PeerLoop, site::SitePeer, source::Fetcher, state::PeerStates};
 use crate::{
     Clock, ServerMetrics,
     bundles::Bundles,
@@ -47,6 +50,15 @@ struct Context {
     metrics: ServerMetrics,
     clock: Clock,
     tasks: Supervisor,
+    /// The state folder, where withdrawals are imported.
+    state: PathBuf,
+}
+
+/// What the loops take from the process.
+pub(crate) struct Surroundings {
+    pub(crate) clock: Clock,
+    pub(crate) tasks: Supervisor,
+    pub(crate) state: PathBuf,
 }
 
 impl Context {
@@ -95,13 +107,13 @@ impl Peers {
         bundles: Arc<Bundles>,
         members: watch::Receiver<Members>,
         metrics: ServerMetrics,
-        (clock, tasks): (Clock, Supervisor),
+        around: Surroundings,
     ) -> Result<Self, StoreError> {
         for row in store.peer_bundles().await? {
-            if part.peers.contains_key(&row.bundle.trust_domain) {
-                bundles.put(row.bundle);
-            } else {
-                store.forget_peer(&row.bundle.trust_domain).await?;
+            let peer = part.peers.get(&row.bundle.trust_domain);
+            match peer.is_some_and(|peer| !matches!(peer.source, BundleSource::Identity(_))) {
+                true => bundles.put(row.bundle),
+                false => store.forget_peer(&row.bundle.trust_domain).await?,
             }
         }
         let fetcher = Fetcher {
@@ -115,15 +127,34 @@ impl Peers {
             bundles,
             states,
             metrics,
-            clock,
-            tasks,
+            clock: around.clock,
+            tasks: around.tasks,
+            state: around.state,
         };
-        Ok(Self {
+        let peers = Self {
             own: part.trust_domain.clone(),
             members,
             context: Arc::new(context),
             read_files: Notify::new(),
-        })
+        };
+        peers.take_up_sites(part).await?;
+        Ok(peers)
+    }
+
+    /// Publishes what is still valid of peers that are known by their identity.
+    async fn take_up_sites(&self, part: &ServerPart) -> Result<(), StoreError> {
+        for (name, peer) in &part.peers {
+            let Some(mut site) = SitePeer::of(name, &peer.source, &self.context) else {
+                continue;
+            };
+            if let Err(PeerFetchError::Store(error)) = site.review((self.context.clock)()).await {
+                return Err(error);
+            }
+            if let Some((bundle, _)) = site.bundle() {
+                self.context.bundles.put(bundle);
+            }
+        }
+        Ok(())
     }
 
     /// Follows the site until `stop`.
@@ -245,7 +276,10 @@ impl Peers {
             move || {
                 let (context, peer, wake) = (context.clone(), peer.clone(), wake.clone());
                 async move {
-                    let known = context.kept(&peer.0).await;
+                    let known = match peer.1.source {
+                        BundleSource::Identity(_) => None,
+                        _ => context.kept(&peer.0).await,
+                    };
                     PeerLoop::new(peer, own_refresh, context, known)
                         .run(&wake)
                         .await;
@@ -271,7 +305,7 @@ fn wake_readers_of_files(running: &BTreeMap<TrustDomain, Running>) {
     let reads_file = |peer: &&Running| match &peer.bundle.source {
         BundleSource::File(_) | BundleSource::HttpsSpiffe { .. } => true,
         BundleSource::HttpsWeb { roots, .. } => roots.is_some(),
-        BundleSource::Federation => false,
+        BundleSource::Identity(_) | BundleSource::Federation => false,
     };
     for peer in running.values().filter(reads_file) {
         peer.wake.notify_one();

@@ -14,6 +14,7 @@ use super::{
     Context,
     accept::{self, Acceptance},
     schedule,
+    site::SitePeer,
     source::{PeerFetchError, read_file},
 };
 use crate::store::PeerRow;
@@ -25,6 +26,8 @@ pub(super) struct PeerLoop {
     own_refresh: Duration,
     context: Arc<Context>,
     pub(super) known: Option<PeerRow>,
+    /// What is known of a peer with an identity, which takes the place of the bundle's own rules.
+    site: Option<SitePeer>,
     /// Why what is known could not be stored, if it could not.
     unstored: Option<String>,
     failures: u32,
@@ -44,12 +47,14 @@ impl PeerLoop {
         context: Arc<Context>,
         known: Option<PeerRow>,
     ) -> Self {
+        let site = SitePeer::of(&trust_domain, &peer.source, &context);
         Self {
             trust_domain,
             peer,
             own_refresh,
             context,
             known,
+            site,
             unstored: None,
             failures: 0,
             established: false,
@@ -89,6 +94,12 @@ impl PeerLoop {
         self.peer.source = source;
     }
 
+    /// From now on the peer is reached there.
+    #[cfg(test)]
+    pub(super) fn set_bundle_way(&mut self, way: renkei_site::BundleWay) {
+        self.peer.way = Some(way);
+    }
+
     fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
     }
@@ -99,16 +110,25 @@ impl PeerLoop {
             .as_ref()
             .and_then(|known| known.bundle.refresh_hint);
         let interval = schedule::interval(hint, self.own_refresh);
-        jitter(match self.failures {
+        let pause = jitter(match self.failures {
             0 => interval,
+            failures if self.site.is_some() => schedule::site_retry(interval, failures),
             _ if self.established && !self.waits_for_file => interval,
             failures => schedule::first_retry(interval, failures),
-        })
+        });
+        // What ceases to be valid is dropped then, not a while later.
+        let end = self.site.as_ref().and_then(SitePeer::end);
+        let left = end.map(|end| end - (self.context.clock)());
+        match left.and_then(|left| Duration::try_from(left).ok()) {
+            Some(left) => pause.min(left),
+            None => pause,
+        }
     }
 
     pub(super) async fn refresh(&mut self) -> Result<(), PeerFetchError> {
         let fetcher = self.context.fetcher.clone();
         let document = match self.peer.source.clone() {
+            BundleSource::Identity(_) => return self.refresh_site().await,
             // Such a peer has no loop.
             BundleSource::Federation => return Ok(()),
             BundleSource::File(path) => {
@@ -131,6 +151,58 @@ impl PeerLoop {
         };
         let bundle = Bundle::parse_document(self.trust_domain().clone(), &document)?;
         self.accept(bundle).await
+    }
+
+    /// What has ceased to be valid is dropped before anybody is asked for something newer.
+    async fn refresh_site(&mut self) -> Result<(), PeerFetchError> {
+        let Some(site) = &mut self.site else {
+            return Ok(());
+        };
+        let reviewed = site.review((self.context.clock)()).await;
+        self.publish_site();
+        reviewed?;
+        let way = self.peer.way.as_ref().ok_or(PeerFetchError::NoWay)?;
+        let record = self.context.fetcher.record(way).await?;
+        let Some(site) = &mut self.site else {
+            return Ok(());
+        };
+        let accepted = site.accept(&record, (self.context.clock)()).await;
+        self.publish_site();
+        accepted
+    }
+
+    /// Publishes the bundle that is valid now, or takes the last one out.
+    fn publish_site(&mut self) {
+        let Some(site) = &self.site else { return };
+        let (name, context) = (self.trust_domain.clone(), self.context.clone());
+        let before = self.known.take();
+        match site.bundle() {
+            Some((bundle, fetched_at)) => {
+                let same = before.is_some_and(|before| before.bundle == bundle);
+                if !same {
+                    tracing::info!(peer = %name, sequence = bundle.sequence, authorities = bundle.x509_authorities.len(), "accepted a peer's bundle");
+                }
+                context.bundles.put(bundle.clone());
+                self.known = Some(PeerRow {
+                    bundle,
+                    fetched_at,
+                    bootstrap: None,
+                });
+            }
+            None => {
+                if before.is_some() {
+                    tracing::warn!(peer = %name, "nothing of the peer is valid any more: its connections end until something newer comes");
+                }
+                context.bundles.remove(&name);
+                context.states.drop_bundle(&name);
+                context.metrics.bundle_end(&name, None);
+            }
+        }
+        let status = site.status();
+        self.unstored = site.unstored().cloned();
+        context.metrics.peer_site(&name, &status);
+        self.show(|shown| shown.identity = Some(status));
+        self.show_known();
     }
 
     /// What an https_spiffe endpoint is verified by: the last good bundle of the peer. The others

@@ -10,6 +10,8 @@ const FLOOR: Duration = Duration::from_mins(1);
 /// A peer that asks to be left alone for longer would miss the rotation of its own CA.
 const CEILING: Duration = Duration::from_hours(1);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// A peer that is known by its identity is back as soon as it answers again, so it is asked often.
+const SITE_RETRY: Duration = Duration::from_secs(30);
 
 /// The pause until the next fetch.
 ///
@@ -24,6 +26,11 @@ pub(super) fn interval(hint: Option<Duration>, own_refresh: Duration) -> Duratio
 /// local file is read again. `failures` counts those so far, at least one.
 pub(super) fn first_retry(interval: Duration, failures: u32) -> Duration {
     exponential(FIRST_RETRY, interval, failures)
+}
+
+/// The pause before a peer that is known by its identity is asked again after a failure.
+pub(super) fn site_retry(interval: Duration, failures: u32) -> Duration {
+    first_retry(interval.min(SITE_RETRY), failures)
 }
 
 #[cfg(test)]
@@ -55,5 +62,7 @@ mod tests {
             [1.0, 2.0, 4.0, 256.0]
         );
         assert_eq!([after(10), after(u32::MAX)], [300.0, 300.0]);
+        assert_eq!(site_retry(USUAL, 10).as_secs(), 30);
+        assert_eq!(site_retry(2 * SECOND, 10).as_secs(), 2);
     }
 }

@@ -10,6 +10,8 @@ use std::{
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
+use http::StatusCode;
+use renkei_federation::{MAX_RECORD_BYTES, Reason, SiteRefusal};
 use renkei_runtime::files;
 use renkei_site::BundleWay;
 use renkei_spiffe::{
@@ -20,9 +22,10 @@ use rustls::crypto::CryptoProvider;
 use time::OffsetDateTime;
 use url::Url;
 
-use super::BundleRefusal;
+use super::{BundleRefusal, any_server::any_server};
 use crate::{
-    fetch::{self, FetchError},
+    endpoint::RECORD_PATH,
+    fetch::{self, Ask, FetchError},
     store::StoreError,
     web_client::{WebClientError, web_client},
 };
@@ -85,6 +88,20 @@ pub enum PeerFetchError {
     /// The TLS library refuses the settings.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
+    /// The site file has an identity, and the peer has none to show.
+    #[error(
+        "the peer does not show who it is: it has not run `renkei identity`, or its release has no such command"
+    )]
+    NoRecord,
+    /// A relayed peer of a site that does not listen.
+    #[error("this site has no address at which it could ask the peer; add `gateway` to the peer")]
+    NoWay,
+    /// What the peer shows is not accepted.
+    #[error(transparent)]
+    Identity(#[from] SiteRefusal),
+    /// What the peer shows is accepted, and says that nothing of it is valid.
+    #[error("nothing of the peer is valid at this time: {0}")]
+    NotValid(Reason),
     /// Not a bundle document.
     #[error(transparent)]
     Document(#[from] DocumentError),
@@ -112,6 +129,10 @@ impl PeerFetchError {
             Self::Refused(refusal) | Self::UnknownCa(refusal) => refusal.label(),
             Self::BundleEnded { .. } => "bundle_ended",
             Self::Roots(_) | Self::Tls(_) | Self::Fetch(FetchError::Tls(_)) => "tls",
+            Self::NoRecord => "no_record",
+            Self::NoWay => "no_way",
+            Self::Identity(refusal) => refusal.label(),
+            Self::NotValid(_) => "not_valid",
             Self::Document(_) => "document",
             Self::Bundle(_) => "sequence",
             Self::Store(_) => "store",
@@ -161,6 +182,27 @@ impl Fetcher {
             WebClientError::Tls(error) => PeerFetchError::Tls(error),
         })?;
         Ok(fetch::get(url, None, &mut || Ok(config.clone()), self.limit).await?)
+    }
+
+    /// The record of a peer that is known by its identity. Nothing is known yet of who answers:
+    /// the record is signed, and nothing secret is sent.
+    pub(super) async fn record(&self, way: &BundleWay) -> Result<Bytes, PeerFetchError> {
+        let url = Url::parse(&format!("https://{}{RECORD_PATH}", way.dial));
+        let url = url.map_err(|_| PeerFetchError::NoWay)?;
+        let ask = Ask {
+            url: &url,
+            way: Some(way),
+            body: None,
+            tls: Some(any_server(&self.provider)?),
+            most: MAX_RECORD_BYTES,
+            limit: self.limit,
+        };
+        let answer = fetch::exchange(ask).await?;
+        match answer.status {
+            StatusCode::OK => Ok(answer.body),
+            StatusCode::NOT_FOUND => Err(PeerFetchError::NoRecord),
+            other => Err(FetchError::Status(other).into()),
+        }
     }
 
     /// The profile https_spiffe (SPIFFE_Federation 5.2.2): the endpoint has an SVID that the last

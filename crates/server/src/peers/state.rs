@@ -14,6 +14,7 @@ fn unfetched(trust_domain: &TrustDomain, source: &BundleSource) -> PeerStatus {
         BundleSource::File(path) => ("file", path.display().to_string()),
         BundleSource::HttpsWeb { url, .. } => ("https_web", url.to_string()),
         BundleSource::HttpsSpiffe { url, .. } => ("https_spiffe", url.to_string()),
+        BundleSource::Identity(pinned) => ("identity", pinned.to_string()),
         BundleSource::Federation => ("federation", "the federation's log".to_owned()),
     };
     PeerStatus {
@@ -26,6 +27,7 @@ fn unfetched(trust_domain: &TrustDomain, source: &BundleSource) -> PeerStatus {
         last_success: None,
         last_error: None,
         next_fetch: None,
+        identity: None,
     }
 }
 
@@ -55,6 +57,13 @@ impl PeerStates {
             status.sequence = bundle.sequence;
             status.authorities = bundle.x509_authorities.len();
             status.bundle_end = bundle.end().map(|end| end.not_after);
+        });
+    }
+
+    /// Shows that no bundle is in use.
+    pub(super) fn drop_bundle(&self, trust_domain: &TrustDomain) {
+        self.update(trust_domain, |status| {
+            (status.sequence, status.authorities, status.bundle_end) = (None, 0, None);
         });
     }
 

@@ -16,12 +16,12 @@ use crate::{
     api::{self, Api},
     authority::{Authority, Reading},
     bundles::Bundles,
-    endpoint::WebEndpoints,
+    endpoint::{Beside, WebEndpoints},
     entries::{Entries, of_file},
     federation::{self, Federator},
     keys::KeyManager,
     nodes::Nodes,
-    peers::Peers,
+    peers::{self, Peers},
     store::{DataStore, EntrySource, SqliteStore},
 };
 
@@ -50,16 +50,20 @@ impl Server {
         let bundles = Arc::new(Bundles::new());
         let document = watch::Sender::new(Bytes::new());
         let checkpoint = watch::Sender::new(Bytes::new());
+        let record = watch::Sender::new(Bytes::new());
         let endpoint = SpiffeEndpoint::new(
             part.server_id.clone(),
             settings.provider.clone(),
             document.subscribe(),
-            checkpoint.subscribe(),
+            Beside {
+                checkpoint: checkpoint.subscribe(),
+                record: record.subscribe(),
+            },
         );
         let web = settings.open_web(&part, document.subscribe()).await?;
         let parts = settings.api_parts(&part, &entries, &nodes, &bundles, &endpoint);
         let api = Api::open(part.api.as_ref(), &settings.state, parts).await?;
-        let federator = settings.federation(document.subscribe(), checkpoint);
+        let federator = settings.federation(document.subscribe(), checkpoint, record);
         let federator = Federator::open(&part, federator).await;
         let peers = Peers::open(
             &part,
@@ -68,7 +72,11 @@ impl Server {
             bundles.clone(),
             federator.members(),
             settings.metrics.clone(),
-            (settings.clock.clone(), settings.tasks.clone()),
+            peers::Surroundings {
+                clock: settings.clock.clone(),
+                tasks: settings.tasks.clone(),
+                state: settings.state.clone(),
+            },
         )
         .await?;
         let inner = Inner {
@@ -163,6 +171,7 @@ impl ServerSettings {
         &self,
         document: watch::Receiver<Bytes>,
         checkpoint: watch::Sender<Bytes>,
+        record: watch::Sender<Bytes>,
     ) -> federation::Inputs {
         federation::Inputs {
             state: self.state.clone(),
@@ -171,6 +180,7 @@ impl ServerSettings {
             clock: self.clock.clone(),
             document,
             checkpoint,
+            record,
         }
     }
 }

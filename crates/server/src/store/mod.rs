@@ -10,6 +10,7 @@ mod keys;
 mod nodes;
 mod peers;
 mod schema;
+mod sites;
 #[cfg(test)]
 mod suite;
 mod traces;
@@ -41,6 +42,7 @@ pub(crate) use {
     keys::KeyFolder,
     nodes::{AgentRow, NodeStore, TokenRow, TokenUse},
     peers::{PeerRow, PeerStore},
+    sites::{SiteRow, SiteStore},
 };
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,7 +60,15 @@ const DAMAGE_CODES: [&str; 2] = ["11", "26"];
 /// be one must pass the tests in `suite`.
 #[async_trait]
 pub(crate) trait DataStore:
-    AuthorityStore + ClockStore + EntryStore + IssuedStore + NodeStore + PeerStore + Send + Sync
+    AuthorityStore
+    + ClockStore
+    + EntryStore
+    + IssuedStore
+    + NodeStore
+    + PeerStore
+    + SiteStore
+    + Send
+    + Sync
 {
     /// Whose state this is.
     async fn trust_domain(&self) -> Result<TrustDomain, StoreError>;

@@ -127,6 +127,16 @@ CREATE TABLE agents (
 /// Callers of the API make entries with more attributes than the site file has.
 const ATTRIBUTES: &str = "ALTER TABLE entries ADD COLUMN attributes TEXT NOT NULL DEFAULT '{}';";
 
+/// What was seen of sites that are known by their identity.
+const SITES: &str = "
+CREATE TABLE sites (
+    identity        TEXT PRIMARY KEY,
+    seen            TEXT NOT NULL,
+    record          BLOB,
+    fetched_at      INTEGER NOT NULL
+) STRICT;
+";
+
 pub(super) fn migrator() -> Migrator {
     let migration = |number, name: &'static str, text: &'static str| {
         let kind = MigrationType::Simple;
@@ -140,5 +150,6 @@ pub(super) fn migrator() -> Migrator {
         migration(5, "default identities", DEFAULTS),
         migration(6, "nodes", NODES),
         migration(7, "attributes of entries", ATTRIBUTES),
+        migration(8, "sites", SITES),
     ])
 }

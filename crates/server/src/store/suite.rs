@@ -6,6 +6,7 @@ use renkei_api::{
     node::EntryId,
     status::{CaState, EntryKind},
 };
+use renkei_federation::{Digest, SiteSeen};
 use renkei_runtime::clock::{Moment, Record};
 use renkei_site::Placement;
 use renkei_spiffe::{Bundle, TrustDomain};
@@ -13,7 +14,7 @@ use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime, macros::datetime};
 
 use super::{
-    AgentRow, Attributes, CaRow, DataStore, EntrySource, IssuedRow, PeerRow, Registration,
+    AgentRow, Attributes, CaRow, DataStore, EntrySource, IssuedRow, PeerRow, Registration, SiteRow,
     SqliteStore, StoreError, TokenRow, TokenUse,
 };
 use crate::fixtures::{id, own};
@@ -213,6 +214,30 @@ async fn peers(store: &dyn DataStore) {
     let kept = store.peer_bundle(&b.trust_domain).await.unwrap().unwrap();
     assert_eq!(kept.bundle.sequence, Some(2));
     assert_eq!((kept.fetched_at, kept.bootstrap), (START, Some([7; 32])));
+    sites(store).await;
+}
+
+/// What was seen of an identity is what was kept of it last, and of no other.
+async fn sites(store: &dyn DataStore) {
+    let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+    let row = |root_version, record: Option<&[u8]>| SiteRow {
+        identity: one,
+        seen: SiteSeen {
+            root_version,
+            head: other,
+            sequence: u64::MAX,
+            statement: Some(one),
+            withdrawn: None,
+        },
+        record: record.map(<[u8]>::to_vec),
+        fetched_at: START,
+    };
+    assert_eq!(store.site(one).await.unwrap(), None);
+    for row in [row(1, Some(b"a record")), row(2, None)] {
+        store.keep_site(&row).await.unwrap();
+        assert_eq!(store.site(one).await.unwrap(), Some(row));
+    }
+    assert_eq!(store.site(other).await.unwrap(), None);
 }
 
 fn agent(name: &str, next_serial: Option<&str>) -> AgentRow {

@@ -34,6 +34,8 @@ pub struct ServerPart {
     pub bundle_endpoint: Option<BundleEndpoint>,
     /// The federation to follow.
     pub federation: Option<FederationPart>,
+    /// What this site publishes about itself, besides its bundle.
+    pub announcement: Announcement,
 }
 
 /// An identity that the site file asks for.
@@ -89,18 +91,16 @@ pub struct FederationPart {
     pub deny: BTreeSet<TrustDomain>,
     /// The members with their identities, when this site decides instead of the registrar.
     pub admit: Option<BTreeMap<TrustDomain, String>>,
-    /// What this site publishes about itself.
-    pub announcement: Announcement,
 }
 
-/// What a site publishes about itself in a federation, besides its bundle.
+/// What a site publishes about itself, besides its bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announcement {
     /// Where other sites reach this one; the hub's address, if it has one.
     pub gateway: Option<HostPort>,
     /// This site is reached through a hub.
     pub behind_hub: bool,
-    /// What this site offers.
+    /// What this site offers to members of its federation; nothing without one.
     pub services: BTreeMap<String, Protocol>,
 }
 
@@ -135,6 +135,7 @@ impl Site {
             peers: self.peers.iter().map(bundle).collect(),
             bundle_endpoint: self.bundle_endpoint.clone(),
             federation: self.federation_part(),
+            announcement: self.published(),
         }
     }
 
@@ -145,8 +146,20 @@ impl Site {
             site_file: self.file().to_owned(),
             deny: federated.deny.clone(),
             admit: federated.admit.clone(),
-            announcement: self.announcement(),
         })
+    }
+
+    /// Every stranger can read what a site publishes. So its services are named to the members of
+    /// a federation only.
+    fn published(&self) -> Announcement {
+        let announcement = self.announcement();
+        match &self.federation {
+            Some(_) => announcement,
+            None => Announcement {
+                services: BTreeMap::new(),
+                ..announcement
+            },
+        }
     }
 
     /// What this site publishes about itself in a federation.

@@ -58,7 +58,12 @@ fn parts_come_back_from_their_text() {
     let text = comes_back(&proxy_part());
     assert!(text.contains("package renkei.authz"), "{text}");
     let mut site = site();
-    comes_back(&site.server_part(3));
+    let alone = site.server_part(3);
+    assert!(
+        alone.announcement.services.is_empty(),
+        "strangers can read it"
+    );
+    comes_back(&alone);
     let key = |byte: u8| STANDARD.encode([byte; 32]);
     let text = format!(
         "federation: intercloud\norigin: federation.example/intercloud\nlog_key: {}\n\
@@ -76,8 +81,7 @@ fn parts_come_back_from_their_text() {
         file: Some(file.into()),
     });
     let part = site.server_part(4);
-    let announced = &part.federation.as_ref().unwrap().announcement;
-    assert_eq!(announced.services.len(), 2);
+    assert_eq!(part.announcement.services.len(), 2);
     comes_back(&part);
 }
 

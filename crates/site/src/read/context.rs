@@ -116,7 +116,9 @@ pub(super) fn linked_identity(
         let hint = match near {
             Some(near) => format!("did you mean `{near}{}`?", id.path()),
             None => {
-                format!("add `{td}: {{bundle: URL or FILE}}` to `peers`, or join its federation")
+                format!(
+                    "add `{td}: {{gateway: HOST:PORT, identity: IDENTITY}}` to `peers`, or join its federation"
+                )
             }
         };
         let message = format!("{td} is neither this site's trust domain nor a peer's");

@@ -97,7 +97,7 @@ fn relayed(
 fn no_peer(reader: &mut Reader, place: Place, name: &TrustDomain, known: &Known) {
     let hint = match known.nearest(name) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("add `{name}: {{bundle: URL or FILE}}` to `peers`"),
+        None => format!("add `{name}: {{gateway: HOST:PORT, identity: IDENTITY}}` to `peers`"),
     };
     reader.fault(place, format!("{name} is not a peer"), hint);
 }

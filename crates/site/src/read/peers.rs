@@ -6,7 +6,7 @@ use renkei_spiffe::{SpiffeId, TrustDomain};
 use url::Url;
 
 use super::{
-    fields::{Entry, Fields, Reader, Wrong, no_later_keys, required},
+    fields::{Entry, Fields, Reader, Wrong, no_later_keys},
     values,
 };
 use crate::{
@@ -47,7 +47,7 @@ pub(super) fn read(
     let (mut peers, mut known) = (BTreeMap::new(), Known::default());
     let Some(of) = of else { return (peers, known) };
     known.incomplete = !matches!(of.value.value, Value::Null | Value::Map(_));
-    let example = "{osaka.example: {bundle: URL, gateway: HOST:PORT}}";
+    let example = "{osaka.example: {gateway: HOST:PORT, identity: IDENTITY}}";
     for entry in reader.entries(of, example) {
         let name = match values::trust_domain(entry.key) {
             Ok(name) if own == Some(&name) => {
@@ -62,7 +62,7 @@ pub(super) fn read(
             }
         };
         reader.remember(Item::Peer(name.clone()), entry.place);
-        let example = "{bundle: https://gw.osaka.example:8443/, bootstrap: osaka.json}";
+        let example = "{gateway: gw.osaka.example:8443, identity: IDENTITY}";
         let fields = reader.fields(entry, keys::PEER, example, no_later_keys);
         known
             .has_gateway
@@ -74,7 +74,10 @@ pub(super) fn read(
 }
 
 fn peer(reader: &mut Reader, fields: &Fields<'_>, name: &TrustDomain) -> Option<Peer> {
-    let bundle = bundle_source(reader, fields, name);
+    let bundle = match fields.get("identity") {
+        Some(entry) => by_identity(reader, fields, entry),
+        None => bundle_source(reader, fields, name),
+    };
     let gateway: Option<Option<HostPort>> = match fields.get("gateway") {
         None => Some(None),
         Some(entry) => reader
@@ -86,6 +89,27 @@ fn peer(reader: &mut Reader, fields: &Fields<'_>, name: &TrustDomain) -> Option<
         bundle: bundle?,
         gateway: gateway?,
     })
+}
+
+/// A peer that is known by its identity needs nothing else: all other keys say how trust starts
+/// or is renewed, which would be a second way.
+fn by_identity(reader: &mut Reader, fields: &Fields<'_>, entry: Entry<'_>) -> Option<BundleSource> {
+    let others = ["bundle", "bootstrap", "endpoint_id", "web_roots"];
+    for other in others.iter().filter_map(|key| fields.get(key)) {
+        let message = format!("`{}` cannot be used with `identity`", other.key);
+        let hint = format!(
+            "remove `{}`: the bundle of a peer with `identity` comes from its gateway",
+            other.key
+        );
+        reader.fault(other.place, message, hint);
+    }
+    if fields.get("gateway").is_none() {
+        let message = "a peer with `identity` needs a `gateway`, where its bundle is read";
+        let hint = "add `gateway: HOST:PORT`; a peer that only calls, or whose hub this site is, needs `bundle` instead";
+        reader.fault(entry.place, message, hint);
+    }
+    let pinned = reader.field(entry, "6d0c...", values::pinned_identity)?;
+    Some(BundleSource::Identity(pinned))
 }
 
 /// The `bundle` of a peer as written.
@@ -117,10 +141,15 @@ fn bundle_source(
         }),
         None => SpiffeId::with_path(name.clone(), SERVER_PATH).ok(),
     };
-    if let Some(entry) = fields.get("bundle") {
-        reader.remember(Item::PeerBundle(name.clone()), entry.value.place);
-    }
-    match required(reader, fields, "bundle", "URL or FILE", bundle)? {
+    let Some(entry) = fields.get("bundle") else {
+        if fields.is_mapping {
+            let hint = "add `identity: IDENTITY`, which `renkei identity` prints there; for a peer of another make add `bundle: URL or FILE`";
+            reader.fault(fields.place, "`identity` is missing", hint);
+        }
+        return None;
+    };
+    reader.remember(Item::PeerBundle(name.clone()), entry.value.place);
+    match reader.field(entry, "URL or FILE", bundle)? {
         Written::File(path) => {
             let reason = "needs a `bundle` that is a URL";
             refuse(

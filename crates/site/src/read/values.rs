@@ -6,7 +6,7 @@ use renkei_spiffe::{SpiffeId, TrustDomain};
 
 use super::fields::Wrong;
 use crate::{
-    BackendAddress, BackendError, Bandwidth, HostPort, Lifetimes,
+    BackendAddress, BackendError, Bandwidth, HostPort, Lifetimes, PinnedIdentity,
     address::{is_dns_label, is_dns_name},
     lifetime::{parse_duration, write_duration},
 };
@@ -353,6 +353,16 @@ pub(crate) fn path(text: &str) -> Result<PathBuf, Wrong> {
             "remove it",
         )),
     }
+}
+
+/// The identity of a peer, and the version that it has at least.
+pub(crate) fn pinned_identity(text: &str) -> Result<PinnedIdentity, Wrong> {
+    PinnedIdentity::parse(text).ok_or_else(|| {
+        Wrong::new(
+            format!("{text:?} is not the identity of a site"),
+            "write what `renkei identity` prints there: 64 hexadecimal digits, or IDENTITY@VERSION",
+        )
+    })
 }
 
 /// The identity of a site in a federation: the SHA-256 of its genesis.

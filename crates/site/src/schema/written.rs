@@ -150,13 +150,19 @@ pub(super) struct BundleEndpoint {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Peer {
-    /// Where the peer's bundle comes from: the https URL of a bundle endpoint, or the name of
-    /// a file that holds the bundle document.
-    #[schemars(example = &"https://gw.osaka.example:8443/")]
-    bundle: String,
-    /// Where the peer's services are reached. A peer that only calls needs none.
+    /// The lasting identity of a Renkei site, as `renkei identity` prints it there: 64
+    /// hexadecimal digits, with `@VERSION` behind them if the peer's site root has a later
+    /// version. The peer's bundle then comes from its gateway, whatever CA it has. Each peer
+    /// needs `identity` or `bundle`.
+    #[schemars(regex(pattern = r"^[0-9a-f]{64}(@[1-9][0-9]*)?$"), example = &"6d0c...")]
+    identity: Option<String>,
+    /// Where the peer's services are reached. A peer with `bundle` that only calls needs none.
     #[schemars(example = &"gw.osaka.example:8443")]
     gateway: Option<String>,
+    /// Where the bundle of a peer without `identity` comes from, such as a SPIRE site: the https
+    /// URL of a bundle endpoint, or the name of a file that holds the bundle document.
+    #[schemars(example = &"https://gw.osaka.example:8443/")]
+    bundle: Option<String>,
     /// The file of the bundle to trust until the first fetch. With it the endpoint
     /// authenticates with an SVID (profile https_spiffe). Without it the endpoint uses a web
     /// certificate (profile https_web).

@@ -1,4 +1,5 @@
 mod hostile;
+mod identity;
 mod profiles;
 mod running;
 mod warning;
@@ -69,6 +70,7 @@ impl Lab {
             metrics: ServerMetrics::default(),
             clock: Arc::new(OffsetDateTime::now_utc),
             tasks: Supervisor::default(),
+            state: folder.path().join("state"),
         };
         Self {
             folder,

@@ -28,7 +28,11 @@ impl Loops {
             context.bundles.clone(),
             members.subscribe(),
             ServerMetrics::default(),
-            (context.clock.clone(), Supervisor::default()),
+            Surroundings {
+                clock: context.clock.clone(),
+                tasks: Supervisor::default(),
+                state: context.state.clone(),
+            },
         )
         .await
         .unwrap();
