@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     task::JoinSet,
 };
@@ -21,6 +21,10 @@ use crate::{
 
 /// So many times the connections that are served may be accepted and wait.
 const WAITING: usize = 8;
+
+/// How long, and how many bytes of, a request that was answered early is read.
+const LINGER_TIME: Duration = Duration::from_secs(5);
+const LINGER_BYTES: u64 = 16 << 20;
 
 /// What a stranger can hold of the server.
 #[derive(Debug, Clone, Copy)]
@@ -112,12 +116,17 @@ where
         let response = handler(request);
         async { Ok::<_, std::convert::Infallible>(response.await) }
     });
-    let served = http1::Builder::new()
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
         .keep_alive(false)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service);
+    let served = async {
+        let parts = serving.without_shutdown().await?;
+        linger(parts.io.into_inner()).await;
+        Ok::<_, hyper::Error>(())
+    };
     match tokio::time::timeout(limits.time, served).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a request was not served"),
@@ -125,11 +134,21 @@ where
     }
 }
 
+/// Ends the answer, and reads what the client still sends. To close before would reset the
+/// connection, and a client that sends a long request would lose an early answer.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    let drained = async {
+        stream.shutdown().await?;
+        let rest = (&mut stream).take(LINGER_BYTES);
+        tokio::io::copy(&mut { rest }, &mut tokio::io::sink()).await
+    };
+    // The answer is sent; what fails now is the client's.
+    let _ = tokio::time::timeout(LINGER_TIME, drained).await;
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -162,6 +181,30 @@ mod tests {
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();
         assert!(response.ends_with("hello"), "{response}");
+    }
+
+    #[tokio::test]
+    async fn an_early_answer_reaches_a_client_that_is_still_sending() {
+        let limits = HttpLimits {
+            connections: 8,
+            by_address: false,
+            head_time: Duration::from_secs(60),
+            time: Duration::from_secs(60),
+        };
+        let address = served(limits).await;
+        let body = vec![b'x'; 8 << 20];
+        for _ in 0..20 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!(
+                "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&body).await.unwrap();
+            let mut response = String::new();
+            stream.read_to_string(&mut response).await.unwrap();
+            assert!(response.ends_with("hello"), "{response}");
+        }
     }
 
     #[tokio::test]
