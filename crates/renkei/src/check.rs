@@ -212,7 +212,7 @@ fn peers(site: &Site, bundles: &[BundleFile], seen: &BTreeMap<TrustDomain, PeerS
     output::section("Peers", &table)
 }
 
-/// The federation as programs are told of it; null without one.
+/// The federation in the JSON output; null without one.
 fn federation(site: &Site) -> serde_json::Value {
     let Some((federated, file)) = site
         .federation

@@ -1,16 +1,19 @@
-//! The command line: what can be said, and the help that teaches it.
+//! The command line: its commands and options, and the help that explains them.
+
+mod print;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use renkei_site::HostPort;
-use renkei_spiffe::TrustDomain;
 
 use crate::{
     arguments::{AdminArg, LogFormat, Output, SiteArgs, StateArg},
     federation::{Federation, Identity, Registry},
     node_args::{Agent, Node, NodeProxy},
 };
+
+pub(crate) use print::{Bundle, BundleShow, Render, RenderNftables, Svid, SvidShow};
 
 /// Links the services of independent sites: every site keeps its own certificate authority, every
 /// workload gets a SPIFFE identity, every connection uses mutual TLS, and policy must allow it.
@@ -169,65 +172,6 @@ pub(crate) struct Explain {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) state: StateArg,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Render {
-    /// Rules for nftables that keep other users of this machine off the backends' ports.
-    Nftables(RenderNftables),
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Every user of a machine can connect to a port of its loopback addresses, past the mesh and its \
-policy. The rules reset such connections, unless the user is Renkei's or one given with --user \
-(the backend's own, if it connects to itself, or root).
-
-Example:
-  renkei render nftables site.yaml | nft -f -")]
-pub(crate) struct RenderNftables {
-    #[command(flatten)]
-    pub(crate) site: SiteArgs,
-    /// Name or number of a user who may connect; repeat it for others. Default: the owner of the
-    /// state folder, whom `renkei up` runs as.
-    #[arg(long, value_name = "USER")]
-    pub(crate) user: Vec<String>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Svid {
-    /// Fetch and show the X.509-SVIDs that a Workload API gives to this process.
-    Show(SvidShow),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SvidShow {
-    /// The Workload API, such as unix:///run/renkei/osaka/workload.sock; `renkei status` shows a
-    /// site's.
-    #[arg(long, value_name = "SOCKET", env = "SPIFFE_ENDPOINT_SOCKET")]
-    pub(crate) socket: Option<String>,
-    /// Write svid.pem, key.pem and bundle.pem (mode 0600) into this folder.
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) write: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Bundle {
-    /// Show a trust bundle of this site: its own, or that of a peer. Works while the site runs
-    /// and while it does not; the first call makes the site's CA.
-    ///
-    /// `--output json` prints the SPIFFE bundle document: give that file to the other site as
-    /// `bootstrap`.
-    Show(BundleShow),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BundleShow {
-    #[command(flatten)]
-    pub(crate) site: SiteArgs,
-    /// A peer's trust domain, instead of the site's own.
-    #[arg(long, value_name = "TRUST-DOMAIN", value_parser = TrustDomain::parse)]
-    pub(crate) peer: Option<TrustDomain>,
 }
 
 #[derive(Debug, Args)]

@@ -56,7 +56,7 @@ pub(crate) fn section(status: &ProxyStatus) -> String {
     output::section("Links", &table)
 }
 
-/// What stands between callers elsewhere and a service of this site, which may have a hub. Whether
+/// What is between callers elsewhere and a service of this site, which may have a hub. Whether
 /// it holds, and a sentence.
 pub(crate) fn to_this_site(
     site: &Site,

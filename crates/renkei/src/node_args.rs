@@ -49,7 +49,7 @@ pub(crate) struct Join {
     /// The address of the server's API.
     #[arg(value_name = "SERVER:PORT", value_parser = HostPort::parse)]
     pub(crate) server: HostPort,
-    /// The token.
+    /// The line that `renkei node token` has printed.
     #[arg(
         value_name = "TOKEN",
         env = "RENKEI_NODE_TOKEN",
@@ -82,7 +82,7 @@ Examples:
   renkei node token site.yaml --name login1
   renkei node token site.yaml --spire        for `spire-agent run -joinToken`
 
-Whoever has the line becomes that node: hand it over as you would a password.")]
+Anyone who has the line can become that node: hand it over as you would a password.")]
 pub(crate) struct NodeTokenArgs {
     #[command(flatten)]
     pub(crate) site: SiteArgs,

@@ -35,7 +35,7 @@ pub(crate) fn failure() -> Option<String> {
     FAILURE.get().cloned()
 }
 
-/// Tells people something beside the result, on standard error: behind the lines of the log, where
+/// Shows people something that is not the result, on standard error: behind the lines of the log, where
 /// there is one, so that a reader who is slow holds nothing up.
 pub(crate) fn note(text: &str) {
     if !telemetry::say(text) {

@@ -24,11 +24,11 @@ use crate::{
 /// What the folders of nodes begin with; the trust domain follows.
 const NODE: &str = "node-";
 
-/// The state folder of the site `name`: as told, or systemd's, or the place customary for the user.
-pub(crate) fn state_folder(told: Option<&Path>, name: &str) -> PathBuf {
+/// The state folder of the site `name`: as given, or systemd's, or the usual place for the user.
+pub(crate) fn state_folder(given: Option<&Path>, name: &str) -> PathBuf {
     let from = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
-    if let Some(told) = told {
-        return told.to_owned();
+    if let Some(given) = given {
+        return given.to_owned();
     }
     if let Some(folder) = from("STATE_DIRECTORY") {
         return folder;
@@ -43,7 +43,7 @@ pub(crate) fn state_folder(told: Option<&Path>, name: &str) -> PathBuf {
         .join(name)
 }
 
-/// The state folder of a command's site: as told, or by the name in the site file.
+/// The state folder of a command's site: as given, or by the name in the site file.
 pub(crate) fn state_of(args: &SiteArgs) -> miette::Result<PathBuf> {
     if let Some(folder) = &args.state.folder {
         return Ok(folder.clone());

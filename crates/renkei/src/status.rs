@@ -192,7 +192,7 @@ fn peers(status: &SiteStatus) -> String {
     output::section("Peers", &table)
 }
 
-/// Who of the federation counts stands among the peers; here is the rest.
+/// Valid members of the federation are shown among the peers; here are the others.
 fn federation(status: &SiteStatus) -> String {
     let server = status.authority();
     let mut text = String::new();

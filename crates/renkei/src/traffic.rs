@@ -7,7 +7,7 @@ use renkei_api::status::{
 
 use crate::output;
 
-/// Stands for the identities that have no row of their own.
+/// The row of all identities that have none of their own.
 const OTHERS: &str = "(others)";
 
 fn direction(direction: Direction) -> &'static str {

@@ -1,4 +1,4 @@
-//! What is no fault of a site file, but surely not meant: told by `check`, at the start, and at
+//! What is no fault of a site file, but surely not meant: shown by `check`, at the start, and at
 //! every apply.
 
 use std::path::Path;
