@@ -118,3 +118,57 @@ fn modules_know_only_those_of_their_table() {
     }
     assert!(faults.is_empty(), "{faults}");
 }
+
+/// The places of the repository that a page names in backquotes: `proxy/src/wan.rs`. Braces are
+/// read as by a shell.
+fn places_named(page: &str) -> BTreeSet<String> {
+    let quoted = page.split('`').skip(1).step_by(2);
+    let is_place = |text: &&str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-{},".contains(c);
+        text.contains('/')
+            && text.starts_with(|c: char| c.is_ascii_lowercase())
+            && text.chars().all(plain)
+    };
+    quoted.filter(is_place).flat_map(with_braces).collect()
+}
+
+fn with_braces(text: &str) -> Vec<String> {
+    let Some((before, rest)) = text.split_once('{') else {
+        return vec![text.to_owned()];
+    };
+    let (names, after) = rest.split_once('}').expect("a brace that is closed");
+    names
+        .split(',')
+        .map(|name| format!("{before}{name}{after}"))
+        .collect()
+}
+
+/// The folders that the page's names begin at: the top, that of the crates, the sources of each.
+fn beginnings(top: &std::path::Path) -> Vec<PathBuf> {
+    let sources = crates().into_iter().map(|(_, folder)| folder);
+    [top.to_owned(), top.join("crates")]
+        .into_iter()
+        .chain(sources)
+        .collect()
+}
+
+fn exists(beginnings: &[PathBuf], place: &str) -> bool {
+    let mut paths = beginnings.iter().map(|folder| folder.join(place));
+    paths.any(|path| path.exists() || path.with_extension("rs").exists())
+}
+
+#[test]
+fn every_file_that_the_map_names_exists() {
+    let top = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(top.join("docs/architecture.md")).expect("the map");
+    let (named, beginnings) = (places_named(&page), beginnings(&top));
+    assert!(named.len() > 50, "the map names too few files: {named:?}");
+    let missing: Vec<_> = named
+        .iter()
+        .filter(|place| !exists(&beginnings, place))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/architecture.md names what does not exist: {missing:?}"
+    );
+}
