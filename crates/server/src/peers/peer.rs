@@ -22,7 +22,7 @@ use crate::store::PeerRow;
 /// Fetches and keeps the bundle of one peer.
 pub(super) struct PeerLoop {
     trust_domain: TrustDomain,
-    peer: PeerBundle,
+    pub(super) peer: PeerBundle,
     own_refresh: Duration,
     context: Arc<Context>,
     pub(super) known: Option<PeerRow>,
@@ -92,12 +92,6 @@ impl PeerLoop {
     #[cfg(test)]
     pub(super) fn set_source(&mut self, source: BundleSource) {
         self.peer.source = source;
-    }
-
-    /// From now on the peer is reached there.
-    #[cfg(test)]
-    pub(super) fn set_bundle_way(&mut self, way: renkei_site::BundleWay) {
-        self.peer.way = Some(way);
     }
 
     fn trust_domain(&self) -> &TrustDomain {
@@ -178,8 +172,7 @@ impl PeerLoop {
         let before = self.known.take();
         match site.bundle() {
             Some((bundle, fetched_at)) => {
-                let same = before.is_some_and(|before| before.bundle == bundle);
-                if !same {
+                if before.is_none_or(|before| before.bundle != bundle) {
                     tracing::info!(peer = %name, sequence = bundle.sequence, authorities = bundle.x509_authorities.len(), "accepted a peer's bundle");
                 }
                 context.bundles.put(bundle.clone());

@@ -118,7 +118,7 @@ impl PeerLoop {
     fn set_way(&mut self, dial: &str) {
         let dial = HostPort::parse(dial).unwrap();
         let name = tokyo().to_string();
-        self.set_bundle_way(BundleWay { dial, name });
+        self.peer.way = Some(BundleWay { dial, name });
     }
 }
 
