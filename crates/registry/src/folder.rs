@@ -54,6 +54,16 @@ pub enum FolderError {
         "the entries in {} are not those that its checkpoint was signed for; restore the folder from a mirror: a registry that signs another history is of no use to anyone", .0.display()
     )]
     Damaged(PathBuf),
+    /// The note that says how much of the log was signed for is gone, and the log is not.
+    #[error(
+        "the log's file {} is missing, but {} is there: an empty log would be another history; restore the folder from a mirror or a backup", missing.display(), found.display()
+    )]
+    Lost {
+        /// The newest checkpoint.
+        missing: PathBuf,
+        /// What shows that there was one.
+        found: PathBuf,
+    },
 }
 
 /// A folder that this process writes.
@@ -95,6 +105,28 @@ impl Folder {
     /// A note, if it is there.
     pub(crate) fn note(&self, name: &str) -> Result<Option<Vec<u8>>, FolderError> {
         self.read(name, MAX_NOTE_BYTES)
+    }
+
+    /// Whether a log may begin here: nothing is left of another.
+    pub(crate) fn may_begin(&self) -> Result<(), FolderError> {
+        for name in [CHECKPOINT, QUEUE, "tile"] {
+            let found = self.path.join(name);
+            let path = found.clone();
+            match files::run(&found, move || fs::symlink_metadata(path)) {
+                Ok(_) => {
+                    let missing = self.path.join(PENDING);
+                    return Err(FolderError::Lost { missing, found });
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => {
+                    return Err(FolderError::Io {
+                        path: found,
+                        source,
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The entries of a log of `size`, in order.

@@ -130,10 +130,19 @@ impl Log {
         };
         match pending {
             Some(pending) => log.restore(pending)?,
-            None => log.folder.put(PENDING, log.pending.to_text().as_bytes())?,
+            None => log.begin()?,
         }
         log.restore_queue()?;
         Ok(log)
+    }
+
+    fn begin(&self) -> Result<(), FolderError> {
+        self.folder.may_begin()?;
+        tracing::warn!(
+            folder = %self.folder.path().display(),
+            "there is no log here: an empty one begins. If there was one before, stop the registry and restore the folder"
+        );
+        self.folder.put(PENDING, self.pending.to_text().as_bytes())
     }
 
     fn restore(&mut self, pending: SignedCheckpoint) -> Result<(), FolderError> {
@@ -254,7 +263,10 @@ impl Log {
     /// Cuts the next checkpoint when it is time to.
     pub fn tick(&mut self, now: OffsetDateTime) -> Result<(), FolderError> {
         let is_witnessed = self.pending.witnessed_at(&self.federation, now).is_some();
-        let due = self.tree.size() == 0 || is_witnessed || now - self.cut_at >= self.interval;
+        let since = now - self.cut_at;
+        // Before the last cut: the clock was ahead then.
+        let is_time = since >= self.interval || since.is_negative();
+        let due = self.tree.size() == 0 || is_witnessed || is_time;
         if self.queue.is_empty() || !due {
             return Ok(());
         }

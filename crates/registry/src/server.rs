@@ -329,7 +329,7 @@ mod tests {
         let rubbish = ask(address, &post(b"{}")).await;
         assert!(rubbish.contains("400"), "{rubbish}");
         let long = ask(address, &post(&vec![b'x'; 100_000])).await;
-        assert!(long.contains("413") || long.is_empty(), "{long}");
+        assert!(long.contains("413"), "{long}");
         // A busy machine may need more than the first hundred to be faster than the rate.
         let mut refused = false;
         for _ in 0..50 {

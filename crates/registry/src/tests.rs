@@ -298,3 +298,34 @@ fn the_log_goes_on_after_a_restart_and_a_damaged_folder_is_refused() {
         Some(FolderError::Checkpoint { .. })
     ));
 }
+
+#[test]
+fn a_folder_that_lost_its_newest_note_does_not_become_another_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = open(folder.path()).unwrap();
+    let taken = admission(genesis(50).digest(), 2).to_bytes();
+    log.submit(&taken, LATER).unwrap();
+    drop(log);
+    std::fs::remove_file(folder.path().join("pending")).unwrap();
+    let lost = open(folder.path()).err().unwrap();
+    assert!(matches!(lost, FolderError::Lost { .. }), "{lost}");
+    let text = lost.to_string();
+    assert!(
+        text.contains("pending") && text.contains("restore"),
+        "{text}"
+    );
+    assert!(!folder.path().join("pending").exists());
+}
+
+#[test]
+fn a_clock_that_was_ahead_does_not_hold_up_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = open(folder.path()).unwrap();
+    let ahead = LATER + Duration::days(4_000);
+    let genesis = genesis(50);
+    let admission = admission(genesis.digest(), 2).to_bytes();
+    log.submit(&admission, ahead).unwrap();
+    assert_eq!(size(folder.path(), "pending"), Some(1));
+    log.submit(&genesis.to_bytes(), LATER).unwrap();
+    assert_eq!(size(folder.path(), "pending"), Some(2));
+}
