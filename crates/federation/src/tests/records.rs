@@ -279,8 +279,11 @@ fn records_are_bounded_and_in_order() {
     assert!(matches!(refused, RecordError::Line { line: 1, .. }));
     let new = |statements: &[Envelope]| SiteRecord::new(statements.iter().cloned());
     let (genesis, bundle) = (osaka.genesis(), osaka.bundle(1));
-    assert_eq!(new(&[genesis.clone()]), Err(RecordError::NoBundle));
-    assert_eq!(new(&[bundle.clone()]), Err(RecordError::NoRoot));
+    assert_eq!(
+        new(std::slice::from_ref(&genesis)),
+        Err(RecordError::NoBundle)
+    );
+    assert_eq!(new(std::slice::from_ref(&bundle)), Err(RecordError::NoRoot));
     for late in [&genesis, &bundle] {
         let refused = new(&[genesis.clone(), bundle.clone(), late.clone()]).unwrap_err();
         assert!(matches!(refused, RecordError::Order { line: 3, .. }));
