@@ -41,6 +41,10 @@ use crate::{place, provider};
 /// How often the system's clock is looked at, at least.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 
+/// What of the open files of the process is the proxy's. The server's port for nodes takes the rest.
+const FILES_OF_PROXY: u64 = 15;
+const FILES_OF_ALL: u64 = 16;
+
 /// What the parts of one process share.
 pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
@@ -152,7 +156,10 @@ pub(crate) fn proxy_setup(
         default_handler,
         broker_ports,
         drain: shared.drain.watch(),
-        limits: ProxyLimits::for_resources(memory::open_files(), memory::available()),
+        limits: ProxyLimits::for_resources(
+            memory::open_files() / FILES_OF_ALL * FILES_OF_PROXY,
+            memory::available(),
+        ),
         ready: shared.readiness.condition("proxy"),
         tasks: shared.tasks.clone(),
     }

@@ -6,6 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::stream;
 use renkei_api::node_stream::{Piece, node_client::NodeClient};
+use renkei_runtime::shares::{Network, Pool};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::mpsc,
@@ -20,15 +21,29 @@ const READ_TIME: Duration = Duration::from_secs(60);
 const PIECE: usize = 16 * 1024;
 const PIECES: usize = 4;
 
+/// Readers at once, of which one address has at most half. They share the connection to the server
+/// with the node's own requests, which find room in it because the server takes more.
+const READERS: usize = 64;
+
 /// Takes readers to the server, over whatever connection there is to it now.
 #[derive(Clone)]
-pub struct BundleReaders(pub(super) Arc<ServerIssuer>);
+pub struct BundleReaders {
+    server: Arc<ServerIssuer>,
+    places: Pool<Network>,
+}
 
 impl BundleReaders {
+    pub(super) fn new(server: Arc<ServerIssuer>) -> Self {
+        Self {
+            server,
+            places: Pool::new(READERS),
+        }
+    }
+
     /// Serves one reader, of whom some bytes have come already, until either end is done.
     ///
     /// # Errors
-    /// When there is no connection to the server, or the server refuses.
+    /// When too many are served, there is no connection to the server, or the server refuses.
     pub async fn serve<S>(
         &self,
         source: SocketAddr,
@@ -38,7 +53,9 @@ impl BundleReaders {
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let channel = self.0.channel().map_err(Status::unavailable)?;
+        let place = self.places.try_take(vec![Network::of(source.ip())]);
+        let _place = place.map_err(|_| Status::resource_exhausted("too many readers"))?;
+        let channel = self.server.channel().map_err(Status::unavailable)?;
         let (pieces, sent) = mpsc::channel(PIECES);
         let first = Piece {
             source: source.to_string(),

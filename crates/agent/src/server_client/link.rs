@@ -128,7 +128,7 @@ impl ServerLink {
 
     /// Where readers of the bundle endpoint are taken that come to this node's gateway.
     pub fn bundle_readers(&self) -> BundleReaders {
-        BundleReaders(self.issuer.clone())
+        BundleReaders::new(self.issuer.clone())
     }
 
     /// Says what of an update the proxy could not take; may be said again when that changes.

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use renkei_api::node_stream::Piece;
+use renkei_spiffe::SpiffeId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf},
     time::timeout,
@@ -22,9 +23,10 @@ const FIRST_TIME: Duration = Duration::from_secs(10);
 /// Serves one reader. How long it may stay is bounded by the endpoint.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
+    gateway: &SpiffeId,
     mut pieces: Streaming<Piece>,
 ) -> Result<BoxStream<Piece>, Status> {
-    let place = shared.readers.clone().try_acquire_owned();
+    let place = shared.places.reader(gateway);
     let place = place.map_err(|_| Status::resource_exhausted("too many readers of the bundle"))?;
     let first = timeout(FIRST_TIME, pieces.message()).await;
     let first = first.map_err(|_| Status::deadline_exceeded("the reader said nothing"))??;

@@ -105,6 +105,7 @@ impl Gate {
             self.shared.parts.nodes.used(svid).await;
             return Ok(Some(AgentCaller { svid: svid.clone() }));
         }
+        self.shared.verify(svid)?;
         let entries = &self.shared.parts.entries;
         let has = |class| {
             may(class)
@@ -185,9 +186,10 @@ fn refused(path: &str, classes: &[Class], why: &str) -> Status {
 }
 
 impl Shared {
-    /// Whether the node of an SVID is still one.
+    /// Whether the node of an SVID is still one, and would be let in by a new handshake.
     pub(super) fn check(&self, svid: &PresentedSvid) -> Result<(), Status> {
         self.parts.nodes.check(svid, (self.parts.clock)())?;
+        self.verify(svid)?;
         match nodes::node_name(&svid.id) {
             Some(name) if !self.parts.node_parts.borrow().contains_key(name) => Err(denied(
                 Reason::AgentNotAttested,
@@ -195,6 +197,16 @@ impl Shared {
             )),
             _ => Ok(()),
         }
+    }
+}
+
+impl Shared {
+    /// Whether a new handshake would take the SVID.
+    fn verify(&self, svid: &PresentedSvid) -> Result<(), Status> {
+        let bundles = self.parts.bundles.snapshot();
+        let verified = svid.verify(&bundles, (self.parts.clock)(), &self.parts.provider);
+        // Not a reason by which agents join again: the next handshake tells them.
+        verified.map_err(|fault| Status::unauthenticated(fault.to_string()))
     }
 }
 

@@ -10,13 +10,8 @@ use std::{
 };
 
 use futures_util::{Stream, stream};
-use renkei_runtime::{
-    accept::accept,
-    shares::{Network, Place, Pool},
-};
-use renkei_spiffe::{
-    Authorizer, BundleSet, Denied, Outcome, SpiffeId, SvidCertificate, TrustDomain,
-};
+use renkei_runtime::{accept::accept, shares::Network};
+use renkei_spiffe::{Authorizer, BundleSet, Denied, Outcome, SpiffeId, TrustDomain};
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -28,15 +23,13 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-use super::Shared;
+use super::{Shared, places::Place};
 use crate::nodes::PresentedSvid;
 
-/// Connections at once, of which one address has at most half. Each node keeps one or two.
-const CONNECTIONS: usize = 16_384;
 /// Finished handshakes that wait to be served.
 const WAITING: usize = 64;
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// How long a client without an SVID may stay: it joins, or reads the bundle.
+/// How long a client may stay that is no node: it joins, or reads the bundle.
 const STRANGER_TIME: Duration = Duration::from_secs(60);
 const ALPN: [&[u8]; 1] = [b"h2"];
 
@@ -52,7 +45,6 @@ pub(super) struct Caller {
 #[derive(Clone)]
 pub(super) struct Connections {
     shared: Arc<Shared>,
-    places: Pool<Network>,
     /// Ends all of them.
     cut: CancellationToken,
 }
@@ -75,11 +67,7 @@ impl Authorizer for OwnDomain {
 
 impl Connections {
     pub(super) fn new(shared: Arc<Shared>, cut: CancellationToken) -> Self {
-        Self {
-            shared,
-            places: Pool::new(CONNECTIONS),
-            cut,
-        }
+        Self { shared, cut }
     }
 
     /// Connections whose handshake is done; never ends.
@@ -104,7 +92,8 @@ impl Connections {
     }
 
     fn begin(&self, stream: TcpStream, client: SocketAddr, ready: mpsc::Sender<Connection>) {
-        let Ok(place) = self.places.try_take(vec![Network::of(client.ip())]) else {
+        let places = &self.shared.places;
+        let Ok(place) = places.stranger(Network::of(client.ip())) else {
             tracing::warn!(%client, "a connection to the server API is refused: too many are open");
             return;
         };
@@ -113,18 +102,7 @@ impl Connections {
             let done = timeout(HANDSHAKE_TIME, connections.handshake(stream, client));
             match done.await {
                 Ok(Ok((stream, caller))) => {
-                    let (stranger, cut) = (caller.svid.is_none(), connections.cut.clone());
-                    let connection = Connection {
-                        stream,
-                        caller: Arc::new(caller),
-                        closes: Box::pin(async move {
-                            tokio::select! {
-                                () = cut.cancelled() => {}
-                                () = sleep(STRANGER_TIME), if stranger => {}
-                            }
-                        }),
-                        _place: place,
-                    };
+                    let connection = connections.connection(stream, caller, place);
                     // An error means that the server stops.
                     let _ = ready.send(connection).await;
                 }
@@ -134,6 +112,28 @@ impl Connections {
                 Err(_) => tracing::debug!(%client, "server API: the handshake took too long"),
             }
         });
+    }
+
+    /// A node gives its place among the strangers back.
+    fn connection(&self, stream: TlsStream<TcpStream>, caller: Caller, place: Place) -> Connection {
+        let (shared, cut) = (&self.shared, self.cut.clone());
+        let node = caller.svid.as_ref();
+        let node = node.filter(|svid| shared.check(svid).is_ok());
+        let (is_node, place) = match node.map(|svid| shared.places.node(&svid.id)) {
+            Some(Ok(place)) => (true, place),
+            Some(Err(_)) | None => (false, place),
+        };
+        Connection {
+            stream,
+            caller: Arc::new(caller),
+            closes: Box::pin(async move {
+                tokio::select! {
+                    () = cut.cancelled() => {}
+                    () = sleep(STRANGER_TIME), if !is_node => {}
+                }
+            }),
+            _place: place,
+        }
     }
 
     async fn handshake(
@@ -180,14 +180,8 @@ impl Connections {
 
 fn presented(stream: &TlsStream<TcpStream>) -> Result<PresentedSvid, String> {
     let (_, tls) = stream.get_ref();
-    let leaf = tls.peer_certificates().and_then(<[_]>::first);
-    let leaf = leaf.ok_or("the verified certificate is gone")?;
-    let svid = SvidCertificate::parse_leaf(leaf).map_err(|fault| fault.to_string())?;
-    Ok(PresentedSvid {
-        id: svid.id,
-        serial: svid.serial,
-        not_after: svid.not_after,
-    })
+    let chain = tls.peer_certificates().unwrap_or_default();
+    PresentedSvid::new(chain).map_err(|fault| fault.to_string())
 }
 
 /// A client's connection, while it has a place.
@@ -196,7 +190,7 @@ pub(super) struct Connection {
     caller: Arc<Caller>,
     /// Done when the connection is to end: of a stranger, and of all when the server has stopped.
     closes: Pin<Box<dyn Future<Output = ()> + Send>>,
-    _place: Place<Network>,
+    _place: Place,
 }
 
 impl Connected for Connection {

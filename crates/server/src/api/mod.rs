@@ -9,6 +9,7 @@ mod agents;
 mod bundle_reader;
 mod bundles;
 mod callers;
+mod certificates;
 mod convert;
 mod debug;
 mod entries;
@@ -23,6 +24,7 @@ mod methods;
 mod node;
 mod own_svids;
 mod pages;
+mod places;
 mod refusal;
 mod registrations;
 mod routes;
@@ -44,14 +46,11 @@ use renkei_runtime::{supervise::Supervisor, unix_socket::SocketError};
 use renkei_site::{ApiServer, ProxyPart};
 use renkei_spiffe::{Identities, TrustDomain};
 use rustls::crypto::CryptoProvider;
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
-use self::{followers::Followers, listener::Connections, own_svids::OwnSvids};
+use self::{followers::Followers, listener::Connections, own_svids::OwnSvids, places::Places};
 use crate::{
     authority::Issuer,
     bundles::Bundles,
@@ -67,8 +66,6 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const STREAMS: u32 = 256;
 /// How long open requests may take when the server stops.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Readers of the bundle endpoint at once, of all gateways.
-const READERS: usize = 256;
 
 /// The parts of the nodes, by name, as they change.
 pub type NodeParts = watch::Receiver<Arc<BTreeMap<String, Arc<ProxyPart>>>>;
@@ -121,9 +118,10 @@ struct Shared {
     attestors: Vec<Box<dyn NodeAttestor>>,
     own: OwnSvids,
     followers: Followers,
-    readers: Arc<Semaphore>,
     /// Whether nodes can come.
     listens: bool,
+    places: Places,
+    certificates: certificates::Limiter,
 }
 
 impl Api {
@@ -141,8 +139,9 @@ impl Api {
             attestors: vec![Box::new(parts.nodes.join_token())],
             own: OwnSvids::new(&parts.trust_domain),
             followers: Followers::default(),
-            readers: Arc::new(Semaphore::new(READERS)),
             listens: port.is_some(),
+            places: Places::new(),
+            certificates: certificates::limiter(),
             parts,
         };
         Ok(Self {

@@ -139,7 +139,7 @@ impl Node for Service {
             let text = "only a gateway of the site brings readers of its bundle";
             return Err(Status::permission_denied(text));
         }
-        let answers = bundle_reader::serve(&self.shared, request.into_inner()).await?;
+        let answers = bundle_reader::serve(&self.shared, caller.id(), request.into_inner()).await?;
         Ok(Response::new(answers))
     }
 }

@@ -10,7 +10,9 @@ use std::{
 use rcgen::{CertificateParams, KeyPair};
 use renkei_api::node::CaPin;
 use renkei_runtime::backoff::Backoff;
-use renkei_spiffe::{Identities, PrivateKey, SpiffeId, SvidError, TrustDomain, X509Svid};
+use renkei_spiffe::{
+    Identities, PrivateKey, SpiffeId, SvidError, TrustDomain, X509Svid, verify_peer,
+};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -73,12 +75,18 @@ impl OwnSvids {
         *self.pin.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Issues and renews them until `stop`, each at half of its life.
+    /// Issues and renews them until `stop`: at half of their life, and at once when a node would
+    /// refuse one of them.
     pub(super) async fn keep(&self, issuer: &dyn Issuer, parts: &Parts, stop: &CancellationToken) {
         let mut backoff = RETRY;
+        let mut bundles = parts.bundles.subscribe();
         loop {
             let now = (parts.clock)();
-            let pause = match self.renew_if_due(issuer, now).await {
+            let renewed = match self.is_due(parts, now) {
+                true => self.renew(issuer).await,
+                false => Ok(()),
+            };
+            let pause = match renewed {
                 Ok(()) => {
                     backoff.succeeded();
                     LONGEST_SLEEP.min(self.until_due(now))
@@ -91,18 +99,25 @@ impl OwnSvids {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
+                Ok(()) = bundles.changed() => {}
             }
         }
     }
 
-    async fn renew_if_due(
-        &self,
-        issuer: &dyn Issuer,
-        now: OffsetDateTime,
-    ) -> Result<(), RenewError> {
-        if self.due().is_some_and(|due| due > now) {
-            return Ok(());
+    /// Whether half of a life is over, or an SVID does not verify: it starts in the future because
+    /// the clock was ahead, or its CA has left the bundle.
+    fn is_due(&self, parts: &Parts, now: OffsetDateTime) -> bool {
+        if self.due().is_none_or(|due| due <= now) {
+            return true;
         }
+        let bundles = parts.bundles.snapshot();
+        let algorithms = &parts.provider.signature_verification_algorithms;
+        let identities = self.identities.borrow();
+        let mut svids = identities.svids.values();
+        svids.any(|svid| verify_peer(svid.chain(), &bundles, now, algorithms).is_err())
+    }
+
+    async fn renew(&self, issuer: &dyn Issuer) -> Result<(), RenewError> {
         let mut svids = BTreeMap::new();
         if let Some(id) = &self.endpoint {
             let (signed, key) = signed(issuer, id).await?;
@@ -122,8 +137,7 @@ impl OwnSvids {
         Ok(())
     }
 
-    /// When the first of them is to be renewed; at once when there is none, or when the clock is
-    /// before its start.
+    /// When half of the first one's life is over; nothing while there is none.
     fn due(&self) -> Option<OffsetDateTime> {
         let identities = self.identities.borrow();
         let half =

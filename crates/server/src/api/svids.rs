@@ -13,7 +13,7 @@ use renkei_api::{
 use renkei_spiffe::SpiffeId;
 use tonic::{Code, Request, Response, Status};
 
-use super::{Shared, agents::sign_status, callers::AgentCaller, convert, entry_form};
+use super::{Shared, agents::sign_status, callers::AgentCaller, certificates, convert, entry_form};
 use crate::{
     authority::{Issuer, Subject, requested_names},
     nodes,
@@ -78,6 +78,7 @@ impl Svid for Service {
                 params.len()
             )));
         }
+        certificates::charge(&self.shared.certificates, caller.id(), params.len())?;
         let held = self
             .shared
             .parts

@@ -5,6 +5,8 @@
 
 mod attestor;
 mod join_token;
+mod presented_svid;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, RwLock},
@@ -19,6 +21,7 @@ pub use self::join_token::TokenError;
 pub(crate) use self::{
     attestor::{AttestError, Attested, NodeAttestor},
     join_token::{JOIN_TOKEN, JoinToken, TOKEN_PATH, uuid},
+    presented_svid::PresentedSvid,
 };
 use crate::{
     entries::{EntryHolder, NODE},
@@ -43,14 +46,6 @@ pub(crate) enum NotActive {
     /// The SVID expired while its connection was open.
     #[error("the SVID of {} has expired", .0.short())]
     Expired(SpiffeId),
-}
-
-/// An SVID that a node has presented, and that was verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PresentedSvid {
-    pub(crate) id: SpiffeId,
-    pub(crate) serial: String,
-    pub(crate) not_after: OffsetDateTime,
 }
 
 /// The nodes on record.

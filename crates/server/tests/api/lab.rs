@@ -1,6 +1,11 @@
 //! A server with its port for nodes, and clients that speak the API as nodes do.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, KeyPair};
@@ -14,7 +19,7 @@ use renkei_api::spire::api::{
     types::{AttestationData, X509svid},
 };
 use renkei_runtime::supervise::Supervisor;
-use renkei_server::{Server, ServerError, ServerMetrics, ServerSettings, StoreError};
+use renkei_server::{Clock, Server, ServerError, ServerMetrics, ServerSettings, StoreError};
 use renkei_site::{ProxyPart, ServerPart, Site};
 use renkei_spiffe::{BundleSet, PrivateKey, SpiffeId, X509Svid};
 use renkei_testkit::free_address;
@@ -82,6 +87,8 @@ pub(crate) struct Lab {
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
     folder: TempDir,
+    /// By how much the server's clock is ahead.
+    ahead: Arc<Mutex<time::Duration>>,
 }
 
 impl Lab {
@@ -93,13 +100,18 @@ impl Lab {
         let site = site(address, rest);
         let part = watch::Sender::new(Arc::new(site.server_part(1)));
         let nodes = watch::Sender::new(parts(&site));
+        let ahead: Arc<Mutex<time::Duration>> = Arc::default();
+        let clock: Clock = {
+            let ahead = ahead.clone();
+            Arc::new(move || OffsetDateTime::now_utc() + *ahead.lock().unwrap())
+        };
         let open = || {
             Server::open(ServerSettings {
                 state: folder.path().to_owned(),
                 part: part.subscribe(),
                 provider: provider(),
                 metrics: ServerMetrics::default(),
-                clock: Arc::new(OffsetDateTime::now_utc),
+                clock: clock.clone(),
                 system: None,
                 tasks: Supervisor::default(),
                 nodes: nodes.subscribe(),
@@ -133,7 +145,13 @@ impl Lab {
             stop,
             task,
             folder,
+            ahead,
         }
+    }
+
+    /// Sets the server's clock.
+    pub(crate) fn set_ahead(&self, by: time::Duration) {
+        *self.ahead.lock().unwrap() = by;
     }
 
     /// The same server again, on the same state and port.

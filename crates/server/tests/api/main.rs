@@ -8,6 +8,7 @@
 )]
 
 mod callers;
+mod clock;
 mod follow;
 mod lab;
 mod reader;

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use renkei_api::{
@@ -12,8 +12,10 @@ use renkei_site::ProxyPart;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::watch,
+    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
 use super::server::TestServer;
 use crate::{
@@ -245,6 +247,47 @@ async fn readers_of_the_bundle_endpoint_are_taken_to_the_server() {
     let (served, said) = within(async { tokio::join!(served, reading) }).await;
     served.unwrap();
     assert_eq!(said, "192.0.2.1:5 hello world");
+}
+
+/// All requests of a node share one connection to its server.
+#[tokio::test]
+async fn readers_of_the_bundle_endpoint_leave_room_for_the_nodes_own_requests() {
+    let server = TestServer::start().await;
+    server
+        .state
+        .configure(&numbered(1, &[("one", &me())]), &proxy_part(1));
+    let node = node(&server).await;
+    update(&node, 1).await;
+    let readers = node.link.bundle_readers();
+    let (mut open, mut reading) = (Vec::new(), JoinSet::new());
+    // More than the server takes requests; they say nothing and do not go away.
+    for host in 1..=2 {
+        for port in 1..=200 {
+            let source = SocketAddr::from(([192, 0, 2, host], port));
+            let (near, at_gateway) = tokio::io::duplex(64);
+            open.push(near);
+            let readers = readers.clone();
+            reading.spawn(async move { readers.serve(source, Bytes::new(), at_gateway).await });
+        }
+    }
+    let refused = within(reading.join_next()).await.unwrap().unwrap();
+    assert_eq!(refused.unwrap_err().code(), Code::ResourceExhausted);
+    let csr = CertificateRequest::new(Some(&id("one"))).unwrap().csr();
+    let entry = renkei_api::node::EntryId::parse("one").unwrap();
+    let request = renkei_api::issue::SvidRequest { entry, csr };
+    within(node.link.issuer().issue(request)).await.unwrap();
+    let elsewhere = "198.51.100.1:1".parse().unwrap();
+    let (mut reader, at_gateway) = tokio::io::duplex(64);
+    let served = readers.serve(elsewhere, Bytes::from_static(b" hello"), at_gateway);
+    let reading = async {
+        reader.shutdown().await.unwrap();
+        let mut said = String::new();
+        reader.read_to_string(&mut said).await.unwrap();
+        said
+    };
+    let (served, said) = within(async { tokio::join!(served, reading) }).await;
+    served.unwrap();
+    assert_eq!(said, "198.51.100.1:1 hello");
 }
 
 #[tokio::test]
