@@ -74,11 +74,15 @@ impl Pool {
         // A runtime that is ending drops the task at once, which takes the lock.
         drop(all);
         if !is_watched {
-            tokio::spawn(watch(Watched(Arc::downgrade(self))));
+            tokio::spawn(watch(Watched {
+                pool: Arc::downgrade(self),
+                is_released: false,
+            }));
         }
     }
 
-    /// Ends what was idle for too long. Says whether anything is left.
+    /// Ends what was idle for too long. Says whether anything is left; if not, the task is to end,
+    /// and the next connection gets a new one.
     fn end_old(&self) -> bool {
         let now = Instant::now();
         let mut all = self.connections();
@@ -87,7 +91,9 @@ impl Pool {
             !idle.is_empty()
         });
         all.count = all.idle.values().map(Vec::len).sum();
-        all.count > 0
+        // Within the same lock: a connection that is put back after it starts a task again.
+        all.watched = all.count > 0;
+        all.watched
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
@@ -95,25 +101,59 @@ impl Pool {
     }
 }
 
-/// The task that looks after a pool.
-struct Watched(Weak<Pool>);
+/// The task that looks after a pool. If it is dropped before it has released the pool, the next
+/// connection starts another.
+struct Watched {
+    pool: Weak<Pool>,
+    is_released: bool,
+}
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        if let Some(pool) = self.0.upgrade() {
+        if self.is_released {
+            return;
+        }
+        if let Some(pool) = self.pool.upgrade() {
             pool.connections().watched = false;
         }
     }
 }
 
-async fn watch(watched: Watched) {
+async fn watch(mut watched: Watched) {
     loop {
         tokio::time::sleep(TICK).await;
-        let Some(pool) = watched.0.upgrade() else {
+        let Some(pool) = watched.pool.upgrade() else {
             return;
         };
         if !pool.end_old() {
+            watched.is_released = true;
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched(pool: &Arc<Pool>, is_released: bool) -> Watched {
+        Watched {
+            pool: Arc::downgrade(pool),
+            is_released,
+        }
+    }
+
+    #[test]
+    fn a_connection_that_is_put_back_while_the_task_ends_gets_a_new_task() {
+        let pool = Arc::new(Pool::default());
+        pool.connections().watched = true;
+        assert!(!pool.end_old());
+        // Between the last look and the end of the task.
+        assert!(!pool.connections().watched);
+        pool.connections().watched = true;
+        drop(watched(&pool, true));
+        assert!(pool.connections().watched, "the new task's mark stays");
+        drop(watched(&pool, false));
+        assert!(!pool.connections().watched, "the runtime dropped the task");
     }
 }
