@@ -9,6 +9,7 @@
 
 mod folder;
 mod log;
+mod metrics;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -22,4 +23,5 @@ pub const CHECKPOINT_INTERVAL: Duration = Duration::seconds(3 * READ_INTERVAL.wh
 
 pub use folder::FolderError;
 pub use log::{CosignError, Log, Placed, SubmitError};
+pub use metrics::RegistryMetrics;
 pub use server::Registry;

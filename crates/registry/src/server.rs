@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     folder::{CHECKPOINT, PENDING},
     log::{CosignError, Log, SubmitError},
+    metrics::{Refusal, RegistryMetrics},
 };
 
 const LIMITS: HttpLimits = HttpLimits {
@@ -56,16 +57,18 @@ struct Inner {
     log: Mutex<Log>,
     folder: PathBuf,
     rate: DefaultKeyedRateLimiter<Network>,
+    metrics: RegistryMetrics,
 }
 
 impl Registry {
-    /// Serves this log, whose files are in `folder`.
-    pub fn new(log: Log, folder: &Path) -> Self {
+    /// Serves this log, whose files are in `folder`, and counts what it refuses.
+    pub fn new(log: Log, folder: &Path, metrics: RegistryMetrics) -> Self {
         let quota = Quota::per_second(A_SECOND).allow_burst(AT_ONCE);
         Self(Arc::new(Inner {
             log: Mutex::new(log),
             folder: folder.to_owned(),
             rate: DefaultKeyedRateLimiter::keyed(quota),
+            metrics,
         }))
     }
 
@@ -76,9 +79,11 @@ impl Registry {
             let registry = registry.clone();
             async move { registry.answer(request).await }
         };
+        let metrics = self.0.metrics.clone();
+        let refused = move || metrics.refused(Refusal::Connection);
         tokio::select! {
             () = stop.cancelled() => {}
-            () = http1::serve(&listener, LIMITS, handler) => {}
+            () = http1::serve_counting(&listener, LIMITS, refused, handler) => {}
             () = self.tick() => {}
         }
     }
@@ -120,6 +125,7 @@ impl Registry {
         match (request.method(), path.as_str()) {
             (&Method::POST, "statements" | "cosignatures") => {
                 if !self.may_hand_in(&request) {
+                    self.0.metrics.refused(Refusal::Rate);
                     let text = "too many at once from this address; try again in a few seconds";
                     return said(StatusCode::TOO_MANY_REQUESTS, text);
                 }
@@ -266,7 +272,7 @@ mod tests {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    async fn served() -> (tempfile::TempDir, std::net::SocketAddr) {
+    async fn served() -> (tempfile::TempDir, std::net::SocketAddr, RegistryMetrics) {
         let folder = tempfile::tempdir().unwrap();
         let key = SigningKey::from_seed(&[1; 32]).unwrap();
         let federation = Federation {
@@ -283,11 +289,12 @@ mod tests {
         };
         let now = OffsetDateTime::now_utc();
         let log = Log::open(folder.path(), Arc::new(federation), key, Span::SECOND, now);
-        let registry = Registry::new(log.unwrap(), folder.path());
+        let metrics = RegistryMetrics::default();
+        let registry = Registry::new(log.unwrap(), folder.path(), metrics.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { registry.serve(listener, CancellationToken::new()).await });
-        (folder, address)
+        (folder, address, metrics)
     }
 
     fn post(body: &[u8]) -> Vec<u8> {
@@ -299,7 +306,7 @@ mod tests {
 
     #[tokio::test]
     async fn files_are_served_and_nothing_else_of_the_folder_or_the_disk() {
-        let (_folder, address) = served().await;
+        let (_folder, address, _) = served().await;
         let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
         let pending = ask(address, &get("/pending")).await;
         assert!(
@@ -325,12 +332,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_handed_in_is_bounded_in_size_and_number() {
-        let (_folder, address) = served().await;
+        let (_folder, address, metrics) = served().await;
         let rubbish = ask(address, &post(b"{}")).await;
         assert!(rubbish.contains("400"), "{rubbish}");
         let long = ask(address, &post(&vec![b'x'; 100_000])).await;
         assert!(long.contains("413"), "{long}");
         // A busy machine may need more than the first hundred to be faster than the rate.
+        assert_eq!(metrics.count(Refusal::Rate), 0);
         let mut refused = false;
         for _ in 0..50 {
             let asking = |_| async move { ask(address, &post(b"{}")).await };
@@ -342,6 +350,7 @@ mod tests {
             }
         }
         assert!(refused, "more than the rate allows");
+        assert!(metrics.count(Refusal::Rate) > 0);
         let pending = ask(address, b"GET /pending HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert!(pending.contains("200 OK"), "reading goes on");
     }

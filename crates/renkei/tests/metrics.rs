@@ -12,12 +12,14 @@ mod lab;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Write,
-    net::TcpStream,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
 };
 
 use lab::{
-    SOON, echo, exchange_soon,
+    SOON, Site, echo, exchange_soon,
+    federation::Founded,
     metrics::{admin_of, scrape},
     run, two_sites,
 };
@@ -177,4 +179,37 @@ fn an_operator_can_be_warned_of_what_will_fail() {
         (value(&scrape(admin_of(&mut osaka)), applied) == Some(0.0)).then_some(())
     });
     drop(hokkaido);
+}
+
+#[test]
+fn a_registry_counts_the_requests_that_are_above_the_rate_of_their_address() {
+    let osaka = Site::new("osaka");
+    let program = Path::new(env!("CARGO_BIN_EXE_renkei"));
+    let mut founded = Founded::by(&[&osaka], program);
+    founded.serve_with("log", &["--admin", "127.0.0.1:0"]);
+    let registry = founded.registry.as_ref().expect("it runs");
+    let admin: SocketAddr = wait_for("the registry names its admin port", SOON, || {
+        let log = registry.output();
+        let line = log
+            .lines()
+            .find(|line| line.contains("metrics and health"))?;
+        let (_, address) = line.split_once("address=")?;
+        address.split_whitespace().next()?.parse().ok()
+    });
+    let line =
+        |count: &str| format!("renkei_registry_refused_total{{reason=\"rate_limit\"}} {count}\n");
+    assert!(scrape(admin).contains(&line("0")), "{}", scrape(admin));
+    let post = || {
+        let mut stream = TcpStream::connect(founded.address).ok()?;
+        let request = b"POST /statements HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}";
+        stream.write_all(request).ok()?;
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        Some(answer)
+    };
+    wait_for("a request is refused and counted", SOON, || {
+        let mut answers = (0..200).filter_map(|_| post());
+        answers.any(|answer| answer.contains(" 429 ")).then_some(())
+    });
+    assert!(!scrape(admin).contains(&line("0")), "{}", scrape(admin));
 }

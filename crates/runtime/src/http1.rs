@@ -74,6 +74,20 @@ where
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
+    serve_counting(listener, limits, || (), handler).await;
+}
+
+/// The same; `refused` is called for each connection that is refused for its address.
+pub async fn serve_counting<L, H, F>(
+    listener: &L,
+    limits: HttpLimits,
+    refused: impl Fn(),
+    handler: H,
+) where
+    L: Listen,
+    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
     let mut open = JoinSet::new();
     let places = Pool::new(limits.connections);
     let most_waiting = limits.connections.saturating_mul(WAITING);
@@ -88,6 +102,7 @@ where
                 let address = address.map(|Client(from)| Network::of(from.ip()));
                 let holders: Vec<Network> = address.into_iter().collect();
                 let Ok(waiting) = queue.try_take(holders.clone()) else {
+                    refused();
                     tracing::warn!(reason = "address_limit", ?client, "a connection is refused");
                     continue;
                 };
@@ -148,7 +163,13 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::{
+        net::SocketAddr,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
 
     use super::*;
 
@@ -229,6 +250,31 @@ mod tests {
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();
         assert!(response.ends_with("hello"), "{response}");
+    }
+
+    #[tokio::test]
+    async fn connections_above_the_share_of_an_address_are_counted() {
+        let limits = HttpLimits {
+            connections: 1,
+            by_address: true,
+            head_time: Duration::from_secs(600),
+            time: Duration::from_secs(600),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let refused = Arc::new(AtomicUsize::new(0));
+        let counter = refused.clone();
+        let count = move || drop(counter.fetch_add(1, Ordering::Relaxed));
+        let handler = |_| async { Response::new(Full::new(Bytes::new())) };
+        tokio::spawn(async move { serve_counting(&listener, limits, count, handler).await });
+        let mut silent = Vec::new();
+        for _ in 0..WAITING {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        // Half of those that may wait are the address's share; the rest are closed.
+        let mut last = silent.pop().unwrap();
+        let _ = last.read(&mut [0]).await;
+        assert_eq!(refused.load(Ordering::Relaxed), WAITING / 2);
     }
 
     #[tokio::test]

@@ -304,6 +304,9 @@ pub(crate) struct Registry {
     /// The address to serve on.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8480")]
     pub(crate) listen: SocketAddr,
+    /// Where /metrics, /livez and /readyz are served: a loopback address. Without it they are not.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) admin: Option<SocketAddr>,
     /// How long a checkpoint waits for its witnesses before the next one is cut.
     #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = humantime::parse_duration)]
     pub(crate) interval: std::time::Duration,

@@ -81,12 +81,18 @@ impl Founded {
 
     /// Runs the registry on one of its folders.
     pub(crate) fn serve(&mut self, folder: &str) {
+        self.serve_with(folder, &[]);
+    }
+
+    /// The same with more options.
+    pub(crate) fn serve_with(&mut self, folder: &str, options: &[&str]) {
         self.registry = None;
         let mut registry = self.command();
         registry.arg("registry").arg(self.file());
         registry.arg("--key").arg(self.path("log.pem"));
         registry.arg("--folder").arg(self.path(folder));
         registry.args(["--listen", &self.address.to_string(), "--interval", "2s"]);
+        registry.args(options);
         let child = Child::start("registry", &mut registry);
         wait_for("the registry listens", SOON, || {
             std::net::TcpStream::connect(self.address).ok()
