@@ -16,8 +16,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use lab::{SOON, Site, caller, echo, exchange_soon, renkei, run, said};
-use renkei_testkit::{Child, free_address, wait_for};
+use lab::{SOON, Site, caller, echo, exchange_soon, foreign::Foreign, renkei, run, said};
+use renkei_spiffe::{Bundle, TrustDomain};
+use renkei_testkit::{Child, TestAuthority, free_address, wait_for};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 /// Puts a FIFO whose other end nobody opens in the place of a file.
@@ -224,4 +225,34 @@ fn a_mirror_of_fifos_is_a_fault_of_that_mirror() {
         fault.as_str()?.contains("it is a FIFO").then_some(())
     });
     assert_eq!(site.status()["ready"], true);
+}
+
+/// A bundle without a refresh hint is otherwise read again after five minutes.
+#[test]
+fn an_apply_and_a_hangup_read_a_bundle_file_again_though_the_site_file_is_the_same() {
+    let foreign = Foreign::new("spire.example");
+    let mut site = Site::new("osaka");
+    site.write(&foreign.peers(None));
+    site.start();
+    site.wait_linked();
+    let write = |authorities: u64| {
+        let name = TrustDomain::parse("spire.example").expect("trust domain");
+        let mut bundle = Bundle::empty(name);
+        let more = (0..authorities).map(|_| TestAuthority::new("spire.example").certificate());
+        bundle.x509_authorities.extend(more);
+        bundle.sequence = Some(authorities);
+        fs::write(foreign.path("bundle.json"), bundle.to_document()).expect("bundle");
+    };
+    let shows = |site: &Site, authorities: u64| {
+        wait_for("the new bundle is in use", SOON, || {
+            (site.peer("spire.example")["authorities"] == authorities).then_some(())
+        });
+    };
+    write(2);
+    let applied = site.apply();
+    assert!(applied.status.success(), "{}", said(&applied));
+    shows(&site, 2);
+    write(3);
+    site.process().signal("HUP");
+    shows(&site, 3);
 }
