@@ -10,7 +10,7 @@
 
 mod lab;
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use lab::{
     SOON, Site, connection::Connection, echo, exchange, exchange_soon, own_uid, run, said,
@@ -75,6 +75,26 @@ impl Linked {
         let ids = svids.unwrap_or_default().into_iter();
         ids.filter_map(|svid: Value| svid["id"].as_str().map(str::to_owned))
             .collect()
+    }
+
+    /// The serial numbers of the SVIDs that the edge has.
+    fn serials(&self) -> BTreeSet<String> {
+        let status = self.edge.status();
+        let svids = status["workload_api"]["svids"].as_array().cloned();
+        let all = svids.unwrap_or_default().into_iter();
+        all.filter_map(|svid| svid["serial"].as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// Hands the present bundle of SPIRE to Osaka, as its operator does, and waits until it is in
+    /// force there.
+    fn hand_over_bundle(&self, authorities: u64) {
+        self.spire.write_bundle();
+        let applied = self.osaka.apply();
+        assert!(applied.status.success(), "{}", said(&applied));
+        wait_for("Osaka has the new bundle", SOON, || {
+            (self.osaka.peer("spire.example")["authorities"] == authorities).then_some(())
+        });
     }
 
     /// `renkei explain` at the edge: whether it says that nothing stands in the way, and its text.
@@ -142,6 +162,64 @@ fn an_entry_that_is_deleted_at_spire_stops_its_caller_and_its_service() {
     });
     exchange_soon(all.to_osaka, b"as before");
     exchange_soon(all.to_edge, b"as before");
+}
+
+/// The steps that SPIRE's documentation gives for a key that is no longer to be trusted.
+#[test]
+fn a_forced_rotation_at_spire_cuts_what_the_revoked_authority_vouches_for_and_nothing_else() {
+    let mut all = linked();
+    all.spire.create("collector", 3600);
+    all.spire.create("store", 3600);
+    all.start_edge();
+    let (mut out, mut back) = (
+        Connection::open(all.to_osaka),
+        Connection::open(all.to_edge),
+    );
+    let (old, before) = (all.spire.authority("active"), all.serials());
+    assert_eq!(before.len(), 2);
+
+    all.spire.rotate("prepare", None);
+    all.hand_over_bundle(2);
+    let prepared = all.spire.authority("prepared");
+    all.spire.rotate("activate", Some(&prepared));
+    all.spire.rotate("taint", Some(&old));
+    wait_for("both SVIDs are new", SOON, || {
+        let now = all.serials();
+        (now.len() == 2 && now.is_disjoint(&before)).then_some(())
+    });
+    exchange_soon(all.to_osaka, b"by the new authority");
+    exchange_soon(all.to_edge, b"by the new authority");
+    (out.say(), back.say());
+
+    all.spire.rotate("revoke", Some(&old));
+    all.hand_over_bundle(1);
+    exchange_soon(all.to_osaka, b"by the new authority alone");
+    exchange_soon(all.to_edge, b"by the new authority alone");
+    // The new authority vouches for them by now.
+    (out.say(), back.say());
+    for site in [&mut all.osaka, &mut all.edge] {
+        let log = site.process().output();
+        assert!(!log.contains("a connection is cut"), "{log}");
+        assert!(!log.contains("a trunk is ended"), "{log}");
+    }
+
+    // Without its agent the edge does not learn of the next rotation, and gets no new SVIDs.
+    all.spire.kill_agent();
+    all.spire.rotate("prepare", None);
+    let next = all.spire.authority("prepared");
+    all.spire.rotate("activate", Some(&next));
+    all.spire.rotate("taint", Some(&prepared));
+    all.spire.rotate("revoke", Some(&prepared));
+    all.hand_over_bundle(1);
+    out.assert_reset_within(2 * SOON);
+    back.assert_reset_within(2 * SOON);
+    let log = all.osaka.logged("a trunk is ended");
+    let reasons = log.lines().filter(|line| line.contains("a trunk is ended"));
+    for line in reasons {
+        assert!(line.contains("INFO") && line.contains("fault="), "{line}");
+    }
+    assert_refused(all.to_osaka);
+    assert_refused(all.to_edge);
 }
 
 #[test]

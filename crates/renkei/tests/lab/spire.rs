@@ -56,8 +56,7 @@ impl Spire {
         });
         let pem = spire.ask(&["bundle", "show"]);
         fs::write(spire.path("bundle.pem"), pem).expect("bundle");
-        let document = spire.ask(&["bundle", "show", "-format", "spiffe"]);
-        fs::write(spire.bundle(), document).expect("bundle");
+        spire.write_bundle();
         spire
     }
 
@@ -127,6 +126,26 @@ impl Spire {
     /// The bundle document of `spire.example`.
     pub(crate) fn bundle(&self) -> PathBuf {
         self.path("bundle.json")
+    }
+
+    /// Writes the present bundle document to the same file again.
+    pub(crate) fn write_bundle(&self) {
+        let document = self.ask(&["bundle", "show", "-format", "spiffe"]);
+        fs::write(self.bundle(), document).expect("bundle");
+    }
+
+    /// The ID of the X.509 authority in this state: `active`, `prepared` or `old`.
+    pub(crate) fn authority(&self, state: &str) -> String {
+        let all = self.ask_json(&["localauthority", "x509", "show"]);
+        let id = &all[state]["authority_id"];
+        id.as_str().unwrap_or_else(|| panic!("{all}")).to_owned()
+    }
+
+    /// A step of a forced rotation: `prepare`, or `activate`, `taint` or `revoke` of an authority.
+    pub(crate) fn rotate(&self, step: &str, authority: Option<&str>) {
+        let words = ["localauthority", "x509", step];
+        let id = authority.map(|id| ["-authorityID", id]);
+        self.ask(&[&words[..], id.as_ref().map_or(&[], |id| id)].concat());
     }
 
     fn path(&self, name: &str) -> PathBuf {
