@@ -189,14 +189,16 @@ fn a_forced_rotation_at_spire_cuts_what_the_revoked_authority_vouches_for_and_no
     });
     exchange_soon(all.to_osaka, b"by the new authority");
     exchange_soon(all.to_edge, b"by the new authority");
-    (out.say(), back.say());
+    out.say();
+    back.say();
 
     all.spire.rotate("revoke", Some(&old));
     all.hand_over_bundle(1);
     exchange_soon(all.to_osaka, b"by the new authority alone");
     exchange_soon(all.to_edge, b"by the new authority alone");
     // The new authority vouches for them by now.
-    (out.say(), back.say());
+    out.say();
+    back.say();
     for site in [&mut all.osaka, &mut all.edge] {
         let log = site.process().output();
         assert!(!log.contains("a connection is cut"), "{log}");

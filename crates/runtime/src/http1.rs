@@ -264,7 +264,9 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let refused = Arc::new(AtomicUsize::new(0));
         let counter = refused.clone();
-        let count = move || drop(counter.fetch_add(1, Ordering::Relaxed));
+        let count = move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
         let handler = |_| async { Response::new(Full::new(Bytes::new())) };
         tokio::spawn(async move { serve_counting(&listener, limits, count, handler).await });
         let mut silent = Vec::new();
