@@ -12,7 +12,7 @@ mod lab;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use lab::{Lab, Node, PATIENCE, within};
+use lab::{Lab, Node, PATIENCE, eventually, within};
 use renkei_proxy::ProxyLimits;
 use renkei_spiffe::client_side;
 use renkei_testkit::{free_address, free_address_on};
@@ -134,6 +134,13 @@ async fn every_broker_is_reached_through_a_local_port_that_outlives_the_process(
     for node in [&hokkaido, &osaka] {
         assert_eq!(node.drain.wait(PATIENCE).await.left, 0);
     }
+    // A thread of its own writes them.
+    eventually("the ports of both brokers are kept", || {
+        let text = std::fs::read_to_string(&ports).ok()?;
+        let is_kept = |port: &u16| text.contains(&format!("\"port\": {port}"));
+        seen.iter().all(|(_, _, port)| is_kept(port)).then_some(())
+    })
+    .await;
     drop((hokkaido, osaka));
     // Both sides start again and know nothing; the client knows its addresses.
     let _sites = start().await;

@@ -324,7 +324,7 @@ fn allow_entries_and_policies_keep_their_lines() {
     let text = faults.or(()).unwrap_err().to_lines();
     assert_eq!(
         text,
-        "site.yaml:19:13: archive.rego does not exist (create it)"
+        "site.yaml:22:13: archive.rego does not exist (create it)"
     );
 }
 
