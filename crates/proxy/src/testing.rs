@@ -1,18 +1,12 @@
 //! For tests of single parts: sites with real certificates, verified connections over loopback,
 //! and time that passes when a test says so.
 
-use std::{
-    marker::PhantomData,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc::{Sender, channel},
-    },
-    time::Duration,
-};
+mod dialer;
+mod time;
+
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use futures_util::future::BoxFuture;
 use renkei_runtime::{
     drain::{Drain, DrainWatch},
     readiness::Readiness,
@@ -25,8 +19,7 @@ use renkei_testkit::TestAuthority;
 use rustls_pki_types::ServerName;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
-    task::JoinHandle,
+    sync::watch,
 };
 
 use crate::{
@@ -35,14 +28,13 @@ use crate::{
     context::Context,
     identity::{Credentials, Direction, Pair},
     record::{self, TlsConnection},
-    trunk::{
-        Acceptor, Connector, DialError, KeyLimits, LaneConnection, LaneDialer, TrunkContext,
-        TrunkEvents, TrunkLimits,
-    },
+    trunk::{KeyLimits, LaneConnection, TrunkContext, TrunkLimits},
 };
 
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) use self::{
+    dialer::{Dialer, accept_lanes, trunk},
+    time::{Frozen, pass, settle, until, within},
+};
 
 /// One site: its CA, and what its parts are built from.
 pub(crate) struct Site {
@@ -214,188 +206,4 @@ pub(crate) async fn connect(
         credentials,
     };
     (lane, accepted, socket)
-}
-
-/// Dials lanes to a site in the same process; the test gets the callee's ends.
-pub(crate) struct Dialer<E> {
-    pair: Pair,
-    ends: (Arc<Context>, Arc<Context>),
-    protocols: &'static [&'static [u8]],
-    accepted: mpsc::UnboundedSender<Accepted>,
-    refusing: AtomicBool,
-    dialled: AtomicUsize,
-    /// The sockets of all lanes, to cut them.
-    sockets: Mutex<Vec<socket2::Socket>>,
-    error: PhantomData<fn() -> E>,
-}
-
-impl<E> Dialer<E> {
-    pub(crate) fn new(
-        pair: &Pair,
-        (caller, callee): (&Site, &Site),
-        protocols: &'static [&'static [u8]],
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Accepted>) {
-        let (accepted, lanes) = mpsc::unbounded_channel();
-        let dialer = Arc::new(Self {
-            pair: pair.clone(),
-            ends: (caller.context.clone(), callee.context.clone()),
-            protocols,
-            accepted,
-            refusing: AtomicBool::new(false),
-            dialled: AtomicUsize::new(0),
-            sockets: Mutex::default(),
-            error: PhantomData,
-        });
-        (dialer, lanes)
-    }
-
-    /// From now on attempts fail, or succeed again.
-    pub(crate) fn refuse(&self, refuse: bool) {
-        self.refusing.store(refuse, Ordering::SeqCst);
-    }
-
-    /// Attempts so far.
-    pub(crate) fn dialled(&self) -> usize {
-        self.dialled.load(Ordering::SeqCst)
-    }
-
-    /// Breaks every connection.
-    pub(crate) fn cut(&self) {
-        for socket in self.sockets.lock().unwrap().drain(..) {
-            // It may have ended already.
-            let _ = socket.shutdown(std::net::Shutdown::Both);
-        }
-    }
-}
-
-impl<E: DialError> LaneDialer for Dialer<E> {
-    type Error = E;
-
-    fn dial(&self) -> BoxFuture<'_, Result<LaneConnection, E>> {
-        Box::pin(async {
-            self.dialled.fetch_add(1, Ordering::SeqCst);
-            if self.refusing.load(Ordering::SeqCst) {
-                return Err(E::no_trunks());
-            }
-            let ends = (&*self.ends.0, &*self.ends.1);
-            let (lane, accepted, socket) = connect(&self.pair, ends, self.protocols).await;
-            self.sockets.lock().unwrap().push(socket);
-            // The test may take no more lanes.
-            let _ = self.accepted.send(accepted);
-            Ok(lane)
-        })
-    }
-
-    fn is_lane(&self, _alpn: Option<&[u8]>) -> bool {
-        true
-    }
-
-    fn failed(&self, _error: &E) {}
-}
-
-/// Takes lanes as long as they come; gives the events of each new trunk.
-pub(crate) fn accept_lanes(
-    acceptor: Arc<Acceptor>,
-    pair: &Pair,
-    mut lanes: mpsc::UnboundedReceiver<Accepted>,
-) -> mpsc::UnboundedReceiver<TrunkEvents> {
-    let (trunks, new) = mpsc::unbounded_channel();
-    let pair = Pair {
-        direction: Direction::Inbound,
-        ..pair.clone()
-    };
-    tokio::spawn(async move {
-        while let Some(Accepted {
-            connection,
-            credentials,
-        }) = lanes.recv().await
-        {
-            // A lane that breaks at once is dialled again.
-            let Ok((lane, events)) = acceptor.join(connection, credentials, &pair).await else {
-                continue;
-            };
-            tokio::spawn(lane.run());
-            if let Some(events) = events {
-                let _ = trunks.send(events);
-            }
-        }
-    });
-    new
-}
-
-/// A trunk that is kept, with the events of both ends: the caller's first.
-pub(crate) async fn trunk<E: DialError>(
-    connector: &Connector,
-    pair: &Pair,
-    dialer: &Arc<Dialer<E>>,
-    accepted: &mut mpsc::UnboundedReceiver<TrunkEvents>,
-) -> (TrunkEvents, TrunkEvents) {
-    let kept = within(connector.keep(pair, dialer)).await;
-    let (own, _) = kept.expect("a trunk");
-    (own, within(accepted.recv()).await.expect("a trunk"))
-}
-
-/// Lets so much time pass at once for all timers of this test's runtime. Connections cost none.
-pub(crate) async fn pass(by: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(by).await;
-    tokio::time::resume();
-}
-
-/// As long as it is held, no time passes for the timers of this test's runtime.
-pub(crate) struct Frozen {
-    _release: Sender<()>,
-    _waiting: JoinHandle<()>,
-}
-
-impl Frozen {
-    pub(crate) fn new() -> Self {
-        tokio::time::pause();
-        let (release, released) = channel::<()>();
-        // Time does not go on by itself while a thread is at work.
-        let waiting = tokio::task::spawn_blocking(move || {
-            let _ = released.recv();
-        });
-        Self {
-            _release: release,
-            _waiting: waiting,
-        }
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        tokio::time::resume();
-    }
-}
-
-/// What must come, or the test fails. Time that a test lets pass does not count.
-pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
-    let start = std::time::Instant::now();
-    let stuck = async {
-        while start.elapsed() < PATIENCE {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::select! {
-        biased;
-        result = what => result,
-        () = stuck => panic!("it takes too long"),
-    }
-}
-
-/// Lets all other tasks run until this holds.
-pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = std::time::Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain for: {what}");
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Lets all other tasks do what they can do now.
-pub(crate) async fn settle() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
 }

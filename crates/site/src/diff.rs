@@ -123,68 +123,53 @@ impl Changes {
 }
 
 fn site_changes(old: &Site, new: &Site) -> Vec<Change> {
-    let optional = |name, old: bool, new: bool, same: bool| {
-        let kind = match (old, new) {
-            (false, true) => ChangeKind::Added,
-            (true, false) => ChangeKind::Removed,
-            _ if !same => ChangeKind::Changed,
-            _ => return None,
-        };
-        let name = String::from(name);
-        Some(Change {
-            section: Section::Site,
-            kind,
-            name,
-            keys: Vec::new(),
-        })
-    };
-    let always = |name, same| optional(name, true, true, same);
-    let (gateway, endpoint) = (&old.gateway, &old.bundle_endpoint);
     [
         always("site", old.name == new.name),
         always("trust_domain", old.trust_domain == new.trust_domain),
-        optional(
-            "gateway",
-            gateway.is_some(),
-            new.gateway.is_some(),
-            *gateway == new.gateway,
-        ),
-        optional(
-            "server",
-            old.server.is_some(),
-            new.server.is_some(),
-            old.server == new.server,
-        ),
-        optional(
+        optional("gateway", &old.gateway, &new.gateway),
+        optional("server", &old.server, &new.server),
+        key_change(
             "relays",
-            !old.relays.is_empty(),
-            !new.relays.is_empty(),
+            (!old.relays.is_empty(), !new.relays.is_empty()),
             old.relays == new.relays,
         ),
         optional(
             "bundle_endpoint",
-            endpoint.is_some(),
-            new.bundle_endpoint.is_some(),
-            *endpoint == new.bundle_endpoint,
+            &old.bundle_endpoint,
+            &new.bundle_endpoint,
         ),
-        optional(
-            "federation",
-            old.federation.is_some(),
-            new.federation.is_some(),
-            old.federation == new.federation,
-        ),
+        optional("federation", &old.federation, &new.federation),
         always("lifetimes", old.lifetimes == new.lifetimes),
         always("workload_api", old.workload_api == new.workload_api),
-        optional(
-            "admin",
-            old.admin.is_some(),
-            new.admin.is_some(),
-            old.admin == new.admin,
-        ),
+        optional("admin", &old.admin, &new.admin),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// A key that every site has, be it by a default.
+fn always(key: &str, same: bool) -> Option<Change> {
+    key_change(key, (true, true), same)
+}
+
+fn optional<T: PartialEq>(key: &str, old: &Option<T>, new: &Option<T>) -> Option<Change> {
+    key_change(key, (old.is_some(), new.is_some()), old == new)
+}
+
+fn key_change(key: &str, written: (bool, bool), same: bool) -> Option<Change> {
+    let kind = match written {
+        (false, true) => ChangeKind::Added,
+        (true, false) => ChangeKind::Removed,
+        _ if !same => ChangeKind::Changed,
+        _ => return None,
+    };
+    Some(Change {
+        section: Section::Site,
+        kind,
+        name: key.to_owned(),
+        keys: Vec::new(),
+    })
 }
 
 /// The changes of one mapping of entries. `keys` names what differs between two of them.

@@ -18,7 +18,7 @@ use crate::{
     bundles::Bundles,
     endpoint::{Beside, WebEndpoints},
     entries::{Entries, of_file},
-    federation::{self, Federator},
+    federation::{self, Federator, Members},
     keys::KeyManager,
     nodes::Nodes,
     peers::{self, Peers},
@@ -65,20 +65,8 @@ impl Server {
         let api = Api::open(part.api.as_ref(), &settings.state, parts).await?;
         let federator = settings.federation(document.subscribe(), checkpoint, record);
         let federator = Federator::open(&part, federator).await;
-        let peers = Peers::open(
-            &part,
-            store.clone(),
-            settings.provider,
-            bundles.clone(),
-            federator.members(),
-            settings.metrics.clone(),
-            peers::Surroundings {
-                clock: settings.clock.clone(),
-                tasks: settings.tasks.clone(),
-                state: settings.state.clone(),
-            },
-        )
-        .await?;
+        let peers = settings.open_peers(&part, &store, &bundles, federator.members());
+        let peers = peers.await?;
         let inner = Inner {
             trust_domain: part.trust_domain.clone(),
             store,
@@ -165,6 +153,29 @@ impl ServerSettings {
             provider: self.provider.clone(),
             clock: self.clock.clone(),
         }
+    }
+
+    async fn open_peers(
+        &self,
+        part: &ServerPart,
+        store: &Arc<dyn DataStore>,
+        bundles: &Arc<Bundles>,
+        members: watch::Receiver<Members>,
+    ) -> Result<Peers, StoreError> {
+        Peers::open(
+            part,
+            store.clone(),
+            self.provider.clone(),
+            bundles.clone(),
+            members,
+            self.metrics.clone(),
+            peers::Surroundings {
+                clock: self.clock.clone(),
+                tasks: self.tasks.clone(),
+                state: self.state.clone(),
+            },
+        )
+        .await
     }
 
     fn federation(

@@ -23,7 +23,23 @@ pub(super) struct Context<'a> {
     pub(super) service_ids: BTreeSet<SpiffeId>,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// What the names and IDs of all sections say, before the sections themselves are read.
+    pub(super) fn read(own: Option<TrustDomain>, peers: peers::Known, fields: &Fields<'a>) -> Self {
+        let (offered, running) = (fields.get("services"), fields.get("workloads"));
+        let of_services = explicit_ids(offered, own.as_ref());
+        let of_workloads = explicit_ids(running, own.as_ref());
+        Self {
+            service_ids: of_services.iter().map(|(_, id)| id.clone()).collect(),
+            ids: of_services.into_iter().chain(of_workloads).collect(),
+            own,
+            peers,
+            services: names(offered),
+            workloads: names(running),
+            nodes: names(fields.get("nodes")),
+        }
+    }
+
     /// Whether this site has a service of that ID, whatever else is wrong with it.
     pub(super) fn has_service(&self, id: &SpiffeId) -> bool {
         let name = id.path().trim_start_matches('/');
@@ -58,10 +74,7 @@ impl Context<'_> {
 
 /// The `id` of each entry of a mapping that has a good one. What is wrong with the others is said
 /// where the entry itself is read.
-pub(super) fn explicit_ids<'a>(
-    of: Option<Entry<'a>>,
-    own: Option<&TrustDomain>,
-) -> Vec<(&'a str, SpiffeId)> {
+fn explicit_ids<'a>(of: Option<Entry<'a>>, own: Option<&TrustDomain>) -> Vec<(&'a str, SpiffeId)> {
     let Some(Value::Map(entries)) = of.map(|of| &of.value.value) else {
         return Vec::new();
     };
@@ -126,4 +139,15 @@ pub(super) fn linked_identity(
         return None;
     }
     Some(id)
+}
+
+/// The keys of a mapping, whatever their entries are.
+fn names<'a>(of: Option<Entry<'a>>) -> BTreeSet<&'a str> {
+    match of.map(|of| &of.value.value) {
+        Some(Value::Map(entries)) => entries
+            .iter()
+            .filter_map(|(key, _)| key.as_text())
+            .collect(),
+        _ => BTreeSet::new(),
+    }
 }

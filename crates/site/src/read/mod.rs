@@ -20,8 +20,6 @@ mod tree;
 pub(crate) mod values;
 mod workloads;
 
-use std::collections::BTreeSet;
-
 use renkei_spiffe::{SpiffeId, TrustDomain};
 
 use self::{context::Context, tree::without_mark};
@@ -66,18 +64,7 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
     let relays = hub::relays(&mut reader, relays, &frame, &peers, &mut known);
     let gateway = hub::gateway(&mut reader, &frame, &peers, &known);
     let (offered, running) = (fields.get("services"), fields.get("workloads"));
-    let own = frame.trust_domain.as_ref();
-    let of_services = context::explicit_ids(offered, own);
-    let of_workloads = context::explicit_ids(running, own);
-    let context = Context {
-        service_ids: of_services.iter().map(|(_, id)| id.clone()).collect(),
-        ids: of_services.into_iter().chain(of_workloads).collect(),
-        own: frame.trust_domain,
-        peers: known,
-        services: names(offered),
-        workloads: names(running),
-        nodes: names(fields.get("nodes")),
-    };
+    let context = Context::read(frame.trust_domain, known, &fields);
     let services = services::read(&mut reader, offered, &context);
     let has_gateway = frame.has_gateway || nodes.have_gateway;
     services::need_gateway(&mut reader, offered, has_gateway);
@@ -138,15 +125,4 @@ fn is_mapping(root: &Node) -> Result<(), Wrong> {
 /// The identity of a trust domain's own server. Any trust domain that is a DNS name has one.
 fn server_id(trust_domain: &TrustDomain) -> Option<SpiffeId> {
     SpiffeId::with_path(trust_domain.clone(), SERVER_PATH).ok()
-}
-
-/// The keys of a mapping, whatever their entries are.
-fn names<'a>(of: Option<Entry<'a>>) -> BTreeSet<&'a str> {
-    match of.map(|of| &of.value.value) {
-        Some(Value::Map(entries)) => entries
-            .iter()
-            .filter_map(|(key, _)| key.as_text())
-            .collect(),
-        _ => BTreeSet::new(),
-    }
 }

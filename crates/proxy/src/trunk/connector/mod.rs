@@ -2,19 +2,19 @@
 //! kept in lanes by [`LaneManager`].
 
 mod dial_pace;
+mod dialer;
 mod lane_manager;
+mod slot;
 
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use renkei_trunk::{Code, Event, LaneId, Trunk, TrunkId};
-use time::OffsetDateTime;
 use tokio::{
     sync::mpsc::UnboundedReceiver,
     task::JoinHandle,
@@ -22,132 +22,20 @@ use tokio::{
 };
 
 use super::{
-    TrunkContext, TrunkEvent, TrunkEvents, TrunkStream, core::LaneState, driver::Driver, lane, now,
-    timer,
+    TrunkContext, TrunkEvent, TrunkEvents, core::LaneState, driver::Driver, lane, now, timer,
 };
-use crate::{
-    identity::{Credentials, Pair},
-    record::TlsConnection,
-};
+use crate::identity::Pair;
 
 use lane_manager::LaneManager;
+use slot::{ASK_AGAIN, Dialed, TrunkSlot, is_in_use};
 
-/// A peer that knows no trunks is asked again after this long: it may have been upgraded.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
-
-/// A verified connection to a peer.
-#[derive(Debug)]
-pub(crate) struct LaneConnection {
-    pub(crate) connection: TlsConnection,
-    /// The address that was dialled.
-    pub(crate) remote: SocketAddr,
-    /// What both ends have shown.
-    pub(crate) credentials: Arc<Credentials>,
-}
-
-impl LaneConnection {
-    fn alpn(&self) -> Option<&[u8]> {
-        self.connection.alpn()
-    }
-}
-
-/// Why a connection could not be dialled, in the words of who dialled it.
-pub(crate) trait DialError: std::fmt::Debug + Send + Sync + 'static {
-    /// The other end spoke trunks before, and does no longer.
-    fn no_trunks() -> Self;
-
-    /// Whether the other end was not reached at all.
-    fn is_of_the_path(&self) -> bool;
-
-    /// Whether the certificates of either side are the reason, which further attempts with them
-    /// do not mend.
-    fn is_certain(&self) -> bool;
-
-    /// A short, stable name.
-    fn label(&self) -> &'static str;
-}
-
-/// Dials the lanes of one trunk.
-pub(crate) trait LaneDialer: Send + Sync + 'static {
-    type Error: DialError;
-
-    /// Dials one more connection for the same caller and callee, with the caller's SVID of now.
-    fn dial(&self) -> BoxFuture<'_, Result<LaneConnection, Self::Error>>;
-
-    /// Whether the other end chose a trunk, by the protocol that it chose (RFC 7301).
-    fn is_lane(&self, alpn: Option<&[u8]>) -> bool;
-
-    /// Hears why a trunk that has lost every lane does not get another.
-    fn failed(&self, error: &Self::Error);
-
-    /// Hears why there is no trunk, before those that wait for one.
-    fn unreached(&self, _error: &Self::Error) {}
-
-    /// Why a dial would fail, if that is known and takes long to find out again.
-    fn known_failure(&self) -> Option<Self::Error> {
-        None
-    }
-}
-
-/// Why a trunk was not made out of its first lane.
-#[derive(Debug)]
-pub(crate) enum TrunkFailure {
-    /// The connection broke.
-    Io(std::io::Error),
-    /// The other end refused the lane, or sent no HELLO.
-    Other(String),
-}
-
-/// Why no stream was opened.
-#[derive(Debug)]
-pub(crate) enum OpenError<E> {
-    /// The other end knows no trunks; the connection that was dialled to ask it, if there is one.
-    NoTrunks(Option<Box<LaneConnection>>),
-    /// The lane that is being dialled takes too long.
-    Timeout,
-    /// No lane could be dialled.
-    Dial(E),
-    /// The lane did not become a trunk.
-    Trunk(TrunkFailure),
-}
-
-/// A stream to a callee.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) stream: TrunkStream,
-    /// The address that the trunk's first lane was dialled to.
-    pub(crate) remote: SocketAddr,
-    /// What the other end chose to speak (RFC 7301).
-    pub(crate) alpn: Arc<[u8]>,
-    /// When this side's SVID ends by which it is opened.
-    pub(crate) svid_not_after: OffsetDateTime,
-}
+pub(crate) use dialer::{DialError, LaneConnection, LaneDialer, OpenError, Opened, TrunkFailure};
 
 /// The trunks of this side's callers, by caller, callee and gateway.
 #[derive(Debug)]
 pub(crate) struct Connector {
     context: Arc<TrunkContext>,
     slots: Mutex<HashMap<String, Arc<tokio::sync::Mutex<TrunkSlot>>>>,
-}
-
-/// What is known about the way from a caller to a callee.
-#[derive(Debug, Default)]
-enum TrunkSlot {
-    /// Nothing has been dialled yet.
-    #[default]
-    Unknown,
-    /// The other end knew no trunks when it was asked.
-    NoTrunks(Instant),
-    /// There is a trunk.
-    Trunk(Dialed),
-}
-
-/// A trunk that was dialled.
-#[derive(Debug)]
-struct Dialed {
-    driver: Weak<Driver>,
-    remote: SocketAddr,
-    alpn: Arc<[u8]>,
 }
 
 impl Connector {
@@ -268,7 +156,7 @@ impl Connector {
         if let Some(slot) = slots.get(&key) {
             return slot.clone();
         }
-        // A new way: those that are not used any more are forgotten.
+        // A new key: those that are not used any more are forgotten.
         slots.retain(|_, slot| is_in_use(slot));
         slots.entry(key).or_default().clone()
     }
@@ -315,18 +203,6 @@ impl Connector {
     }
 }
 
-/// Whether someone waits for the slot, or it knows something.
-fn is_in_use(slot: &Arc<tokio::sync::Mutex<TrunkSlot>>) -> bool {
-    if Arc::strong_count(slot) > 1 {
-        return true;
-    }
-    slot.try_lock().map_or(true, |slot| match &*slot {
-        TrunkSlot::Unknown => false,
-        TrunkSlot::NoTrunks(asked) => asked.elapsed() < ASK_AGAIN,
-        TrunkSlot::Trunk(trunk) => trunk.driver.strong_count() > 0,
-    })
-}
-
 /// A trunk that nothing keeps yet. It ends if that stays so: its first lane is not ready in time,
 /// or is not waited for any more.
 struct Unmanaged(Option<Arc<Driver>>);
@@ -336,35 +212,6 @@ impl Drop for Unmanaged {
         if let Some(driver) = self.0.take() {
             driver.with(|core, _| core.trunk.close(Code::STOPPING, "it is not waited for"));
         }
-    }
-}
-
-impl Dialed {
-    /// A stream of the trunk. Nothing if the trunk is over, takes no streams for now, or was made
-    /// with certificates that are not valid now.
-    fn open(&self, target: Bytes) -> Option<Opened> {
-        let (driver, credentials) = self.usable()?;
-        let id = driver.open(target).ok()?;
-        driver.used.note();
-        Some(Opened {
-            stream: TrunkStream::opened(driver, id),
-            remote: self.remote,
-            alpn: self.alpn.clone(),
-            svid_not_after: credentials.own().not_after(),
-        })
-    }
-
-    /// The trunk, with certificates that are valid now.
-    fn usable(&self) -> Option<(Arc<Driver>, Arc<Credentials>)> {
-        let driver = self.driver.upgrade()?;
-        let credentials = driver.check_now().ok()?;
-        Some((driver, credentials))
-    }
-
-    /// The trunk, if it waits for a lane that could not be dialed.
-    fn stranded(&self) -> Option<Arc<Driver>> {
-        let (driver, _) = self.usable()?;
-        driver.stranded.load(Ordering::Acquire).then_some(driver)
     }
 }
 
