@@ -33,7 +33,7 @@ pub struct UnixServer {
     pub metrics: ConnectionMetrics,
 }
 
-/// A server whose socket is open, and that answers nobody yet.
+/// A server whose socket is open, and that does not answer yet.
 #[derive(Debug)]
 pub struct OpenServer {
     service: &'static str,

@@ -68,7 +68,7 @@ fn a_proxy_next_to_an_agent_of_spire_reads_the_site_file_itself() {
     });
     exchange_soon(local, b"by an identity of SPIRE's agent");
 
-    // A change of the file is applied here, as nobody pushes it.
+    // A change of the file is applied here, as no server pushes it.
     let other = free_address();
     server.write(&["login"], &calls_echo(&server, &hokkaido, other));
     proxy.signal("HUP");

@@ -153,7 +153,7 @@ fn the_version_of_the_site_root_never_falls_nor_changes() {
     let rival = [osaka.genesis(), rival, under_second(&osaka, 3)];
     let refused = verify(&rival, &osaka, Some(&news), NOW).unwrap_err();
     assert_eq!(refused, SiteRefusal::Forked { version: 2 });
-    // Nobody has seen anything yet, and the operator knows of version 2.
+    // Nothing was seen before, and the operator knows of version 2.
     let pin = Pin {
         at_least: 2,
         ..pin(&osaka)

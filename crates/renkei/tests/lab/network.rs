@@ -66,7 +66,7 @@ impl Machine {
         }
     }
 
-    /// Nobody connects to this machine from outside.
+    /// No connection to this machine comes from outside.
     pub(crate) fn refuse_connections(&self) {
         let rules = "table inet closed { chain input { type filter hook input priority 0; \
                      iifname != lo tcp flags & (syn | ack) == syn reject with tcp reset; }; }";

@@ -1,4 +1,6 @@
-//! Who may call what: SPIRE's table, and Renkei's own methods below it. What is not in it is nobody's.
+//! Who may call what: SPIRE's table, and Renkei's own methods below it.
+//!
+//! All other methods are refused.
 
 /// What a caller must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

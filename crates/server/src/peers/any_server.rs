@@ -1,7 +1,7 @@
 //! TLS to a server whose certificate proves nothing: for what is public, and signed by itself.
 //!
 //! Nothing secret goes over such a connection, and what comes is judged by its signatures alone.
-//! Whoever needs to know the other end uses `renkei_spiffe` instead.
+//! Code that has to know the other end uses `renkei_spiffe` instead.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! What was seen of sites that are known by their identity. It outlives the entry under `peers`,
-//! so that nobody who is linked again can be shown an older state.
+//! so that a site that is linked again is not shown an older state.
 
 use async_trait::async_trait;
 use renkei_federation::{Digest, SiteSeen};

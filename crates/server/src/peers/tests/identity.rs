@@ -1,4 +1,4 @@
-//! Peers that are known by their identity, with real TLS to whoever answers at their address.
+//! Peers that are known by their identity, with real TLS to the server at their address.
 
 use renkei_federation::{
     BundleStatement, Digest, Envelope, KeySet, MAX_RECORD_BYTES, SigningKey, SiteRecord, SiteRoot,
@@ -101,7 +101,7 @@ async fn started(lab: &Lab, identity: Digest) -> PeerLoop {
         at_least: 1,
     };
     let mut peer = lab.peer(BundleSource::Identity(pinned));
-    // Nobody answers: only what is stored counts.
+    // No server answers: only what is stored is used.
     peer.set_way("127.0.0.1:1");
     peer.refresh().await.unwrap_err();
     peer
