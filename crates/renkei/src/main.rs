@@ -50,7 +50,7 @@ use rustls::{CipherSuite, crypto::CryptoProvider};
 use crate::{
     arguments::LogFormat,
     cli::{Bundle, Cli, Command, Render, Svid},
-    node_args::{Agent, Node},
+    node_args::{Agent, Node, Serve},
 };
 
 /// How long the last lines of the log may take when the process ends.
@@ -106,12 +106,16 @@ fn run(cli: Cli) -> miette::Result<ExitCode> {
             block_on(up::run_server(&args))
         }
         Command::Node(Node::Join(args)) => {
-            start_log(args.join.log_format, &args.join.log)?;
+            start_node_log(&args.join.serve)?;
             block_on(node::join(&args))
         }
         Command::Agent(Agent::Join(args)) => {
-            start_log(args.log_format, &args.log)?;
+            start_node_log(&args.serve)?;
             block_on(node::join_agent(&args))
+        }
+        Command::Agent(Agent::JoinSpire(args)) => {
+            start_node_log(&args.serve)?;
+            block_on(node::join_spire(&args))
         }
         Command::Proxy(args) => {
             start_log(args.log_format, &args.log)?;
@@ -133,6 +137,10 @@ fn run(cli: Cli) -> miette::Result<ExitCode> {
         Command::Bundle(Bundle::Show(args)) => block_on(bundle::show(&args, form)),
         Command::Demo(args) => block_on(demo::run(&args, form)),
     }
+}
+
+fn start_node_log(serve: &Serve) -> miette::Result<()> {
+    start_log(serve.log_format, &serve.log)
 }
 
 fn start_log(format: LogFormat, filter: &str) -> miette::Result<()> {

@@ -3,6 +3,7 @@
 //! same without the proxy.
 
 mod configuration;
+mod introduction;
 mod start;
 
 use std::{process::ExitCode, time::Duration};
@@ -12,28 +13,50 @@ use renkei_api::control::Request;
 use renkei_runtime::control::ControlError;
 use serde_json::Value;
 
-use self::start::{Parts, RunningNode, start};
+use self::{
+    introduction::Introduction,
+    start::{Parts, RunningNode, start},
+};
 use crate::{
-    node_args::{Join, NodeJoin},
+    node_args::{Join, JoinSpire, NodeJoin, Serve},
     place,
     process::{self, Frame, Roles},
 };
 
 /// Joins, and runs the node until SIGTERM or SIGINT.
 pub(crate) async fn join(args: &NodeJoin) -> miette::Result<ExitCode> {
-    run(&args.join, Parts::AgentAndProxy, args.drain).await
+    let Join { serve, .. } = &args.join;
+    run(
+        Introduction::new(&args.join),
+        serve,
+        Parts::AgentAndProxy,
+        args.drain,
+    )
+    .await
 }
 
 /// The same for the agent alone. Nothing of it outlasts a request.
 pub(crate) async fn join_agent(args: &Join) -> miette::Result<ExitCode> {
-    run(args, Parts::Agent, Duration::ZERO).await
+    let introduction = Introduction::new(args);
+    run(introduction, &args.serve, Parts::Agent, Duration::ZERO).await
 }
 
-async fn run(args: &Join, parts: Parts, drain: Duration) -> miette::Result<ExitCode> {
-    let folder = args
+/// The agent alone, at a SPIRE server.
+pub(crate) async fn join_spire(args: &JoinSpire) -> miette::Result<ExitCode> {
+    let introduction = Introduction::to_spire(args)?;
+    run(introduction, &args.serve, Parts::Agent, Duration::ZERO).await
+}
+
+async fn run(
+    introduction: Introduction,
+    serve: &Serve,
+    parts: Parts,
+    drain: Duration,
+) -> miette::Result<ExitCode> {
+    let folder = serve
         .folder
         .clone()
-        .or_else(|| place::node_folder(args.token.trust_domain.as_str()))
+        .or_else(|| place::node_folder(introduction.trust_domain().as_str()))
         .ok_or_else(|| {
             miette!(
                 help = "log in so that XDG_RUNTIME_DIR is set, or name a folder with --state",
@@ -42,11 +65,11 @@ async fn run(args: &Join, parts: Parts, drain: Duration) -> miette::Result<ExitC
         })?;
     let frame = Frame {
         folder,
-        admin: process::admin_address(Some(args.admin), None),
+        admin: process::admin_address(Some(serve.admin), None),
         drain,
     };
     process::run(frame, async |folder, shared| {
-        start(args, parts, folder, shared).await
+        start(&introduction, (serve, parts), folder, shared).await
     })
     .await
 }

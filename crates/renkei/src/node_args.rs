@@ -4,8 +4,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
+use renkei_agent::server_client::JoinToken;
 use renkei_api::node::NodeToken;
 use renkei_site::HostPort;
+use renkei_spiffe::TrustDomain;
 
 use crate::arguments::{AdminArg, LogFormat, SiteArgs};
 
@@ -56,6 +58,13 @@ pub(crate) struct Join {
         hide_env_values = true
     )]
     pub(crate) token: NodeToken,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+}
+
+/// What the process of a node serves, and how it logs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Serve {
     /// Where /metrics, /livez and /readyz are served: a loopback address, or `none`.
     #[arg(long, value_name = "IP:PORT|none", default_value = "127.0.0.1:9901")]
     pub(crate) admin: AdminArg,
@@ -121,6 +130,44 @@ users of this machine can see the command line: give the token in RENKEI_NODE_TO
 
 Signals: SIGTERM or SIGINT stops.")]
     Join(Join),
+    /// Join a SPIRE server, and serve the SPIFFE Workload API for its entries.
+    ///
+    /// The agent asks the server for entries and bundles every few seconds. It serves the entries
+    /// whose selectors are of `unix`; `renkei status` lists the others.
+    #[command(after_help = "\
+Example, with the output of `spire-server token generate` and `spire-server bundle show`:
+  renkei agent join-spire spire.example:8081 TOKEN --trust-domain spire.example \
+--trust-bundle bundle.pem
+
+A token is for one use. Other users of this machine can see the command line: give the token in \
+RENKEI_JOIN_TOKEN instead. A proxy on this machine takes its identities from this agent: \
+`renkei proxy site.yaml --node NAME --workload-api SOCKET`.
+
+Signals: SIGTERM or SIGINT stops.")]
+    JoinSpire(JoinSpire),
+}
+
+/// How an agent joins a SPIRE server.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct JoinSpire {
+    /// The address of the server's API.
+    #[arg(value_name = "SERVER:PORT", value_parser = HostPort::parse)]
+    pub(crate) server: HostPort,
+    /// The join token.
+    #[arg(
+        value_name = "TOKEN",
+        env = "RENKEI_JOIN_TOKEN",
+        hide_env_values = true
+    )]
+    pub(crate) token: JoinToken,
+    /// The trust domain of the server.
+    #[arg(long, value_name = "TRUST-DOMAIN", value_parser = TrustDomain::parse)]
+    pub(crate) trust_domain: TrustDomain,
+    /// The bundle of the trust domain: PEM, or a SPIFFE bundle document.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust_bundle: PathBuf,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
 }
 
 #[derive(Debug, Clone, Args)]

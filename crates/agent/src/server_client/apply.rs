@@ -6,15 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use renkei_api::{
-    node::AgentPart,
-    node_stream::{Bundle as BundleDocument, Fault, NodeUpdate},
-};
+use renkei_api::{node::AgentPart, node_stream::Fault};
 use renkei_site::ProxyPart;
-use renkei_spiffe::{Bundle, BundleSet, TrustDomain};
+use renkei_spiffe::{BundleSet, TrustDomain};
 use tokio::sync::watch;
 
-use super::{ProxyUpdate, Revision, error::PartError};
+use super::{ProxyUpdate, Revision, error::PartError, update::Update};
 
 /// Where the agent and the proxy of the node read what they are to do.
 #[derive(Debug, Clone)]
@@ -30,29 +27,33 @@ pub(super) struct Wanted {
 impl Wanted {
     /// Publishes what of the update can be taken, and gives the faults of the rest. Bundles come
     /// first: what is issued next is verified with them.
-    pub(super) fn take(&self, revision: Revision, update: NodeUpdate) -> Vec<Fault> {
-        let mut faults = Vec::new();
+    pub(super) fn take(&self, revision: Revision, update: Update) -> Vec<Fault> {
+        let mut faults = update.faults;
         let mut note = |item: &str, error: PartError| {
             faults.push(Fault {
                 item: item.to_owned(),
                 reason: error.to_string(),
             });
         };
-        match self.bundles(update.bundles) {
+        match update.bundles.and_then(|bundles| self.usable(bundles)) {
             Ok(bundles) => replace_if_other(&self.bundles, bundles),
             Err(error) => note("bundles", error),
         }
-        match self.agent_part(&update.agent_part) {
+        match update.agent.and_then(|part| self.agent_part(part)) {
             Ok(part) => replace_if_other(&self.part, part),
             Err(error) => note("identities", error),
         }
-        match self.proxy_part(&update.proxy_part) {
-            Ok(part) => {
-                let part = Arc::new(part);
+        let proxy = update.proxy.map(|part| {
+            let part = part?;
+            self.is_own(&part.trust_domain).map(|()| Arc::new(part))
+        });
+        match proxy {
+            None => {}
+            Some(Ok(part)) => {
                 self.proxy
                     .send_replace(Some(ProxyUpdate { revision, part }));
             }
-            Err(error) => note("services and listeners", error),
+            Some(Err(error)) => note("services and listeners", error),
         }
         faults
     }
@@ -84,18 +85,11 @@ impl Wanted {
         });
     }
 
-    fn agent_part(&self, json: &[u8]) -> Result<AgentPart, PartError> {
-        let mut part: AgentPart = serde_json::from_slice(json)?;
+    fn agent_part(&self, mut part: AgentPart) -> Result<AgentPart, PartError> {
         self.is_own(&part.trust_domain)?;
         if self.workloads_only {
             part.entries.retain(|entry| !entry.selectors.is_empty());
         }
-        Ok(part)
-    }
-
-    fn proxy_part(&self, json: &[u8]) -> Result<ProxyPart, PartError> {
-        let part: ProxyPart = serde_json::from_slice(json)?;
-        self.is_own(&part.trust_domain)?;
         Ok(part)
     }
 
@@ -107,15 +101,7 @@ impl Wanted {
     }
 
     /// A set without authorities of the own trust domain would shut the node off for good.
-    fn bundles(&self, documents: Vec<BundleDocument>) -> Result<BundleSet, PartError> {
-        let read = documents.into_iter().map(|bundle| {
-            let trust_domain = TrustDomain::parse(&bundle.trust_domain)?;
-            Ok(Arc::new(Bundle::parse_document(
-                trust_domain,
-                &bundle.document,
-            )?))
-        });
-        let bundles = read.collect::<Result<BundleSet, PartError>>()?;
+    fn usable(&self, bundles: BundleSet) -> Result<BundleSet, PartError> {
         let own = bundles.get(&self.own);
         match own.is_some_and(|own| !own.x509_authorities.is_empty()) {
             true => Ok(bundles),

@@ -63,7 +63,8 @@ impl ConnectError {
                  since, or something else answers at this address"
             }
             Self::NotTheServer { .. } | Self::Tls { .. } => {
-                "the address must be that of the server's API, as `renkei node token` prints it"
+                "the address must be that of the server's API, as `renkei node token` prints it, or \
+                 that of the SPIRE server that --trust-bundle is of"
             }
         }
     }
@@ -108,7 +109,8 @@ impl JoinError {
             }
             Self::Refused(_) | Self::NotANode(_) => {
                 "a token is for one use and a short time: make another one at the server with \
-                 `renkei node token site.yaml --name NAME`"
+                 `renkei node token site.yaml --name NAME`, or at a SPIRE server with \
+                 `spire-server token generate`"
             }
             Self::Failed(_) | Self::Timeout => {
                 "see the log of the server; the token may be used up by this attempt"

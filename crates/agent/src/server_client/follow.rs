@@ -12,7 +12,7 @@ use renkei_site::ProxyPart;
 use tokio::sync::mpsc;
 use tonic::{Streaming, transport::Channel};
 
-use super::{ANSWER_TIME, LinkError};
+use super::{ANSWER_TIME, LinkError, update::Update};
 
 /// The largest update: thousands of entries, policies and bundles.
 const MAX_UPDATE: usize = 16 << 20;
@@ -70,8 +70,9 @@ impl Updates {
     }
 
     /// The next update. May be cancelled.
-    pub(super) async fn next(&mut self) -> Result<NodeUpdate, LinkError> {
-        self.updates.message().await?.ok_or(LinkError::Ended)
+    pub(super) async fn next(&mut self) -> Result<Update, LinkError> {
+        let update = self.updates.message().await?.ok_or(LinkError::Ended)?;
+        Ok(update.into())
     }
 
     /// Tells the server what became of an update.

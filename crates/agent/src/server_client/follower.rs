@@ -13,8 +13,8 @@ use std::{
 };
 
 use renkei_api::{
-    node_stream::{Fault, NodeUpdate},
-    status::ServerLinkStatus,
+    node_stream::Fault,
+    status::{NodeFault, ServerLinkStatus},
 };
 use renkei_runtime::{
     backoff::{Backoff, jitter},
@@ -34,7 +34,10 @@ use super::{
     connection::as_node,
     follow::{Report, Updates},
     issuer::ServerIssuer,
+    join::ServerKind,
+    poll::Poller,
     refusal::is_shut_out,
+    update::Update,
 };
 
 /// The waits after failures: thousands of nodes come back to a server that starts again.
@@ -71,6 +74,7 @@ fn half_of_life(svid: &X509Svid) -> OffsetDateTime {
 #[derive(Clone)]
 pub(super) struct Follower {
     pub(super) server: HostPort,
+    pub(super) kind: ServerKind,
     pub(super) provider: Arc<CryptoProvider>,
     pub(super) release: String,
     pub(super) wanted: Wanted,
@@ -80,11 +84,37 @@ pub(super) struct Follower {
     pub(super) kept: Arc<Mutex<Kept>>,
 }
 
+/// How the updates of a connection come.
+enum Source {
+    /// The server sends each when there is one.
+    Stream(Updates),
+    /// The server is asked again and again.
+    Poll(Poller),
+}
+
+impl Source {
+    /// The next update. May be cancelled.
+    async fn next(&mut self) -> Result<Update, LinkError> {
+        match self {
+            Self::Stream(updates) => updates.next().await,
+            Self::Poll(poller) => poller.next().await,
+        }
+    }
+
+    /// Says what became of an update, to a server that wants to know.
+    async fn answer(&self, version: u64, faults: Vec<Fault>) -> Result<(), LinkError> {
+        match self {
+            Self::Stream(updates) => updates.answer(version, faults).await,
+            Self::Poll(_) => Ok(()),
+        }
+    }
+}
+
 /// One connection with what is to be said on it.
 struct Session {
     channel: Channel,
     svid: Arc<X509Svid>,
-    updates: Updates,
+    updates: Source,
     stream: u64,
     /// Faults of parts that were not read, of the latest update.
     unread: Vec<Fault>,
@@ -170,7 +200,15 @@ impl Follower {
         }
         let bundles = self.wanted.bundles.borrow().clone();
         let channel = as_node(&self.server, &self.provider, &svid, bundles).await?;
-        let updates = Updates::open(channel.clone(), &self.release).await?;
+        let updates = match self.kind {
+            ServerKind::Renkei => {
+                Source::Stream(Updates::open(channel.clone(), &self.release).await?)
+            }
+            ServerKind::Spire => {
+                let own = svid.id().trust_domain().clone();
+                Source::Poll(Poller::new(channel.clone(), own))
+            }
+        };
         let stream = {
             let mut kept = self.kept();
             kept.streams += 1;
@@ -198,14 +236,18 @@ impl Follower {
 
     /// Takes an update, and says at once what the node cannot take. What the proxy says comes
     /// later, with its report.
-    async fn take(&mut self, session: &mut Session, update: NodeUpdate) -> Result<(), LinkError> {
+    async fn take(&mut self, session: &mut Session, update: Update) -> Result<(), LinkError> {
         let version = update.version;
+        let for_proxy = update.proxy.is_some();
         let revision = Revision {
             stream: session.stream,
             version,
         };
+        let before = std::mem::take(&mut session.unread);
         session.unread = self.wanted.take(revision, update);
-        for Fault { item, reason } in &session.unread {
+        // An update that comes again and again has its faults in the log once.
+        for fault in session.unread.iter().filter(|now| !before.contains(now)) {
+            let Fault { item, reason } = fault;
             tracing::error!(item, reason, "a part of the configuration was not taken");
         }
         if !session.unread.is_empty() {
@@ -214,8 +256,23 @@ impl Follower {
                 .answer(version, session.unread.clone())
                 .await?;
         }
+        if !for_proxy {
+            self.taken(version, &session.unread);
+        }
         self.renew_if_withdrawn(session);
         Ok(())
+    }
+
+    /// No proxy has a part in the update: it is taken with this.
+    fn taken(&self, version: u64, faults: &[Fault]) {
+        let faults = faults.iter().map(|fault| NodeFault {
+            item: fault.item.clone(),
+            reason: fault.reason.clone(),
+        });
+        self.status.send_modify(|status| {
+            status.version = Some(version);
+            status.faults = faults.collect();
+        });
     }
 
     /// A forced rotation: the issuer of the node's SVID has left the bundle.

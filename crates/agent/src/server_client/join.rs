@@ -1,7 +1,7 @@
-//! How a machine becomes a node: the token proves to each side who the other is, and the node gets
-//! its SVID for a key that it has just made.
+//! How a machine becomes a node: it proves who it is with a token that is for one use, and gets its
+//! SVID for a key that it has just made. The server may be Renkei's or SPIRE's.
 
-use std::sync::Arc;
+use std::{fmt, str::FromStr, sync::Arc};
 
 use futures_util::stream;
 use renkei_api::{
@@ -19,22 +19,44 @@ use renkei_api::{
 };
 use renkei_runtime::clock;
 use renkei_site::HostPort;
-use renkei_spiffe::{Bundle, BundleSet, SpiffeId, X509Svid, verify_peer};
+use renkei_spiffe::{Bundle, BundleSet, X509Svid, verify_peer};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
 use tonic::{Code, Status, transport::Channel};
 
-use super::{ANSWER_TIME, JoinError, attest::chain, pin::first_contact};
+use super::{
+    ANSWER_TIME, JoinError,
+    attest::chain,
+    pin::{Anchor, first_contact},
+};
 use crate::certificate::CertificateRequest;
 
 /// What the IDs of Renkei's nodes begin with, within their trust domain.
 const NODES: &str = "/renkei/node/";
 
+/// What the IDs of agents begin with at a SPIRE server.
+const AGENTS: &str = "/spire/agent/";
+
+/// The most characters of a join token. SPIRE's are UUIDs unless an operator chooses another.
+const MAX_TOKEN: usize = 256;
+
+/// Whose server a node has joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerKind {
+    /// It sends each change, and configures the node's proxy.
+    Renkei,
+    /// It is asked for entries and bundles again and again, and configures no proxy.
+    Spire,
+}
+
 /// A machine that has become a node.
 #[derive(Debug, Clone)]
 pub struct Joined {
-    /// The name of the node, as the site file has it.
+    /// The name of the node, as the site file has it. At a SPIRE server the path of its ID, without
+    /// the first slash.
     pub name: String,
+    /// Whose server this is.
+    pub kind: ServerKind,
     /// The SVID with which the node speaks to the server.
     pub svid: Arc<X509Svid>,
     /// The bundle of the site.
@@ -47,10 +69,79 @@ pub async fn join(
     token: &NodeToken,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Joined, JoinError> {
-    let (channel, pinned) = first_contact(server, token, provider).await?;
-    let bundle = bundle(channel.clone(), &pinned).await?;
+    let payload = token.secret.payload().into_bytes();
+    let contact = first_contact(server, Anchor::Token(token.clone()), provider).await?;
+    let (svid, bundle) = attested(contact, payload, provider).await?;
+    let name = svid.id().path().strip_prefix(NODES);
+    let name = name.filter(|name| !name.contains('/')).map(str::to_owned);
+    Ok(Joined {
+        name: name.ok_or_else(|| JoinError::NotANode(svid.id().clone()))?,
+        kind: ServerKind::Renkei,
+        svid,
+        bundle,
+    })
+}
+
+/// Joins a SPIRE server that has this bundle, with a join token of it. The token is used up by it.
+pub async fn join_spire(
+    server: &HostPort,
+    bundle: &Bundle,
+    token: &JoinToken,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Joined, JoinError> {
+    let payload = token.0.clone().into_bytes();
+    let contact = first_contact(server, Anchor::Bundle(bundle.clone()), provider).await?;
+    let (svid, bundle) = attested(contact, payload, provider).await?;
+    let path = svid.id().path();
+    if !path.starts_with(AGENTS) {
+        return Err(JoinError::NotANode(svid.id().clone()));
+    }
+    Ok(Joined {
+        name: path.trim_start_matches('/').to_owned(),
+        kind: ServerKind::Spire,
+        svid,
+        bundle,
+    })
+}
+
+/// A join token of a SPIRE server. It is not shown.
+#[derive(Clone)]
+pub struct JoinToken(String);
+
+/// A text is no join token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a join token has 1 to {MAX_TOKEN} visible ASCII characters, as `spire-server token generate` prints it"
+)]
+pub struct JoinTokenError;
+
+impl FromStr for JoinToken {
+    type Err = JoinTokenError;
+
+    fn from_str(text: &str) -> Result<Self, JoinTokenError> {
+        let fits = (1..=MAX_TOKEN).contains(&text.len());
+        match fits && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(JoinTokenError),
+        }
+    }
+}
+
+impl fmt::Debug for JoinToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JoinToken")
+    }
+}
+
+/// The SVID of this machine, and the bundle of its trust domain.
+async fn attested(
+    (channel, known): (Channel, Bundle),
+    payload: Vec<u8>,
+    provider: &CryptoProvider,
+) -> Result<(Arc<X509Svid>, Arc<Bundle>), JoinError> {
+    let bundle = bundle(channel.clone(), &known).await?;
     let request = CertificateRequest::new(None)?;
-    let answer = attest(channel, token, request.csr()).await?;
+    let answer = attest(channel, payload, request.csr()).await?;
     let svid = answer
         .svid
         .ok_or(JoinError::Answer("the SVID is missing"))?;
@@ -59,17 +150,7 @@ pub async fn join(
     let algorithms = &provider.signature_verification_algorithms;
     verify_peer(svid.chain(), &bundles, clock::now(), algorithms)
         .map_err(JoinError::Unverifiable)?;
-    let name = name_of(svid.id()).ok_or_else(|| JoinError::NotANode(svid.id().clone()))?;
-    Ok(Joined {
-        name,
-        svid: Arc::new(svid),
-        bundle: Arc::new(bundle),
-    })
-}
-
-fn name_of(id: &SpiffeId) -> Option<String> {
-    let name = id.path().strip_prefix(NODES)?;
-    (!name.contains('/')).then(|| name.to_owned())
+    Ok((Arc::new(svid), Arc::new(bundle)))
 }
 
 /// All CAs of the site: the one that signs need not be that of the token.
@@ -96,13 +177,13 @@ async fn bundle(channel: Channel, pinned: &Bundle) -> Result<Bundle, JoinError> 
 
 async fn attest(
     channel: Channel,
-    token: &NodeToken,
+    payload: Vec<u8>,
     csr: Vec<u8>,
 ) -> Result<attest_agent_response::Result, JoinError> {
     let params = attest_agent_request::Params {
         data: Some(AttestationData {
             r#type: "join_token".to_owned(),
-            payload: token.secret.payload().into_bytes(),
+            payload,
         }),
         params: Some(AgentX509svidParams { csr }),
     };

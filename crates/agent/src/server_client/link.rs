@@ -53,7 +53,9 @@ pub struct ServerLink {
 impl ServerLink {
     /// Follows the server until `stop`. Before its first word the node has nothing to do.
     pub fn start(inputs: LinkInputs, stop: CancellationToken) -> Self {
-        let Joined { svid, bundle, .. } = inputs.joined;
+        let Joined {
+            svid, bundle, kind, ..
+        } = inputs.joined;
         let own = svid.id().trust_domain().clone();
         let nothing = AgentPart {
             version: 0,
@@ -85,6 +87,7 @@ impl ServerLink {
         };
         let follower = Follower {
             server: inputs.server,
+            kind,
             provider: inputs.provider,
             release: inputs.release,
             wanted,

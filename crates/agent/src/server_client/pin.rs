@@ -1,5 +1,6 @@
-//! The first contact of a machine with a server that it knows by a token alone: the server sends
-//! its CA in the handshake, behind its own certificate, and the token has that CA's SHA-256.
+//! The first contact of a machine with a server. A token of Renkei has the SHA-256 of the server's
+//! CA, which the server sends in the handshake, behind its own certificate. For a SPIRE server the
+//! operator has the bundle itself.
 
 use std::{
     io,
@@ -9,7 +10,9 @@ use std::{
 use renkei_api::node::NodeToken;
 use renkei_runtime::clock;
 use renkei_site::HostPort;
-use renkei_spiffe::{Authorizer, Bundle, BundleSet, HandshakeRefusal, SpiffeId, verify_peer};
+use renkei_spiffe::{
+    Authorizer, Bundle, BundleSet, HandshakeRefusal, SpiffeId, TrustDomain, verify_peer,
+};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::{
@@ -27,22 +30,40 @@ use super::{
     connection::{ALPN, dial, server_id},
 };
 
-/// A connection to the server that the token names, without a certificate of this side. Gives the
-/// bundle with the CA of the token as well.
+/// What a machine knows of a server before its first contact.
+#[derive(Debug, Clone)]
+pub(super) enum Anchor {
+    /// The SHA-256 of its CA.
+    Token(NodeToken),
+    /// All of its CAs.
+    Bundle(Bundle),
+}
+
+impl Anchor {
+    fn trust_domain(&self) -> &TrustDomain {
+        match self {
+            Self::Token(token) => &token.trust_domain,
+            Self::Bundle(bundle) => &bundle.trust_domain,
+        }
+    }
+}
+
+/// A connection to the server that the anchor is of, without a certificate of this side. Gives the
+/// bundle by which the server was verified as well.
 pub(super) async fn first_contact(
     server: &HostPort,
-    token: &NodeToken,
+    anchor: Anchor,
     provider: &Arc<CryptoProvider>,
 ) -> Result<(Channel, Bundle), ConnectError> {
     let unusable = |reason: String| ConnectError::Tls {
         server: server.clone(),
         reason,
     };
-    let expected = server_id(&token.trust_domain)
+    let expected = server_id(anchor.trust_domain())
         .ok_or_else(|| unusable("the trust domain has no server".to_owned()))?;
     let verifier = Arc::new(PinVerifier {
         provider: provider.clone(),
-        token: token.clone(),
+        anchor,
         expected,
         found: OnceLock::new(),
     });
@@ -85,11 +106,11 @@ impl Fault {
     }
 }
 
-/// Verifies the server by the one CA of the token.
+/// Verifies the server by the anchor alone.
 #[derive(Debug)]
 struct PinVerifier {
     provider: Arc<CryptoProvider>,
-    token: NodeToken,
+    anchor: Anchor,
     expected: SpiffeId,
     found: OnceLock<Result<Bundle, Fault>>,
 }
@@ -100,13 +121,7 @@ impl PinVerifier {
         leaf: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
     ) -> Result<Bundle, Fault> {
-        let is_pinned = |certificate: &&CertificateDer<'_>| self.token.ca.matches(certificate);
-        let ca = others.iter().find(is_pinned).ok_or(Fault::OtherCa)?;
-        let bundle = Bundle {
-            x509_authorities: vec![ca.clone().into_owned()],
-            ..Bundle::empty(self.token.trust_domain.clone())
-        };
-        let below = others.iter().filter(|certificate| !is_pinned(certificate));
+        let (bundle, below) = self.anchored(others)?;
         let chain: Vec<_> = [leaf].into_iter().chain(below).cloned().collect();
         let bundles = BundleSet::from_iter([Arc::new(bundle.clone())]);
         let algorithms = &self.provider.signature_verification_algorithms;
@@ -116,6 +131,27 @@ impl PinVerifier {
             Ok(()) => Ok(bundle),
             Err(denied) => Err(Fault::Refused(HandshakeRefusal::Denied { peer, denied })),
         }
+    }
+}
+
+impl PinVerifier {
+    /// The bundle to verify by, and the certificates between the leaf and it.
+    fn anchored<'a, 'b>(
+        &self,
+        others: &'a [CertificateDer<'b>],
+    ) -> Result<(Bundle, Vec<&'a CertificateDer<'b>>), Fault> {
+        let token = match &self.anchor {
+            Anchor::Bundle(bundle) => return Ok((bundle.clone(), others.iter().collect())),
+            Anchor::Token(token) => token,
+        };
+        let is_pinned = |certificate: &&CertificateDer<'_>| token.ca.matches(certificate);
+        let ca = others.iter().find(is_pinned).ok_or(Fault::OtherCa)?;
+        let bundle = Bundle {
+            x509_authorities: vec![ca.clone().into_owned()],
+            ..Bundle::empty(token.trust_domain.clone())
+        };
+        let below = others.iter().filter(|certificate| !is_pinned(certificate));
+        Ok((bundle, below.collect()))
     }
 }
 

@@ -6,7 +6,7 @@ use http::StatusCode;
 use miette::miette;
 use renkei_agent::{
     Agent,
-    server_client::{BundleReaders, LinkInputs, ServerLink, join},
+    server_client::{BundleReaders, LinkInputs, ServerKind, ServerLink},
 };
 use renkei_api::{
     control::Request,
@@ -17,10 +17,10 @@ use renkei_runtime::{control::ControlError, readiness::Readiness, telemetry::Con
 use renkei_spiffe::TrustDomain;
 use serde_json::Value;
 
-use super::configuration;
+use super::{configuration, introduction::Introduction};
 use crate::{
     identity::{AgentInputs, start_agent},
-    node_args::Join,
+    node_args::Serve,
     place,
     process::{self, Shared, json},
     provider,
@@ -44,20 +44,23 @@ pub(super) struct RunningNode {
     readiness: Readiness,
 }
 
-/// Joins by the token, and starts to follow the server.
+/// Joins, and starts to follow the server.
 pub(super) async fn start(
-    args: &Join,
-    parts: Parts,
+    introduction: &Introduction,
+    (serve, parts): (&Serve, Parts),
     folder: &Path,
     shared: &Shared,
 ) -> miette::Result<RunningNode> {
-    let joined = join(&args.server, &args.token, &provider())
+    let server = introduction.server();
+    let joined = introduction
+        .join()
         .await
         .map_err(|error| miette!(help = error.hint(), "{error}"))?;
     let (name, id) = (joined.name.clone(), joined.svid.id().clone());
-    tracing::info!(%id, server = %args.server, "this machine is a node of the site");
+    let kind = joined.kind;
+    tracing::info!(%id, %server, "this machine is a node of the site");
     let inputs = LinkInputs {
-        server: args.server.clone(),
+        server: server.clone(),
         joined,
         provider: provider(),
         release: env!("CARGO_PKG_VERSION").to_owned(),
@@ -65,7 +68,7 @@ pub(super) async fn start(
         tasks: shared.tasks.clone(),
     };
     let link = Arc::new(ServerLink::start(inputs, shared.stop.clone()));
-    let socket = args.workload_socket.clone();
+    let socket = serve.workload_socket.clone();
     let agent = start_agent(AgentInputs {
         workload_socket: socket.unwrap_or_else(|| place::workload_socket(folder)),
         limits: Default::default(),
@@ -92,7 +95,10 @@ pub(super) async fn start(
         }
         ConfigMetrics::register(registry)
     });
-    follow(&link, proxy.as_ref(), config, shared);
+    match kind {
+        ServerKind::Renkei => follow(&link, proxy.as_ref(), config, shared),
+        ServerKind::Spire => await_entries(&link, shared),
+    }
     Ok(RunningNode {
         name,
         trust_domain: id.trust_domain().clone(),
@@ -122,6 +128,26 @@ fn follow(
     };
     let tasks = &shared.tasks;
     tasks.keep("configuration", move || over.is_cancelled(), follow);
+}
+
+/// A SPIRE server configures no proxy: the node is ready with the server's first answer.
+fn await_entries(link: &ServerLink, shared: &Shared) {
+    let ready = shared.readiness.condition("configuration");
+    ready.set_not_ready("the server has not sent the entries yet");
+    let (status, stop) = (link.status_changes(), shared.stop.clone());
+    let over = stop.clone();
+    let wait = move || {
+        let (mut status, stop, ready) = (status.clone(), stop.clone(), ready.clone());
+        async move {
+            let waiting = status.wait_for(|status| status.version.is_some());
+            if let Some(Ok(_)) = stop.run_until_cancelled(waiting).await {
+                ready.set_ready();
+            }
+            stop.cancelled().await;
+        }
+    };
+    let tasks = &shared.tasks;
+    tasks.keep("configuration", move || over.is_cancelled(), wait);
 }
 
 /// The bundle endpoint is the server's; a node that is a gateway takes its readers there.

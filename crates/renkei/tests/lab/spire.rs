@@ -21,6 +21,7 @@ pub(crate) struct Spire {
     folder: TempDir,
     agent: Option<Child>,
     server: Child,
+    api: SocketAddr,
 }
 
 impl Spire {
@@ -49,6 +50,7 @@ impl Spire {
             server: Child::start_bound("spire-server", command),
             agent: None,
             folder,
+            api: SocketAddr::from(([127, 0, 0, 1], port)),
         };
         wait_for("the SPIRE server is healthy", SOON, || {
             let healthy = run(spire.tool().arg("healthcheck").args(spire.socket()));
@@ -65,6 +67,39 @@ impl Spire {
         self.path("server.sock")
     }
 
+    /// Where agents come to.
+    pub(crate) fn api(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// The bundle as PEM, of when the server started.
+    pub(crate) fn pem(&self) -> PathBuf {
+        self.path("bundle.pem")
+    }
+
+    /// A token for an agent that joins as `spiffe://spire.example/node`.
+    pub(crate) fn token(&self) -> String {
+        let token = self.ask_json(&["token", "generate", "-spiffeID", NODE]);
+        token["value"].as_str().expect("a token").to_owned()
+    }
+
+    /// The agents that have joined.
+    pub(crate) fn agents(&self) -> Value {
+        self.ask_json(&["agent", "list"])["agents"].clone()
+    }
+
+    /// Refuses the one agent that there is from now on.
+    pub(crate) fn ban_agent(&self) {
+        let path = self.agents()[0]["id"]["path"].clone();
+        let path = path.as_str().expect("an agent");
+        self.ask(&[
+            "agent",
+            "ban",
+            "-spiffeID",
+            &format!("spiffe://spire.example{path}"),
+        ]);
+    }
+
     /// An agent that joins with this token.
     pub(crate) fn start_agent_with(&mut self, token: &str) {
         self.agent = Some(start_agent(self.folder.path(), token));
@@ -72,8 +107,7 @@ impl Spire {
 
     /// Starts the agent, which joins as `spiffe://spire.example/node`.
     pub(crate) fn start_agent(&mut self) {
-        let token = self.ask_json(&["token", "generate", "-spiffeID", NODE]);
-        let token = token["value"].as_str().expect("a token").to_owned();
+        let token = self.token();
         let process = start_agent(self.folder.path(), &token);
         wait_for("the SPIRE agent serves", SOON, || {
             let mut check = Command::new(program("RENKEI_SPIRE_AGENT"));
@@ -91,6 +125,11 @@ impl Spire {
 
     /// An entry for every process of this user, federated with `osaka.example`; gives its ID.
     pub(crate) fn create(&self, name: &str, seconds: u32) -> String {
+        self.create_for(name, seconds, &own_uid())
+    }
+
+    /// The same for what this selector matches.
+    pub(crate) fn create_for(&self, name: &str, seconds: u32, selector: &str) -> String {
         let (id, ttl) = (
             format!("spiffe://spire.example/{name}"),
             seconds.to_string(),
@@ -103,7 +142,7 @@ impl Spire {
             "-spiffeID",
             &id,
             "-selector",
-            &own_uid(),
+            selector,
             "-federatesWith",
             "spiffe://osaka.example",
             "-x509SVIDTTL",
