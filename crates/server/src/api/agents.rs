@@ -15,7 +15,7 @@ use renkei_api::spire::api::{
     },
     types::{Agent as AgentMessage, JoinToken, X509svid, permission_denied_details::Reason},
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 use super::{
@@ -35,10 +35,14 @@ use crate::{
 
 /// How long a node may take to say who it is.
 const ATTEST_TIME: Duration = Duration::from_secs(30);
+/// How many proofs of strangers are looked at together. That is fewer than the database has
+/// connections: nodes that have joined do not wait for them.
+const AT_ONCE: usize = 2;
 
 pub(super) struct Service {
     shared: Arc<Shared>,
     issuer: Arc<dyn Issuer>,
+    attesting: Semaphore,
 }
 
 /// What a failure to sign is to the node.
@@ -54,7 +58,11 @@ pub(super) fn sign_status(error: &SignError) -> Status {
 
 impl Service {
     pub(super) fn new(shared: Arc<Shared>, issuer: Arc<dyn Issuer>) -> Self {
-        Self { shared, issuer }
+        Self {
+            shared,
+            issuer,
+            attesting: Semaphore::new(AT_ONCE),
+        }
     }
 
     async fn attest(&self, params: Params) -> Result<(X509svid, Attested), Status> {
@@ -73,7 +81,13 @@ impl Service {
             ))
         })?;
         let now = (self.shared.parts.clock)();
-        let attested = attestor.attest(&data.payload, now).await;
+        let attested = {
+            let place = timeout(ATTEST_TIME, self.attesting.acquire()).await;
+            let _place = place.map_err(|_| {
+                Status::resource_exhausted("too many nodes join at once; try again later")
+            })?;
+            attestor.attest(&data.payload, now).await
+        };
         let attested = attested.map_err(|error| match error {
             AttestError::Refused(_) => Status::invalid_argument(error.to_string()),
             AttestError::Store(ref cause) => {

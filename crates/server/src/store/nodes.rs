@@ -111,6 +111,11 @@ impl NodeStore for SqliteStore {
         hash: &[u8; 32],
         now: OffsetDateTime,
     ) -> Result<TokenUse, StoreError> {
+        // Who guesses tokens only reads: a write would wait for all others, and they for it.
+        match self.token_use(hash, now).await? {
+            TokenUse::Taken(_) => {}
+            other => return Ok(other),
+        }
         let taken: Option<TokenColumns> = self
             .within(
                 sqlx::query_as(
@@ -124,25 +129,18 @@ impl NodeStore for SqliteStore {
                 .fetch_optional(&self.database),
             )
             .await?;
-        if let Some((node, ends_at, _)) = taken {
-            return Ok(TokenUse::Taken(TokenRow {
+        match taken {
+            Some((node, ends_at, _)) => Ok(TokenUse::Taken(TokenRow {
                 hash: *hash,
                 node,
                 ends_at: self.time(ends_at)?,
-            }));
+            })),
+            // Another one was faster.
+            None => match self.token_use(hash, now).await? {
+                TokenUse::Taken(_) => Ok(TokenUse::Used(now)),
+                other => Ok(other),
+            },
         }
-        let known: Option<TokenColumns> = self
-            .within(
-                sqlx::query_as("SELECT node, ends_at, used_at FROM join_tokens WHERE hash = ?")
-                    .bind(hash.to_vec())
-                    .fetch_optional(&self.database),
-            )
-            .await?;
-        Ok(match known {
-            None => TokenUse::Unknown,
-            Some((_, _, Some(used_at))) => TokenUse::Used(self.time(used_at)?),
-            Some((_, ends_at, None)) => TokenUse::Expired(self.time(ends_at)?),
-        })
     }
 
     async fn prune_tokens(&self, now: OffsetDateTime) -> Result<(), StoreError> {
@@ -213,6 +211,34 @@ impl NodeStore for SqliteStore {
 }
 
 impl SqliteStore {
+    /// What the use of a token would be: `Taken` if it is still good.
+    async fn token_use(
+        &self,
+        hash: &[u8; 32],
+        now: OffsetDateTime,
+    ) -> Result<TokenUse, StoreError> {
+        let known: Option<TokenColumns> = self
+            .within(
+                sqlx::query_as("SELECT node, ends_at, used_at FROM join_tokens WHERE hash = ?")
+                    .bind(hash.to_vec())
+                    .fetch_optional(&self.database),
+            )
+            .await?;
+        let Some((node, ends_at, used_at)) = known else {
+            return Ok(TokenUse::Unknown);
+        };
+        let ends_at = self.time(ends_at)?;
+        Ok(match used_at {
+            Some(used_at) => TokenUse::Used(self.time(used_at)?),
+            None if ends_at <= now => TokenUse::Expired(ends_at),
+            None => TokenUse::Taken(TokenRow {
+                hash: *hash,
+                node,
+                ends_at,
+            }),
+        })
+    }
+
     fn agent_row(&self, columns: AgentColumns) -> Result<AgentRow, StoreError> {
         let (id, attestor, serial, next_serial, not_after, attested_at, banned, release) = columns;
         let parsed = SpiffeId::parse(&id);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -27,7 +27,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 use time::OffsetDateTime;
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{net::TcpSocket, sync::watch};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -184,6 +184,15 @@ impl Lab {
         &self,
         svid: Option<&X509Svid>,
     ) -> Result<Channel, tonic::transport::Error> {
+        self.client_from(svid, Ipv4Addr::LOCALHOST).await
+    }
+
+    /// The same from another address of this machine.
+    pub(crate) async fn client_from(
+        &self,
+        svid: Option<&X509Svid>,
+        from: Ipv4Addr,
+    ) -> Result<Channel, tonic::transport::Error> {
         let (bundles, authorizer) = (self.bundles(), Arc::new(id("spire/server")));
         let side = match svid {
             Some(svid) => {
@@ -198,7 +207,9 @@ impl Lab {
         let connect = tower::service_fn(move |_| {
             let connector = connector.clone();
             async move {
-                let stream = TcpStream::connect(address).await?;
+                let socket = TcpSocket::new_v4()?;
+                socket.bind(SocketAddr::from((from, 0)))?;
+                let stream = socket.connect(address).await?;
                 let name = "server".try_into().unwrap();
                 let stream = connector.connect(name, stream).await?;
                 std::io::Result::Ok(TokioIo::new(stream))

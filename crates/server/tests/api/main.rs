@@ -10,6 +10,7 @@
 mod callers;
 mod clock;
 mod follow;
+mod hostile;
 mod lab;
 mod reader;
 
