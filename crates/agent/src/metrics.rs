@@ -14,6 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use renkei_grpc::ConnectionMetrics;
+use renkei_runtime::telemetry::Counted;
 use renkei_spiffe::Identities;
 use tokio::sync::watch;
 
@@ -180,22 +181,5 @@ impl Collector for SvidEnds {
             let end = ConstGauge::new(svid.not_after().unix_timestamp());
             end.encode(family.encode_family(&labels)?)
         })
-    }
-}
-
-/// One more while it lives.
-#[derive(Debug)]
-pub(crate) struct Counted(Gauge);
-
-impl Counted {
-    fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

@@ -4,12 +4,10 @@
 use std::{
     collections::HashMap,
     io,
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -18,14 +16,15 @@ use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use renkei_runtime::{
     accept::accept,
     process::{AttestError, Process},
+    telemetry::Counted,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{UnixListener, UnixStream},
-};
-use tonic::transport::server::Connected;
+use tokio::net::{UnixListener, UnixStream};
 
-use crate::{GrpcLimits, compat::LocalAuthority};
+use crate::{
+    GrpcLimits,
+    admitted_stream::{AdmittedStream, Closing},
+    compat::LocalAuthority,
+};
 
 /// How long a connection stays open whose requests are all refused: long enough for its client to
 /// send one.
@@ -44,7 +43,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The process, or why it cannot be told.
+    /// The process, or why the kernel does not say which.
     pub fn process(&self) -> Result<&Process, &AttestError> {
         self.process.as_ref()
     }
@@ -82,6 +81,9 @@ pub struct ConnectionMetrics {
     /// Requests refused for want of a stream.
     pub refused_streams: Counter,
 }
+
+/// A connection with its place, and counted where its requests are served.
+type Connection = AdmittedStream<LocalAuthority<UnixStream>, Peer, (Place, Option<Counted>)>;
 
 /// Admits connections within the limits.
 #[derive(Debug, Clone)]
@@ -148,13 +150,12 @@ impl Connections {
             refused,
             streams: AtomicU32::new(0),
         });
-        Some(Connection {
-            socket: LocalAuthority::new(socket),
-            peer,
-            closes: refused.map(|_| Box::pin(tokio::time::sleep(REFUSAL_TIME))),
-            _open: refused.is_none().then(|| Counted::new(open)),
-            _place: place,
-        })
+        // A connection ends soon whose requests are all refused.
+        let closes: Option<Closing> =
+            refused.map(|_| Box::pin(tokio::time::sleep(REFUSAL_TIME)) as Closing);
+        let open = refused.is_none().then(|| Counted::new(open));
+        let socket = LocalAuthority::new(socket);
+        Some(AdmittedStream::new(socket, peer, (place, open), closes))
     }
 
     fn refuse(&self, uid: u32) {
@@ -169,7 +170,7 @@ impl Connections {
 
 /// Connections of each user.
 #[derive(Debug, Clone, Default)]
-struct Places(Arc<Mutex<HashMap<u32, usize>>>);
+pub(crate) struct Places(Arc<Mutex<HashMap<u32, usize>>>);
 
 impl Places {
     /// A place among so many of all users and so many of one, or why there is none.
@@ -191,13 +192,13 @@ impl Places {
     }
 }
 
-fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
-    held.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One connection's share of the limits.
 #[derive(Debug)]
-struct Place {
+pub(crate) struct Place {
     uid: u32,
     of_users: Places,
 }
@@ -211,84 +212,5 @@ impl Drop for Place {
                 open.remove(&self.uid);
             }
         }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Connection {
-    socket: LocalAuthority<UnixStream>,
-    peer: Arc<Peer>,
-    /// When a connection ends whose requests are refused.
-    closes: Option<Pin<Box<tokio::time::Sleep>>>,
-    _open: Option<Counted>,
-    _place: Place,
-}
-
-/// One more open connection while it lives.
-#[derive(Debug)]
-struct Counted(Gauge);
-
-impl Counted {
-    fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Arc<Peer>;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        Arc::clone(&self.peer)
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let closes = self.closes.as_mut();
-        if closes.is_some_and(|closes| closes.as_mut().poll(cx).is_ready()) {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.socket).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

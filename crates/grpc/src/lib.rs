@@ -7,11 +7,13 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod admission;
+mod admitted_stream;
 pub mod compat;
 mod connection;
 mod limits;
 mod server;
 
+pub use admitted_stream::{AdmittedStream, Closing};
 pub use connection::{ConnectionMetrics, Peer};
 pub use limits::GrpcLimits;
 pub use server::{OpenServer, UnixServer};

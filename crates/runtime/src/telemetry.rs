@@ -1,6 +1,7 @@
 //! What the process tells: logs to standard error, metrics in a registry.
 
 mod config;
+mod counted;
 mod line_budget;
 mod line_limit;
 mod logs;
@@ -10,6 +11,7 @@ mod process;
 mod writer;
 
 pub use config::ConfigMetrics;
+pub use counted::Counted;
 pub use logs::{LogFormat, TelemetryError, init};
 pub use metrics::Metrics;
 pub use writer::{flush, say};

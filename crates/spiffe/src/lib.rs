@@ -11,6 +11,7 @@ mod id;
 mod identities;
 mod jwt;
 mod tls;
+mod verifier;
 mod x509;
 
 pub use authorize::{Authorizer, Denied};
@@ -22,6 +23,7 @@ pub use tls::{
     ClientSide, HandshakeRefusal, Outcome, ServerSide, alert_in_clear, anonymous_client_side,
     client_side, server_side, server_side_for_anyone, tell_time,
 };
+pub use verifier::{CertificateCheck, CertificateVerifier};
 pub use x509::{
     CertificateFault, PeerChain, PeerError, PrivateKey, SvidCertificate, SvidError, X509Svid,
     verify_peer,

@@ -9,25 +9,17 @@
 use std::sync::{Arc, OnceLock};
 
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName,
-    ServerConfig, SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    server::{
-        NoServerSessionStorage,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
-    sign::SingleCertAndKey,
-    time_provider::TimeProvider,
-    version::TLS13,
+    AlertDescription, CertificateError, ClientConfig, ServerConfig, client::Resumption,
+    crypto::CryptoProvider, server::NoServerSessionStorage, sign::SingleCertAndKey,
+    time_provider::TimeProvider, version::TLS13,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
 
-use crate::{Authorizer, BundleSet, Denied, PeerError, SpiffeId, X509Svid, verify_peer};
+use crate::{
+    Authorizer, BundleSet, CertificateCheck, CertificateVerifier, Denied, PeerError, SpiffeId,
+    X509Svid, verify_peer,
+};
 
 /// Why a handshake was ended by this side.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -122,8 +114,8 @@ pub fn server_side(
     authorizer: Arc<dyn Authorizer>,
     alpn: &[&[u8]],
 ) -> Result<ServerSide, rustls::Error> {
-    let verifier = PeerVerifier::new(provider, bundles, authorizer);
-    server_side_by(provider, svid, verifier, alpn)
+    let check = PeerCheck::new(provider, bundles, authorizer);
+    server_side_by(provider, svid, check, alpn)
 }
 
 /// Presents `svid`. A client may present no certificate; the one that it presents must verify and
@@ -135,20 +127,21 @@ pub fn server_side_for_anyone(
     authorizer: Arc<dyn Authorizer>,
     alpn: &[&[u8]],
 ) -> Result<ServerSide, rustls::Error> {
-    let verifier = PeerVerifier {
+    let check = PeerCheck {
         is_mandatory: false,
-        ..PeerVerifier::new(provider, bundles, authorizer)
+        ..PeerCheck::new(provider, bundles, authorizer)
     };
-    server_side_by(provider, svid, verifier, alpn)
+    server_side_by(provider, svid, check, alpn)
 }
 
 fn server_side_by(
     provider: &Arc<CryptoProvider>,
     svid: &X509Svid,
-    verifier: PeerVerifier,
+    check: PeerCheck,
     alpn: &[&[u8]],
 ) -> Result<ServerSide, rustls::Error> {
-    let outcome = verifier.outcome.clone();
+    let outcome = check.outcome.clone();
+    let verifier = CertificateVerifier::new(provider, check);
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
@@ -177,8 +170,9 @@ pub fn client_side(
     authorizer: Arc<dyn Authorizer>,
     alpn: &[&[u8]],
 ) -> Result<ClientSide, rustls::Error> {
-    let verifier = PeerVerifier::new(provider, bundles, authorizer);
-    let outcome = verifier.outcome.clone();
+    let check = PeerCheck::new(provider, bundles, authorizer);
+    let outcome = check.outcome.clone();
+    let verifier = CertificateVerifier::new(provider, check);
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
@@ -200,8 +194,9 @@ pub fn anonymous_client_side(
     authorizer: Arc<dyn Authorizer>,
     alpn: &[&[u8]],
 ) -> Result<ClientSide, rustls::Error> {
-    let verifier = PeerVerifier::new(provider, bundles, authorizer);
-    let outcome = verifier.outcome.clone();
+    let check = PeerCheck::new(provider, bundles, authorizer);
+    let outcome = check.outcome.clone();
+    let verifier = CertificateVerifier::new(provider, check);
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -223,9 +218,9 @@ fn finish_client(mut config: ClientConfig, alpn: &[&[u8]]) -> Arc<ClientConfig> 
     Arc::new(config)
 }
 
-/// Both directions' verifier; the names that TLS itself would compare play no part.
+/// The check of both directions; the names that TLS itself would compare play no part.
 #[derive(Debug)]
-struct PeerVerifier {
+struct PeerCheck {
     provider: Arc<CryptoProvider>,
     bundles: Arc<BundleSet>,
     authorizer: Arc<dyn Authorizer>,
@@ -234,7 +229,7 @@ struct PeerVerifier {
     is_mandatory: bool,
 }
 
-impl PeerVerifier {
+impl PeerCheck {
     fn new(
         provider: &Arc<CryptoProvider>,
         bundles: Arc<BundleSet>,
@@ -247,25 +242,6 @@ impl PeerVerifier {
             outcome: Outcome::default(),
             is_mandatory: true,
         }
-    }
-
-    fn judge(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), rustls::Error> {
-        let found = self.verify(leaf, intermediates, now);
-        let verdict = match &found {
-            Ok(_) => Ok(()),
-            Err(HandshakeRefusal::Peer(error)) => Err(alert(error).into()),
-            Err(HandshakeRefusal::Denied { .. }) => {
-                Err(CertificateError::ApplicationVerificationFailure.into())
-            }
-        };
-        // A second verification on one connection cannot happen in TLS 1.3; the first word stays.
-        let _ = self.outcome.0.set(found);
-        verdict
     }
 
     fn verify(
@@ -311,84 +287,27 @@ fn alert(error: &PeerError) -> CertificateError {
     }
 }
 
-impl ServerCertVerifier for PeerVerifier {
-    fn verify_server_cert(
+impl CertificateCheck for PeerCheck {
+    fn check(
         &self,
-        end_entity: &CertificateDer<'_>,
+        leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.judge(end_entity, intermediates, now)
-            .map(|()| ServerCertVerified::assertion())
+    ) -> Result<(), rustls::Error> {
+        let found = self.verify(leaf, intermediates, now);
+        let verdict = match &found {
+            Ok(_) => Ok(()),
+            Err(HandshakeRefusal::Peer(error)) => Err(alert(error).into()),
+            Err(HandshakeRefusal::Denied { .. }) => {
+                Err(CertificateError::ApplicationVerificationFailure.into())
+            }
+        };
+        // A second verification on one connection cannot happen in TLS 1.3; the first result stays.
+        let _ = self.outcome.0.set(found);
+        verdict
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
-
-impl ClientCertVerifier for PeerVerifier {
-    fn client_auth_mandatory(&self) -> bool {
+    fn is_mandatory(&self) -> bool {
         self.is_mandatory
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.judge(end_entity, intermediates, now)
-            .map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        ServerCertVerifier::verify_tls12_signature(self, message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        ServerCertVerifier::verify_tls13_signature(self, message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ServerCertVerifier::supported_verify_schemes(self)
     }
 }

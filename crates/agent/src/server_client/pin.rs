@@ -11,18 +11,13 @@ use renkei_api::node::NodeToken;
 use renkei_runtime::clock;
 use renkei_site::HostPort;
 use renkei_spiffe::{
-    Authorizer, Bundle, BundleSet, HandshakeRefusal, SpiffeId, TrustDomain, verify_peer,
+    Authorizer, Bundle, BundleSet, CertificateCheck, CertificateVerifier, HandshakeRefusal,
+    SpiffeId, TrustDomain, verify_peer,
 };
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    version::TLS13,
+    CertificateError, ClientConfig, client::Resumption, crypto::CryptoProvider, version::TLS13,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tonic::transport::Channel;
 
 use super::{
@@ -61,12 +56,13 @@ pub(super) async fn first_contact(
     };
     let expected = server_id(anchor.trust_domain())
         .ok_or_else(|| unusable("the trust domain has no server".to_owned()))?;
-    let verifier = Arc::new(PinVerifier {
+    let check = PinCheck {
         provider: provider.clone(),
         anchor,
         expected,
         found: OnceLock::new(),
-    });
+    };
+    let verifier = Arc::new(CertificateVerifier::new(provider, check));
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13])
         .map_err(|error| unusable(error.to_string()))?
@@ -75,12 +71,12 @@ pub(super) async fn first_contact(
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
-    let refusal = |_: &io::Error| match verifier.found.get()? {
+    let refusal = |_: &io::Error| match verifier.check().found.get()? {
         Ok(_) => None,
         Err(fault) => Some(fault.of(server)),
     };
     let channel = dial(server, Arc::new(config), refusal).await?;
-    match verifier.found.get() {
+    match verifier.check().found.get() {
         Some(Ok(bundle)) => Ok((channel, bundle.clone())),
         _ => Err(unusable("the server sent no certificate".to_owned())),
     }
@@ -108,15 +104,15 @@ impl Fault {
 
 /// Verifies the server by the anchor alone.
 #[derive(Debug)]
-struct PinVerifier {
+struct PinCheck {
     provider: Arc<CryptoProvider>,
     anchor: Anchor,
     expected: SpiffeId,
     found: OnceLock<Result<Bundle, Fault>>,
 }
 
-impl PinVerifier {
-    fn judge(
+impl PinCheck {
+    fn verify(
         &self,
         leaf: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
@@ -132,9 +128,7 @@ impl PinVerifier {
             Err(denied) => Err(Fault::Refused(HandshakeRefusal::Denied { peer, denied })),
         }
     }
-}
 
-impl PinVerifier {
     /// The bundle to verify by, and the certificates between the leaf and it.
     fn anchored<'a, 'b>(
         &self,
@@ -155,48 +149,20 @@ impl PinVerifier {
     }
 }
 
-impl ServerCertVerifier for PinVerifier {
-    fn verify_server_cert(
+impl CertificateCheck for PinCheck {
+    fn check(
         &self,
-        end_entity: &CertificateDer<'_>,
+        leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
         _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let found = self.judge(end_entity, intermediates);
+    ) -> Result<(), rustls::Error> {
+        let found = self.verify(leaf, intermediates);
         let verdict = match &found {
-            Ok(_) => Ok(ServerCertVerified::assertion()),
+            Ok(_) => Ok(()),
             Err(_) => Err(CertificateError::UnknownIssuer.into()),
         };
         // A second verification on one connection cannot happen in TLS 1.3.
         let _ = self.found.set(found);
         verdict
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use futures_util::{Stream, stream};
 use renkei_api::node::AgentPart;
 use renkei_grpc::Peer;
-use renkei_runtime::attest::Attestors;
+use renkei_runtime::{attest::Attestors, telemetry::Counted};
 use renkei_spiffe::{BundleSet, Identities, SpiffeId, X509Svid};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -20,11 +20,7 @@ use super::{
     caller::{CallerRefusal, Entitlement, Indexed},
     message::{Message, View},
 };
-use crate::{
-    AgentMetrics,
-    keeper::has_authorities,
-    metrics::{Counted, Denial},
-};
+use crate::{AgentMetrics, keeper::has_authorities, metrics::Denial};
 
 /// How long a first message waits for SVIDs that are just being issued.
 const FIRST_SVIDS: Duration = Duration::from_secs(1);
@@ -39,7 +35,7 @@ pub(super) struct Attestor {
     attestors: Attestors,
     /// The entries of the newest part that was asked for.
     indexed: Mutex<Option<Arc<Indexed>>>,
-    turns: Semaphore,
+    examinations: Semaphore,
     metrics: AgentMetrics,
 }
 
@@ -48,7 +44,7 @@ impl Attestor {
         Self {
             attestors: Attestors::default(),
             indexed: Mutex::default(),
-            turns: Semaphore::new(CONCURRENT_ATTESTATIONS),
+            examinations: Semaphore::new(CONCURRENT_ATTESTATIONS),
             metrics,
         }
     }
@@ -59,8 +55,8 @@ impl Attestor {
         part: &Arc<AgentPart>,
     ) -> Result<Vec<Entitlement>, Status> {
         let internal = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
-        let _turn = self
-            .turns
+        let _permit = self
+            .examinations
             .acquire()
             .await
             .map_err(|error| internal(&error))?;

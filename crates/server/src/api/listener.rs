@@ -1,27 +1,19 @@
 //! Connections of the API: within their limits, and with the client known from the handshake on.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
+use renkei_grpc::{AdmittedStream, Closing};
 use renkei_runtime::{accept::accept, shares::Network};
 use renkei_spiffe::{Authorizer, BundleSet, Denied, Outcome, SpiffeId, TrustDomain};
 use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Connected;
 
 use super::{Shared, places::Place};
 use crate::nodes::PresentedSvid;
@@ -40,6 +32,9 @@ pub(super) struct Caller {
     /// The SVID that it proved, if it presented one.
     pub(super) svid: Option<PresentedSvid>,
 }
+
+/// A client's connection, while it has a place.
+pub(super) type Connection = AdmittedStream<TlsStream<TcpStream>, Caller, Place>;
 
 /// Admits connections within the limits.
 #[derive(Clone)]
@@ -123,17 +118,13 @@ impl Connections {
             Some(Ok(place)) => (true, place),
             Some(Err(_)) | None => (false, place),
         };
-        Connection {
-            stream,
-            caller: Arc::new(caller),
-            closes: Box::pin(async move {
-                tokio::select! {
-                    () = cut.cancelled() => {}
-                    () = sleep(STRANGER_TIME), if !is_node => {}
-                }
-            }),
-            _place: place,
-        }
+        let closes: Closing = Box::pin(async move {
+            tokio::select! {
+                () = cut.cancelled() => {}
+                () = sleep(STRANGER_TIME), if !is_node => {}
+            }
+        });
+        AdmittedStream::new(stream, Arc::new(caller), place, Some(closes))
     }
 
     async fn handshake(
@@ -182,64 +173,4 @@ fn presented(stream: &TlsStream<TcpStream>) -> Result<PresentedSvid, String> {
     let (_, tls) = stream.get_ref();
     let chain = tls.peer_certificates().unwrap_or_default();
     PresentedSvid::new(chain).map_err(|fault| fault.to_string())
-}
-
-/// A client's connection, while it has a place.
-pub(super) struct Connection {
-    stream: TlsStream<TcpStream>,
-    caller: Arc<Caller>,
-    /// Done when the connection is to end: of a stranger, and of all when the server has stopped.
-    closes: Pin<Box<dyn Future<Output = ()> + Send>>,
-    _place: Place,
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Arc<Caller>;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.caller.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.closes.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

@@ -6,13 +6,11 @@ use renkei_access::MethodRule;
 use renkei_spiffe::SpiffeId;
 
 use super::{
-    context::{Context, linked_identity},
+    caller_table::CallerTable,
+    context::Context,
     fields::{Entry, Fields, Reader, Wrong},
 };
-use crate::{
-    Protocol,
-    node::{Node, Value},
-};
+use crate::Protocol;
 
 const EXAMPLE: &str = "{osaka.example/collector: [GET /v1/*]}";
 const RULES: &str = "[GET /v1/*]";
@@ -25,53 +23,14 @@ pub(super) fn read(
     allow: &[SpiffeId],
     context: &Context<'_>,
 ) -> Option<BTreeMap<SpiffeId, Vec<MethodRule>>> {
-    let of = fields.get("methods")?;
-    if let Some(other) = protocol.filter(|protocol| *protocol != Protocol::Http) {
-        let message = format!(
-            "`methods` is for protocol http, and this service has protocol {}",
-            other.as_str()
-        );
-        reader.fault(
-            of.place,
-            message,
-            "add `protocol: http`, or remove `methods`",
-        );
-    }
-    let before = reader.faults.len();
-    let entries = reader.entries(of, EXAMPLE);
-    if entries.is_empty() && reader.faults.len() == before {
-        let hint = format!("write `methods: {EXAMPLE}`, or remove it to allow everything");
-        reader.fault(
-            of.place,
-            "`methods` is empty, so no caller may do anything",
-            hint,
-        );
-    }
-    let may_connect = |caller: &SpiffeId| allow.contains(caller) || fields.get("policy").is_some();
-    let mut methods: BTreeMap<SpiffeId, Vec<MethodRule>> = BTreeMap::new();
-    for entry in entries {
-        let caller = caller(reader, entry, context);
-        let rules = rules(reader, entry);
-        let Some(caller) = caller else { continue };
-        if methods.contains_key(&caller) {
-            let message = format!("{} is written twice", caller.short());
-            reader.fault(entry.place, message, "write all of its rules in one list");
-        } else if !may_connect(&caller) {
-            let message = format!("{} has rules, but may not connect", caller.short());
-            let hint = format!("add {} to `allow`", caller.short());
-            reader.fault(entry.place, message, hint);
-        }
-        methods.insert(caller, rules);
-    }
-    Some(methods)
-}
-
-fn caller(reader: &mut Reader, entry: Entry<'_>, context: &Context<'_>) -> Option<SpiffeId> {
-    let key = Node {
-        place: entry.place,
-        value: Value::Text(entry.key.to_owned()),
+    let table = CallerTable {
+        key: "methods",
+        protocol: Protocol::Http,
+        example: EXAMPLE,
+        rights: "rules",
+        list: "list",
     };
-    linked_identity(reader, &key, "a caller", context)
+    table.read(reader, fields, (protocol, allow), context, rules)
 }
 
 fn rules(reader: &mut Reader, entry: Entry<'_>) -> Vec<MethodRule> {

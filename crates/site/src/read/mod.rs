@@ -2,8 +2,9 @@
 //!
 //! Each part of the file is read as far as it can be; a part with a fault is left out of the
 //! site, which then never leaves this module. Faults that only follow from another fault are not
-//! reported: with the trust domain at fault, nobody can say which identities are foreign.
+//! reported: with the trust domain at fault, it is unknown which identities are foreign.
 
+mod caller_table;
 mod context;
 mod federation;
 mod fields;

@@ -6,14 +6,11 @@ use renkei_access::{NamePatterns, TopicRights};
 use renkei_spiffe::SpiffeId;
 
 use super::{
-    context::{Context, linked_identity},
+    caller_table::CallerTable,
+    context::Context,
     fields::{Entry, Fields, Reader, Wrong},
 };
-use crate::{
-    Protocol,
-    node::{Node, Value},
-    schema::keys,
-};
+use crate::{Protocol, schema::keys};
 
 const EXAMPLE: &str = "{osaka.example/collector: {produce: [weather]}}";
 const RIGHTS: &str = "{produce: [weather], consume: [weather-*], group: [readers]}";
@@ -29,53 +26,14 @@ pub(super) fn read(
     allow: &[SpiffeId],
     context: &Context<'_>,
 ) -> Option<BTreeMap<SpiffeId, TopicRights>> {
-    let of = fields.get("topics")?;
-    if let Some(other) = protocol.filter(|protocol| *protocol != Protocol::Kafka) {
-        let message = format!(
-            "`topics` is for protocol kafka, and this service has protocol {}",
-            other.as_str()
-        );
-        reader.fault(
-            of.place,
-            message,
-            "add `protocol: kafka`, or remove `topics`",
-        );
-    }
-    let before = reader.faults.len();
-    let entries = reader.entries(of, EXAMPLE);
-    if entries.is_empty() && reader.faults.len() == before {
-        let hint = format!("write `topics: {EXAMPLE}`, or remove it to allow everything");
-        reader.fault(
-            of.place,
-            "`topics` is empty, so no caller may do anything",
-            hint,
-        );
-    }
-    let may_connect = |caller: &SpiffeId| allow.contains(caller) || fields.get("policy").is_some();
-    let mut topics: BTreeMap<SpiffeId, TopicRights> = BTreeMap::new();
-    for entry in entries {
-        let caller = caller(reader, entry, context);
-        let rights = rights(reader, entry);
-        let Some(caller) = caller else { continue };
-        if topics.contains_key(&caller) {
-            let message = format!("{} is written twice", caller.short());
-            reader.fault(entry.place, message, "write all of its rights in one entry");
-        } else if !may_connect(&caller) {
-            let message = format!("{} has rights, but may not connect", caller.short());
-            let hint = format!("add {} to `allow`", caller.short());
-            reader.fault(entry.place, message, hint);
-        }
-        topics.insert(caller, rights);
-    }
-    Some(topics)
-}
-
-fn caller(reader: &mut Reader, entry: Entry<'_>, context: &Context<'_>) -> Option<SpiffeId> {
-    let key = Node {
-        place: entry.place,
-        value: Value::Text(entry.key.to_owned()),
+    let table = CallerTable {
+        key: "topics",
+        protocol: Protocol::Kafka,
+        example: EXAMPLE,
+        rights: "rights",
+        list: "entry",
     };
-    linked_identity(reader, &key, "a caller", context)
+    table.read(reader, fields, (protocol, allow), context, rights)
 }
 
 fn rights(reader: &mut Reader, entry: Entry<'_>) -> TopicRights {

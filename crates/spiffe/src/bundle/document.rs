@@ -196,7 +196,7 @@ fn read_authority(
 }
 
 /// The JWK of an authority: go-jose, which SPIRE reads with, wants the public key spelled out
-/// beside `x5c`.
+/// next to `x5c`.
 fn write_authority(der: &CertificateDer<'_>) -> Option<Value> {
     let certificate = certificate::read(der).ok()?;
     let mut jwk = public_key(&certificate)?;
