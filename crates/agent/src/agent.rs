@@ -7,7 +7,7 @@ use std::{
 
 use renkei_api::{
     node::AgentPart,
-    status::{AgentStatus, WorkloadStatus},
+    status::{AgentStatus, ReportFuture, RoleStatus, StatusReporter, WorkloadStatus},
 };
 use renkei_spiffe::Identities;
 use tokio::{sync::watch, task::JoinHandle};
@@ -100,6 +100,12 @@ impl Agent {
     }
 }
 
+impl StatusReporter for Agent {
+    fn report(&self) -> ReportFuture<'_> {
+        Box::pin(async { RoleStatus::Agent(self.status()) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -171,6 +177,6 @@ mod tests {
         client::fetch(&running.endpoint(), &provider())
             .await
             .unwrap_err();
-        assert!(running.socket().exists(), "the first one goes on");
+        assert!(running.socket().exists(), "the first one still runs");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use renkei_api::status::ProxyStatus;
+use renkei_api::status::{ProxyStatus, ReportFuture, RoleStatus, StatusReporter};
 use renkei_runtime::{drain::DrainWatch, readiness::Condition, supervise::Supervisor};
 use renkei_spiffe::Identities;
 use rustls::crypto::CryptoProvider;
@@ -218,6 +218,12 @@ impl Proxy {
     /// The refusals so far.
     pub fn refusals(&self) -> &Arc<Refusals> {
         &self.context.refusals
+    }
+}
+
+impl StatusReporter for Proxy {
+    fn report(&self) -> ReportFuture<'_> {
+        Box::pin(async { RoleStatus::Proxy(Box::new(self.status().await)) })
     }
 }
 

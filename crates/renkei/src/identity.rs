@@ -17,17 +17,13 @@ use renkei_agent::{
     keeper::KeeperInputs,
     workload_api::GrpcLimits,
 };
-use renkei_api::{
-    issue::CertificateIssuer,
-    node::AgentPart,
-    status::{AgentStatus, ServerReport, SvidStatus, WorkloadApiStatus},
-};
+use renkei_api::{issue::CertificateIssuer, node::AgentPart, status::StatusReporter};
 use renkei_runtime::{clock, files, supervise::Supervisor, telemetry::Metrics};
 use renkei_server::{
     EntriesState, NodeParts, Server, ServerMetrics, ServerSettings, federation::Members,
 };
 use renkei_site::{ServerPart, WorkloadApiLimits};
-use renkei_spiffe::{BundleSet, Identities, SpiffeId, X509Svid};
+use renkei_spiffe::{BundleSet, Identities, SpiffeId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -40,10 +36,7 @@ pub(crate) enum Plane {
     /// A CA of its own alone: agents and proxies run on nodes.
     Server { server: Server },
     /// Another agent's Workload API, such as SPIRE's.
-    Foreign {
-        socket: String,
-        source: AgentIdentities,
-    },
+    Foreign { source: AgentIdentities },
 }
 
 /// What a site's own server is made from.
@@ -117,10 +110,7 @@ impl Plane {
         let source = client::watch(socket, provider(), (tasks, stop))
             .into_diagnostic()
             .wrap_err_with(|| format!("--workload-api {socket}"))?;
-        Ok(Self::Foreign {
-            socket: socket.to_owned(),
-            source,
-        })
+        Ok(Self::Foreign { source })
     }
 
     /// SVIDs and bundles as they change; of a server alone, its own SVIDs.
@@ -128,7 +118,7 @@ impl Plane {
         match self {
             Self::Own { agent, .. } => agent.identities(),
             Self::Server { server } => server.own_identities(),
-            Self::Foreign { source, .. } => source.identities.clone(),
+            Self::Foreign { source } => source.identities.clone(),
         }
     }
 
@@ -137,7 +127,7 @@ impl Plane {
         match self {
             Self::Own { agent, .. } => agent.identities().borrow().bundles.clone(),
             Self::Server { server } => server.bundles().borrow().clone(),
-            Self::Foreign { source, .. } => source.identities.borrow().bundles.clone(),
+            Self::Foreign { source } => source.identities.borrow().bundles.clone(),
         }
     }
 
@@ -149,7 +139,7 @@ impl Plane {
         }
     }
 
-    /// The members of the federation that count; of another authority nobody knows.
+    /// The members of the federation that are valid; none where the authority is another's.
     pub(crate) fn members(&self) -> Option<watch::Receiver<Members>> {
         self.own_server().map(Server::members)
     }
@@ -172,35 +162,12 @@ impl Plane {
         self.own_server().map(Server::entries_state)
     }
 
-    pub(crate) async fn status(&self) -> PlaneStatus {
+    /// The parts of the process that report the status of its identities.
+    pub(crate) fn reporters(&self) -> Vec<&dyn StatusReporter> {
         match self {
-            Self::Own { server, agent } => PlaneStatus {
-                server: Some(report(server).await),
-                agent: Some(agent.status()),
-                workload_api: None,
-            },
-            Self::Server { server } => PlaneStatus {
-                server: Some(report(server).await),
-                ..PlaneStatus::default()
-            },
-            Self::Foreign { socket, source } => {
-                let identities = source.identities.borrow().clone();
-                let bundles = identities.bundles.iter();
-                let status = WorkloadApiStatus {
-                    socket: socket.clone(),
-                    status: source.status.borrow().clone(),
-                    svids: identities
-                        .svids
-                        .values()
-                        .map(|svid| foreign(svid))
-                        .collect(),
-                    trust_domains: bundles.map(|bundle| bundle.trust_domain.clone()).collect(),
-                };
-                PlaneStatus {
-                    workload_api: Some(status),
-                    ..PlaneStatus::default()
-                }
-            }
+            Self::Own { server, agent } => vec![server, agent],
+            Self::Server { server } => vec![server],
+            Self::Foreign { source } => vec![source],
         }
     }
 
@@ -248,35 +215,6 @@ pub(crate) fn start_agent(inputs: AgentInputs<'_>) -> miette::Result<Agent> {
     Agent::start(inputs.workload_socket, limits, keeper, inputs.stop)
         .into_diagnostic()
         .wrap_err("the Workload API cannot be served")
-}
-
-async fn report(server: &Server) -> ServerReport {
-    match server.status().await {
-        Ok(status) => ServerReport::Status(Box::new(status)),
-        Err(error) => ServerReport::Failed {
-            error: error.to_string(),
-        },
-    }
-}
-
-/// The parts of a site's status that are about identities.
-#[derive(Default)]
-pub(crate) struct PlaneStatus {
-    pub(crate) server: Option<ServerReport>,
-    pub(crate) agent: Option<AgentStatus>,
-    pub(crate) workload_api: Option<WorkloadApiStatus>,
-}
-
-/// An SVID that another agent renews.
-fn foreign(svid: &X509Svid) -> SvidStatus {
-    SvidStatus {
-        id: svid.id().clone(),
-        serial: Some(svid.serial().to_owned()),
-        not_after: Some(svid.not_after()),
-        renewals: 0,
-        next_renewal: None,
-        last_error: None,
-    }
 }
 
 fn grpc_limits(limits: WorkloadApiLimits) -> GrpcLimits {

@@ -1,4 +1,4 @@
-//! The frame of a process that runs roles until it is told to end: signals, clock, control socket,
+//! The frame of a process that runs roles until a signal ends it: signals, clock, control socket,
 //! metrics and health, drain. What it starts in this frame is the business of its command.
 
 mod serve;
@@ -34,7 +34,7 @@ use serde_json::Value;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::serve::{admin_address, bundle, json};
+pub(crate) use self::serve::{admin_address, bundle, json, status};
 use self::terminate::{end, until_terminated};
 use crate::{place, provider};
 
@@ -78,7 +78,7 @@ pub(crate) struct Frame {
     pub(crate) folder: PathBuf,
     /// Where metrics and health are served.
     pub(crate) admin: Option<SocketAddr>,
-    /// How long connections may go on after SIGTERM.
+    /// How long open connections may continue after SIGTERM.
     pub(crate) drain: Duration,
 }
 

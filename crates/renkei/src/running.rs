@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use http::StatusCode;
 use renkei_api::{
     control::{Applied as Answer, BundleDocument, Request},
-    status::{ProxyStatus, SiteStatus},
+    status::{SiteStatus, StatusReporter},
 };
 use renkei_proxy::{Desired, Policies, Proxy};
 use renkei_runtime::{control::ControlError, readiness::Readiness, telemetry::ConfigMetrics};
@@ -297,23 +297,10 @@ impl Running {
 
     async fn status(&self) -> SiteStatus {
         let site = self.site.load_full();
-        let snapshot = self.readiness.snapshot();
-        let identities = self.plane.status().await;
-        SiteStatus {
-            site: site.name.clone(),
-            trust_domain: site.trust_domain.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ready: snapshot.ready,
-            conditions: snapshot.conditions,
-            proxy: match &self.proxy {
-                Some(proxy) => proxy.status().await,
-                None => ProxyStatus::default(),
-            },
-            server: identities.server,
-            agent: identities.agent,
-            workload_api: identities.workload_api,
-            node: None,
-        }
+        let mut reporters = self.plane.reporters();
+        reporters.extend(self.proxy.iter().map(|proxy| proxy as &dyn StatusReporter));
+        let named = (site.name.as_str(), &site.trust_domain);
+        process::status(named, &self.readiness, &reporters).await
     }
 }
 

@@ -14,7 +14,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use renkei_api::{
     node::AgentPart,
-    status::{AuthorityStatus, ServerStatus},
+    status::{
+        AuthorityStatus, ReportFuture, RoleStatus, ServerReport, ServerStatus, StatusReporter,
+    },
 };
 use renkei_runtime::{backoff::Backoff, clock, supervise::Supervisor};
 use renkei_site::ServerPart;
@@ -169,7 +171,7 @@ impl Server {
         );
     }
 
-    /// What `renkei status` shows of the server.
+    /// What `renkei status` shows of the server, or why that cannot be read.
     pub async fn status(&self) -> Result<ServerStatus, StoreError> {
         self.0.status().await
     }
@@ -178,6 +180,19 @@ impl Server {
     pub async fn close(&self) {
         self.0.record_clock().await;
         self.0.store.close().await;
+    }
+}
+
+impl StatusReporter for Server {
+    fn report(&self) -> ReportFuture<'_> {
+        Box::pin(async {
+            RoleStatus::Server(match self.0.status().await {
+                Ok(status) => ServerReport::Status(Box::new(status)),
+                Err(error) => ServerReport::Failed {
+                    error: error.to_string(),
+                },
+            })
+        })
     }
 }
 

@@ -58,10 +58,10 @@ pub enum DecodeError {
         error: rustls::Error,
     },
     /// The certificate names another ID than the message.
-    #[error("the SVID of {told} carries the ID {found}")]
+    #[error("the SVID of {named} carries the ID {found}")]
     OtherId {
         /// The ID that the message gives.
-        told: SpiffeId,
+        named: SpiffeId,
         /// The ID in the certificate.
         found: SpiffeId,
     },
@@ -118,24 +118,24 @@ fn read_bundle(trust_domain: &TrustDomain, der: &[u8]) -> Result<Arc<Bundle>, De
 }
 
 fn read_svid(svid: X509svid, provider: &CryptoProvider) -> Result<X509Svid, DecodeError> {
-    let told = read_id(&svid.spiffe_id)?;
-    let chain = split(&svid.x509_svid, &told)?;
+    let named = read_id(&svid.spiffe_id)?;
+    let chain = split(&svid.x509_svid, &named)?;
     let read =
         X509Svid::new(chain, PrivateKey::from_pkcs8(svid.x509_svid_key)).map_err(|error| {
             DecodeError::Svid {
-                id: told.clone(),
+                id: named.clone(),
                 error,
             }
         })?;
-    if *read.id() != told {
+    if *read.id() != named {
         return Err(DecodeError::OtherId {
-            told,
+            named,
             found: read.id().clone(),
         });
     }
     match read.certified_key(provider) {
         Ok(_) => Ok(read),
-        Err(error) => Err(DecodeError::Key { id: told, error }),
+        Err(error) => Err(DecodeError::Key { id: named, error }),
     }
 }
 

@@ -8,6 +8,7 @@
 mod decode;
 mod endpoint;
 mod published;
+mod report;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -34,7 +35,7 @@ use published::Published;
 /// The largest message that is read: thousands of bundles.
 const MAX_MESSAGE: usize = 16 << 20;
 /// How long to wait for a connection, and for the first message of [`fetch`].
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest wait before the agent is asked again, with its jitter less than 2 s: it is a socket
 /// of this machine, and a workload without identities carries nothing.
 const LONGEST_WAIT: Duration = Duration::from_millis(1_700);
@@ -49,7 +50,7 @@ pub enum FetchError {
     /// The endpoint is not a unix socket.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// Nobody answers at the socket.
+    /// No process answers at the socket.
     #[error("no agent answers at {socket}: {reason}")]
     Unreachable {
         /// The path of the socket.
@@ -64,7 +65,7 @@ pub enum FetchError {
     #[error("the agent ended the stream")]
     Ended,
     /// The agent did not answer in time.
-    #[error("the agent did not answer within {} s", PATIENCE.as_secs())]
+    #[error("the agent did not answer within {} s", TIMEOUT.as_secs())]
     Timeout,
     /// The message does not hold what it should.
     #[error("the agent sent a bad message: {0}")]
@@ -134,6 +135,8 @@ impl Update {
 /// Identities that follow an agent.
 #[derive(Debug, Clone)]
 pub struct AgentIdentities {
+    /// The socket, as it was given.
+    pub socket: String,
     /// What of the last good state has not ended; empty before the first message.
     pub identities: watch::Receiver<Arc<Identities>>,
     /// How it is doing.
@@ -163,6 +166,7 @@ pub fn watch(
         },
     );
     Ok(AgentIdentities {
+        socket: endpoint.to_owned(),
         identities: identities_seen,
         status: status_seen,
     })
@@ -175,7 +179,7 @@ pub async fn fetch(endpoint: &str, provider: &CryptoProvider) -> Result<Update, 
         let mut stream = subscribe(&socket).await?;
         next(&mut stream, provider).await
     };
-    tokio::time::timeout(PATIENCE, asked)
+    tokio::time::timeout(TIMEOUT, asked)
         .await
         .unwrap_or(Err(FetchError::Timeout))
 }
@@ -253,7 +257,7 @@ async fn subscribe(socket: &Path) -> Result<Streaming<X509svidResponse>, FetchEr
     });
     // The authority has no meaning on a unix socket.
     let channel = Endpoint::from_static("http://localhost")
-        .connect_timeout(PATIENCE)
+        .connect_timeout(TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_while_idle(true)
         .connect_with_connector(connector)

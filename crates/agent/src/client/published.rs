@@ -60,7 +60,7 @@ impl Published {
     }
 
     fn publish(&self) {
-        // Held, so that a newer answer is published later.
+        // The lock makes a newer answer wait, so that it is published later.
         let received = self.received();
         let now = clock::now();
         // One whose time has not come came with a clock that was wrong, here or there.

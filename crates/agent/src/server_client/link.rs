@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use renkei_api::{
     issue::CertificateIssuer,
     node::AgentPart,
-    status::{NodeFault, ServerLinkStatus},
+    status::{NodeFault, ReportFuture, RoleStatus, ServerLinkStatus, StatusReporter},
 };
 use renkei_runtime::supervise::Supervisor;
 use renkei_site::HostPort;
@@ -152,5 +152,11 @@ impl ServerLink {
     /// The same, for who waits for a change.
     pub fn status_changes(&self) -> watch::Receiver<ServerLinkStatus> {
         self.status.subscribe()
+    }
+}
+
+impl StatusReporter for ServerLink {
+    fn report(&self) -> ReportFuture<'_> {
+        Box::pin(async { RoleStatus::Node(self.status()) })
     }
 }

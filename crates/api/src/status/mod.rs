@@ -4,6 +4,7 @@
 mod agent;
 mod federation;
 mod proxy;
+mod report;
 mod server;
 mod server_link;
 
@@ -22,6 +23,7 @@ pub use proxy::{
     NodeLinkStatus, OtherTotalStatus, Pair, ProxyStatus, RefusalCount, RefusalRecord, RelayStatus,
     TotalStatus, Totals, TrunkCount, TrunkStatus,
 };
+pub use report::{ReportFuture, RoleStatus, StatusReporter};
 pub use server::{
     AuthorityStatus, CaState, EndpointStatus, EntryKind, EntryStatus, NodeLink, NodeStatus,
     OwnIdentityStatus, PeerIdentityStatus, PeerStatus, ServerReport, ServerStatus,
@@ -49,7 +51,7 @@ pub struct SiteStatus {
     /// The site's own agent, unless identities come from another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentStatus>,
-    /// The agent of somebody else that identities come from.
+    /// The agent of another process that identities come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_api: Option<WorkloadApiStatus>,
     /// Of a node: its link to the server of its site. Then `site` is the name of the node.

@@ -10,7 +10,7 @@ use renkei_agent::{
 };
 use renkei_api::{
     control::Request,
-    status::{ProxyStatus, SiteStatus},
+    status::{SiteStatus, StatusReporter},
 };
 use renkei_proxy::{DefaultHandler, Proxy, Untouched};
 use renkei_runtime::{control::ControlError, readiness::Readiness, telemetry::ConfigMetrics};
@@ -193,22 +193,14 @@ impl RunningNode {
     }
 
     async fn status(&self) -> SiteStatus {
-        let snapshot = self.readiness.snapshot();
-        SiteStatus {
-            site: self.name.clone(),
-            trust_domain: self.trust_domain.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ready: snapshot.ready,
-            conditions: snapshot.conditions,
-            proxy: match &self.proxy {
-                Some(proxy) => proxy.status().await,
-                None => ProxyStatus::default(),
-            },
-            server: None,
-            agent: Some(self.agent.status()),
-            workload_api: None,
-            node: Some(self.link.status()),
-        }
+        let mut reporters: Vec<&dyn StatusReporter> = vec![&self.agent, &*self.link];
+        reporters.extend(
+            self.proxy
+                .iter()
+                .map(|proxy| &**proxy as &dyn StatusReporter),
+        );
+        let named = (self.name.as_str(), &self.trust_domain);
+        process::status(named, &self.readiness, &reporters).await
     }
 
     pub(super) async fn close(self) {

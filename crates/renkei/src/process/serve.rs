@@ -4,10 +4,14 @@ use std::{net::SocketAddr, sync::Arc};
 
 use http::{Method, StatusCode};
 use miette::miette;
-use renkei_api::control::{BundleDocument, Request, RequestError};
+use renkei_api::{
+    control::{BundleDocument, Request, RequestError},
+    status::{ProxyStatus, SiteStatus, StatusReporter},
+};
 use renkei_runtime::{
     admin,
     control::{self, ControlError},
+    readiness::Readiness,
 };
 use renkei_spiffe::{BundleSet, TrustDomain};
 use serde::Serialize;
@@ -23,10 +27,10 @@ const DEFAULT_ADMIN: SocketAddr =
 
 /// Where metrics and health are served, by the command line, then by the site file.
 pub(crate) fn admin_address(
-    told: Option<AdminArg>,
+    of_command_line: Option<AdminArg>,
     of_file: Option<SocketAddr>,
 ) -> Option<SocketAddr> {
-    match told {
+    match of_command_line {
         Some(AdminArg::Off) => None,
         Some(AdminArg::At(address)) => Some(address),
         None => Some(of_file.unwrap_or(DEFAULT_ADMIN)),
@@ -64,7 +68,7 @@ pub(super) fn commands<R: Roles>(
     shared.tasks.keep("control socket", || false, serve)
 }
 
-/// Answers Prometheus and whoever asks for the health.
+/// Answers Prometheus and health checks.
 pub(super) fn metrics(admin: admin::Server, shared: &Shared) {
     tracing::info!(address = %admin.address(), "metrics and health");
     let admin = Arc::new(admin);
@@ -108,4 +112,26 @@ pub(crate) fn bundle(
 pub(crate) fn json(answer: &impl Serialize) -> Result<Value, ControlError> {
     serde_json::to_value(answer)
         .map_err(|error| ControlError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}
+
+/// The status of a site or node of this name, with what its roles report.
+pub(crate) async fn status(
+    (name, trust_domain): (&str, &TrustDomain),
+    readiness: &Readiness,
+    reporters: &[&dyn StatusReporter],
+) -> SiteStatus {
+    let snapshot = readiness.snapshot();
+    let status = SiteStatus {
+        site: name.to_owned(),
+        trust_domain: trust_domain.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ready: snapshot.ready,
+        conditions: snapshot.conditions,
+        proxy: ProxyStatus::default(),
+        server: None,
+        agent: None,
+        workload_api: None,
+        node: None,
+    };
+    status.with_reports(reporters).await
 }
