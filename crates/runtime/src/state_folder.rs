@@ -150,10 +150,35 @@ impl StateFolder {
         &self.path
     }
 
+    /// Moves every file of the folder `old` here and removes `old`, for state that an earlier
+    /// release kept by another name. It may be cut off at any point and repeated. No folder of that
+    /// name is no error.
+    ///
+    /// # Errors
+    /// When something cannot be moved, or gives no answer in time.
+    pub fn take_over(&self, old: &Path) -> io::Result<()> {
+        let (owned, here) = (old.to_owned(), self.path.clone());
+        files::run(old, move || take_over_now(&owned, &here))
+    }
+
     /// The path of something in it.
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
     }
+}
+
+fn take_over_now(old: &Path, here: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(old) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        fs::rename(entry.path(), here.join(entry.file_name()))?;
+    }
+    // The files are here for good before their old place is gone.
+    File::open(here)?.sync_all()?;
+    fs::remove_dir(old)
 }
 
 fn check_owner(path: &Path, metadata: &fs::Metadata) -> Result<(), StateFolderError> {

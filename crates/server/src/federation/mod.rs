@@ -96,6 +96,7 @@ pub(crate) struct Federator {
 impl Federator {
     /// Takes up the last good state. Nothing is read from anywhere else yet.
     pub(crate) async fn open(part: &ServerPart, inputs: Inputs) -> Self {
+        revocation::rename_old_folder(&inputs.state);
         let federator = Self {
             inputs,
             members: channel::Sender::default(),

@@ -160,6 +160,7 @@ mod tests {
             ("federation/witness.pem", "-"),
             ("federation/witness.json", r#"{"size":0,"root":""}"#),
             ("federation/heed/1.json", "-"),
+            ("federation/removals/1.json", "-"),
             ("control.sock.lock", ""),
             ("renkei.lock", ""),
         ] {
