@@ -111,7 +111,7 @@ impl Source {
 }
 
 /// One connection with what is to be said on it.
-struct Session {
+struct ServerConnection {
     channel: Channel,
     svid: Arc<X509Svid>,
     updates: Source,
@@ -122,7 +122,7 @@ struct Session {
     renewals: Backoff,
 }
 
-impl Session {
+impl ServerConnection {
     /// How long until the SVID is due, or until the next look at the clock.
     fn until_renewal(&self) -> Duration {
         let left = Duration::try_from(self.renewal - clock::now()).unwrap_or_default();
@@ -168,21 +168,21 @@ impl Follower {
 
     /// Follows on one connection. `Ok` when the SVID has been renewed.
     async fn follow(&mut self, backoff: &mut Backoff) -> Result<(), LinkError> {
-        let mut session = self.connect().await?;
-        self.connected(&session);
+        let mut connection = self.connect().await?;
+        self.connected(&connection);
         loop {
-            let until_renewal = session.until_renewal();
+            let until_renewal = connection.until_renewal();
             tokio::select! {
-                update = session.updates.next() => {
+                update = connection.updates.next() => {
                     backoff.succeeded();
-                    self.take(&mut session, update?).await?;
+                    self.take(&mut connection, update?).await?;
                 }
                 changed = self.reports.changed() => {
                     changed.map_err(|_| LinkError::Ended)?;
-                    self.answer(&session).await?;
+                    self.answer(&connection).await?;
                 }
                 () = tokio::time::sleep(until_renewal) => {
-                    if session.is_due() && self.renewed(&mut session).await {
+                    if connection.is_due() && self.renewed(&mut connection).await {
                         return Ok(());
                     }
                 }
@@ -190,7 +190,7 @@ impl Follower {
         }
     }
 
-    async fn connect(&self) -> Result<Session, LinkError> {
+    async fn connect(&self) -> Result<ServerConnection, LinkError> {
         let (svid, renewal) = {
             let kept = self.kept();
             (kept.svid.clone(), kept.renewal)
@@ -214,7 +214,7 @@ impl Follower {
             kept.streams += 1;
             kept.streams
         };
-        Ok(Session {
+        Ok(ServerConnection {
             renewal,
             renewals: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             channel,
@@ -225,8 +225,8 @@ impl Follower {
         })
     }
 
-    fn connected(&self, session: &Session) {
-        self.issuer.use_channel(session.channel.clone());
+    fn connected(&self, connection: &ServerConnection) {
+        self.issuer.use_channel(connection.channel.clone());
         tracing::info!(server = %self.server, "connected to the server of the site");
         self.status.send_modify(|status| {
             status.connected_since.get_or_insert_with(clock::now);
@@ -236,30 +236,34 @@ impl Follower {
 
     /// Takes an update, and says at once what the node cannot take. What the proxy says comes
     /// later, with its report.
-    async fn take(&mut self, session: &mut Session, update: Update) -> Result<(), LinkError> {
+    async fn take(
+        &mut self,
+        connection: &mut ServerConnection,
+        update: Update,
+    ) -> Result<(), LinkError> {
         let version = update.version;
         let for_proxy = update.proxy.is_some();
         let revision = Revision {
-            stream: session.stream,
+            stream: connection.stream,
             version,
         };
-        let before = std::mem::take(&mut session.unread);
-        session.unread = self.wanted.take(revision, update);
+        let before = std::mem::take(&mut connection.unread);
+        connection.unread = self.wanted.take(revision, update);
         // An update that comes again and again has its faults in the log once.
-        for fault in session.unread.iter().filter(|now| !before.contains(now)) {
+        for fault in connection.unread.iter().filter(|now| !before.contains(now)) {
             let Fault { item, reason } = fault;
             tracing::error!(item, reason, "a part of the configuration was not taken");
         }
-        if !session.unread.is_empty() {
-            session
+        if !connection.unread.is_empty() {
+            connection
                 .updates
-                .answer(version, session.unread.clone())
+                .answer(version, connection.unread.clone())
                 .await?;
         }
         if !for_proxy {
-            self.taken(version, &session.unread);
+            self.taken(version, &connection.unread);
         }
-        self.renew_if_withdrawn(session);
+        self.renew_if_withdrawn(connection);
         Ok(())
     }
 
@@ -276,36 +280,37 @@ impl Follower {
     }
 
     /// A forced rotation: the issuer of the node's SVID has left the bundle.
-    fn renew_if_withdrawn(&self, session: &mut Session) {
+    fn renew_if_withdrawn(&self, connection: &mut ServerConnection) {
         let bundles = self.wanted.bundles.borrow().clone();
         let algorithms = &self.provider.signature_verification_algorithms;
         let now = clock::now();
-        if verify_peer(session.svid.chain(), &bundles, now, algorithms).is_err() {
-            session.renewal = session.renewal.min(now);
+        if verify_peer(connection.svid.chain(), &bundles, now, algorithms).is_err() {
+            connection.renewal = connection.renewal.min(now);
         }
     }
 
-    async fn answer(&mut self, session: &Session) -> Result<(), LinkError> {
+    async fn answer(&mut self, connection: &ServerConnection) -> Result<(), LinkError> {
         let report = self.reports.borrow_and_update().clone();
-        let Some(report) = report.filter(|report| report.revision.stream == session.stream) else {
+        let Some(report) = report.filter(|report| report.revision.stream == connection.stream)
+        else {
             return Ok(());
         };
         let faults = report.faults.into_iter().map(|fault| Fault {
             item: fault.item,
             reason: fault.reason,
         });
-        let faults = session.unread.iter().cloned().chain(faults).collect();
-        session
+        let faults = connection.unread.iter().cloned().chain(faults).collect();
+        connection
             .updates
             .answer(report.revision.version, faults)
             .await
     }
 
     /// Renews the node's SVID; a failure is tried again later.
-    async fn renewed(&self, session: &mut Session) -> bool {
+    async fn renewed(&self, connection: &mut ServerConnection) -> bool {
         let bundles = self.wanted.bundles.borrow().clone();
-        let channel = session.channel.clone();
-        match renew(channel, &session.svid, &bundles, &self.provider).await {
+        let channel = connection.channel.clone();
+        match renew(channel, &connection.svid, &bundles, &self.provider).await {
             Ok(svid) => {
                 tracing::info!(id = %svid.id(), serial = svid.serial(), "the node's SVID is renewed");
                 self.status
@@ -315,9 +320,9 @@ impl Follower {
                 true
             }
             Err(error) => {
-                let wait = session.renewals.failed();
+                let wait = connection.renewals.failed();
                 tracing::warn!(%error, retry_in = ?wait, "the node's SVID was not renewed");
-                session.renewal = clock::now() + wait;
+                connection.renewal = clock::now() + wait;
                 false
             }
         }

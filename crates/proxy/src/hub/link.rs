@@ -17,7 +17,7 @@ use crate::{
     admission::{Admission, Denied, Source},
     context::Context,
     identity::{Direction, Pair},
-    tls::{DialFailure, NO_SERVICE, Way, dial_peer},
+    tls::{DialFailure, GatewayPath, NO_SERVICE, dial_peer},
     trunk::{
         Connector, IncomingStream, LaneConnection, LaneDialer, OpenError, TrunkEvent, TrunkHandle,
     },
@@ -369,7 +369,7 @@ impl LinkDialer {
         let gateway = target.gateway.as_ref().ok_or(DialFailure::NoGateway)?;
         let by = (&*self.context, &*self.admission);
         let name = target.far.trust_domain().as_str();
-        let to = (gateway, Way::Direct);
+        let to = (gateway, GatewayPath::Direct);
         let dialled = dial_peer(&target.pair(), name, to, &ALPN_RELAY, by).await;
         if let Err(failure) = &dialled
             && !self.state.condition().linked

@@ -15,7 +15,7 @@ use crate::{
     bandwidth::Pace,
     context::Carrier,
     sessions::{alpn, kafka::server_name},
-    tls::{DialFailure, Way, dial_peer},
+    tls::{DialFailure, GatewayPath, dial_peer},
     trunk::{DialError, LaneConnection, LaneDialer, OpenError},
     wan::WanStream,
 };
@@ -209,11 +209,11 @@ async fn connect(
     let name = sni(&route.target).ok_or(DialFailure::NoServerName)?;
     let by = (&*outbound.context, &*outbound.admission);
     let name = server_name(&name, node);
-    let way = match &route.exit {
-        Some(exit) => Way::Through(exit, &*outbound.exit),
-        None => Way::Direct,
+    let path = match &route.exit {
+        Some(exit) => GatewayPath::Through(exit, &*outbound.exit),
+        None => GatewayPath::Direct,
     };
-    let dialled = dial_peer(&route.pair(), &name, (gateway, way), protocols, by).await?;
+    let dialled = dial_peer(&route.pair(), &name, (gateway, path), protocols, by).await?;
     route.reachability.note_answer();
     Ok(dialled)
 }

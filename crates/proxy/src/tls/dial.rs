@@ -235,7 +235,7 @@ pub(crate) struct ExitStream {
 
 /// How a gateway of another site is reached.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Way<'a> {
+pub(crate) enum GatewayPath<'a> {
     /// It is dialled.
     Direct,
     /// By the link to this gateway of the own site.
@@ -245,7 +245,7 @@ pub(crate) enum Way<'a> {
 /// What is heard of the end of a connection that leaves by a link.
 type Ended = Option<oneshot::Receiver<Option<String>>>;
 
-impl Way<'_> {
+impl GatewayPath<'_> {
     async fn connect(
         self,
         pair: &Pair,
@@ -273,7 +273,7 @@ impl Way<'_> {
 pub(crate) async fn dial_peer(
     pair: &Pair,
     name: &str,
-    (gateway, way): (&HostPort, Way<'_>),
+    (gateway, path): (&HostPort, GatewayPath<'_>),
     protocols: &[&[u8]],
     (context, admission): (&Context, &Admission),
 ) -> Result<LaneConnection, DialFailure> {
@@ -292,7 +292,7 @@ pub(crate) async fn dial_peer(
     let side = client_side(&context.provider, &svid, bundles, demand, protocols)
         .map_err(|error| DialFailure::Tls(error.to_string()))?;
     let limits = &context.limits;
-    let (tcp, remote, ended) = way.connect(pair, gateway, limits.connect_timeout).await?;
+    let (tcp, remote, ended) = path.connect(pair, gateway, limits.connect_timeout).await?;
     keep_alive(&tcp, remote);
     let handshake = record::connect(side.config, name, tcp);
     let connection = match timeout(limits.handshake_timeout, handshake).await {

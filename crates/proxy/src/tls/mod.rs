@@ -7,4 +7,4 @@ pub(crate) use accept::{
     HandshakeFault, NO_SERVICE, PendingHandshake, UNFINISHED, Verified, accept, give_up,
     let_read_alert,
 };
-pub(crate) use dial::{DialFailure, Exit, ExitStream, Way, dial_peer};
+pub(crate) use dial::{DialFailure, Exit, ExitStream, GatewayPath, dial_peer};

@@ -20,7 +20,7 @@ pub const NEVER: u64 = u64::MAX;
 
 /// One direction of all connections.
 #[derive(Default)]
-pub struct Way {
+pub struct Direction {
     seen: Mutex<Vec<u8>>,
     /// Which byte of a connection is changed.
     flip: AtomicU64,
@@ -62,12 +62,12 @@ impl Records {
 
 pub struct Tap {
     pub address: SocketAddr,
-    pub there: Arc<Way>,
-    pub back: Arc<Way>,
+    pub there: Arc<Direction>,
+    pub back: Arc<Direction>,
     accepted: Arc<AtomicUsize>,
 }
 
-impl Way {
+impl Direction {
     pub fn seen(&self) -> Vec<u8> {
         self.seen.lock().unwrap().clone()
     }
@@ -116,7 +116,7 @@ impl Tap {
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Arc<Way>) {
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Arc<Direction>) {
     let mut buffer = vec![0; 64 * 1024];
     let (mut passed, mut records) = (0, Records::default());
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
