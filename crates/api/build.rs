@@ -1,6 +1,6 @@
 //! Compiles the protobuf contracts without protoc.
 
-/// Served whole.
+/// Client and server code is generated for every method.
 const WHOLE: [&str; 3] = [
     "proto/workload.proto",
     "proto/renkei/node.proto",

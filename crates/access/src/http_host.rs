@@ -48,7 +48,7 @@ impl fmt::Display for HttpHost {
     }
 }
 
-/// `[2001:db8::7]:80`
+/// Host and port of an IPv6 address: `[2001:db8::7]:80`.
 fn split_address(text: &str) -> Result<(String, &str), HttpHostError> {
     let end = text.find(']').ok_or(HttpHostError)?;
     let address: &str = text.get(1..end).ok_or(HttpHostError)?;
@@ -62,7 +62,7 @@ fn split_address(text: &str) -> Result<(String, &str), HttpHostError> {
     }
 }
 
-/// `records.example:80`
+/// Host and port of a name or an IPv4 address: `records.example:80`.
 fn split_name(text: &str) -> Result<(String, &str), HttpHostError> {
     let (host, port) = text.split_once(':').unwrap_or((text, ""));
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);

@@ -43,7 +43,7 @@ impl CertificateRequest {
         Ok(Self { key, csr })
     }
 
-    /// PKCS#10, DER.
+    /// The certificate request (PKCS#10, DER).
     pub(crate) fn csr(&self) -> Vec<u8> {
         self.csr.clone()
     }

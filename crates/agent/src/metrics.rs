@@ -166,7 +166,7 @@ impl AgentMetrics {
     }
 }
 
-/// When each SVID of this process ends, whoever issued it; read when asked for.
+/// When each SVID of this process expires, from any issuer; read when metrics are read.
 #[derive(Debug)]
 pub struct SvidEnds(pub watch::Receiver<Arc<Identities>>);
 

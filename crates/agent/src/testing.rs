@@ -33,11 +33,11 @@ use crate::{
 };
 
 /// How long a test waits for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What must come, or the test fails.
 pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
-    let limited = tokio::time::timeout(PATIENCE, what);
+    let limited = tokio::time::timeout(DEADLINE, what);
     limited.await.expect("it takes too long")
 }
 

@@ -127,7 +127,7 @@ impl Request {
 /// A token, as a person carries it to a node. Not shown by `Debug`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuedToken {
-    /// One line.
+    /// The token as one line, for `renkei node join`.
     pub token: String,
     /// Until when it can be used, once.
     #[serde(with = "time::serde::rfc3339")]

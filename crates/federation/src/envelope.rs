@@ -102,7 +102,7 @@ impl Envelope {
         }
         let value = json::parse(bytes).map_err(EnvelopeError::Json)?;
         let written: Written = serde_json::from_value(value)
-            .map_err(|error| EnvelopeError::Json(json::told(&error)))?;
+            .map_err(|error| EnvelopeError::Json(json::describe(&error)))?;
         if written.payload_type != PAYLOAD_TYPE {
             let shown = written.payload_type.chars().take(100).collect();
             return Err(EnvelopeError::PayloadType(shown));

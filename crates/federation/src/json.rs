@@ -10,12 +10,12 @@ use serde_json::{Map, Value};
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
     serde_json::from_slice::<Strict>(bytes)
         .map(|strict| strict.0)
-        .map_err(|error| told(&error))
+        .map_err(|error| describe(&error))
 }
 
 /// What the parser says, without control characters: it repeats what it has read, and people see
 /// it on their terminals.
-pub(crate) fn told(error: &serde_json::Error) -> String {
+pub(crate) fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
@@ -115,10 +115,10 @@ mod tests {
     #[test]
     fn what_is_told_of_a_fault_obeys_no_terminal() {
         let wrong = serde_json::from_str::<crate::Statement>(r#"{"kind":"\u001b[2J\n"}"#);
-        let told = told(&wrong.unwrap_err());
+        let described = describe(&wrong.unwrap_err());
         assert!(
-            told.contains("[2J") && !told.contains(char::is_control),
-            "{told}"
+            described.contains("[2J") && !described.contains(char::is_control),
+            "{described}"
         );
     }
 }

@@ -89,13 +89,13 @@ where
         Box::pin(async move {
             let response = answered.await?;
             // The place is taken until the stream ends.
-            let held = |body: Body| {
+            let with_place = |body: Body| {
                 Body::new(body.map_frame(move |frame| {
                     let _taken = &place;
                     frame
                 }))
             };
-            Ok(response.map(held))
+            Ok(response.map(with_place))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Serving on a unix socket until told to stop.
+//! Serves on a unix socket until it is stopped.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -12,7 +12,8 @@ use tonic::{service::Routes, transport::Server};
 
 use crate::{ConnectionMetrics, GrpcLimits, admission::Admission, connection::Connections};
 
-/// Streams of one connection beyond its limit that are answered rather than held back by HTTP/2.
+/// Streams of one connection beyond its limit that are answered with an error. HTTP/2 makes further
+/// ones wait.
 const REFUSED_STREAMS: u32 = 256;
 
 /// How long open streams get to end when the server stops.

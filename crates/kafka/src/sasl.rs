@@ -2,7 +2,7 @@
 //!
 //! After SaslHandshake version 1 a client sends SaslAuthenticate, a request like any other. After
 //! version 0 it sends bare tokens, each with only a length before it, and requests again once the
-//! mechanism is through (KIP-43). Where that is can only be told from the mechanism.
+//! mechanism is through (KIP-43). Only the mechanism defines where that is.
 
 use crate::wire::{Reader, WireFault};
 

@@ -19,7 +19,7 @@ pub struct Desired {
 pub struct ProxyLimits {
     /// Open connections of each kind: from other sites, of local workloads, forwarded as a hub.
     /// Half as many may be before their handshake's end, half as many may be lanes of trunks, and
-    /// an eighth may read the bundle endpoint. Nobody gets all of them (docs/operating.md).
+    /// an eighth may read the bundle endpoint. No caller gets all of them (docs/operating.md).
     pub connections: usize,
     /// TLS handshakes under way at the gateway, of which one address has at most half; more wait.
     pub handshakes: usize,
@@ -37,7 +37,7 @@ pub struct ProxyLimits {
     /// Bytes that all trunks together may hold, for their applications and for their peers.
     pub memory: u64,
     /// Bytes that all Kafka sessions of a direction may collect, of requests and answers of which
-    /// all must be there before any of it goes on. One caller has a quarter of it.
+    /// all must be there before any of it is sent. One caller has a quarter of it.
     pub kafka_memory: usize,
     /// How long the connections of a trunk wait when every lane to the other site is lost.
     pub grace: Duration,

@@ -20,7 +20,7 @@ use crate::{
     trunk::TrunkTable,
 };
 
-/// Stands for the identities that have no row of their own. No identity looks so.
+/// The label of all identities that have no row of their own. No identity looks so.
 const OTHER: &str = "other";
 
 #[derive(Debug)]

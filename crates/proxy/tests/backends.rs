@@ -23,7 +23,7 @@ use renkei_testkit::{Silent, free_address};
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 /// Longer than a test waits: a connection that waits for a silent backend fails the test.
-const TIMEOUT: Duration = lab::PATIENCE.saturating_mul(4);
+const TIMEOUT: Duration = lab::DEADLINE.saturating_mul(4);
 
 async fn sites(lab: &Lab) -> (Node, Node) {
     let limits = ProxyLimits {

@@ -180,7 +180,7 @@ async fn without_a_link_callers_are_told_at_once() {
     ping(&mut three.connect().await, b"now").await;
     // And when it stops, that is known.
     osaka.drain.begin();
-    assert_eq!(osaka.drain.wait(lab::PATIENCE).await.left, 0);
+    assert_eq!(osaka.drain.wait(lab::DEADLINE).await.left, 0);
     drop(osaka);
     unlinked_at_hub(&hokkaido).await;
 }
@@ -538,7 +538,7 @@ async fn a_site_that_stops_lets_its_connections_end() {
     ping(&mut app, b"while it stops").await;
     app.write_all(b"last").await.unwrap();
     app.shutdown().await.unwrap();
-    let left = tokio::spawn(async move { osaka.drain.wait(lab::PATIENCE).await.left });
+    let left = tokio::spawn(async move { osaka.drain.wait(lab::DEADLINE).await.left });
     let mut heard = Vec::new();
     within(app.read_to_end(&mut heard)).await.unwrap();
     assert_eq!(heard, b"last");
@@ -546,7 +546,7 @@ async fn a_site_that_stops_lets_its_connections_end() {
     three.assert_refused().await;
     drop(kyushu);
     // Nor does a hub wait for what carries nothing.
-    assert_eq!(hokkaido.drain.wait(lab::PATIENCE).await.left, 0);
+    assert_eq!(hokkaido.drain.wait(lab::DEADLINE).await.left, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -555,5 +555,5 @@ async fn a_hub_that_stops_does_not_wait_for_quiet_lanes() {
     let (hokkaido, _osaka, _kyushu) = three.sites(ProxyLimits::default()).await;
     let mut app = three.connect().await;
     ping(&mut app, b"one").await;
-    assert_eq!(hokkaido.drain.wait(lab::PATIENCE).await.left, 0);
+    assert_eq!(hokkaido.drain.wait(lab::DEADLINE).await.left, 0);
 }

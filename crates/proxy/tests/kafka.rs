@@ -12,7 +12,7 @@ mod lab;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use lab::{Lab, Node, PATIENCE, eventually, within};
+use lab::{DEADLINE, Lab, Node, eventually, within};
 use renkei_proxy::ProxyLimits;
 use renkei_spiffe::client_side;
 use renkei_testkit::{free_address, free_address_on};
@@ -132,7 +132,7 @@ async fn every_broker_is_reached_through_a_local_port_that_outlives_the_process(
         assert_eq!((&again, controller), (&seen, *node));
     }
     for node in [&hokkaido, &osaka] {
-        assert_eq!(node.drain.wait(PATIENCE).await.left, 0);
+        assert_eq!(node.drain.wait(DEADLINE).await.left, 0);
     }
     // A thread of its own writes them.
     eventually("the ports of both brokers are kept", || {

@@ -80,7 +80,7 @@ async fn lanes_that_greet_slowly_or_never_keep_nobody_out_and_are_given_up() {
         // Far fewer than there are slow lanes.
         handshakes: 4,
         // More than any of the waiting here.
-        handshake_timeout: 4 * lab::PATIENCE,
+        handshake_timeout: 4 * lab::DEADLINE,
         ..ProxyLimits::default()
     };
     let text = lab.hokkaido_text("osaka.example/collector");

@@ -226,7 +226,7 @@ async fn ten_thousand_short_connections_leave_nothing() {
     // A trunk takes leave in a drain only once it has no streams.
     osaka.drain.begin();
     eventually("no lanes", || (path.middlebox.open() == 0).then_some(())).await;
-    assert_eq!(osaka.drain.wait(lab::PATIENCE).await.left, 0);
+    assert_eq!(osaka.drain.wait(lab::DEADLINE).await.left, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -276,7 +276,7 @@ async fn peers_that_say_nothing_make_room_for_others() {
         // One at a time of each address.
         handshakes: 2,
         // More than any of the waiting here.
-        handshake_timeout: 4 * lab::PATIENCE,
+        handshake_timeout: 4 * lab::DEADLINE,
         ..Default::default()
     };
     let text = lab.hokkaido_text("osaka.example/collector");

@@ -341,7 +341,7 @@ async fn a_drain_waits_for_what_closed_applications_have_sent() {
         assert_eq!(osaka.open(), 1, "it still has bytes to deliver");
         path.middlebox.stall(false);
     };
-    let (drained, ()) = tokio::join!(osaka.drain.wait(lab::PATIENCE), release);
+    let (drained, ()) = tokio::join!(osaka.drain.wait(lab::DEADLINE), release);
     // The process ends as soon as it may.
     drop((osaka, process));
     assert_eq!(drained.left, 0);

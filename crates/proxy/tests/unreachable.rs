@@ -25,7 +25,7 @@ use renkei_testkit::{Silent, free_address};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Longer than a test waits: a connection that waits for a timeout fails the test.
-const TIMEOUT: Duration = lab::PATIENCE.saturating_mul(4);
+const TIMEOUT: Duration = lab::DEADLINE.saturating_mul(4);
 
 fn patient() -> ProxyLimits {
     ProxyLimits {

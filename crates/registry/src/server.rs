@@ -352,7 +352,7 @@ mod tests {
         assert!(refused, "more than the rate allows");
         assert!(metrics.count(Refusal::Rate) > 0);
         let pending = ask(address, b"GET /pending HTTP/1.1\r\nHost: a\r\n\r\n").await;
-        assert!(pending.contains("200 OK"), "reading goes on");
+        assert!(pending.contains("200 OK"), "reading still works");
     }
 
     #[test]

@@ -85,7 +85,7 @@ async fn visit_workers() {
         })
         .collect();
     for visitor in visitors {
-        // It does not panic, and nobody ends it.
+        // It does not panic, and nothing ends it.
         let _ = visitor.await;
     }
 }

@@ -290,7 +290,7 @@ pub mod passing {
 
     use super::{Duration, Moment};
 
-    /// In milliseconds.
+    /// How far the time has come, in milliseconds.
     static PASSED: AtomicI64 = AtomicI64::new(0);
 
     /// From now on both clocks are so much further; less than a millisecond is left out.

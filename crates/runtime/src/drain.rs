@@ -30,7 +30,7 @@ const CUT_TIME: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Drain {
     stages: DrainWatch,
-    /// Guards that were held when force began.
+    /// Guards that existed when force began.
     cut: AtomicUsize,
 }
 
@@ -42,9 +42,9 @@ pub struct DrainWatch {
     holders: TaskTracker,
 }
 
-/// Held as long as a connection (or other work) is open.
+/// Lives as long as a connection (or other work) is open.
 #[derive(Debug)]
-#[must_use = "the drain waits only while the guard is held"]
+#[must_use = "the drain waits only while the guard lives"]
 pub struct DrainGuard {
     _token: TaskTrackerToken,
 }
@@ -52,7 +52,7 @@ pub struct DrainGuard {
 /// How a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
-    /// Guards that were still held at the deadline, and so were cut; 0 for a clean end.
+    /// Guards that were left at the deadline, and so were cut; 0 for a clean end.
     pub left: usize,
 }
 
@@ -87,7 +87,7 @@ impl Drain {
     pub fn force(&self) {
         self.begin();
         if !self.stages.is_forced() {
-            self.cut.store(self.stages.held(), Ordering::SeqCst);
+            self.cut.store(self.stages.open(), Ordering::SeqCst);
         }
         self.stages.forced.cancel();
     }
@@ -148,8 +148,8 @@ impl DrainWatch {
         }
     }
 
-    /// How many guards are held.
-    pub fn held(&self) -> usize {
+    /// How many guards there are.
+    pub fn open(&self) -> usize {
         self.holders.len()
     }
 }
@@ -178,7 +178,7 @@ mod tests {
                 drop(guard);
             });
         }
-        assert_eq!(watch.held(), 3);
+        assert_eq!(watch.open(), 3);
         assert_eq!(drain.wait(LONG).await, Drained { left: 0 });
         assert!(!watch.is_forced());
     }
@@ -195,7 +195,7 @@ mod tests {
         });
         assert_eq!(drain.wait(LONG).await, Drained { left: 1 });
         cut.await.unwrap();
-        assert_eq!(watch.held(), 0);
+        assert_eq!(watch.open(), 0);
     }
 
     #[tokio::test(start_paused = true)]

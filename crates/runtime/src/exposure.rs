@@ -144,7 +144,7 @@ mod tests {
     }
 
     /// Of one path, with a state folder that is not there.
-    fn told(path: &Path) -> Vec<String> {
+    fn warnings(path: &Path) -> Vec<String> {
         by_everyone([path], Path::new("/nowhere/state"))
     }
 
@@ -157,22 +157,22 @@ mod tests {
         fs::write(&file, "").unwrap();
         set(&file, 0o644);
         set(&folder, 0o755);
-        assert_eq!(told(&file), Vec::<String>::new());
+        assert_eq!(warnings(&file), Vec::<String>::new());
         set(&file, 0o666);
-        let said = told(&file);
+        let said = warnings(&file);
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].contains("(mode 0666)"), "{said:?}");
         set(&file, 0o644);
         for parent in [&folder, &top.path().to_owned()] {
             let before = mode(parent).unwrap();
             set(parent, 0o777);
-            let said = told(&file);
+            let said = warnings(&file);
             assert_eq!(said.len(), 1, "{said:?}");
             let help = format!("chmod o-w {}", parent.display());
             assert!(said[0].ends_with(&help), "{said:?}");
-            assert_eq!(told(&folder.join("not-there-yet")).len(), 1);
+            assert_eq!(warnings(&folder.join("not-there-yet")).len(), 1);
             set(parent, 0o1777);
-            assert_eq!(told(&file), Vec::<String>::new(), "sticky");
+            assert_eq!(warnings(&file), Vec::<String>::new(), "sticky");
             set(parent, before);
         }
     }
@@ -183,7 +183,7 @@ mod tests {
         set(open.path(), 0o777);
         let help = format!("chmod o-w {}", open.path().display());
         let warned = |path: &Path| {
-            let said = told(path);
+            let said = warnings(path);
             assert_eq!(said.len(), 1, "{said:?}");
             assert!(said[0].ends_with(&help), "{said:?}");
         };
@@ -205,7 +205,7 @@ mod tests {
         // A circle ends.
         symlink(closed.path().join("b"), closed.path().join("a")).unwrap();
         symlink(closed.path().join("a"), closed.path().join("b")).unwrap();
-        assert_eq!(told(&closed.path().join("a")), Vec::<String>::new());
+        assert_eq!(warnings(&closed.path().join("a")), Vec::<String>::new());
     }
 
     #[test]
@@ -220,13 +220,13 @@ mod tests {
             missing.join("osaka.json"),
             link.path().join("link/osaka.json"),
         ] {
-            let said = told(&path);
+            let said = warnings(&path);
             assert_eq!(said.len(), 1, "{said:?}");
             let what = format!("{} is not there", missing.display());
             assert!(said[0].contains(&what), "{said:?}");
         }
         fs::create_dir(&missing).unwrap();
-        assert_eq!(told(&missing.join("osaka.json")), Vec::<String>::new());
+        assert_eq!(warnings(&missing.join("osaka.json")), Vec::<String>::new());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The frame of a Renkei process: what every role needs to be started, watched, told and stopped.
+//! The frame of a Renkei process: what every role needs to start, to be watched and to stop.
 //!
 //! - [`drain`]: one way to end work in progress: a signal, a deadline, then force.
 //! - [`process`]: who a local process is.

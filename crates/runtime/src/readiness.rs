@@ -17,7 +17,7 @@ pub struct Readiness {
     conditions: watch::Sender<Conditions>,
 }
 
-/// One condition; not ready ("starting") until told otherwise.
+/// One condition; not ready ("starting") until it is set.
 #[derive(Debug, Clone)]
 pub struct Condition {
     name: String,

@@ -88,7 +88,7 @@ pub struct Place<H: Holder> {
 struct State<H: Holder> {
     capacity: usize,
     taken: usize,
-    held: HashMap<H, usize>,
+    of_each: HashMap<H, usize>,
     /// Those who wait, by what their places are to be counted for.
     queues: HashMap<Vec<H>, VecDeque<oneshot::Sender<Place<H>>>>,
     /// The queues in the order of their turns.
@@ -107,7 +107,7 @@ impl<H: Holder> Pool<H> {
         Self(Arc::new(Mutex::new(State {
             capacity: capacity.max(1),
             taken: 0,
-            held: HashMap::new(),
+            of_each: HashMap::new(),
             queues: HashMap::new(),
             order: VecDeque::new(),
         })))
@@ -165,13 +165,13 @@ impl<H: Holder> State<H> {
             return Err(NoPlace::Full);
         }
         let has_its_share = |holder: &&H| {
-            let held = self.held.get(*holder).copied().unwrap_or(0);
-            held >= holder.weight().max(1).saturating_mul(free)
+            let taken = self.of_each.get(*holder).copied().unwrap_or(0);
+            taken >= holder.weight().max(1).saturating_mul(free)
         };
         match holders.iter().find(has_its_share) {
             Some(holder) => {
-                let held = self.held.get(holder).copied().unwrap_or(0);
-                Err(NoPlace::Share(holder.clone(), held))
+                let taken = self.of_each.get(holder).copied().unwrap_or(0);
+                Err(NoPlace::Share(holder.clone(), taken))
             }
             None => Ok(()),
         }
@@ -180,7 +180,7 @@ impl<H: Holder> State<H> {
     fn enter(&mut self, pool: &Arc<Mutex<Self>>, holders: Vec<H>) -> Place<H> {
         self.taken += 1;
         for holder in &holders {
-            *self.held.entry(holder.clone()).or_default() += 1;
+            *self.of_each.entry(holder.clone()).or_default() += 1;
         }
         Place {
             pool: pool.clone(),
@@ -191,10 +191,10 @@ impl<H: Holder> State<H> {
     fn leave(&mut self, holders: &[H]) {
         self.taken = self.taken.saturating_sub(1);
         for holder in holders {
-            if let Some(held) = self.held.get_mut(holder) {
-                *held = held.saturating_sub(1);
-                if *held == 0 {
-                    self.held.remove(holder);
+            if let Some(taken) = self.of_each.get_mut(holder) {
+                *taken = taken.saturating_sub(1);
+                if *taken == 0 {
+                    self.of_each.remove(holder);
                 }
             }
         }
@@ -264,8 +264,8 @@ impl<H: Holder> Drop for Place<H> {
     }
 }
 
-fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
-    held.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

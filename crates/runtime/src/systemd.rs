@@ -27,7 +27,7 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// The service manager that started this process, if one waits to be told.
+    /// The service manager that started this process, if it waits for messages.
     ///
     /// # Errors
     /// When `NOTIFY_SOCKET` is set and is no address of a unix socket.

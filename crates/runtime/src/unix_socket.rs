@@ -1,6 +1,6 @@
 //! A unix socket that this process serves: one opener for all of them.
 //!
-//! The file of a socket outlives a process that is killed. So a lock beside it (`NAME.lock`) says
+//! The file of a socket outlives a process that is killed. So a lock next to it (`NAME.lock`) says
 //! whether another process of Renkei serves there, and a socket that answers is left alone even
 //! without a lock: it may be another program's. Only a socket that no process serves is replaced.
 
@@ -154,7 +154,7 @@ impl UnixSocket {
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        // The lock is still held.
+        // The lock is still taken.
         let (path, file) = (self.path.clone(), self.file);
         let _ = files::run(&self.path, move || {
             if file.is_some() && identity(&path) == file {

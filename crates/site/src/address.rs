@@ -24,7 +24,7 @@ pub enum AddressError {
     /// No host before the port.
     #[error("the host is missing")]
     NoHost,
-    /// An IPv6 address without brackets cannot be told from its port.
+    /// An IPv6 address without brackets cannot be separated from its port.
     #[error("an IPv6 address needs brackets")]
     Brackets,
     /// Neither an IP address nor a DNS name.

@@ -14,7 +14,7 @@ use crate::{Place, fault::Fault};
 /// Deeper than any site file nests, shallow enough for any stack.
 const MAX_DEPTH: usize = 24;
 
-/// A YAML node and where it stands.
+/// A YAML node and its place in the file.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) place: Place,
@@ -84,7 +84,7 @@ fn syntax_fault(error: &Error, text: &str) -> Fault {
         .location()
         .map_or(Place::START, |location| Place::of(location, text));
     let text = error.without_snippet().to_string();
-    // The place stands in the fault already.
+    // The fault has the place already.
     let text = text.split(" at line ").next().unwrap_or_default();
     let not_yaml = || format!("this is not valid YAML: {text}");
     let (message, hint) = match error.without_snippet() {

@@ -69,7 +69,7 @@ impl Process<'_> {
 }
 
 impl Workload {
-    /// The processes that it may run beside.
+    /// The processes that may run next to it.
     pub(crate) fn placement(&self) -> Placement {
         match self.on.is_empty() {
             true => Placement::Everywhere,

@@ -113,7 +113,7 @@ pub enum Item {
     Use(String, SpiffeId),
 }
 
-/// The text that a site was read from. Takes no part in comparing sites: where a thing stands is
+/// The text that a site was read from. Takes no part in comparing sites: where a thing is written is
 /// no part of what the file says.
 #[derive(Clone)]
 pub(crate) struct SourceMap {

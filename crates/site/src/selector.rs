@@ -33,7 +33,7 @@ pub enum UnixSelector {
 /// Why a text is not a selector of this version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
-    /// A kind that nobody defined.
+    /// A kind that is not defined.
     #[error("unknown selector {written:?}")]
     Unknown {
         /// The text in the site file.

@@ -284,7 +284,7 @@ pub struct Use {
 }
 
 impl Site {
-    /// Where an item stands in the file; the start of the file if it is not there.
+    /// Where an item is written in the file; the start of the file if it is not there.
     pub fn place(&self, item: &Item) -> Place {
         self.source
             .places

@@ -16,7 +16,7 @@ pub enum Fault {
     NoUri,
     /// A NUL byte inside the URI SAN.
     NulInUri,
-    /// cA=true.
+    /// Its basic constraints say cA=true.
     CaTrue,
     /// No BasicConstraints at all.
     NoBasicConstraints,
@@ -39,7 +39,7 @@ pub enum Fault {
 pub struct Issued {
     /// Leaf first, then an intermediate CA if it has one, DER. The root is not in it.
     pub chain: Vec<CertificateDer<'static>>,
-    /// PKCS#8 DER.
+    /// The private key (PKCS#8, DER).
     pub key_pkcs8: Vec<u8>,
     /// The leaf as PEM.
     pub certificate_pem: String,

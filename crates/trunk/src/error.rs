@@ -127,7 +127,7 @@ pub enum LaneError {
     /// The other end opens the lanes.
     #[error("only the dialing end opens lanes")]
     NotDialer,
-    /// See [`LaneRefusal`].
+    /// The other end refused the lane.
     #[error(transparent)]
     Refused(#[from] LaneRefusal),
 }

@@ -10,7 +10,7 @@ use crate::frame::Frame;
 
 /// Counted frames that may wait for the peer's LANE_ACK; then the lane carries no more of them.
 const MAX_UNCOUNTED: usize = 4096;
-/// Frames counted before the peer is told at once.
+/// Frames counted before they are acknowledged at once.
 const TELL_AFTER: u64 = 64;
 
 /// ```text
@@ -37,7 +37,7 @@ pub(crate) struct Lane {
     pub(crate) close_received: bool,
     counted_by_peer: u64,
     counted: u64,
-    told: u64,
+    acknowledged: u64,
     tell: bool,
     pong: Option<u64>,
     ping_due: bool,
@@ -65,7 +65,7 @@ impl Lane {
             close_received: false,
             counted_by_peer: 0,
             counted: 0,
-            told: 0,
+            acknowledged: 0,
             tell: false,
             pong: None,
             ping_due: false,
@@ -111,16 +111,16 @@ impl Lane {
         self.in_flight += bytes as u64;
     }
 
-    /// Whether a first counted frame now waits for being told.
+    /// Whether a first counted frame now waits to be acknowledged.
     pub(crate) fn count(&mut self) -> bool {
         self.counted += 1;
-        self.tell |= self.counted - self.told >= TELL_AFTER;
-        self.counted == self.told + 1
+        self.tell |= self.counted - self.acknowledged >= TELL_AFTER;
+        self.counted == self.acknowledged + 1
     }
 
     /// The delay is over: tell the peer what has been counted.
     pub(crate) fn tell_now(&mut self) {
-        self.tell |= self.counted > self.told;
+        self.tell |= self.counted > self.acknowledged;
     }
 
     pub(crate) fn lane_ack(&mut self, count: u64) -> Result<(), Violation> {
@@ -169,7 +169,7 @@ impl Lane {
         }
         if self.tell {
             self.tell = false;
-            self.told = self.counted;
+            self.acknowledged = self.counted;
             return Some(Frame::LaneAck {
                 count: self.counted,
             });
@@ -187,7 +187,7 @@ impl Lane {
             && self.close_received
             && self.uncounted.is_empty()
             && self.pinned.is_empty()
-            && self.counted == self.told
+            && self.counted == self.acknowledged
     }
 
     /// When [`check_life`](Self::check_life) has something to do.

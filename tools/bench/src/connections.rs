@@ -19,7 +19,7 @@ use crate::{
     tell,
 };
 
-/// Its page.
+/// What its page in docs/results says.
 pub(crate) const ABOUT: About = About {
     name: "connections",
     title: "What a connection costs",

@@ -26,7 +26,7 @@ use crate::{
     tell,
 };
 
-/// Its page.
+/// What its page in docs/results says.
 pub(crate) const ABOUT: About = About {
     name: "http",
     title: "Requests of HTTP",
@@ -55,7 +55,7 @@ const SLICE: Duration = Duration::from_millis(250);
 /// Each connection leaves a port that cannot be used for a while.
 const MOST_NEW: usize = 400;
 /// What a step may take before it counts as failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(10);
 /// The longest head of a request or an answer.
 const MOST_HEAD: usize = 16 * 1024;
 
@@ -140,9 +140,9 @@ fn one_case(series: &mut Series, case: &str, pairs: &[Pair]) -> Result<(), Bench
 }
 
 fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(DEADLINE))?;
     Ok(stream)
 }
 

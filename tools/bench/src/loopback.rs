@@ -11,7 +11,7 @@ use crate::{
     tell,
 };
 
-/// Its page.
+/// What its page in docs/results says.
 pub(crate) const ABOUT: About = About {
     name: "loopback",
     title: "One stream over loopback",

@@ -23,7 +23,7 @@ use crate::{
     tell,
 };
 
-/// Its page.
+/// What its page in docs/results says.
 pub(crate) const ABOUT: About = About {
     name: "neighbour",
     title: "What a neighbouring flow loses to a trunk",

@@ -25,7 +25,7 @@ use crate::{
     tell,
 };
 
-/// Its page.
+/// What its page in docs/results says.
 pub(crate) const ABOUT: About = About {
     name: "quiet",
     title: "Two quiet connections on a busy machine",

@@ -22,7 +22,7 @@ use crate::{
     tell,
 };
 
-/// Its page.
+/// What its page in docs/results says.
 pub(crate) const ABOUT: About = About {
     name: "resume",
     title: "A transfer while connections are reset and the path is cut",
@@ -99,7 +99,7 @@ struct Ended {
     resets: u32,
 }
 
-/// One transfer.
+/// Times one transfer.
 fn one(
     wan: &Wan,
     pair: &Pair,

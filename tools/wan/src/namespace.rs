@@ -65,7 +65,7 @@ impl Profile {
 /// A namespace that could not be made.
 #[derive(Debug, Error)]
 pub enum NamespaceError {
-    /// Not root.
+    /// The process is not root.
     #[error(
         "making a network namespace needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN): run it as root, \
          for example through sudo"

@@ -61,7 +61,7 @@ pub enum WanError {
 pub struct Statistics {
     /// Packets delivered; a super-packet counts once.
     pub carried: u64,
-    /// Bytes delivered.
+    /// Bytes that have come out at the other end.
     pub bytes: u64,
     /// Segments lost at random.
     pub lost: u64,

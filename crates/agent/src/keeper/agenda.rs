@@ -1,4 +1,4 @@
-//! When each identity is looked at next, so that nobody has to look at all of them.
+//! When each identity is looked at next, so that no task has to look at all of them.
 
 use std::{
     collections::{BTreeSet, HashMap},

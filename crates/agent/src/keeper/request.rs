@@ -11,7 +11,7 @@ use renkei_spiffe::{PeerError, SpiffeId, X509Svid};
 use crate::certificate::{CertificateError, CertificateRequest};
 
 /// How long an issuer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ISSUE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no new SVID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +38,8 @@ pub(super) async fn request(
 ) -> Result<X509Svid, RequestError> {
     let request = CertificateRequest::new(Some(id))?;
     let csr = request.csr();
-    let answer = tokio::time::timeout(PATIENCE, issuer.issue(SvidRequest { entry, csr })).await;
+    let answer =
+        tokio::time::timeout(ISSUE_TIMEOUT, issuer.issue(SvidRequest { entry, csr })).await;
     let late = |_| IssueError::Unavailable("no answer in time".into());
     let svid = request.certified(answer.map_err(late)??)?;
     if svid.id() == id {

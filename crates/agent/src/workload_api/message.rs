@@ -1,4 +1,4 @@
-//! The messages of the Workload API, built from what is held.
+//! The messages of the Workload API, built from the SVIDs and bundles of the keeper.
 
 use std::collections::HashMap;
 

@@ -2,7 +2,7 @@
 //!
 //! Everyone on the node may connect; the kernel says who the caller is, and the selectors of the
 //! site's workloads decide which identities it gets. A stream sends the complete set at once and
-//! again whenever it changes for that caller, who is attested anew each time. JWT-SVIDs are not
+//! again whenever it changes for that caller, who is attested again each time. JWT-SVIDs are not
 //! part of this version; those methods say so.
 
 mod caller;

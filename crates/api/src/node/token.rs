@@ -8,7 +8,7 @@ use renkei_spiffe::{IdError, TrustDomain};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
-/// The first byte of a token, so that a later form can be told from this one.
+/// The first byte of a token, so that a later form differs from this one.
 const FORM: u8 = 1;
 const SECRET_BYTES: usize = 32;
 /// A line of more characters is refused unread: the longest trust domain and the longest address

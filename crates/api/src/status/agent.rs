@@ -1,4 +1,4 @@
-//! The agent, or the agent of somebody else that stands in for it.
+//! The agent, or that of other software that takes its place.
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 

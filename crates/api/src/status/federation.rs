@@ -31,7 +31,7 @@ pub struct FederationStatus {
     pub publishing: Option<Publishing>,
     /// Whether this site cosigns checkpoints, or why not.
     pub witnessing: Option<String>,
-    /// What somebody has to look at now.
+    /// What an operator has to look at now.
     #[serde(default)]
     pub alarms: Vec<String>,
 }
@@ -88,7 +88,7 @@ pub struct MirrorStatus {
 pub struct MemberStatus {
     /// The trust domain of the member.
     pub trust_domain: TrustDomain,
-    /// The identity that the name stands for: a SHA-256 in hexadecimal digits.
+    /// The identity behind the name: a SHA-256 in hexadecimal digits.
     pub identity: String,
     /// Whether it is valid.
     pub counts: bool,

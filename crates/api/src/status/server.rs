@@ -28,7 +28,7 @@ pub struct ServerStatus {
     pub trust_domain: TrustDomain,
     /// `spiffe_sequence` of the own bundle.
     pub bundle_sequence: u64,
-    /// How often peers are told to ask for it, in seconds.
+    /// `spiffe_refresh_hint` of the own bundle: how often peers should fetch it, in seconds.
     pub bundle_refresh_seconds: u64,
     /// The CAs, the oldest first.
     pub authorities: Vec<AuthorityStatus>,

@@ -51,7 +51,7 @@ impl Statement {
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, StatementError> {
         let value = json::parse(payload).map_err(StatementError::Json)?;
         let statement: Self = serde_json::from_value(value)
-            .map_err(|error| StatementError::Json(json::told(&error)))?;
+            .map_err(|error| StatementError::Json(json::describe(&error)))?;
         statement.check()?;
         Ok(statement)
     }
@@ -59,7 +59,7 @@ impl Statement {
     /// The bytes to sign.
     pub(crate) fn to_payload(&self) -> Result<Vec<u8>, StatementError> {
         self.check()?;
-        serde_json::to_vec(self).map_err(|error| StatementError::Json(json::told(&error)))
+        serde_json::to_vec(self).map_err(|error| StatementError::Json(json::describe(&error)))
     }
 
     fn check(&self) -> Result<(), StatementError> {

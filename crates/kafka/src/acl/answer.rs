@@ -34,7 +34,7 @@ pub(crate) struct Amendment {
 }
 
 impl Amendment {
-    /// Bytes held until the answer comes.
+    /// Bytes kept until the answer comes.
     pub(crate) fn held(&self) -> usize {
         self.extra.len()
     }

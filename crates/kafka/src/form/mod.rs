@@ -30,7 +30,7 @@ pub(crate) const UNSUPPORTED_VERSION: i16 = 35;
 /// How an answer says no.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Form {
-    /// Once.
+    /// A structure that appears once.
     Whole(&'static [Versioned<Part>]),
     /// For each element of a list.
     Each(&'static List),

@@ -19,7 +19,7 @@ pub(crate) enum Part {
     I64(i64),
     /// The error code.
     Error,
-    /// The error code of the whole answer, beside those of its elements.
+    /// The error code of the whole answer; its elements have their own.
     Top,
     /// The partition's number.
     Index,

@@ -26,7 +26,7 @@ pub(super) fn network(text: &str) -> Option<network::Network> {
     network::Network::parse(text)
 }
 
-/// What a function may look at beside its arguments.
+/// What a function may look at in addition to its arguments.
 pub(super) struct Call<'a> {
     pub(super) budget: &'a mut Budget,
     pub(super) patterns: &'a Patterns,

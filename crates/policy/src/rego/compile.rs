@@ -121,7 +121,7 @@ struct Compiler<'m> {
     patterns: super::patterns::Patterns,
     /// Of functions: what each argument must be, for each definition.
     demands: BTreeMap<RuleId, Vec<Vec<Vec<Type>>>>,
-    /// What `data` holds beside the module.
+    /// What `data` has in addition to the module.
     base: &'m Value,
     chain: usize,
     attempts: usize,

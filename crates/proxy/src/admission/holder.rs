@@ -20,7 +20,7 @@ pub(crate) enum Holder {
     Site(TrustDomain),
     /// The node behind this gateway.
     Node(SpiffeId),
-    /// The caller.
+    /// The caller, by its SPIFFE ID.
     Caller(SpiffeId),
     /// The service that is called.
     Service(SpiffeId),

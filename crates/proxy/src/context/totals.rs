@@ -10,7 +10,7 @@ use crate::relay::Traffic;
 
 /// Rows for the identities of one other site, for each service or workload of this one.
 pub(crate) const ROWS_OF_SITE: usize = 128;
-/// Rows altogether.
+/// The most rows of a table.
 pub(crate) const ROWS: usize = 1_024;
 
 /// The identities without rows of their own: by direction, and by the end at this site.

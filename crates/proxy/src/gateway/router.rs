@@ -102,12 +102,12 @@ impl Router {
         };
         match self.route(&hello) {
             Route::Service(target) => {
-                let held = (guard, place);
-                self.inbound.serve(hello, *target, source, held).await;
+                let admitted = (guard, place);
+                self.inbound.serve(hello, *target, source, admitted).await;
             }
             Route::Link(desired) => {
-                let held = (guard, place);
-                self.hub.accept(hello, desired, source, held).await;
+                let admitted = (guard, place);
+                self.hub.accept(hello, desired, source, admitted).await;
             }
             Route::Forwarded(ends) => {
                 drop(place);

@@ -48,7 +48,7 @@ impl Hub {
             credentials,
         } = verified;
         let Some(linked) = self.links.get(&peer) else {
-            tracing::debug!(%from, %peer, "a link of somebody who is not reached from here any more");
+            tracing::debug!(%from, %peer, "a link of a site or node that is not reached through this gateway any more");
             return;
         };
         let pair = Pair {

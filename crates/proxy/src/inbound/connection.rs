@@ -38,7 +38,7 @@ impl Arrival {
         Some(stream.at_pace(bandwidths.pace_of(&service.name, &flow.pair.caller)))
     }
 
-    /// Ends it. In a trunk the caller's side is told why.
+    /// Ends it. In a trunk the caller's side gets the reason.
     fn refuse(self, reason: &str) {
         match self {
             Self::Session(stream) => drop(stream),
@@ -102,10 +102,10 @@ pub(super) async fn carry(
         // It is none of the connections that the service has.
         let flow = Arc::new(Flow::new(id, pair, carrier, CancellationToken::new()));
         if let Some(caller) = http_caller {
-            let told = carry_http(arrival, &flow, (&service, caller), inbound);
+            let carried = carry_http(arrival, &flow, (&service, caller), inbound);
             tokio::select! {
                 () = context.drain.forced() => {}
-                () = told.instrument(span) => {}
+                () = carried.instrument(span) => {}
             }
         }
         return;

@@ -91,7 +91,7 @@ impl Caller {
     }
 
     /// Whether the process at the other end certainly satisfies every selector, as far as that can
-    /// be told without blocking: by its user alone. If not, [`Caller::attest`] decides. This too
+    /// be known without blocking: by its user alone. If not, [`Caller::attest`] decides. This too
     /// holds only if the connection is still open afterwards.
     pub fn is_plainly(&self, selectors: &[Selector]) -> bool {
         self.seen

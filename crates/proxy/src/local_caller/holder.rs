@@ -14,7 +14,7 @@ type Holders = HashMap<u64, Vec<i32>>;
 static HOLDERS: SharedReading<Holders> = SharedReading::new();
 
 /// Every process that holds the socket must satisfy every selector: one that does lends its
-/// identity to nobody else that shares the socket.
+/// identity to no other process that shares the socket.
 pub(super) fn check(
     selectors: &[Selector],
     owner: &SocketOwner,

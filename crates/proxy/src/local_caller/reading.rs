@@ -1,4 +1,4 @@
-//! Expensive readings that callers share: one runs at a time, and whoever waited for it takes the
+//! Expensive readings that callers share: one runs at a time, and all that waited for it take the
 //! result of a reading that began after it asked, never of an older one.
 
 use std::{

@@ -1,7 +1,7 @@
 //! Whether the target of a route can be reached, where that takes long to find out: a gateway that
 //! does not answer costs every connection a timeout. After the first one, connections are reset at
 //! once, and a task dials with backoff until the gateway answers. What is found out fast (a
-//! refusal, an alert) is asked anew for each connection.
+//! refusal, an alert) is asked again for each connection.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -51,7 +51,7 @@ impl Reachability {
         self.down().as_ref().map(|down| down.sentence.clone())
     }
 
-    /// It answers.
+    /// Notes that the callee answers, so that connections dial again.
     pub(super) fn note_answer(&self) {
         *self.down() = None;
     }

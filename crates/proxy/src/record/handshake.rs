@@ -68,7 +68,7 @@ impl TlsConnection {
         TlsStream::new(self.reader, self.writer)
     }
 
-    /// Both halves.
+    /// The halves, for a task that reads and one that writes.
     pub(crate) fn into_split(self) -> (RecordReader, RecordWriter) {
         (self.reader, self.writer)
     }

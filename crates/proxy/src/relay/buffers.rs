@@ -27,7 +27,7 @@ pub(crate) struct Pool {
     used: AtomicBool,
 }
 
-/// A buffer that comes back when no part of it is held any more.
+/// A buffer that comes back when no part of it is used any more.
 struct Lent {
     memory: Vec<u8>,
     pool: &'static Pool,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{Pump, Traffic, Transport};
 
 /// How long the other end may take nothing of what is on its way to it.
-const PATIENCE: Duration = Duration::from_secs(5);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(10);
 
 /// Waits while something that waits becomes less.
@@ -33,7 +33,7 @@ impl StallTimeout {
         if self.left.replace(left) != Some(left) {
             self.since = Instant::now();
         }
-        left > 0 && self.since.elapsed() < PATIENCE
+        left > 0 && self.since.elapsed() < DELIVERY_TIMEOUT
     }
 }
 

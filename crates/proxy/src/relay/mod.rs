@@ -9,7 +9,7 @@
 //! - A side that takes no more bytes may have said something: a backend that answers 413 and
 //!   closes. That is read to its end, and its reader gets all of it before it is reset.
 //! - A direction reads only what it can write: the back-pressure of the receiver reaches the
-//!   sender. Memory is held only while bytes are under way.
+//!   sender. Memory is used only while bytes are in transit.
 
 pub(crate) mod buffers;
 mod deliver;

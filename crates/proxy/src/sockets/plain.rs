@@ -7,7 +7,7 @@
 //! directions have ended cleanly, and only then: with it, closing throws away what waits to be
 //! sent, behind a FIN too. The FIN of one direction needs nothing: `shutdown` is not `close`.
 //!
-//! A unix socket has no reset (unix(7)). Whoever closes one, its other end reads what was sent, then
+//! A unix socket has no reset (unix(7)). When one end closes, the other reads what was sent, then
 //! an end of file, and can write no more; only a process that left something unread is taken for
 //! one that broke off. Nothing here can change that.
 //!
@@ -90,7 +90,7 @@ macro_rules! forward {
 #[derive(Debug)]
 pub(crate) struct PlainStream {
     stream: PlainSocket,
-    /// The kernel reports a reset once, to whoever asks first, and calls what follows an end of
+    /// The kernel reports a reset once, to the first call that asks, and calls what follows an end of
     /// file. So what a write or a look has found is kept for the reader.
     broken: Option<io::ErrorKind>,
     hangup: Hangup,
@@ -157,7 +157,7 @@ impl Transport for PlainStream {
     fn undelivered(&self) -> u64 {
         match &self.stream {
             PlainSocket::Tcp(stream) => TcpInfo::undelivered(stream),
-            // What was sent is the other end's, whoever closes.
+            // What was sent reaches the other end, even if this end closes.
             PlainSocket::Unix(_) => 0,
         }
     }

@@ -105,7 +105,7 @@ impl TcpInfo {
 fn read(connection: &impl AsRawFd, info: &mut [u8; SIZE]) -> Option<usize> {
     let mut length = libc::socklen_t::try_from(SIZE).ok()?;
     // SAFETY: the descriptor is open while `connection` is borrowed, and both pointers are to
-    // memory of this call's own, of the length that the kernel is told.
+    // memory of this call's own, of the length that the kernel gets.
     let failed = unsafe {
         libc::getsockopt(
             connection.as_raw_fd(),
@@ -167,7 +167,7 @@ mod tests {
         let mut near = near.into_std().unwrap();
         near.write_all(&[7; 5000]).unwrap();
         far.read_exact(&mut [0; 5000]).await.unwrap();
-        // Nobody reads now: the window closes and the rest waits here.
+        // The other end does not read now: the window closes and the rest waits here.
         while near.write(&[7; 65536]).is_ok() {}
         let near = TcpStream::from_std(near).unwrap();
         let sample = || TcpInfo::of(&near).unwrap().since(&before);

@@ -6,7 +6,7 @@ use renkei_trunk::Code;
 
 use super::driver::Driver;
 
-/// Held by every task of a trunk.
+/// Every task of a trunk has one.
 pub(super) struct EndOnPanic(Weak<Driver>);
 
 impl EndOnPanic {

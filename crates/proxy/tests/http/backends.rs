@@ -210,7 +210,7 @@ async fn impatient_backend(idle: Duration) -> SocketAddr {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut head = Vec::new();
-                let mut wait = lab::PATIENCE;
+                let mut wait = lab::DEADLINE;
                 loop {
                     let mut space = [0; 4096];
                     let read = tokio::time::timeout(wait, stream.read(&mut space)).await;

@@ -29,7 +29,7 @@ async fn the_drain_finishes_the_request_under_way() {
     assert!(told.contains("connection: close"), "{told}");
     assert_eq!(body, "ok");
     assert_ended(&mut busy).await;
-    let drained = within(hokkaido.drain.wait(lab::PATIENCE)).await;
+    let drained = within(hokkaido.drain.wait(lab::DEADLINE)).await;
     assert_eq!(drained.left, 0);
 }
 

@@ -72,11 +72,11 @@ async fn sites(lab: &Lab, rules: &str) -> (Node, Node) {
 }
 
 /// How long the head of a request may take at an impatient site: more than any of the waiting here.
-const IMPATIENCE: Duration = lab::PATIENCE.saturating_mul(4);
+const LIMIT: Duration = lab::DEADLINE.saturating_mul(4);
 
 async fn impatient(lab: &Lab) -> Node {
     let limits = ProxyLimits {
-        handshake_timeout: IMPATIENCE,
+        handshake_timeout: LIMIT,
         ..ProxyLimits::default()
     };
     Node::start_with(&text(lab, RULES), lab.hokkaido_identities(), limits, None).await
@@ -526,7 +526,7 @@ async fn a_websocket_becomes_a_tunnel() {
         write.shutdown().await.unwrap();
     });
     lab::ping(&mut app, b"ping-pong").await;
-    pass(IMPATIENCE * 3 / 2).await;
+    pass(LIMIT * 3 / 2).await;
     lab::ping(&mut app, b"still open").await;
     assert_eq!(hokkaido.open(), 1);
     app.shutdown().await.unwrap();
@@ -647,10 +647,10 @@ async fn a_head_must_come_in_time_but_the_next_request_need_not() {
             .unwrap();
         let (told, _) = response(&mut stream).await;
         assert!(told.starts_with("HTTP/1.1 200 "), "{told}");
-        pass(IMPATIENCE * 3 / 2).await;
+        pass(LIMIT * 3 / 2).await;
     }
     stream.write_all(b"GET /v1/a HTTP/1.1\r\n").await.unwrap();
-    let (told, _) = pass_until(IMPATIENCE / 4, response(&mut stream)).await;
+    let (told, _) = pass_until(LIMIT / 4, response(&mut stream)).await;
     assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
     assert_ended(&mut stream).await;
     let mut stream = lab.connect().await;

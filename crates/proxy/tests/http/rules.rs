@@ -248,7 +248,7 @@ async fn what_is_no_request_is_answered_and_recorded() {
     // A head that does not come in time.
     let mut stream = lab.connect().await;
     stream.write_all(ASK.as_bytes()).await.unwrap();
-    let (told, _) = pass_until(IMPATIENCE / 4, response(&mut stream)).await;
+    let (told, _) = pass_until(LIMIT / 4, response(&mut stream)).await;
     assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
     hokkaido.refusal("head_timeout").await;
     let counts = hokkaido.proxy.refusals().counts();

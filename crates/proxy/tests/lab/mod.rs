@@ -30,7 +30,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
@@ -158,7 +158,7 @@ impl Node {
                 return found;
             }
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < DEADLINE,
                 "waited in vain for: {what}; {status:?}"
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -331,7 +331,7 @@ pub async fn ping(stream: &mut TcpStream, message: &[u8]) {
 pub async fn within<T>(what: impl Future<Output = T>) -> T {
     let start = std::time::Instant::now();
     let stuck = async {
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < DEADLINE {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -369,7 +369,7 @@ pub async fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>)
         if let Some(value) = condition() {
             return value;
         }
-        assert!(start.elapsed() < PATIENCE, "waited in vain for: {what}");
+        assert!(start.elapsed() < DEADLINE, "waited in vain for: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

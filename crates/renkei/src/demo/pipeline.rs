@@ -15,7 +15,7 @@ const FORWARDER: &str = include_str!("programs/forwarder.py");
 const READER: &str = include_str!("programs/reader.py");
 const TOPIC: &str = include_str!("programs/topic.py");
 
-/// The addresses that the pipeline's programs are told.
+/// The addresses that the pipeline's programs are given.
 #[derive(Debug, Clone)]
 pub(super) struct Route {
     /// Hokkaido's broker, as its node sees it.
@@ -170,7 +170,7 @@ impl Pipeline {
         }
     }
 
-    /// A program that has ended although nobody asked it to.
+    /// A program that has ended although it was not stopped.
     pub(super) fn ended_early(&mut self) -> Option<String> {
         [
             &mut self.reader,

@@ -98,8 +98,8 @@ impl Report {
     /// What did not hold, a sentence each.
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        let mut unless = |held: bool, fault: String| {
-            if !held {
+        let mut unless = |passed: bool, fault: String| {
+            if !passed {
                 faults.push(fault);
             }
         };

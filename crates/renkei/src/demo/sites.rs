@@ -1,4 +1,4 @@
-//! The site files of the demo: the paper's testbed, and a fifth site that nobody invited.
+//! The site files of the demo: the paper's testbed, and a fifth site that is no peer of any.
 
 use std::{
     io::{self, Read},

@@ -44,7 +44,7 @@ impl View {
         }
     }
 
-    /// A step, told in a line.
+    /// A step, shown in one line.
     pub(super) fn say(&mut self, text: &str) {
         if self.silent {
             return;
@@ -162,8 +162,8 @@ fn fit(line: &str, width: usize) -> String {
     out
 }
 
-/// A line per identity; what the site as a whole refused stands in its first. The processes of a
-/// site follow each other.
+/// A line per identity; what the site as a whole refused is in its first. The
+/// processes of a site follow each other.
 fn site_table(processes: &[(&'static str, Option<SiteStatus>)]) -> Table {
     let mut table = output::table(&["SITE", "IDENTITY", "EXPIRES", "RENEWED", "REFUSED"]);
     for site in processes.chunk_by(|(one, _), (next, _)| one == next) {

@@ -1,5 +1,5 @@
 //! The proxy of a node follows its part. What it cannot take (an address in use, a policy that does
-//! not compile) is told to the server and shown in the status; the rest applies. Of an agent alone
+//! not compile) is reported to the server and shown in the status; the rest applies. Of an agent alone
 //! that is all that would need a proxy.
 
 use std::{sync::Arc, time::Duration};

@@ -1,4 +1,4 @@
-//! A process that runs, until it is told to end and has drained.
+//! Runs a process until a signal ends it and it has drained.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ pub(super) async fn until_terminated<R: Roles>(
     signals: &mut Signals,
     notifier: Option<&Notifier>,
 ) {
-    let told = |sent: std::io::Result<()>| {
+    let noted = |sent: std::io::Result<()>| {
         if let Err(error) = sent {
             tracing::warn!(%error, "systemd could not be notified");
         }
@@ -43,7 +43,7 @@ pub(super) async fn until_terminated<R: Roles>(
             R::KIND
         );
         if let Some(notifier) = notifier {
-            told(notifier.ready("serving"));
+            noted(notifier.ready("serving"));
         }
         std::future::pending::<()>().await
     };
@@ -56,7 +56,7 @@ pub(super) async fn until_terminated<R: Roles>(
             () = &mut ready => {}
             Some(_) = reload.join_next() => {
                 if let Some(notifier) = notifier {
-                    told(notifier.ready("serving"));
+                    noted(notifier.ready("serving"));
                 }
                 if std::mem::take(&mut again) {
                     begin_reload(&mut reload, roles, notifier);
@@ -73,7 +73,7 @@ pub(super) async fn until_terminated<R: Roles>(
     // What a file still holds up is not waited for.
     drop(reload);
     if let Some(notifier) = notifier {
-        told(notifier.stopping("draining"));
+        noted(notifier.stopping("draining"));
     }
 }
 

@@ -182,8 +182,8 @@ async fn plane(
     if let Some(socket) = &args.workload_api {
         return foreign(socket, site, shared);
     }
-    let told = args.workload_socket.clone();
-    let socket = told.unwrap_or_else(|| place::workload_socket(state));
+    let given = args.workload_socket.clone();
+    let socket = given.unwrap_or_else(|| place::workload_socket(state));
     Plane::own(
         begun.server_inputs(state, shared),
         socket,

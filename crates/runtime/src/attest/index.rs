@@ -80,8 +80,8 @@ impl SelectorIndex {
     }
 
     /// The lists that are filed under one of these selectors, in their order.
-    pub(super) fn under<'a>(&self, held: impl IntoIterator<Item = &'a Selector>) -> Vec<usize> {
-        let found: HashSet<usize> = held
+    pub(super) fn under<'a>(&self, proven: impl IntoIterator<Item = &'a Selector>) -> Vec<usize> {
+        let found: HashSet<usize> = proven
             .into_iter()
             .filter_map(|selector| self.filed.get(selector))
             .flatten()
@@ -110,7 +110,7 @@ impl SelectorIndex {
     }
 
     fn resolved(&self) -> Resolved {
-        // Held while the user database is asked: the others wait for the same answer.
+        // Locked while the user database is asked: the others wait for the same answer.
         let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = resolved.as_ref();
         if let Some(fresh) = fresh.filter(|resolved| Instant::now() < resolved.until) {

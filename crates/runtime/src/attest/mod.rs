@@ -32,7 +32,11 @@ pub trait WorkloadAttestor: fmt::Debug + Send + Sync {
 
     /// Selectors of this kind that hold for a process, as far as lists are filed under them. Some
     /// may not hold after all, but none that holds may be missing. Blocks.
-    fn held(&self, process: &Process, index: &SelectorIndex) -> Result<Vec<Selector>, AttestError>;
+    fn selectors(
+        &self,
+        process: &Process,
+        index: &SelectorIndex,
+    ) -> Result<Vec<Selector>, AttestError>;
 }
 
 /// What an attestor has found out about one process.
@@ -79,11 +83,11 @@ impl Attestors {
         process: &Process,
         index: &SelectorIndex,
     ) -> Result<Vec<usize>, AttestError> {
-        let mut held = Vec::new();
+        let mut proven = Vec::new();
         for attestor in self.0.iter() {
-            held.extend(attestor.held(process, index)?);
+            proven.extend(attestor.selectors(process, index)?);
         }
-        Ok(index.under(&held))
+        Ok(index.under(&proven))
     }
 
     /// Reads about a process what these selectors ask. Blocks.

@@ -36,7 +36,7 @@ impl WorkloadAttestor for Groups {
         Ok(Box::new(Member(4242)))
     }
 
-    fn held(&self, _: &Process, _: &SelectorIndex) -> Result<Vec<Selector>, AttestError> {
+    fn selectors(&self, _: &Process, _: &SelectorIndex) -> Result<Vec<Selector>, AttestError> {
         Ok(selectors(&["unix:gid:4242"]))
     }
 }

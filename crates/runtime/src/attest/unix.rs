@@ -42,7 +42,11 @@ impl WorkloadAttestor for UnixAttestor {
         Ok(Box::new(facts))
     }
 
-    fn held(&self, process: &Process, index: &SelectorIndex) -> Result<Vec<Selector>, AttestError> {
+    fn selectors(
+        &self,
+        process: &Process,
+        index: &SelectorIndex,
+    ) -> Result<Vec<Selector>, AttestError> {
         let asked = Asked {
             sha256: index.files_digests(),
             ..Asked::default()
@@ -50,16 +54,16 @@ impl WorkloadAttestor for UnixAttestor {
         let facts = process.facts(&self.digests, &asked)?;
         let mut groups = vec![facts.gid];
         groups.extend(&facts.groups);
-        let mut held = vec![UnixSelector::Uid(facts.uid)];
-        held.extend(groups.iter().copied().map(UnixSelector::Gid));
+        let mut proven = vec![UnixSelector::Uid(facts.uid)];
+        proven.extend(groups.iter().copied().map(UnixSelector::Gid));
         // The file itself is looked at only where its path is one that is asked for.
         let path = index.files_paths().then(|| process.program());
-        held.extend(path.and_then(Result::ok).map(UnixSelector::Path));
+        proven.extend(path.and_then(Result::ok).map(UnixSelector::Path));
         let digest = facts.executable.and_then(|executable| executable.sha256);
-        held.extend(digest.map(UnixSelector::Sha256));
-        let mut held: Vec<Selector> = held.into_iter().map(Selector::Unix).collect();
-        held.extend(index.names_of(facts.uid, &groups));
-        Ok(held)
+        proven.extend(digest.map(UnixSelector::Sha256));
+        let mut proven: Vec<Selector> = proven.into_iter().map(Selector::Unix).collect();
+        proven.extend(index.names_of(facts.uid, &groups));
+        Ok(proven)
     }
 }
 
@@ -149,7 +153,7 @@ pub fn by_user(selectors: &[Selector], uid: u32) -> Result<ByUser, UserFault> {
     Ok(answer)
 }
 
-/// Whether every selector certainly holds for a process of this user, as far as that can be told
+/// Whether every selector certainly holds for a process of this user, as far as that is known
 /// without blocking. If not, [`by_user`] decides.
 pub fn holds_at_once(selectors: &[Selector], uid: u32) -> bool {
     let uids: Option<Vec<u32>> = selectors.iter().map(known_uid).collect();

@@ -140,7 +140,7 @@ impl From<SocketError> for BindError {
     }
 }
 
-/// The socket, held by this process until dropped.
+/// The socket, which is this process's until it is dropped.
 #[derive(Debug)]
 pub struct Server(UnixSocket);
 

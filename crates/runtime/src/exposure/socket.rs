@@ -30,9 +30,9 @@ pub enum SocketFault {
          {path}, and set that mode at its service"
     )]
     OpenToAll {
-        /// The socket.
+        /// The path of the socket.
         path: String,
-        /// Its mode.
+        /// The permissions of its file.
         mode: u32,
     },
     /// Every user of the machine can put another socket in its place.

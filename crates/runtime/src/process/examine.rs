@@ -1,4 +1,4 @@
-//! Reading the facts of a process that is held by its handle.
+//! Reads the facts of a process by its handle, which keeps its number from being used again.
 
 use super::{Asked, AttestError, Digests, Process, ProcessFacts, executable, unreadable};
 

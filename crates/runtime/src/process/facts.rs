@@ -13,7 +13,7 @@ pub struct ProcessFacts {
     pub gid: u32,
     /// IDs of its supplementary groups, as the kernel has them.
     pub groups: Vec<u32>,
-    /// The program that runs, or why that cannot be told: it was not asked for, or it is another
+    /// The program that runs, or why that is not known: it was not asked for, or it is another
     /// user's process, seen by an agent that is not root.
     pub executable: Result<Executable, String>,
 }

@@ -101,7 +101,7 @@ fn who_waits_no_more_takes_no_place_and_no_memory() {
     drop(held);
     assert!(last.now_or_never().is_some());
     let state = lock(&pool.0);
-    assert!(state.held.is_empty() && state.taken == 0, "{state:?}");
+    assert!(state.of_each.is_empty() && state.taken == 0, "{state:?}");
 }
 
 #[test]

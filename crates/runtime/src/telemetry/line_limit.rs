@@ -31,7 +31,7 @@ use super::line_budget::{LINES, LineBudget};
 const KEYS: [&str; 5] = ["callee", "direction", "id", "rule", "service"];
 /// The same, if the value is a word of this program and no sentence (a `str`, not a `Display`).
 const WORD: &str = "reason";
-/// Kinds of one place in the code that are told apart.
+/// Kinds of one place in the code that are counted separately.
 const KINDS: usize = 256;
 /// Lines of all kinds of one place in the code, in the same time as [`LINES`] of each.
 const LINES_OF_PLACE: u32 = 200;
@@ -48,7 +48,7 @@ pub(super) fn left_out() -> u64 {
 #[derive(Debug)]
 pub(super) struct LineLimit {
     places: Mutex<HashMap<Identifier, Place>>,
-    /// What the filter asks for; nothing if it can not be told.
+    /// What the filter asks for; nothing if that is not known.
     filter: Targets,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct LineLimit {
 struct Place {
     all: LineBudget,
     kinds: HashMap<u64, LineBudget>,
-    /// Of kinds beyond those that are told apart.
+    /// Of kinds beyond those that are counted separately.
     others: LineBudget,
 }
 
@@ -313,9 +313,9 @@ mod tests {
             .with(Telling);
         tracing::subscriber::with_default(subscriber, || refused("broker", "expired", 1));
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        let told = "80 lines like the next were left out, service \"broker\", reason \"expired\"";
+        let report = "80 lines like the next were left out, service \"broker\", reason \"expired\"";
         let first = text.lines().next().unwrap();
-        assert!(first.contains("WARN") && first.ends_with(told), "{text}");
+        assert!(first.contains("WARN") && first.ends_with(report), "{text}");
         assert_eq!(text.lines().count(), 2, "{text}");
     }
 }

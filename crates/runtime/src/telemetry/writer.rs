@@ -49,8 +49,8 @@ struct State {
     failing: bool,
     /// Lines lost since the process began.
     dropped: u64,
-    /// Those of them that a line of the log has told of.
-    told: u64,
+    /// Those of them that a line of the log has reported.
+    reported: u64,
 }
 
 impl Queue {
@@ -84,7 +84,7 @@ impl Queue {
         }
     }
 
-    /// Notes how writing went. Gives the number of lost lines that no line has told of, if a line
+    /// Notes how writing went. Gives the number of lost lines that no line has reported, if a line
     /// can be written again.
     fn written(&self, success: bool) -> Option<u64> {
         let mut state = self.lock();
@@ -95,8 +95,8 @@ impl Queue {
             state.dropped += 1;
             return None;
         }
-        let new = state.dropped - state.told;
-        state.told = state.dropped;
+        let new = state.dropped - state.reported;
+        state.reported = state.dropped;
         (new > 0).then_some(new)
     }
 
@@ -302,8 +302,8 @@ mod tests {
         for _ in 0..kept {
             assert_eq!(seen.recv_timeout(LONG).unwrap(), line);
         }
-        let told = String::from_utf8(seen.recv_timeout(LONG).unwrap()).unwrap();
-        assert_eq!(told, format!("lost {lost}\n"));
+        let reported = String::from_utf8(seen.recv_timeout(LONG).unwrap()).unwrap();
+        assert_eq!(reported, format!("lost {lost}\n"));
     }
 
     #[test]

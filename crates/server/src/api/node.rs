@@ -42,7 +42,7 @@ struct Content {
     bundles: Arc<BundleSet>,
 }
 
-/// One stream.
+/// The stream of one node that follows its part.
 struct Stream {
     shared: Arc<Shared>,
     name: String,

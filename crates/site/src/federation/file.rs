@@ -25,7 +25,7 @@ pub struct FederationFile {
     pub origin: String,
     /// The key that signs checkpoints.
     pub log_key: Key,
-    /// The keys of whoever admits members; never empty.
+    /// The keys that admit members; never empty.
     pub registrar: Vec<Key>,
     /// How many of them must sign an admission.
     pub registrar_threshold: usize,

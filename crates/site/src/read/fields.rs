@@ -48,7 +48,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Walks the tree: what it cannot read becomes a fault, and it goes on with the rest.
+/// Walks the tree: what it cannot read becomes a fault, and it continues with the rest.
 pub(crate) struct Reader {
     pub(crate) faults: Faults,
     pub(crate) places: BTreeMap<Item, Place>,

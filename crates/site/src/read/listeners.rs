@@ -25,7 +25,7 @@ type Shared<'a> = (
     Option<SocketAddr>,
 );
 
-/// Every listener of the file that cannot be opened beside an earlier one becomes a fault.
+/// Every listener of the file that an earlier one keeps from being opened becomes a fault.
 pub(super) fn no_two_alike(
     reader: &mut Reader,
     shared: Shared<'_>,

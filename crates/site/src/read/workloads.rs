@@ -134,7 +134,7 @@ fn selector(text: &str) -> Result<Selector, Wrong> {
     })
 }
 
-/// All selectors must match, so two values of one kind match nobody.
+/// All selectors must match, so two values of one kind match no process.
 fn contradiction(one: &Selector, other: &Selector) -> Option<Wrong> {
     let same_kind = one.parts().0 == other.parts().0;
     if one == other {

@@ -23,7 +23,7 @@ use self::{
     client::{Action, Client, Done},
 };
 
-/// Its page.
+/// What its page in docs/results says.
 pub(crate) const ABOUT: About = About {
     name: "kafka",
     title: "Kafka",

@@ -10,14 +10,14 @@ use tonic::Code;
 use super::rules::{client, with_header};
 use crate::{
     client::{FetchError, fetch},
-    testing::{PATIENCE, Running, me, part_of, provider, within},
+    testing::{DEADLINE, Running, me, part_of, provider, within},
     workload_api::GrpcLimits,
 };
 
 async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let start = std::time::Instant::now();
     while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain for: {what}");
+        assert!(start.elapsed() < DEADLINE, "waited in vain for: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -67,7 +67,7 @@ async fn one_user_cannot_take_every_connection() {
     let start = std::time::Instant::now();
     while let Err(error) = fetch(&running.endpoint(), &provider()).await {
         assert!(
-            start.elapsed() < PATIENCE,
+            start.elapsed() < DEADLINE,
             "the places are free again: {error}"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -118,7 +118,7 @@ async fn streams_beyond_the_limit_of_a_connection_are_told_so() {
     streams.pop();
     let start = std::time::Instant::now();
     while let Err(status) = client.fetch_x509svid(request()).await {
-        assert!(start.elapsed() < PATIENCE, "{status}");
+        assert!(start.elapsed() < DEADLINE, "{status}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt};
 use spiffe::{TrustDomain, WorkloadApiClient, WorkloadApiError, X509Context};
 
 use crate::{
-    testing::{PATIENCE, Running, bundle, me, part_of, within},
+    testing::{DEADLINE, Running, bundle, me, part_of, within},
     workload_api::GrpcLimits,
 };
 
@@ -94,7 +94,7 @@ async fn at_once<T>(what: impl Future<Output = T>) -> T {
     // Time does not go on by itself while a thread is at work.
     let late = tokio::task::spawn_blocking(move || {
         // Ends when the other end is dropped.
-        let _ = waiting.recv_timeout(PATIENCE);
+        let _ = waiting.recv_timeout(DEADLINE);
     });
     let result = tokio::select! {
         result = what => result,

@@ -1,4 +1,4 @@
-//! Whole numbers.
+//! The functions of Rego on whole numbers.
 
 use super::{Answer, Builtin, Call, Outcome, Parameter as P, function};
 use crate::rego::{limits::Budget, value::Value};

@@ -66,7 +66,7 @@ impl Compiler<'_> {
         Ok(found)
     }
 
-    /// A rule of this module by its whole path, or what `data` holds beside it.
+    /// A rule of this module by its whole path, or what else `data` has.
     fn below_data<'t>(
         &mut self,
         place: Place,

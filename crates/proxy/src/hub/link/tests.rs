@@ -246,7 +246,7 @@ async fn a_site_that_stops_tells_its_hub_at_once_and_leaves_when_nothing_is_open
     while !matches!(within(events.next()).await, Some(TrunkEvent::GoingAway)) {}
     assert!(events.handle().open(Bytes::new()).is_err());
     settle().await;
-    assert_eq!(osaka.drain_watch().held(), 1, "the last bytes have time");
+    assert_eq!(osaka.drain_watch().open(), 1, "the last bytes have time");
     let ended = async {
         loop {
             match events.next().await {

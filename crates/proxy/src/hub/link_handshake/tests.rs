@@ -68,12 +68,12 @@ async fn a_drain_waits_until_a_refused_site_has_read_its_alert() {
     let refusals = &hokkaido.context.refusals;
     until("the refusal", || !refusals.last().is_empty()).await;
     assert_eq!(refusals.last()[0].reason, "not_relayed");
-    assert_eq!(hokkaido.drain_watch().held(), 1, "the alert is on its way");
+    assert_eq!(hokkaido.drain_watch().open(), 1, "the alert is on its way");
     let mut stream = lane.connection.into_stream();
     let alert = stream.read(&mut [0; 1]).await.unwrap_err();
     assert!(alert.to_string().contains("AccessDenied"), "{alert}");
     drop(stream);
     accepting.await.unwrap();
     drop(frozen);
-    assert_eq!(hokkaido.drain_watch().held(), 0);
+    assert_eq!(hokkaido.drain_watch().open(), 0);
 }

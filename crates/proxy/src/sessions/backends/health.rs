@@ -13,7 +13,7 @@ use tokio::time::Instant;
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 pub(super) const MAX_BACKOFF: Duration = Duration::from_mins(1);
 
-/// One backend.
+/// What is known about one backend.
 #[derive(Debug, Clone)]
 pub(super) struct Backend {
     pub(super) address: BackendAddress,
@@ -28,7 +28,7 @@ pub(super) struct Backend {
 pub(super) struct Ejection {
     pub(super) since: OffsetDateTime,
     pub(super) reason: String,
-    /// It did not answer, as opposed to a refusal: whoever tries it waits for a long time.
+    /// It did not answer, as opposed to a refusal: each attempt waits until its timeout.
     is_silent: bool,
     backoff: Duration,
     retry: Instant,
@@ -53,7 +53,7 @@ pub(super) enum Kind {
     Panic,
 }
 
-/// What changed.
+/// How an attempt has changed what is known about a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     Ejected,

@@ -216,7 +216,7 @@ async fn for_a_moment(
 ) -> Result<PlainStream, ConnectError> {
     let (sender, receiver) = oneshot::channel();
     tokio::spawn(async move {
-        // A connection that nobody waits for any more is closed.
+        // A connection that no request waits for any more is closed.
         let _ = sender.send(connecting.await);
     });
     match timeout(TRIAL_WAIT, receiver).await {

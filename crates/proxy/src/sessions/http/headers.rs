@@ -63,7 +63,7 @@ const OF_A_CALLER: [&str; 13] = [
     "xverifiedclient",
 ];
 
-/// Who calls, as backends are told.
+/// The caller, as the headers for the backend name it.
 #[derive(Debug)]
 pub(super) struct CallerHeaders {
     peer: HeaderValue,
@@ -149,7 +149,7 @@ pub(super) fn prepare_response<B: Body>(
     *response.version_mut() = Version::HTTP_11;
 }
 
-/// What of an interim response goes on to the caller.
+/// What of an interim response the caller gets.
 pub(super) fn interim_headers(headers: &HeaderMap) -> HeaderMap {
     let mut headers = headers.clone();
     remove_of_connection(&mut headers);

@@ -22,7 +22,7 @@
 //! - Framing is hyper's: a request with both lengths is read as chunked (RFC 9112 6.1), passed on
 //!   without its content-length, and its connection closed.
 //! - A path is looked at where a rule reads it ([`renkei_access::HttpPath`]).
-//! - Who may not connect is told so in HTTP, with 403, and has its connection closed.
+//! - A caller that may not connect gets HTTP 403, and its connection is closed.
 //! - What is no request of HTTP/1.1 is answered by hyper, or here, and recorded with its reason.
 //! - HTTP/2 has no place here: a caller that begins with its preface is refused.
 
@@ -70,11 +70,11 @@ use crate::{
 /// Bytes of a head, request line included, and of trailers.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// Who calls.
+/// The caller, as its session presents it to backends.
 pub(crate) struct Caller {
     /// The SHA-256 of its certificate, in hexadecimal digits.
     pub(crate) certificate_hash: String,
-    /// What it is told if it may not connect.
+    /// The text of its refusal, if it may not connect.
     pub(crate) denied: Option<String>,
 }
 
@@ -103,7 +103,7 @@ pub(crate) async fn serve(
         .serve_connection(TokioIo::new(stream), answer)
         .with_upgrades();
     let mut drain = std::pin::pin!(context.drain.signaled());
-    let mut patience = std::pin::pin!(sleep(limit));
+    let mut denial_timeout = std::pin::pin!(sleep(limit));
     let mut draining = false;
     let end = loop {
         tokio::select! {
@@ -115,7 +115,7 @@ pub(crate) async fn serve(
             }
             end = &mut connection => break end,
             // It has nothing to wait for.
-            () = &mut patience, if is_denied => return,
+            () = &mut denial_timeout, if is_denied => return,
         }
     };
     session.release_upstream();

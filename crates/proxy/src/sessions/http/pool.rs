@@ -42,7 +42,7 @@ impl Pool {
     pub(super) fn take(&self, service: &str, backend: &BackendAddress) -> Option<Upstream> {
         let now = Instant::now();
         let mut all = self.connections();
-        // Built anew for each request; the names are short.
+        // Built for each request; the names are short.
         let idle = all.idle.get_mut(&(service.to_owned(), backend.clone()))?;
         let (mut taken, mut found) = (0, None);
         while let Some(Idle { upstream, until }) = idle.pop() {

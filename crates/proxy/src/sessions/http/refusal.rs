@@ -15,7 +15,7 @@ pub(super) struct RequestRefusal {
     pub(super) label: &'static str,
     /// For the caller.
     pub(super) answer_text: String,
-    /// For this side's people, who may know more; nothing if they have been told.
+    /// For this side's log, which may say more; nothing if it has been logged.
     pub(super) sentence: Option<String>,
 }
 

@@ -103,7 +103,7 @@ async fn obtain(
     Ok((started?, false))
 }
 
-/// Leaves it to the next session, whoever that is for, if that does no harm.
+/// Leaves it to the next session, of any caller, if that does no harm.
 pub(super) fn release(upstream: Upstream, service: &str, pool: &Arc<Pool>) {
     let Some(limit) = upstream.sharing() else {
         return;

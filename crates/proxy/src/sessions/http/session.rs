@@ -47,7 +47,7 @@ pub(super) struct HttpSession {
     progress: Arc<Progress>,
     interim: Arc<Interim>,
     caller: CallerHeaders,
-    /// What the caller is told if it may not connect.
+    /// The text of the refusal, if the caller may not connect.
     denied: Option<String>,
     upstream: tokio::sync::Mutex<Option<Upstream>>,
     tunnel: Mutex<Option<Tunnel>>,
@@ -151,11 +151,11 @@ impl HttpSession {
 
     /// Whether the request is allowed as things are now, and to which service it goes.
     fn judge(&self, request: &Request<Incoming>) -> Result<Allowed, RequestRefusal> {
-        if let Some(told) = &self.denied {
+        if let Some(text) = &self.denied {
             return Err(RequestRefusal {
                 status: StatusCode::FORBIDDEN,
                 label: "not_allowed",
-                answer_text: told.clone(),
+                answer_text: text.clone(),
                 sentence: None,
             });
         }

@@ -1,5 +1,5 @@
 //! What a caller sends that is no request of HTTP/1.1: why, under which name it is counted, and
-//! what the caller is told. hyper answers a head that it cannot read by itself; what came half or
+//! what the caller gets. hyper answers a head that it cannot read by itself; what came half or
 //! not in time is answered here.
 
 use std::{error::Error, io, time::Duration};

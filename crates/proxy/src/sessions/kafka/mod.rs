@@ -78,7 +78,7 @@ pub(crate) fn parse_server_name(sni: &str) -> Option<(i32, &str)> {
 /// 5.1 and 6.2), which its library shows.
 const TLS_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 40];
 
-/// How a connection goes on after a step of its session, and why, if it ends there.
+/// Whether a connection continues after a step of its session, and why not.
 fn next(
     session: &KafkaSession,
     advanced: Result<(), SessionError>,

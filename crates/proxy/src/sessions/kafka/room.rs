@@ -27,7 +27,7 @@ const FREE: usize = 64 * 1024;
 /// Own answers of a session that may wait for those before them; with more, no requests are read.
 const MAX_HELD: usize = 1024 * 1024;
 /// How long something that is collected may take to arrive, once there is memory for it.
-const PATIENCE: Duration = Duration::from_mins(1);
+const ROOM_TIMEOUT: Duration = Duration::from_mins(1);
 /// The memory is counted in pieces of this size.
 const UNIT: usize = 1024;
 /// One caller has this part of the memory.
@@ -148,7 +148,7 @@ impl Room {
                     let grant = ready!(waiting.as_mut().poll(cx));
                     *place = Place::Granted {
                         what: wanted,
-                        until: Box::pin(sleep(PATIENCE)),
+                        until: Box::pin(sleep(ROOM_TIMEOUT)),
                         _grant: grant,
                     };
                 }
@@ -262,7 +262,7 @@ mod tests {
         let memory = HeldMemory::new(8 * MIB);
         let (mut room, session) = (Room::new(&memory, None), collecting(MIB));
         assert!(poll(&mut room, &session).is_ready());
-        sleep(PATIENCE - Duration::from_secs(1)).await;
+        sleep(ROOM_TIMEOUT - Duration::from_secs(1)).await;
         assert!(matches!(poll(&mut room, &session), Poll::Ready(Ok(()))));
         sleep(Duration::from_secs(2)).await;
         assert!(matches!(poll(&mut room, &session), Poll::Ready(Err(_))));

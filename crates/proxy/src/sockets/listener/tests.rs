@@ -86,7 +86,7 @@ async fn a_drain_waits_for_the_address_and_for_open_connections() {
     let open = within(lab.taken.recv()).await.unwrap();
     lab.drain.begin();
     let watch = lab.drain.watch();
-    crate::testing::until("the listener closes", || watch.held() == 1).await;
+    crate::testing::until("the listener closes", || watch.open() == 1).await;
     TcpListener::bind(lab.address).await.unwrap();
     drop(open);
     assert_eq!(within(lab.drain.wait(LONG)).await.left, 0);

@@ -260,7 +260,7 @@ impl Driver {
         })
     }
 
-    /// Lets go of a stream that is not held any more.
+    /// Removes a stream that is not used any more.
     pub(super) fn release(self: &Arc<Self>, id: StreamId, release: Release) {
         // Errors mean that a direction is over already.
         let waits = self.with(|core, _| {
@@ -317,7 +317,7 @@ impl Driver {
     }
 }
 
-/// Held while a lane's writer is away from it: a panic would take it along, and the lane could
+/// Exists while a lane's writer is away from it: a panic would take it along, and the lane could
 /// never write again.
 struct Lost<'a> {
     driver: &'a Driver,
