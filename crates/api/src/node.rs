@@ -1,4 +1,4 @@
-//! What a server tells a node.
+//! What a server sends to a node.
 
 mod token;
 
@@ -72,7 +72,7 @@ pub struct Entry {
     pub revision: u64,
     /// The SPIFFE ID that is issued for it.
     pub spiffe_id: SpiffeId,
-    /// A name that tells a workload its identities apart (SPIFFE_Workload_API 5.2.1).
+    /// A name by which a workload distinguishes its identities (SPIFFE_Workload_API 5.2.1).
     pub hint: String,
     /// Comes first in the answers to a process that has several identities.
     #[serde(default)]

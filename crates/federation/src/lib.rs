@@ -5,7 +5,7 @@
 //! - Every statement is an entry of one log ([`log`], in the formats of C2SP). Sites replay all of
 //!   it ([`replay`]): a proof of inclusion does not show that a statement is the newest.
 //! - [`View`] is what one site has seen of the log. It goes forward only, counts what a quorum of
-//!   witnesses has seen, and tells when the log shows two histories.
+//!   witnesses has seen, and reports when the log shows two histories.
 //! - [`members`] says who counts at one moment, and why the others do not.
 //! - [`SiteRecord`] is the same of one site without a log, for a peer that knows its identity.
 //!

@@ -195,7 +195,7 @@ impl View {
         Ok(Extension { next, offered })
     }
 
-    /// Compares with a checkpoint that somebody else has seen. Every root up to here is known, so
+    /// Compares with a checkpoint that another reader has seen. Every root up to here is known, so
     /// two histories show at once; of a larger tree nothing can be said yet.
     pub fn compare(&self, offered: &SignedCheckpoint) -> Result<(), UpdateError> {
         let root = offered.root();
@@ -250,7 +250,7 @@ impl View {
             if let Ok(envelope) = Envelope::parse(entry)
                 && envelope.statement().reduces_trust()
             {
-                // One that does not count is refused, and told of, when witnesses have seen it.
+                // One that does not count is refused, and reported, when witnesses have seen it.
                 let state = Arc::make_mut(&mut self.state);
                 let _ = state.judge(&self.federation, index, &envelope);
             }

@@ -10,7 +10,7 @@
 //!
 //! The *outbound* side, next to the client, owns the session. For each cluster it keeps a map from
 //! node id to a local listener; that map is its implementation of [`Endpoints`]. A node seen for
-//! the first time gets a listener, and the address the broker gave for it tells where connections
+//! the first time gets a listener, and the address the broker gave for it says where connections
 //! to that listener go at the far site. Each accepted connection has its own session; the map is
 //! shared. The *inbound* side has one as well: it keeps the real addresses at its site, and
 //! enforces topic rights.

@@ -72,7 +72,7 @@ pub struct KafkaSession {
     denials: Vec<Denial>,
     /// Bytes of own answers that wait for their turn.
     held: usize,
-    /// What the client sent last, if it has no answer: the client can only be told by an end of the
+    /// What the client sent last, if it has no answer: the only possible answer is the end of the
     /// connection, and of what it sends after it, nothing is taken.
     doomed: Option<SessionError>,
     /// Requests and answers judged so far.
@@ -165,7 +165,7 @@ impl KafkaSession {
         }
     }
 
-    /// What was denied since the last time, as far as it is told one by one.
+    /// What was denied since the last time, as far as it is reported one by one.
     pub fn take_denials(&mut self) -> Vec<Denial> {
         std::mem::take(&mut self.denials)
     }

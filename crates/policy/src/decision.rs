@@ -53,7 +53,7 @@ pub struct Request<'a> {
     pub source: Option<IpAddr>,
 }
 
-/// The kind of rule that decided. Unlike the reason, it tells nothing of what the rules say.
+/// The kind of rule that decided. Unlike the reason, it shows nothing of what the rules say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleKind {

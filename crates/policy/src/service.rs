@@ -257,7 +257,7 @@ deny contains "the collector is being repaired" if input.peer.path == "/collecto
             &["osaka.example/collector", "osaka.example/reader"],
             Some(RULES),
         );
-        let told = |peer| {
+        let decided = |peer| {
             let Decision {
                 allowed,
                 rule,
@@ -266,24 +266,24 @@ deny contains "the collector is being repaired" if input.peer.path == "/collecto
             } = decide(&policy, peer);
             (allowed, rule, reason)
         };
-        let (allowed, rule, reason) = told("osaka.example/collector");
+        let (allowed, rule, reason) = decided("osaka.example/collector");
         assert!(!allowed, "denied although it is in the allow list");
         assert_eq!(
             (rule.as_str(), reason.as_str()),
             ("policy broker.rego", "the collector is being repaired")
         );
-        let (allowed, rule, _) = told("osaka.example/reader");
+        let (allowed, rule, _) = decided("osaka.example/reader");
         assert_eq!(
             (allowed, rule.as_str()),
             (true, "allow osaka.example/reader")
         );
-        let (allowed, rule, reason) = told("kyushu.example/reader");
+        let (allowed, rule, reason) = decided("kyushu.example/reader");
         assert_eq!((allowed, rule.as_str()), (true, "policy broker.rego"));
         assert_eq!(
             reason,
             "broker.rego lets kyushu.example/reader use tokyo.example/mdx"
         );
-        let (allowed, rule, reason) = told("osaka.example/other");
+        let (allowed, rule, reason) = decided("osaka.example/other");
         assert_eq!((allowed, rule.as_str()), (false, "default deny"));
         assert!(reason.ends_with("nor does broker.rego let it"), "{reason}");
     }

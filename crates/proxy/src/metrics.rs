@@ -1,4 +1,4 @@
-//! What the proxy tells Prometheus about its connections and trunks, read from the register and
+//! The metrics of the proxy about its connections and trunks, read from the register and
 //! the trunks when asked, so that long connections count while they run.
 
 use std::{

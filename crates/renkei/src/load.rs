@@ -240,10 +240,10 @@ mod tests {
         let paths = plain.chain(encoded).chain(segments.map(str::to_owned));
         for path in paths.filter(|path| !path.contains('*')) {
             let form = renkei_access::HttpPath::parse(&path);
-            let stands = form.is_ok_and(|form| form.as_str() == path);
+            let fits = form.is_ok_and(|form| form.as_str() == path);
             // The rest of a target is no path.
-            let stands = stands && !path.contains(['?', '#']);
-            assert_eq!(accepted(&path), stands, "{path}");
+            let fits = fits && !path.contains(['?', '#']);
+            assert_eq!(accepted(&path), fits, "{path}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! The command line of a node: its agent and proxy, together and alone, and what its server is told
-//! of it.
+//! The command line of a node: its agent and proxy, together and alone, and what its server
+//! does with it.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -120,7 +120,7 @@ pub(crate) enum Agent {
     /// Join the site as `renkei node join` does, and serve the SPIFFE Workload API.
     ///
     /// Services and gateways that the site file puts on this node are not served: that needs a
-    /// proxy. The server is told.
+    /// proxy. They are reported to the server.
     #[command(after_help = "\
 Example:
   renkei agent join server.hokkaido.example:8081 TOKEN

@@ -12,7 +12,7 @@
 //! - [`control`]: commands to a running process over a unix socket that only its user may open.
 //! - [`files`]: files that cannot stop the process.
 //! - [`http1`]: the accept loop of small HTTP servers, every resource bounded.
-//! - [`signals`], [`systemd`]: what the system tells the process, and what it tells the system.
+//! - [`signals`], [`systemd`]: messages of the system to the process, and of the process to the system.
 //! - [`exposure`]: who else may change a site's files, or read the memory of the process.
 //! - [`shares`]: a bounded number of places, of which no holder can take all.
 //! - [`state_folder`]: a private folder for keys and databases.

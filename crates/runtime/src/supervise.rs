@@ -47,7 +47,7 @@ impl Default for Pace {
     }
 }
 
-/// Keeps tasks running, and tells of those that do not. Clones tell in the same places.
+/// Keeps tasks running, and reports those that do not. Clones report in the same places.
 #[derive(Debug, Clone, Default)]
 pub struct Supervisor {
     readiness: Readiness,
@@ -56,7 +56,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Tells of failed tasks in the conditions of this process.
+    /// Reports failed tasks in the conditions of this process.
     pub fn new(readiness: Readiness) -> Self {
         Self {
             readiness,

@@ -1,4 +1,4 @@
-//! What the process tells: logs to standard error, metrics in a registry.
+//! What the process reports: logs to standard error, metrics in a registry.
 
 mod config;
 mod counted;

@@ -96,7 +96,7 @@ impl Entries {
         });
     }
 
-    /// Tells agents how long SVIDs live from now on.
+    /// Lets agents know how long SVIDs live from now on.
     pub(crate) fn set_svid_lifetime(&self, lifetime: Duration) {
         self.update(|image| image.svid_lifetime = lifetime);
     }

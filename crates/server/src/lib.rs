@@ -3,8 +3,8 @@
 //! bundle, and the bundles of its peers.
 //!
 //! Private keys stay in files that only the owner may read; they are never logged, never in the
-//! database, and never leave this crate. Nothing here stands in the way of traffic: when a peer,
-//! the disk or this whole role is gone, what has been issued and fetched goes on being valid.
+//! database, and never leave this crate. Nothing here is in the way of traffic: when a peer,
+//! the disk or this whole role is gone, what has been issued and fetched stays valid.
 //!
 //! Standards: X509-SVID, SPIFFE_Trust_Domain_and_Bundle, SPIFFE_Federation.
 

@@ -46,7 +46,7 @@ pub struct ServerMetrics {
     federation: FederationMetrics,
 }
 
-/// What is told of a federation.
+/// The metrics of a federation.
 #[derive(Debug, Clone, Default)]
 struct FederationMetrics {
     members: Gauge<u64, AtomicU64>,

@@ -117,8 +117,8 @@ impl Server {
         self.0.bundles.subscribe()
     }
 
-    /// The members of the federation that count, as they change. Whoever composes the site links
-    /// it with them (`Site::with_members`); their bundles are published once it is.
+    /// The members of the federation that count, as they change. The binary links the site
+    /// with them (`Site::with_members`); then their bundles are published.
     pub fn members(&self) -> watch::Receiver<Members> {
         self.0.federator.members()
     }
@@ -148,8 +148,8 @@ impl Server {
         self.0.entries.agent_part()
     }
 
-    /// Reads the peers' files that the site file names again, at once: somebody has applied the
-    /// site file, and may have written any of them.
+    /// Reads the peers' files that the site file names again, at once: the site file has
+    /// been applied, and any of them may be new.
     pub fn read_files_again(&self) {
         self.0.peers.read_files_again();
     }

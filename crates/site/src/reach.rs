@@ -38,7 +38,7 @@ impl Site {
     }
 
     /// How the bundle endpoint of a peer is reached, if that is through the gateway that the peer's
-    /// services are reached through. A gateway may be a hub's, which needs to be told whose
+    /// services are reached through. A gateway may be a hub's, which needs to know whose
     /// bundle is meant; the SPIFFE ID that the endpoint must prove does not depend on the name.
     pub(crate) fn bundle_way(&self, peer: &Peer) -> Option<BundleWay> {
         let url = match &peer.bundle {

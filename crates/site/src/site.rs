@@ -24,7 +24,7 @@ use crate::{
 /// The path of the identity under which a site's own gateway serves its bundle.
 pub(crate) const SERVER_PATH: &str = "/renkei/server";
 
-/// Of the digest that stands for a path in a server name: too many to meet another by chance, and
+/// Of the digest that replaces a path in a server name: too many to meet another by chance, and
 /// few enough for a label.
 const DIGEST_BYTES: usize = 20;
 
@@ -261,7 +261,7 @@ pub struct Workload {
     pub name: String,
     /// The SPIFFE ID of the workload.
     pub id: SpiffeId,
-    /// What tells a process this identity from its others (SPIFFE_Workload_API 5.2.1).
+    /// By what a process distinguishes this identity from its others (SPIFFE_Workload_API 5.2.1).
     pub hint: String,
     /// A process with several identities gets this one first, as its default.
     pub is_default: bool,
@@ -372,7 +372,7 @@ impl Site {
     }
 }
 
-/// The server name (SNI) by which a gateway tells its services apart: `NAME.TRUST-DOMAIN` for an
+/// The server name (SNI) by which a gateway distinguishes its services: `NAME.TRUST-DOMAIN` for an
 /// ID whose path is `/NAME` with one DNS label. For every other path the label is `id-` and the
 /// first 40 hexadecimal digits of the SHA-256 of the path, with its leading `/`. The name chooses
 /// a service and proves nothing: both ends demand the whole ID. IDs without a path have none, nor

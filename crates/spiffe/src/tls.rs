@@ -119,7 +119,7 @@ pub fn server_side(
 }
 
 /// Presents `svid`. A client may present no certificate; the one that it presents must verify and
-/// satisfy `authorizer`. Whoever serves the connection looks at [`Outcome::peer`].
+/// satisfy `authorizer`. The server of the connection looks at [`Outcome::peer`].
 pub fn server_side_for_anyone(
     provider: &Arc<CryptoProvider>,
     svid: &X509Svid,

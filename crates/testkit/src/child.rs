@@ -1,4 +1,4 @@
-//! Programs that run beside Renkei in a test: started, waited for, and always ended.
+//! Programs that run with Renkei in a test: started, waited for, and always ended.
 
 use std::{
     io,

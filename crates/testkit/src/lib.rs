@@ -1,4 +1,4 @@
-//! For tests only: a certificate authority that can also do wrong, and programs that run beside
+//! For tests only: a certificate authority that can also do wrong, and programs that run with
 //! Renkei in a test. Product code never depends on this crate.
 
 mod authority;

@@ -1,4 +1,4 @@
-//! Where the programs are that run beside Renkei in a test. `scripts/prerequisites` installs them,
+//! Where the programs are that run with Renkei in a test. `scripts/prerequisites` installs them,
 //! sets a variable for each, and writes the same into a file of its cache, so that `cargo test`
 //! finds them by itself.
 

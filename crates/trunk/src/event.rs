@@ -1,4 +1,4 @@
-//! What the trunk tells its driver.
+//! What the trunk reports to its driver.
 
 use std::time::Instant;
 
@@ -78,6 +78,6 @@ pub enum Read {
     Data(Bytes),
     /// The clean end. Said once; the direction is over.
     Finished,
-    /// Nothing yet; [`Event::Readable`] tells when.
+    /// Nothing yet; [`Event::Readable`] says when.
     Pending,
 }

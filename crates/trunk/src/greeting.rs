@@ -9,7 +9,7 @@ use crate::frame::Frame;
 use crate::hello::Hello;
 
 impl LaneRefusal {
-    /// The frame that tells the dialer; write it on the lane and close.
+    /// The frame with the reason for the dialer; write it on the lane and close.
     #[must_use]
     pub fn frame(self) -> Transmit {
         Frame::Refused(self).encode()

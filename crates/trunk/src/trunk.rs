@@ -79,7 +79,7 @@ pub struct Trunk {
     elsewhere: u64,
     wants_stream: bool,
     going_away: bool,
-    /// The peer's GOAWAY has been told.
+    /// The peer's GOAWAY has been reported.
     peer_going_away: bool,
     /// A lane has been ready once.
     greeted: bool,

@@ -75,7 +75,7 @@ impl Updates {
         Ok(update.into())
     }
 
-    /// Tells the server what became of an update.
+    /// Reports to the server what became of an update.
     pub(super) async fn answer(&self, version: u64, faults: Vec<Fault>) -> Result<(), LinkError> {
         let answer = message(version, faults, &self.release);
         let sent = tokio::time::timeout(ANSWER_TIME, self.answers.send(answer)).await;

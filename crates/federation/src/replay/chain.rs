@@ -7,7 +7,7 @@ use renkei_spiffe::{Bundle, TrustDomain};
 use super::StatementRefusal;
 use crate::{BundleStatement, Digest, Envelope, PublicKey, SiteRoot, Withdrawal};
 
-/// A sequence that jumps by more was made by somebody who wants to leave no number behind.
+/// A sequence that jumps by more was made by an attacker who wants to leave no later number.
 const MAX_JUMP: u64 = 1_000_000;
 /// So many statements of a site are remembered for the site itself to recognise.
 const REMEMBERED: usize = 16;

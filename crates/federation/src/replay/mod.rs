@@ -34,7 +34,7 @@ pub struct Refused {
     pub reason: StatementRefusal,
 }
 
-/// The federation as the log tells it.
+/// The federation as the log shows it.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     /// Every identity, by the digest of its genesis.

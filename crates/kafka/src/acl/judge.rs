@@ -31,7 +31,7 @@ const WITHOUT_SESSION: &[u8] = &[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
 /// The ids with which clients fetch, and tools that debug; brokers have others.
 const NO_BROKER: [i32; 2] = [-1, -2];
 
-/// Denials of one request that are told one by one.
+/// Denials of one request that are reported one by one.
 const MAX_TOLD: usize = 16;
 
 /// What a list holds, as far as it decides.

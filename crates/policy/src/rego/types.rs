@@ -1,4 +1,4 @@
-//! What a term can be, as far as the text tells.
+//! What a term can be, as far as the text shows.
 //!
 //! OPA refuses terms that can never match. So does this, at least as often: a policy that is
 //! accepted here must load in OPA. The strings that a pattern can be are followed as well, so

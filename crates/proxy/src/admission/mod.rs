@@ -3,7 +3,7 @@
 //! Each kind of connection has its own pool of places. In a pool an address, a caller, a site or a
 //! service has a share that shrinks as the pool fills ([`renkei_runtime::shares`]), so that none
 //! of them keeps the others out. A connection of a stranger that finds no place is closed; one of
-//! a local workload waits, which holds up nobody but its workload and service.
+//! a local workload waits, which delays only its own workload and service.
 
 mod holder;
 mod source;

@@ -93,7 +93,7 @@ impl Hub {
     }
 }
 
-/// What a process tells Prometheus about its links.
+/// The metrics of a process about its links.
 #[derive(Debug)]
 pub(crate) struct HubMetrics(pub(crate) Weak<Hub>);
 

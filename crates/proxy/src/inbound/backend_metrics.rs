@@ -1,4 +1,4 @@
-//! What a process tells Prometheus about the backends of its services.
+//! The metrics of a process about the backends of its services.
 
 use std::sync::Weak;
 

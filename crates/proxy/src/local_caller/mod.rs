@@ -11,7 +11,7 @@
 //!   hands every segment with these addresses to it, and none to the listener: no other socket
 //!   gets through a handshake with us.
 //! - what was found is through with its handshake. A socket that tries to connect from the same
-//!   addresses meanwhile (SYN_SENT) is not the other end, and one that has ended tells nothing.
+//!   addresses meanwhile (SYN_SENT) is not the other end, and one that has ended shows nothing.
 //! - it has the same inode and user after its processes were examined, which takes a while, and
 //!   an inode that was freed is given to the next socket.
 

@@ -111,7 +111,7 @@ fn note(failure: &DialFailure, route: &Arc<Route>, outbound: &Arc<Outbound>) {
     }
 }
 
-/// Dials until there is an answer, or nobody asks any more.
+/// Dials until there is an answer, or no connection waits for it any more.
 async fn follow(task: Arc<Task>, route: Arc<Route>, outbound: Arc<Outbound>) {
     // However this task ends, connections are not reset without it.
     let running = Running {

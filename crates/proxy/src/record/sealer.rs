@@ -67,7 +67,7 @@ impl Sealer {
         self.encrypt(ContentType::Alert, &[&[WARNING, description]])
     }
 
-    /// The record that tells the peer why the connection ends (6.2).
+    /// The alert with the reason why the connection ends (6.2).
     pub(super) fn fatal_alert(&mut self, description: AlertDescription) -> Result<Vec<u8>, Error> {
         self.encrypt(ContentType::Alert, &[&[FATAL, description.into()]])
     }
@@ -77,7 +77,7 @@ impl Sealer {
         self.sequence
     }
 
-    /// The record that tells the peer of the next key is the last one sealed with this (4.6.3).
+    /// The record that announces the next key is the last one sealed with this (4.6.3).
     pub(super) fn update_key(&mut self) -> Result<Vec<u8>, Error> {
         let next = self.keys.next_encrypter()?;
         let record = self.encrypt(ContentType::Handshake, &[&UPDATE_NOT_REQUESTED])?;

@@ -62,7 +62,7 @@ impl RecordWriter {
         Ok(())
     }
 
-    /// Tells the peer why the connection ends, as far as TCP takes that at once.
+    /// Sends the peer the reason why the connection ends, as far as TCP takes that at once.
     pub(super) fn abort(&mut self, description: AlertDescription) {
         if let Ok(alert) = self.sealer.fatal_alert(description) {
             self.records.push_back(alert);

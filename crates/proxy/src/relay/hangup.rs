@@ -1,5 +1,5 @@
 //! A reset that comes behind an end of file. Nothing reads the socket any more, and while nothing
-//! is written to it either, only an error event of the kernel tells of the reset.
+//! is written to it either, only an error event of the kernel shows the reset.
 
 use std::{
     future::Future,
@@ -72,7 +72,7 @@ impl Hangup {
     }
 }
 
-/// The runtime's own registration of the socket tells of errors only to futures that borrow it.
+/// The runtime's own registration of the socket reports errors only to futures that borrow it.
 fn watch(socket: Breakable<'_>) -> io::Result<Hangup> {
     let broken: Pin<Box<dyn Future<Output = ()> + Send + Sync>> = match socket {
         Breakable::Tcp(stream) => {
@@ -93,7 +93,7 @@ fn watch(socket: Breakable<'_>) -> io::Result<Hangup> {
     Ok(Hangup::Watching(broken))
 }
 
-/// Tells when the other end of a unix socket is closed (EPOLLHUP, which the runtime takes for the
+/// Ready when the other end of a unix socket is closed (EPOLLHUP, which the runtime takes for the
 /// end of urgent data). With an interest in anything else it would tell of the end of file as well.
 #[expect(
     unsafe_code,

@@ -70,7 +70,7 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
         Poll::Pending
     }
 
-    /// Takes and drops what comes, up to the end, or tells the sender to stop.
+    /// Takes and drops what comes, up to the end, or asks the sender to stop.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut unwanted = [MaybeUninit::uninit(); UNWANTED];
         for _ in 0..UNWANTED_ROUNDS {

@@ -1,4 +1,4 @@
-//! Plain connections, with applications and backends, where a FIN is all that tells a whole
+//! Plain connections, with applications and backends, where a FIN is all that distinguishes a whole
 //! transfer from half of one.
 //!
 //! When a process dies, the kernel closes its sockets with a FIN. So these sockets are set to end

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::ConnectError;
 
-/// Pauses between attempts at a socket whose queue is full: nothing tells when it is not.
+/// Pauses between attempts at a socket whose queue is full: no event says when it is not.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const MAX_PAUSE: Duration = Duration::from_millis(100);
 

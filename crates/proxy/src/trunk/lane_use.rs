@@ -1,4 +1,4 @@
-//! Tells the task that looks after a trunk that streams are opened, without waking it for each.
+//! Lets the task that manages a trunk know that streams are opened, without waking it for each.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

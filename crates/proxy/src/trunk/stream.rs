@@ -70,7 +70,7 @@ impl TrunkStream {
         (self.driver.id(), self.id.number())
     }
 
-    /// Tells the other end that no more of its bytes are taken. The other direction continues.
+    /// Asks the other end to send no more bytes. The other direction continues.
     pub(crate) fn stop(&self) {
         // An error means that its bytes have ended.
         self.driver

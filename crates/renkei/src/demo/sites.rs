@@ -28,7 +28,7 @@ pub(super) struct DemoSite {
     pub(super) ip: &'static str,
 }
 
-/// A machine of Hokkaido beside that of its server, which is its gateway as well.
+/// A machine of Hokkaido other than that of its server, which is its gateway as well.
 #[derive(Debug, Clone)]
 pub(super) struct DemoNode {
     pub(super) name: &'static str,
@@ -100,7 +100,7 @@ impl Sites {
         [&self.hokkaido, &self.tokyo, &self.osaka, &self.kyushu]
     }
 
-    /// The nodes of Hokkaido beside its server.
+    /// The nodes of Hokkaido without its server.
     pub(super) fn nodes(&self) -> [&DemoNode; 2] {
         [&self.store, &self.compute]
     }

@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(place.take(7, later), Some(0));
     }
 
-    /// Tells of every event that 80 were left out before it.
+    /// Says of every event that 80 were left out before it.
     struct Telling;
 
     impl<S: Subscriber> Layer<S> for Telling {

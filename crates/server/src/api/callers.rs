@@ -205,7 +205,7 @@ impl Shared {
     fn verify(&self, svid: &PresentedSvid) -> Result<(), Status> {
         let bundles = self.parts.bundles.snapshot();
         let verified = svid.verify(&bundles, (self.parts.clock)(), &self.parts.provider);
-        // Not a reason by which agents join again: the next handshake tells them.
+        // Not a reason by which agents join again: they learn it in the next handshake.
         verified.map_err(|fault| Status::unauthenticated(fault.to_string()))
     }
 }

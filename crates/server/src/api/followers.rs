@@ -118,7 +118,7 @@ impl Following {
         self.change(|link| link.sent = version);
     }
 
-    /// The node has answered. A clock that is wrong is told once a stream.
+    /// The node has answered. A clock that is wrong is reported once a stream.
     pub(super) fn answered(&self, answer: &FollowRequest, now: OffsetDateTime) {
         let ahead = answer.time.saturating_sub(now.unix_timestamp());
         let text = |text: &str| -> String { text.chars().take(MAX_TEXT).collect() };

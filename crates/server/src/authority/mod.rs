@@ -317,7 +317,7 @@ impl Authority {
     }
 }
 
-/// How long a CA lives, and how often peers are told to ask for the bundle.
+/// How long a CA lives, and how often peers should fetch the bundle.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CaLifetimes {
     pub(crate) ca: Duration,

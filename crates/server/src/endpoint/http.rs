@@ -1,5 +1,5 @@
-//! The HTTP side of a bundle endpoint: one document, whatever the path, to whoever asks
-//! (SPIFFE_Federation 5.1), and beside it the newest checkpoint of the federation's log that this
+//! The HTTP side of a bundle endpoint: one document, whatever the path, to every reader
+//! (SPIFFE_Federation 5.1), and also the newest checkpoint of the federation's log that this
 //! site has seen, and the record by which peers know the site. Every resource that a stranger could
 //! hold is bounded.
 
@@ -45,7 +45,7 @@ pub(crate) const RECORD_PATH: &str = "/federation/site";
 
 /// What the gateway serves besides the bundle document; empty while there is nothing.
 #[derive(Debug, Clone)]
-pub(crate) struct Beside {
+pub(crate) struct FederationDocuments {
     /// The newest checkpoint of a federation's log.
     pub(crate) checkpoint: Document,
     /// The record of this site.
@@ -53,7 +53,7 @@ pub(crate) struct Beside {
 }
 
 /// Serves one connection to its end, HTTP/1.1 or HTTP/2.
-pub(super) async fn serve<S>(stream: S, document: Document, beside: Option<Beside>)
+pub(super) async fn serve<S>(stream: S, document: Document, federation: Option<FederationDocuments>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -62,7 +62,7 @@ where
         if served.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_REQUESTS {
             enough.notify_one();
         }
-        let response = respond(&request, &document, beside.as_ref());
+        let response = respond(&request, &document, federation.as_ref());
         async move { Ok::<_, Infallible>(response) }
     });
     let builder = builder();
@@ -84,21 +84,23 @@ where
 fn respond(
     request: &Request<Incoming>,
     document: &Document,
-    beside: Option<&Beside>,
+    federation: Option<&FederationDocuments>,
 ) -> Response<Full<Bytes>> {
     let is_there = |document: &&Document| !document.borrow().is_empty();
     let (method, path) = (request.method(), request.uri().path());
-    match beside {
-        Some(beside) if path == RECORD_PATH => match Some(&beside.record).filter(is_there) {
-            Some(record) => answer(method, record, "application/jsonl"),
-            None => {
-                let mut response = Response::new(Full::from("this site has no identity yet\n"));
-                *response.status_mut() = StatusCode::NOT_FOUND;
-                response
+    match federation {
+        Some(federation) if path == RECORD_PATH => {
+            match Some(&federation.record).filter(is_there) {
+                Some(record) => answer(method, record, "application/jsonl"),
+                None => {
+                    let mut response = Response::new(Full::from("this site has no identity yet\n"));
+                    *response.status_mut() = StatusCode::NOT_FOUND;
+                    response
+                }
             }
-        },
-        Some(beside) if path == CHECKPOINT_PATH && is_there(&&beside.checkpoint) => {
-            answer(method, &beside.checkpoint, "text/plain; charset=utf-8")
+        }
+        Some(federation) if path == CHECKPOINT_PATH && is_there(&&federation.checkpoint) => {
+            answer(method, &federation.checkpoint, "text/plain; charset=utf-8")
         }
         _ => answer(method, document, "application/json"),
     }

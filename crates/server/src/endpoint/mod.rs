@@ -29,7 +29,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub(crate) use self::http::{Beside, CHECKPOINT_PATH, RECORD_PATH};
+pub(crate) use self::http::{CHECKPOINT_PATH, FederationDocuments, RECORD_PATH};
 pub(crate) use follow::WebEndpoints;
 pub use pem::PemError;
 pub use web::EndpointError;
@@ -66,8 +66,8 @@ struct Inner {
     id: SpiffeId,
     provider: Arc<CryptoProvider>,
     document: watch::Receiver<Bytes>,
-    beside: Beside,
-    /// The configuration made from the SVID that is the key beside it.
+    federation: FederationDocuments,
+    /// The configuration made from the SVID that is its key.
     current: Mutex<Option<(Arc<X509Svid>, Arc<ServerConfig>)>>,
 }
 
@@ -76,13 +76,13 @@ impl SpiffeEndpoint {
         id: SpiffeId,
         provider: Arc<CryptoProvider>,
         document: watch::Receiver<Bytes>,
-        beside: Beside,
+        federation: FederationDocuments,
     ) -> Self {
         Self(Arc::new(Inner {
             id,
             provider,
             document,
-            beside,
+            federation,
             current: Mutex::default(),
         }))
     }
@@ -111,8 +111,8 @@ impl SpiffeEndpoint {
             .await
             .map_err(|_| HandshakeError::Timeout)?
             .map_err(HandshakeError::Handshake)?;
-        let beside = Some(self.0.beside.clone());
-        http::serve(stream, self.0.document.clone(), beside).await;
+        let federation = Some(self.0.federation.clone());
+        http::serve(stream, self.0.document.clone(), federation).await;
         Ok(())
     }
 }

@@ -76,7 +76,7 @@ fn read(path: &Path) -> Result<Vec<u8>, PemError> {
     files::read(path, MAX_PEM).map_err(unreadable)
 }
 
-/// What tells that a file was written again.
+/// By what a rewritten file is recognized.
 type Stamp = Option<(SystemTime, u64)>;
 
 /// A TLS configuration that follows two files.

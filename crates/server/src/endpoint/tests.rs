@@ -20,8 +20,8 @@ fn nothing() -> watch::Receiver<Bytes> {
     watch::Sender::new(Bytes::new()).subscribe()
 }
 
-fn beside() -> Beside {
-    Beside {
+fn federation() -> FederationDocuments {
+    FederationDocuments {
         checkpoint: nothing(),
         record: nothing(),
     }
@@ -324,7 +324,7 @@ async fn the_spiffe_endpoint_serves_with_the_svid_of_the_moment() {
     let ca = TestAuthority::new("osaka.example");
     let (_sender, receiver) = document();
     let mut server = {
-        let endpoint = SpiffeEndpoint::new(server_id(), provider(), receiver, beside());
+        let endpoint = SpiffeEndpoint::new(server_id(), provider(), receiver, federation());
         SpiffeServer::start(endpoint).await
     };
     let url = url::Url::parse(&format!("https://{}/", server.address)).unwrap();

@@ -76,7 +76,7 @@ impl Following {
         following
     }
 
-    /// Withdrawals and suspensions that reached this site beside the log.
+    /// Withdrawals and suspensions that reached this site by another way than the log.
     fn import_removals(&mut self) {
         for (path, envelope) in super::revocation::kept(&self.state) {
             // One that the log has by now, or that is overtaken, says nothing new.
@@ -98,7 +98,7 @@ impl Following {
         members(self.view.state(), local, now)
     }
 
-    /// Updates stop while the proof lies there; whoever has looked at it moves it away.
+    /// Updates stop while the proof is there; an operator looks at it and moves it away.
     fn look_for_proof(&mut self) {
         let proof = self.cache.proof();
         self.halted = files::exists(&proof).then(|| {
@@ -223,7 +223,7 @@ impl Following {
         }
         let mut sources = Vec::new();
         for mirror in &self.file.mirrors {
-            // What is wrong with it stands at the mirror already.
+            // The status of the mirror says already what is wrong with it.
             sources.extend(MirrorReader::new(mirror.clone(), &inputs.provider).await);
         }
         let watch = &mut self.monitor;

@@ -123,7 +123,7 @@ impl Gossip {
     }
 }
 
-/// A member's newest checkpoint, if it tells.
+/// A member's newest checkpoint, if it sends one.
 async fn ask_one(
     name: &TrustDomain,
     gateway: &HostPort,

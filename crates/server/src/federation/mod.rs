@@ -1,5 +1,5 @@
 //! The site's part in a federation: it replays the log from its mirrors, verifies, keeps the last
-//! good state, hands the members' bundles to whoever needs them, says what this site is, and
+//! good state, publishes the members' bundles, says what this site is, and
 //! cosigns what it has seen. With or without a federation, it shows what this site is to peers that
 //! know its identity.
 //!
@@ -148,8 +148,8 @@ impl Federator {
         }
     }
 
-    /// Until the next round. A site without an identity is looked at more often: somebody may be
-    /// making one, and peers wait for it.
+    /// Until the next round. A site without an identity is looked at more often: one may be in the
+    /// making, and peers wait for it.
     fn pause(&self, part: &ServerPart) -> Duration {
         let longest = match part.federation.is_some() || self.identity().is_some() {
             true => READ_INTERVAL.unsigned_abs(),
@@ -186,7 +186,7 @@ impl Federator {
         }
     }
 
-    /// Begins, goes on, or ends, as the site file says.
+    /// Begins, continues, or ends, as the site file says.
     async fn follow_part(&self, part: &ServerPart, following: &mut Option<Following>) {
         let file = part.federation.as_ref().map(|it| it.file.clone());
         match (file, following.as_mut()) {

@@ -1,4 +1,4 @@
-//! What this site says about itself: its bundle, where it is reached, what it offers; anew every
+//! What this site says about itself: its bundle, where it is reached, what it offers; again every
 //! day, and at once when something changes.
 
 use std::collections::BTreeMap;
@@ -78,7 +78,7 @@ fn due(
             expires: last.expires,
             ..wanted.clone()
         };
-        // A clock that was set back makes statements from the future, which nobody counts.
+        // A clock that was set back makes statements from the future, which no site accepts.
         let age = now - last.issued;
         same == *last && age < DAILY && age > -DAILY && last.sequence >= known_sequence
     });

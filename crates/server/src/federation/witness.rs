@@ -15,7 +15,7 @@ use super::{
 
 const KEY: &str = "witness.pem";
 const MEMORY: &str = "witness.json";
-/// A cosignature is made anew as often as this, so that readers see that the log is watched.
+/// A cosignature is made again as often as this, so that readers see that the log is watched.
 const RENEW: Duration = Duration::hours(1);
 
 /// What was cosigned last.

@@ -26,7 +26,7 @@ pub enum TokenError {
     /// The site file has no such node.
     #[error("the site file has no node `{0}`; check the name under `nodes`")]
     UnknownNode(String),
-    /// Nobody could use it.
+    /// It would expire before it can be used.
     #[error("the site file has no `server`: nodes need an address to come to")]
     NoServer,
     /// There is no certificate of the server to pin.

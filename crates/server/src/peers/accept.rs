@@ -35,7 +35,7 @@ pub enum BundleRefusal {
 pub(super) enum Acceptance {
     /// The keys are those known.
     SameKeys,
-    /// Keys came or went, so readers have to be told.
+    /// Keys came or went, so readers have to get the new bundle.
     NewKeys,
 }
 

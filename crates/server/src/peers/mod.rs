@@ -98,8 +98,8 @@ impl Drop for Running {
 }
 
 impl Peers {
-    /// Publishes the last good bundles of the site's peers, and forgets whoever is no peer any
-    /// longer.
+    /// Publishes the last good bundles of the site's peers, and forgets those that are no
+    /// peers any longer.
     pub(crate) async fn open(
         part: &ServerPart,
         store: Arc<dyn DataStore>,
@@ -181,7 +181,7 @@ impl Peers {
         }
     }
 
-    /// Reads the files of all peers again at once, as when somebody applies the site file. Not at
+    /// Reads the files of all peers again at once, as when the site file is applied. Not at
     /// every change of the part: others cause some, and an endpoint is not asked for their sake.
     pub(crate) fn read_files_again(&self) {
         self.read_files.notify_one();
@@ -209,7 +209,7 @@ impl Peers {
             self.forget(&trust_domain).await;
         }
         let own_refresh = part.lifetimes.bundle_refresh;
-        // Nobody else speaks for the own trust domain.
+        // No peer speaks for the own trust domain.
         for (name, peer) in part.peers.iter().filter(|(name, _)| **name != self.own) {
             if peer.source == BundleSource::Federation {
                 if let Some(before) = running.remove(name) {
@@ -269,7 +269,7 @@ impl Peers {
         let (context, peer) = (self.context.clone(), (name.clone(), peer.clone()));
         let task = format!("bundle of {name}");
         let tasks = &self.context.tasks;
-        // Whoever wants its end aborts it.
+        // It ends when it is aborted.
         tasks.keep(
             task,
             || false,

@@ -228,9 +228,9 @@ impl PeerLoop {
         self.keep(bundle, bootstrap).await
     }
 
-    /// The bootstrap file is where trust in an https_spiffe peer starts. When somebody at this
-    /// site puts another one in place, trust starts anew from it, whatever the sequence was: the
-    /// way to follow a peer that lost its CA.
+    /// The bootstrap file is where trust in an https_spiffe peer starts. When an operator
+    /// of this site puts another one in place, trust starts from that one, at any sequence. So a
+    /// peer is followed that has lost its CA.
     async fn read_bootstrap(&mut self, path: &Path) -> Result<(), PeerFetchError> {
         let file = match read_file(path, self.trust_domain()) {
             Ok(file) => file,
@@ -328,7 +328,7 @@ impl PeerLoop {
 
     /// The same failure again and again is one line in the log.
     fn failed(&mut self, error: &PeerFetchError) {
-        // A file that is still to come is looked for at short intervals: it costs nobody anything.
+        // A file that is still to come is looked for at short intervals: that costs nothing.
         let to_come = matches!(
             error,
             PeerFetchError::NoBootstrap { .. } | PeerFetchError::EmptyBootstrap { .. }

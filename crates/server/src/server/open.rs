@@ -16,7 +16,7 @@ use crate::{
     api::{self, Api},
     authority::{Authority, Reading},
     bundles::Bundles,
-    endpoint::{Beside, WebEndpoints},
+    endpoint::{FederationDocuments, WebEndpoints},
     entries::{Entries, of_file},
     federation::{self, Federator, Members},
     keys::KeyManager,
@@ -25,7 +25,7 @@ use crate::{
     store::{DataStore, EntrySource, SqliteStore},
 };
 
-/// The database, and the keys beside it.
+/// The database, and the keys next to it.
 type State = (Arc<dyn DataStore>, Arc<dyn KeyManager>);
 
 impl Server {
@@ -55,7 +55,7 @@ impl Server {
             part.server_id.clone(),
             settings.provider.clone(),
             document.subscribe(),
-            Beside {
+            FederationDocuments {
                 checkpoint: checkpoint.subscribe(),
                 record: record.subscribe(),
             },

@@ -195,7 +195,7 @@ impl SqliteStore {
             .fetch_one(&mut *connection)
             .await
             .map_err(|error| self.error(error))?;
-        // An entry that cannot be read is in force for nobody; the others stay.
+        // An entry that cannot be read is left out; the others stay in force.
         let entries = rows.iter().filter_map(|row| {
             let known = self.registered(row).inspect_err(|error| {
                 tracing::error!(%error, "a registration entry is left out");

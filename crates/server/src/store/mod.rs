@@ -1,4 +1,4 @@
-//! The state folder: a SQLite database, the CA's key files beside it, and a lock that keeps a
+//! The state folder: a SQLite database, the CA's key files next to it, and a lock that keeps a
 //! second server out. Private keys never enter the database.
 
 mod authorities;
@@ -440,8 +440,8 @@ mod tests {
         let mut connections = Vec::new();
         for _ in 0..MAX_CONNECTIONS {
             let mut connection = store.database.acquire().await.unwrap();
-            let patience = "PRAGMA busy_timeout = 3600000";
-            sqlx::query(patience)
+            let timeout = "PRAGMA busy_timeout = 3600000";
+            sqlx::query(timeout)
                 .execute(&mut *connection)
                 .await
                 .unwrap();

@@ -6,7 +6,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::{SqliteStore, StoreError};
 
-/// How long a token that has expired is remembered, so that whoever uses it is told why it fails.
+/// How long a token that has expired is remembered, so that the error can say why it fails.
 const REMEMBERED: Duration = Duration::days(7);
 
 /// A join token.

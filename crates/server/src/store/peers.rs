@@ -1,4 +1,4 @@
-//! The last good bundle of every peer: what traffic goes on with while a peer cannot be reached.
+//! The last good bundle of every peer: what traffic uses while a peer cannot be reached.
 
 use async_trait::async_trait;
 use renkei_spiffe::{Bundle, TrustDomain};

@@ -49,7 +49,7 @@ pub struct FileEntry {
     pub kind: FileEntryKind,
     /// The processes whose agents get it.
     pub on: Placement,
-    /// What tells a process this identity from its others.
+    /// By what a process distinguishes this identity from its others.
     pub hint: String,
     /// A process with several identities gets this one first.
     pub is_default: bool,

@@ -47,8 +47,8 @@ impl<'a> Context<'a> {
         is_named || self.service_ids.contains(id)
     }
 
-    /// `osaka.example` alone would be the site's own workload of that name; whoever writes it
-    /// means everybody at Osaka, and so must not get the one for the other.
+    /// `osaka.example` alone would be the site's own workload of that name; an author
+    /// who writes it means every identity of Osaka, and must not get the one for the other.
     pub(super) fn is_no_trust_domain(&self, text: &str) -> Result<(), Wrong> {
         let linked = |name: &TrustDomain| {
             self.own.as_ref() == Some(name)

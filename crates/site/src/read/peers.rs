@@ -14,11 +14,11 @@ use crate::{
 };
 
 /// Which trust domains are linked, and which of them can be called; faulty peers included, so
-/// that a fault in a peer is not told again wherever the peer is named.
+/// that a fault in a peer is not reported again wherever the peer is named.
 #[derive(Default)]
 pub(super) struct Known {
     pub(super) has_gateway: BTreeMap<TrustDomain, bool>,
-    /// Peers are named where they cannot be read, so nobody is a stranger.
+    /// Peers are named where they cannot be read, so no trust domain is unknown.
     pub(super) incomplete: bool,
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn trust_domain(text: &str) -> Result<TrustDomain, Wrong> {
 }
 
 /// An identity in its short or full form. Without the site's own trust domain, which may itself
-/// be at fault, a bare name is nobody's.
+/// be at fault, a bare name has no owner.
 pub(crate) fn identity(text: &str, own: Option<&TrustDomain>) -> Result<Option<SpiffeId>, Wrong> {
     let parsed = match own {
         Some(own) => SpiffeId::parse_short(text, own).map(Some),
@@ -127,7 +127,7 @@ pub(crate) fn own_identity(
     }
 }
 
-/// What tells a workload its identities apart (SPIFFE_Workload_API 5.2.1).
+/// By what a workload distinguishes its identities (SPIFFE_Workload_API 5.2.1).
 pub(crate) fn hint(text: &str) -> Result<String, Wrong> {
     const MOST: usize = 1024;
     let why = match text {

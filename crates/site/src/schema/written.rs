@@ -266,7 +266,7 @@ pub(super) struct Workload {
     /// The SPIFFE ID, as a path or in full; for IDs with several segments. Default: `/NAME`.
     #[schemars(example = &"/ns/prod/sa/collector")]
     id: Option<String>,
-    /// What tells a process this identity from its others: the `hint` of the Workload API. At
+    /// By what a process distinguishes this identity from its others: the `hint` of the Workload API. At
     /// most 1024 bytes, and another one for each workload. Default: the name of the workload.
     #[schemars(example = &"internal")]
     hint: Option<String>,

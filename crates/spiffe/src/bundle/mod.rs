@@ -57,7 +57,7 @@ impl Bundle {
 }
 
 /// The validity of the authority of a bundle that expires last. Afterwards the bundle verifies
-/// nobody.
+/// no certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BundleEnd {
     /// When the authority became valid.

@@ -87,7 +87,7 @@ impl Flight {
         }
     }
 
-    /// Frees what is acknowledged; tells `freed` which lane carried how many bytes of it.
+    /// Frees what is acknowledged; reports to `freed` which lane carried how many bytes of it.
     pub(crate) fn acknowledge(&mut self, offset: u64, mut freed: impl FnMut(LaneId, u64)) {
         while let Some((chunk, carrier)) = self.frames.front_mut() {
             let end = chunk.offset + chunk.data.len() as u64;
@@ -110,7 +110,7 @@ impl Flight {
         }
     }
 
-    /// Forgets all; tells `freed` which lane carried how many bytes.
+    /// Forgets all; reports to `freed` which lane carried how many bytes.
     pub(crate) fn drop_all(&mut self, mut freed: impl FnMut(LaneId, u64)) {
         for (chunk, carrier) in std::mem::take(&mut self.frames) {
             if let Carrier::Lane(lane) = carrier {

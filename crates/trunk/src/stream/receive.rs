@@ -203,7 +203,7 @@ impl ReceiveHalf {
         Change { received, consumed }
     }
 
-    /// The application wants no more. Whether the peer must be told.
+    /// The application wants no more. Whether the peer must be asked to stop.
     pub(crate) fn stop(&mut self) -> (Change, bool) {
         let consumed = match self.state {
             State::Receiving => self.highest - self.assembly.read(),
@@ -255,7 +255,7 @@ impl ReceiveHalf {
         next + u64::from(self.final_size == Some(next))
     }
 
-    /// Whether the peer has been told of bytes before, and may be told again.
+    /// Whether the peer has had a window before, and may get a larger one.
     pub(crate) fn acknowledgeable(&self) -> bool {
         self.acknowledged != u64::MAX && self.position() > 0
     }

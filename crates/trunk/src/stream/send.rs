@@ -106,7 +106,7 @@ impl SendHalf {
         }
     }
 
-    /// Ends the direction at once and drops everything; tells `freed` which lane carried how many
+    /// Ends the direction at once and drops everything; reports to `freed` which lane carried how many
     /// bytes. The size that the RESET announces.
     pub(crate) fn reset(&mut self, freed: impl FnMut(LaneId, u64)) -> u64 {
         self.flight.drop_all(freed);
@@ -194,7 +194,7 @@ impl SendHalf {
         offset <= self.next + u64::from(self.fin_sent)
     }
 
-    /// Frees what is acknowledged; tells `freed` which lane carried how many bytes of it.
+    /// Frees what is acknowledged; reports to `freed` which lane carried how many bytes of it.
     pub(crate) fn acknowledge(&mut self, offset: u64, limit: u64, freed: impl FnMut(LaneId, u64)) {
         self.limit = self.limit.max(limit);
         self.flight.acknowledge(offset, freed);

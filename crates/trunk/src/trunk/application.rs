@@ -11,7 +11,7 @@ use crate::id::{Code, StreamId};
 use crate::stream::{ReceiveHalf, SendHalf, Stream};
 
 impl Trunk {
-    /// Opens a stream. Bytes may be written at once; `target` tells the acceptor where to go.
+    /// Opens a stream. Bytes may be written at once; `target` says to the acceptor where to connect.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl Trunk {
     }
 
     /// Hands bytes to the stream: as many as there is room for are split off `data`. When that is
-    /// not all, [`Event::Writable`] tells when to go on.
+    /// not all, [`Event::Writable`] says when to continue.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl Trunk {
     }
 
     /// Whether the send direction is over: the peer has all of it, or it was reset.
-    /// [`Event::Delivered`] tells when the peer has it.
+    /// [`Event::Delivered`] says when the peer has it.
     #[must_use]
     pub fn delivered(&self, id: StreamId) -> bool {
         self.streams
@@ -225,7 +225,7 @@ impl Trunk {
         Ok(read)
     }
 
-    /// Gives up the receive direction: what came is dropped, the peer is told to stop.
+    /// Gives up the receive direction: what came is dropped, and the peer is asked to stop.
     ///
     /// # Errors
     ///
@@ -245,7 +245,7 @@ impl Trunk {
         Ok(())
     }
 
-    /// Bytes were sent or freed: tells those that wait for room.
+    /// Bytes were sent or freed: wakes those that wait for room.
     pub(super) fn review_writers(&mut self, id: StreamId) {
         if self.full && self.outgoing.kept < self.config.send_buffer as u64 * 3 / 4 {
             self.full = false;
@@ -257,7 +257,7 @@ impl Trunk {
         }
     }
 
-    /// Tells a writer once there is room for more than a little.
+    /// Wakes a writer once there is room for more than a little.
     fn review_writer(&mut self, id: StreamId) {
         let ahead = |stream: &Stream| stream.send.unsent() > self.config.ahead / 2;
         let little = self.room(id).is_ok_and(|room| room < LEAST_ROOM / 2);

@@ -48,7 +48,7 @@ impl Trunk {
         incoming.window_due |= grown >= window / 4 || grown > left;
     }
 
-    /// Gives the stream a turn, or tells the peer that its window holds it up.
+    /// Lets the stream send, or tells the peer that its window is full.
     pub(super) fn activate(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;

@@ -206,7 +206,7 @@ impl Trunk {
     }
 
     /// Stops using the lane for anything new and closes it once all it carries has arrived.
-    /// [`Event::LaneClosed`] tells when its connection can be closed.
+    /// [`Event::LaneClosed`] says when its connection can be closed.
     pub fn close_lane(&mut self, now: Instant, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(&id) else {
             return;

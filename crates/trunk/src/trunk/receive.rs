@@ -175,7 +175,7 @@ impl Trunk {
         Ok(())
     }
 
-    /// The acceptor's answer. One of another incarnation has forgotten what it was told.
+    /// The acceptor's answer. One of another incarnation has forgotten what it was asked.
     fn greeted(&mut self, id: LaneId, hello: &Hello) -> Result<(), Violation> {
         let greeting = |lane: &crate::lane::Lane| matches!(lane.state, State::Greeting { .. });
         if !self.lanes.get(&id).is_some_and(greeting) {

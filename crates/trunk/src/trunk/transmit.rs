@@ -35,7 +35,7 @@ impl Trunk {
         let frame = self
             .control_frame(id)
             .or_else(|| self.data_frame(now, id, budget.max(LEAST_BUDGET)))
-            // Looking for data may have found that a window holds it up, which the peer is told.
+            // Looking for data may have found that a window is full, and the peer gets to know that.
             .or_else(|| self.control_frame(id));
         frame.map(Frame::encode)
     }

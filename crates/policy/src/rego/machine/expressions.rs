@@ -230,7 +230,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Calls `add`, which tells how many elements there are, for each way.
+    /// Calls `add`, which says how many elements there are, for each solution.
     pub(super) fn collect(
         &mut self,
         steps: &[crate::rego::program::Step],

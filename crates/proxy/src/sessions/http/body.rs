@@ -45,7 +45,7 @@ pub(super) trait ResponseOwner: Send + Sync {
     fn broke_off(&self, error: &Broken);
 }
 
-/// Bounds how long a response may pause, and tells of it if it breaks off.
+/// Bounds how long a response may pause, and reports it if it breaks off.
 struct Watch {
     owner: Arc<dyn ResponseOwner>,
     late: Option<Pin<Box<Sleep>>>,

@@ -10,9 +10,9 @@ use hyper::{
 };
 use renkei_spiffe::SpiffeId;
 
-/// Tells a backend who calls.
+/// Names the caller for a backend.
 const PEER: HeaderName = HeaderName::from_static("x-renkei-peer");
-/// Tells a backend the same as Envoy does.
+/// Names the caller for a backend in the form of Envoy.
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// Headers that are about one connection (RFC 9110 7.6.1), or about a proxy.
 const OF_A_CONNECTION: [&str; 8] = [

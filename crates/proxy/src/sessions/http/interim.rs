@@ -76,7 +76,7 @@ impl Interim {
         .await;
     }
 
-    /// Writes what waits, and tells `wrote` of every part. To be called only between two messages.
+    /// Writes what waits, and reports every part to `wrote`. To be called only between two messages.
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(
         &self,
         cx: &mut Context<'_>,

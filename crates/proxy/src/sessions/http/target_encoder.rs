@@ -251,7 +251,7 @@ impl TargetEncoder {
         self.word_length = self.word_length.saturating_add(1);
     }
 
-    /// What a line begins with; of a longer line, nothing but the preface is told apart.
+    /// What a line begins with; of a longer line, only the preface is recognized.
     fn word(&self) -> &[u8] {
         let line_end = self.word.get(..self.word_length.min(WORD));
         let word = line_end.unwrap_or_default();

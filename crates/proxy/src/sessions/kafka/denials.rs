@@ -25,7 +25,7 @@ const MAX_CALLERS: usize = 1024;
 pub(crate) struct Denials(Mutex<BTreeMap<(SpiffeId, String), HashMap<Denial, Instant>>>);
 
 impl Denials {
-    /// Counts a denial, and tells of it if it is news.
+    /// Counts a denial, and reports it if it is new.
     pub(crate) fn record(
         &self,
         direction: Direction,

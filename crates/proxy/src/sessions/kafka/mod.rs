@@ -7,8 +7,8 @@
 //!     ── 127.0.0.1:40001 ─▶├── SNI n7.broker.hokkaido… ───▶├── kafka-7.internal:9092 ▶│
 //! ```
 //!
-//! - The callee's proxy knows that a service speaks Kafka (the site file says so) and tells the
-//!   caller's by the choice of ALPN. It keeps the brokers' real addresses to itself and gives out
+//! - The callee's proxy knows that a service speaks Kafka (the site file says so), and the
+//!   caller's learns it by the choice of ALPN. It keeps the brokers' real addresses to itself and gives out
 //!   names under which its gateway knows them.
 //! - The caller's proxy opens one local listener per broker, on the address family and IP of the
 //!   workload's own listener, attested just like it.

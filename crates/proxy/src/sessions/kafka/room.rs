@@ -1,5 +1,5 @@
 //! Memory for what sessions collect: requests and answers of which all must be there before any of
-//! it goes on. All of them together have a limit, and one caller a quarter of that. What finds no
+//! it is sent. All of them together have a limit, and one caller a quarter of that. What finds no
 //! memory is not read, so that its sender waits.
 
 use std::{

@@ -188,7 +188,7 @@ impl Driver {
         (result, then)
     }
 
-    /// Tells the trunk what the process has left for it. Windows grow no more when that is
+    /// Gives the trunk what the process has left for it. Windows grow no more when that is
     /// little; a trunk whose peer holds more nevertheless is ended.
     fn account(&self, core: &mut Core) {
         let held = core.trunk.memory();

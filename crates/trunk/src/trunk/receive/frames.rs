@@ -110,7 +110,7 @@ impl Trunk {
         }
         stream.opened = true;
         self.events.push_back(Event::Opened { stream: id, target });
-        // What came before the OPEN on a faster lane is told behind it.
+        // What came before the OPEN on a faster lane is reported behind it.
         if let Some(code) = stream.early_reset {
             self.events
                 .push_back(Event::Reset(id, ResetCause::Peer(code)));
