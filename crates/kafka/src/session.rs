@@ -255,12 +255,8 @@ impl KafkaSession {
             return Ok(None);
         };
         if let Sasl::Tokens(left) = self.sasl {
-            self.sasl = if left > 1 {
-                Sasl::Tokens(left - 1)
-            } else {
-                Sasl::Requests
-            };
             self.await_answer(0, Then::SaslToken)?;
+            self.sasl = after_token(left);
             return Ok(Some(Rest::Pass(LENGTH + length)));
         }
         let head = match Head::parse(cut.rest(), length)? {
@@ -342,6 +338,14 @@ impl KafkaSession {
             self.silent.pop_front();
         }
         self.silent.push_back(correlation);
+    }
+}
+
+/// What follows a token of SASL, of which so many were expected.
+fn after_token(expected: u8) -> Sasl {
+    match expected {
+        2.. => Sasl::Tokens(expected - 1),
+        _ => Sasl::Requests,
     }
 }
 

@@ -51,15 +51,11 @@ impl Server {
         let document = watch::Sender::new(Bytes::new());
         let checkpoint = watch::Sender::new(Bytes::new());
         let record = watch::Sender::new(Bytes::new());
-        let endpoint = SpiffeEndpoint::new(
-            part.server_id.clone(),
-            settings.provider.clone(),
-            document.subscribe(),
-            FederationDocuments {
-                checkpoint: checkpoint.subscribe(),
-                record: record.subscribe(),
-            },
-        );
+        let federation = FederationDocuments {
+            checkpoint: checkpoint.subscribe(),
+            record: record.subscribe(),
+        };
+        let endpoint = settings.spiffe_endpoint(&part, document.subscribe(), federation);
         let web = settings.open_web(&part, document.subscribe()).await?;
         let parts = settings.api_parts(&part, &entries, &nodes, &bundles, &endpoint);
         let api = Api::open(part.api.as_ref(), &settings.state, parts).await?;
@@ -123,6 +119,16 @@ impl ServerSettings {
         let name = part.trust_domain.clone();
         let lifetimes = ca_lifetimes(part);
         Ok(Authority::open(state, name, &self.provider, lifetimes, time).await?)
+    }
+
+    fn spiffe_endpoint(
+        &self,
+        part: &ServerPart,
+        document: watch::Receiver<Bytes>,
+        federation: FederationDocuments,
+    ) -> SpiffeEndpoint {
+        let (server, provider) = (part.server_id.clone(), self.provider.clone());
+        SpiffeEndpoint::new(server, provider, document, federation)
     }
 
     async fn open_web(

@@ -67,10 +67,12 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
     let (offered, running) = (fields.get("services"), fields.get("workloads"));
     let context = Context::read(frame.trust_domain, known, &fields);
     let services = services::read(&mut reader, offered, &context);
-    let has_gateway = frame.has_gateway || nodes.have_gateway;
-    services::need_gateway(&mut reader, offered, has_gateway);
-    nodes::can_leave(&mut reader, &nodes, frame.gateway.as_ref());
-    nodes::can_be_reached(&mut reader, &services, frame.gateway.as_ref());
+    services::need_gateway(
+        &mut reader,
+        offered,
+        frame.has_gateway || nodes.have_gateway,
+    );
+    nodes::have_routes(&mut reader, &nodes, &services, frame.gateway.as_ref());
     let workloads = workloads::read(&mut reader, running, &context);
     identities::no_two_alike(&mut reader, &services, &workloads);
     let bundle_endpoint = frame.bundle_endpoint;

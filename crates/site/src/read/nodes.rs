@@ -156,8 +156,19 @@ pub(super) fn on(reader: &mut Reader, fields: &Fields<'_>, context: &Context<'_>
     on
 }
 
+/// Nodes reach the gateways that they need, in both directions.
+pub(super) fn have_routes(
+    reader: &mut Reader,
+    nodes: &Nodes,
+    services: &BTreeMap<String, Service>,
+    gateway: Option<&WrittenGateway>,
+) {
+    can_leave(reader, nodes, gateway);
+    can_be_reached(reader, services, gateway);
+}
+
 /// What has `via: gateway` needs a gateway that it can dial.
-pub(super) fn can_leave(reader: &mut Reader, nodes: &Nodes, gateway: Option<&WrittenGateway>) {
+fn can_leave(reader: &mut Reader, nodes: &Nodes, gateway: Option<&WrittenGateway>) {
     if nodes.have_gateway || gateway.is_some_and(|gateway| gateway.via.is_none()) {
         return;
     }
@@ -179,7 +190,7 @@ pub(super) fn can_leave(reader: &mut Reader, nodes: &Nodes, gateway: Option<&Wri
 
 /// A node links itself with the gateways that lead to its services, so it must be able to dial
 /// them.
-pub(super) fn can_be_reached(
+fn can_be_reached(
     reader: &mut Reader,
     services: &BTreeMap<String, Service>,
     gateway: Option<&WrittenGateway>,

@@ -9,6 +9,7 @@ use hyper::{
     Request, Response, StatusCode, Version,
     body::Incoming,
     header::{CONNECTION, EXPECT, HeaderValue},
+    upgrade::OnUpgrade,
 };
 use renkei_policy::{Decision, Operation, RuleKind, ServicePolicy};
 use renkei_site::{Protocol, Service, sni};
@@ -269,29 +270,32 @@ impl HttpSession {
             RequestRefusal::of(&error, &self.flow.pair.callee)
         })?;
         self.prepare_response(&mut response, version)?;
-        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        match caller {
-            Some(caller) if switched => {
-                let backend = hyper::upgrade::on(&mut response);
-                let held = self.progress.hold();
-                let mut tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner);
-                *tunnel = Some(Tunnel {
-                    caller,
-                    backend,
-                    held,
-                });
-            }
-            None if switched => {
-                let what = "changed the protocol without a request to";
-                return Err(self.backend_fault(what));
-            }
-            _ => {}
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.open_tunnel(caller, &mut response)?;
         }
         let exchange = Arc::new(Exchange {
             session: self.clone(),
             request: aborted,
         });
         Ok(response.map(|body| Passing::response(body, exchange, self.progress.hold())))
+    }
+
+    /// The backend has changed the protocol, which a caller must have asked for.
+    fn open_tunnel<B>(
+        &self,
+        caller: Option<OnUpgrade>,
+        response: &mut Response<B>,
+    ) -> Result<(), RequestRefusal> {
+        let Some(caller) = caller else {
+            return Err(self.backend_fault("changed the protocol without a request to"));
+        };
+        let opened = Tunnel {
+            caller,
+            backend: hyper::upgrade::on(response),
+            held: self.progress.hold(),
+        };
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+        Ok(())
     }
 
     /// Makes the response of a backend one of this side, for a caller of this version.
