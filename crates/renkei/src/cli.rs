@@ -198,9 +198,15 @@ pub(crate) struct Demo {
     /// Lifetime of the SVIDs: 5s to 5m.
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = svid_life)]
     pub(crate) svid_life: Duration,
-    /// Kill this site with SIGKILL during the run, and start it again.
-    #[arg(long, value_name = "SITE", value_parser = ["hokkaido", "tokyo", "osaka", "kyushu"])]
-    pub(crate) kill: Option<String>,
+    /// Kill this site with SIGKILL during the run, and start it again. More than once: one site
+    /// after the other.
+    #[arg(
+        long,
+        value_name = "SITE",
+        num_args = 1,
+        value_parser = ["hokkaido", "tokyo", "osaka", "kyushu"]
+    )]
+    pub(crate) kill: Vec<String>,
     /// Keep site files, state and logs in this folder, instead of a temporary one.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) keep: Option<PathBuf>,

@@ -103,10 +103,14 @@ fn every_record_arrives_and_every_intruder_is_refused() {
 
 #[test]
 fn any_one_site_may_be_killed_and_come_back() {
+    let mut options = vec!["--seconds", "40"];
     for site in ["hokkaido", "tokyo", "osaka", "kyushu"] {
-        let report = play(&["--seconds", "14", "--kill", site]);
-        assert_eq!(report["lost"], 0, "{site}: {report}");
+        options.extend(["--kill", site]);
     }
+    let report = play(&options);
+    assert_eq!(report["lost"], 0, "{report}");
+    let killed = report["killed"].as_array().map(Vec::len);
+    assert_eq!(killed, Some(4), "{report}");
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub(super) struct Report {
     /// Bytes that crossed from one site to another towards the brokers.
     pub(super) carried_bytes: u64,
     pub(super) config_lines: usize,
+    /// The sites that were killed and started again.
+    pub(super) killed: Vec<&'static str>,
     /// The machines of Hokkaido.
     pub(super) nodes: Vec<NodeReport>,
     pub(super) attempts: Vec<Attempt>,
@@ -88,6 +90,7 @@ impl Report {
             renewals_of_each: tally.renewals.values().copied().min().unwrap_or(0),
             carried_bytes: tally.carried,
             config_lines,
+            killed: tally.killed.clone(),
             nodes,
             attempts,
         };
@@ -202,6 +205,8 @@ impl Report {
 pub(super) struct Tally {
     renewals: BTreeMap<SpiffeId, u64>,
     carried: u64,
+    /// The sites that were killed.
+    pub(super) killed: Vec<&'static str>,
 }
 
 impl Tally {

@@ -1,6 +1,6 @@
 //! The pipeline while it runs: records, intruders, a site that is killed, and the last records.
 
-use std::{path::Path, time::Duration};
+use std::{collections::VecDeque, path::Path, time::Duration};
 
 use miette::miette;
 use tokio::time::{Instant, sleep};
@@ -61,7 +61,8 @@ impl World {
         tokio::pin!(intruders);
         let mut attempts = Vec::new();
         let mut all_tried = false;
-        let mut to_kill = args.kill.as_deref().and_then(|name| sites.member(name));
+        let mut to_kill: VecDeque<_> = args.kill.iter().filter_map(|it| sites.member(it)).collect();
+        let kills = args.kill.len() as u64;
         let start = Instant::now();
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         while !all_tried || start.elapsed().as_secs() < args.seconds {
@@ -74,9 +75,11 @@ impl World {
                 _ = tick.tick() => {
                     self.nothing_ended()?;
                     self.show(sites, start.elapsed(), &attempts).await;
-                    let halfway = start.elapsed().as_secs() * 2 >= args.seconds;
-                    if let Some(site) = to_kill.take_if(|_| halfway && all_tried) {
-                        self.kill_and_restart(site, folder, tally).await?;
+                    // The first halfway, the others at even intervals up to the end.
+                    let killed = kills - to_kill.len() as u64;
+                    let is_due = start.elapsed().as_secs() * 2 * kills >= args.seconds * (kills + killed);
+                    if all_tried && is_due && let Some(site) = to_kill.pop_front() {
+                        self.kill_and_restart(site, (sites, folder), tally).await?;
                     }
                 }
             }
@@ -85,19 +88,24 @@ impl World {
         while let Ok(attempt) = reports.try_recv() {
             self.tell(&mut attempts, attempt);
         }
-        if let Some(site) = to_kill {
-            self.kill_and_restart(site, folder, tally).await?;
+        for site in to_kill {
+            self.kill_and_restart(site, (sites, folder), tally).await?;
+        }
+        if kills > 0 {
+            self.wait_until_linked(sites).await?;
         }
         Ok(attempts)
     }
 
-    /// What the site has counted up to here goes into the tally: it starts from nothing.
+    /// What the site has counted up to here goes into the tally: it starts from nothing. One that
+    /// was killed before is back by then.
     async fn kill_and_restart(
         &mut self,
         site: &DemoSite,
-        folder: &Path,
+        (sites, folder): (&Sites, &Path),
         tally: &mut Tally,
     ) -> miette::Result<()> {
+        self.wait_until_linked(sites).await?;
         self.say(&format!(
             "killing {} with SIGKILL, and starting it again",
             site.name
@@ -110,6 +118,7 @@ impl World {
         );
         if let Some(process) = self.processes.get_mut(site.name) {
             process.kill().await;
+            tally.killed.push(site.name);
         }
         sleep(Duration::from_secs(2)).await;
         self.start_site(site, folder)
