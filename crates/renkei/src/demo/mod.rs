@@ -35,6 +35,7 @@ use self::{
     process::Process,
     report::{NodeReport, Report, Tally},
     sites::{SERVER_NODE, Sites, Surroundings},
+    start::make_identities,
     view::View,
 };
 use crate::{
@@ -145,19 +146,20 @@ impl World {
             .into_diagnostic()
             .wrap_err("no loopback addresses")?;
         let route = self.start_brokers(args, &sites, folder).await?;
+        let pins = make_identities(&sites, args.svid_life).await?;
         let config_lines = sites
             .write(&Surroundings {
                 hokkaido_broker: &route.hokkaido_broker,
                 tokyo_broker: &route.tokyo_broker,
                 svid_life: args.svid_life,
                 uid: rustix::process::geteuid().as_raw(),
+                pins: &pins,
             })
             .into_diagnostic()
             .wrap_err("cannot write the site files")?;
         for site in sites.members().into_iter().chain([&sites.nagoya]) {
             self.start_site(site, folder)?;
         }
-        self.exchange_bundles(&sites).await?;
         self.join_nodes(&sites, folder).await?;
         self.say("waiting until the sites know each other");
         self.wait_until_linked(&sites).await?;

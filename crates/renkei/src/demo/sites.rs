@@ -1,6 +1,7 @@
 //! The site files of the demo: the paper's testbed, and a fifth site that is no peer of any.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -68,7 +69,11 @@ pub(super) struct Surroundings<'a> {
     pub(super) tokyo_broker: &'a str,
     pub(super) svid_life: Duration,
     pub(super) uid: u32,
+    pub(super) pins: &'a Pins,
 }
+
+/// What each member's operator hands to the others, by the name of the site.
+pub(super) type Pins = BTreeMap<&'static str, String>;
 
 impl Sites {
     /// Chooses free addresses; writes nothing yet.
@@ -120,6 +125,12 @@ impl Sites {
         self.members().into_iter().find(|site| site.name == name)
     }
 
+    /// Writes the members' files without peers: a site has its identity before it knows others.
+    pub(super) fn write_heads(&self, svid_life: Duration) -> io::Result<()> {
+        let mut members = self.members().into_iter();
+        members.try_for_each(|site| std::fs::write(&site.file, site.head(svid_life)))
+    }
+
     /// Writes the five site files; gives the lines of the four that are neither empty nor
     /// comments.
     pub(super) fn write(&self, around: &Surroundings<'_>) -> io::Result<usize> {
@@ -146,14 +157,14 @@ impl Sites {
              forwarder]}}\n\
              workloads:\n  forwarder: {{on: [{compute}], selectors: [unix:uid:{uid}], uses: \
              {{broker: {source}, tokyo.example/mdx: {outbound}}}}}\n",
-            head = self.hokkaido.head(around),
+            head = self.hokkaido.head(around.svid_life),
             server = self.hokkaido_server,
             store = self.store.name,
             compute = self.compute.name,
             source = self.forwarder_source,
-            tokyo = self.tokyo.peer(),
-            osaka = self.osaka.peer(),
-            kyushu = self.kyushu.peer(),
+            tokyo = self.tokyo.peer(around),
+            osaka = self.osaka.peer(around),
+            kyushu = self.kyushu.peer(around),
             broker = around.hokkaido_broker,
             uid = around.uid,
             outbound = self.forwarder_target,
@@ -164,9 +175,9 @@ impl Sites {
         format!(
             "{head}peers:\n{hokkaido}{osaka}services:\n  mdx: {{protocol: kafka, backends: \
              [{broker}], allow: [hokkaido.example/forwarder]}}\n",
-            head = self.tokyo.head(around),
-            hokkaido = self.hokkaido.peer(),
-            osaka = self.osaka.peer(),
+            head = self.tokyo.head(around.svid_life),
+            hokkaido = self.hokkaido.peer(around),
+            osaka = self.osaka.peer(around),
             broker = around.tokyo_broker,
         )
     }
@@ -176,9 +187,9 @@ impl Sites {
             "{head}peers:\n{hokkaido}{tokyo}workloads:\n  collector: {{selectors: \
              [unix:uid:{uid}], uses: {{hokkaido.example/broker: {broker}, \
              tokyo.example/mdx: {mdx}}}}}\n",
-            head = self.osaka.head(around),
-            hokkaido = self.hokkaido.peer(),
-            tokyo = self.tokyo.peer(),
+            head = self.osaka.head(around.svid_life),
+            hokkaido = self.hokkaido.peer(around),
+            tokyo = self.tokyo.peer(around),
             uid = around.uid,
             broker = self.osaka.outbound,
             mdx = self.osaka_to_tokyo,
@@ -197,8 +208,8 @@ impl Sites {
         format!(
             "{head}peers:\n{hokkaido}workloads:\n  {workload}: {{selectors: [unix:uid:{uid}], \
              uses: {{hokkaido.example/broker: {outbound}}}}}\n",
-            head = site.head(around),
-            hokkaido = self.hokkaido.peer(),
+            head = site.head(around.svid_life),
+            hokkaido = self.hokkaido.peer(around),
             uid = around.uid,
             outbound = site.outbound,
         )
@@ -217,27 +228,20 @@ impl DemoSite {
         })
     }
 
-    /// Where the other sites keep this site's first bundle, handed over out of band.
-    pub(super) fn bootstrap(&self) -> PathBuf {
-        self.file
-            .with_file_name(format!("{}.bundle.json", self.name))
-    }
-
-    fn head(&self, around: &Surroundings<'_>) -> String {
+    fn head(&self, svid_life: Duration) -> String {
         let (name, gateway) = (self.name, self.gateway);
-        let life = around.svid_life.as_secs();
+        let life = svid_life.as_secs();
         format!(
             "site: {name}\ntrust_domain: {name}.example\ngateway: {{listen: {gateway}, advertise: \
              {gateway}}}\nlifetimes: {{x509_svid: {life}s, bundle_refresh: 2s}}\n"
         )
     }
 
-    fn peer(&self) -> String {
+    /// The line that other sites write under their peers.
+    fn peer(&self, around: &Surroundings<'_>) -> String {
         let (name, gateway) = (self.name, self.gateway);
-        format!(
-            "  {name}.example: {{bundle: https://{gateway}/, bootstrap: {name}.bundle.json, \
-             gateway: {gateway}}}\n"
-        )
+        let pin = around.pins.get(name).map_or("", String::as_str);
+        format!("  {name}.example: {{gateway: {gateway}, identity: {pin}}}\n")
     }
 }
 
@@ -260,7 +264,9 @@ mod tests {
     fn the_four_site_files_have_no_fault_and_at_most_40_lines() {
         let folder = tempfile::tempdir().expect("folder");
         let sites = Sites::plan(folder.path()).expect("addresses");
+        let pin = |site: &DemoSite| (site.name, "6d".repeat(32));
         let around = Surroundings {
+            pins: &sites.members().into_iter().map(pin).collect(),
             hokkaido_broker: "127.0.0.11:9092",
             tokyo_broker: "127.0.0.12:9092",
             svid_life: Duration::from_secs(15),

@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     broker::Kafka,
     pipeline::Route,
     process::{Process, command},
-    sites::{DemoNode, DemoSite, Sites, free_address},
+    sites::{DemoNode, DemoSite, Pins, Sites, free_address},
 };
 use crate::{
     cli,
@@ -21,6 +22,38 @@ use crate::{
 const UP: Duration = Duration::from_secs(30);
 /// How long a token may wait for its node.
 const TOKEN_LIFE: Duration = Duration::from_secs(60);
+
+/// What operators do once, before anything runs: each makes the identity of its site, and hands it
+/// to the others.
+pub(super) async fn make_identities(sites: &Sites, svid_life: Duration) -> miette::Result<Pins> {
+    sites.write_heads(svid_life).into_diagnostic()?;
+    let mut pins = Pins::new();
+    for site in sites.members() {
+        let pin = make_identity(site)
+            .await
+            .wrap_err_with(|| format!("{} has no identity", site.name))?;
+        pins.insert(site.name, pin);
+    }
+    Ok(pins)
+}
+
+async fn make_identity(site: &DemoSite) -> miette::Result<String> {
+    let program = std::env::current_exe().into_diagnostic()?;
+    let mut identity = command(&program);
+    identity.arg("identity").arg(&site.file);
+    identity.arg("--state").arg(&site.state);
+    identity.args(["--output", "json"]);
+    identity.env_remove("RUST_LOG").env_remove("RENKEI_STATE");
+    let shown = identity.output().await.into_diagnostic()?;
+    if !shown.status.success() {
+        let text = [shown.stdout, shown.stderr].concat();
+        return Err(miette!("{}", String::from_utf8_lossy(&text).trim()));
+    }
+    let shown: Value = serde_json::from_slice(&shown.stdout).into_diagnostic()?;
+    let pin = shown.get("pin").and_then(Value::as_str);
+    let pin = pin.ok_or_else(|| miette!("renkei identity printed no pin"))?;
+    Ok(pin.to_owned())
+}
 
 impl World {
     /// The broker of Hokkaido's node and that of Tokyo: the user's own, or one that is started for
@@ -114,29 +147,6 @@ impl World {
                 }
             }
         }
-    }
-
-    /// What operators do once, out of band: each hands its bundle to the others.
-    pub(super) async fn exchange_bundles(&mut self, sites: &Sites) -> miette::Result<()> {
-        let deadline = Instant::now() + UP;
-        for site in sites.members() {
-            let document = loop {
-                match SiteClient::new(&site.state).bundle(None).await {
-                    Ok(document) => break document,
-                    Err(error) if Instant::now() > deadline => {
-                        return Err(
-                            explain(error).wrap_err(format!("{} does not come up", site.name))
-                        );
-                    }
-                    Err(_) => {
-                        self.nothing_ended()?;
-                        sleep(Duration::from_millis(50)).await;
-                    }
-                }
-            };
-            std::fs::write(site.bootstrap(), document).into_diagnostic()?;
-        }
-        Ok(())
     }
 
     /// Waits until every process of the members serves and has its peers' bundles.
