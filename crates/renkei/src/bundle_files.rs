@@ -31,37 +31,76 @@ pub(crate) struct BundleFile {
     is_overdue: bool,
 }
 
+/// A file that a site file names and that holds no bundle.
+#[derive(Debug)]
+pub(crate) struct UnreadBundle {
+    trust_domain: TrustDomain,
+    file: PathBuf,
+    fault: String,
+}
+
 /// The files that can be read and hold a CA. What is wrong with the others is said by the running
 /// site, which reads them again and again.
 pub(crate) fn of(site: &Site) -> Vec<BundleFile> {
+    read_all(site).0
+}
+
+/// The same, with those that cannot be read.
+pub(crate) fn read_all(site: &Site) -> (Vec<BundleFile>, Vec<UnreadBundle>) {
     let (start, now) = (Instant::now(), OffsetDateTime::now_utc());
-    let files = site.peers.values().filter_map(|peer| {
+    let (mut files, mut unread) = (Vec::new(), Vec::new());
+    for peer in site.peers.values() {
         let (path, bootstrap) = match &peer.bundle {
             BundleSource::File(path) => (path, false),
             BundleSource::HttpsSpiffe { bootstrap, .. } => (bootstrap, true),
             BundleSource::HttpsWeb { .. }
             | BundleSource::Identity(_)
-            | BundleSource::Federation => return None,
+            | BundleSource::Federation => continue,
         };
         let limit = LIMIT.min(TOTAL.saturating_sub(start.elapsed()));
-        let end = read(limit, path, &peer.trust_domain)?;
-        Some(BundleFile {
-            trust_domain: peer.trust_domain.clone(),
-            file: path.clone(),
-            bootstrap,
-            end: end.not_after,
-            is_overdue: end.overdue_from() <= now,
-        })
-    });
-    files.collect()
+        let (trust_domain, file) = (peer.trust_domain.clone(), path.clone());
+        match read(limit, path, &peer.trust_domain) {
+            Ok(end) => files.push(BundleFile {
+                trust_domain,
+                file,
+                bootstrap,
+                end: end.not_after,
+                is_overdue: end.overdue_from() <= now,
+            }),
+            Err(fault) => unread.push(UnreadBundle {
+                trust_domain,
+                file,
+                fault,
+            }),
+        }
+    }
+    (files, unread)
 }
 
-fn read(limit: Duration, path: &Path, trust_domain: &TrustDomain) -> Option<BundleEnd> {
+fn read(limit: Duration, path: &Path, trust_domain: &TrustDomain) -> Result<BundleEnd, String> {
     let (owned, name) = (path.to_owned(), trust_domain.clone());
     let read = files::run_within(limit, Budget::Warnings, path, move || {
         files::read_file(files::open(&owned)?, MAX_DOCUMENT_BYTES)
     });
-    Bundle::parse_document(name, &read.ok()?).ok()?.end()
+    let text = read.map_err(|error| error.to_string())?;
+    let bundle = Bundle::parse_document(name, &text).map_err(|error| error.to_string())?;
+    bundle.end().ok_or_else(|| "it has no CA".to_owned())
+}
+
+impl UnreadBundle {
+    /// The fault as a sentence, and what to do.
+    pub(crate) fn warning(&self) -> String {
+        let Self {
+            trust_domain,
+            file,
+            fault,
+        } = self;
+        format!(
+            "{}, the bundle of {trust_domain}, cannot be used: {fault}; put there what `renkei \
+             bundle show --output json` prints at {trust_domain}",
+            file.display()
+        )
+    }
 }
 
 impl BundleFile {

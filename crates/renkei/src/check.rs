@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     arguments::Output,
-    bundle_files::{self, BundleFile},
+    bundle_files::{self, BundleFile, UnreadBundle},
     cli,
     load::load,
     output, peer_identity, place,
@@ -26,7 +26,8 @@ pub(crate) async fn run(args: &cli::Check, form: Output) -> miette::Result<ExitC
     let loaded = load(&args.file)?;
     let state = place::state_folder(None, &loaded.site.name);
     let mut warnings = warnings::of(&loaded.site, &args.file, &state);
-    let bundles = bundle_files::of(&loaded.site);
+    let (bundles, unread) = bundle_files::read_all(&loaded.site);
+    warnings.extend(unread.iter().map(UnreadBundle::warning));
     let first = bundles.iter().filter(|bundle| bundle.bootstrap);
     warnings.extend(first.filter_map(BundleFile::warning));
     let seen = seen(&loaded.site, &state).await;

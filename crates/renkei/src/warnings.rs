@@ -70,9 +70,9 @@ fn selectors(site: &Site) -> Vec<String> {
     warnings
 }
 
-/// Unix sockets that the proxy will not connect to.
+/// Unix sockets that the proxy of this process will not connect to.
 fn unix_sockets(site: &Site) -> Vec<String> {
-    let services = site.services.values();
+    let services = site.services_held(None).into_iter().flatten();
     let all = services.flat_map(|service| service.backends.iter().map(move |one| (service, one)));
     let faults = all.filter_map(|(service, backend)| {
         let path = backend.unix()?;
@@ -93,8 +93,9 @@ fn unix_sockets(site: &Site) -> Vec<String> {
 /// Backends that every user of this machine can dial, past the mesh.
 fn open_backends(site: &Site) -> Option<String> {
     let open: Vec<String> = site
-        .services
-        .values()
+        .services_held(None)
+        .into_iter()
+        .flatten()
         .flat_map(|service| {
             let open = service.backends.iter().filter(|it| open_port(it).is_some());
             open.map(|backend| format!("{backend} of {}", service.name))

@@ -95,6 +95,32 @@ fn a_bundle_file_that_expires_soon_is_warned_of() {
 }
 
 #[test]
+fn a_bundle_file_that_holds_no_bundle_is_warned_of() {
+    let site = Site::new("osaka");
+    site.write(REST);
+    let file = site.path("hokkaido.json");
+    for (text, says) in [
+        (None, "No such file"),
+        (Some(""), "cannot be used"),
+        (Some("-----BEGIN CERTIFICATE-----"), "cannot be used"),
+        (Some("{\"keys\": []}"), "it has no CA"),
+    ] {
+        match text {
+            Some(text) => std::fs::write(&file, text).expect("written"),
+            None => assert!(!file.exists()),
+        }
+        let checked = run(renkei().arg("check").arg(site.file()));
+        let words = said(&checked);
+        let warned = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(checked.status.success(), "{warned}");
+        assert!(
+            warned.contains(says) && warned.contains("hokkaido.json"),
+            "{text:?}: {warned}"
+        );
+    }
+}
+
+#[test]
 fn a_good_file_is_summed_up() {
     let site = Site::new("osaka");
     site.write(REST);

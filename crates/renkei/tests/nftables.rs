@@ -150,3 +150,37 @@ fn check_warns_of_unix_sockets_that_every_user_can_reach() {
 fn set(path: &Path, mode: u32) {
     std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("permissions");
 }
+
+#[test]
+fn the_rules_are_for_the_machine_of_one_process() {
+    let site = Site::new("osaka");
+    let api = renkei_testkit::free_address();
+    site.write(&format!(
+        "server: {{listen: {api}, advertise: {api}}}\nnodes:\n  store: {{}}\nservices:\n  \
+         here: {{backends: [127.0.0.1:18099], allow: [reader]}}\n  \
+         there: {{on: [store], backends: [127.0.0.1:18097], allow: [reader]}}\n\
+         workloads:\n  reader: {{selectors: [unix:uid:0]}}\n"
+    ));
+    let render = |words: &[&str]| {
+        let rendered = run(renkei()
+            .args(["render", "nftables", "--user", "0"])
+            .args(words)
+            .arg(site.file()));
+        (rendered.status.success(), said(&rendered))
+    };
+    let (_, up) = render(&[]);
+    assert!(up.contains("18099") && !up.contains("18097"), "{up}");
+    let (_, store) = render(&["--node", "store"]);
+    assert!(
+        store.contains("18097") && !store.contains("18099"),
+        "{store}"
+    );
+    let (is_done, none) = render(&["--node", "stroe"]);
+    assert!(!is_done && none.contains("no node `stroe`"), "{none}");
+    let checked = run(renkei().arg("check").arg(site.file()));
+    let warned = said(&checked);
+    assert!(
+        warned.contains("18099") && !warned.contains("18097 of there"),
+        "{warned}"
+    );
+}

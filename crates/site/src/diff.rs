@@ -96,6 +96,7 @@ impl Changes {
     /// Why the new file cannot be applied to a running site, if so. All else applies live.
     pub fn needs_restart(&self) -> Option<&'static str> {
         let reasons = [
+            ("site", "the state folder is named after the site"),
             (
                 "trust_domain",
                 "another trust domain is another site, with its own authority",

@@ -92,6 +92,18 @@ impl Site {
         }
     }
 
+    /// The services that a node holds, or without a name the process of `renkei up`. None if there
+    /// is no such node.
+    pub fn services_held(&self, node: Option<&str>) -> Option<Vec<&Service>> {
+        let process = match node {
+            None => Process::Server,
+            Some(name) => Process::Node(self.nodes.get(name)?),
+        };
+        let services = self.services.values();
+        let held = services.filter(|service| process.is_in(&self.placement(service)));
+        Some(held.collect())
+    }
+
     /// All processes that have a proxy.
     pub(crate) fn processes(&self) -> impl Iterator<Item = Process<'_>> {
         let nodes = self.nodes.values().map(Process::Node);

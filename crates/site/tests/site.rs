@@ -396,7 +396,7 @@ fn changes_are_told_per_entry() {
 }
 
 #[test]
-fn another_trust_domain_needs_a_restart() {
+fn another_trust_domain_or_name_needs_a_restart() {
     let old = parse("site.yaml", HUB).unwrap();
     let new = parse(
         "site.yaml",
@@ -405,6 +405,9 @@ fn another_trust_domain_needs_a_restart() {
     .unwrap();
     let changes = diff(&old, &new);
     assert!(changes.needs_restart().unwrap().contains("trust domain"));
+    let renamed = HUB.replace("site: hokkaido", "site: sapporo");
+    let changes = diff(&old, &parse("site.yaml", &renamed).unwrap());
+    assert!(changes.needs_restart().unwrap().contains("state folder"));
     let admin = parse("site.yaml", &format!("{HUB}admin: 127.0.0.1:9901\n")).unwrap();
     assert!(diff(&old, &admin).needs_restart().is_some());
 }

@@ -20,7 +20,8 @@ policy. The rules reset such connections, unless the user is Renkei's or one giv
 (the backend's own, if it connects to itself, or root).
 
 Example:
-  renkei render nftables site.yaml | nft -f -")]
+  renkei render nftables site.yaml | nft -f -
+  renkei render nftables site.yaml --node store --user renkei      rules for the machine of a node")]
 pub(crate) struct RenderNftables {
     #[command(flatten)]
     pub(crate) site: SiteArgs,
@@ -28,6 +29,9 @@ pub(crate) struct RenderNftables {
     /// state folder, whom `renkei up` runs as.
     #[arg(long, value_name = "USER")]
     pub(crate) user: Vec<String>,
+    /// The node whose machine the rules are for. Default: the machine of `renkei up`.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -16,9 +16,16 @@ use crate::{
 pub(crate) fn run(args: &RenderNftables, form: Output) -> miette::Result<ExitCode> {
     let site = load(&args.site.file)?.site;
     let users = users(args, &site)?;
-    let ports: Vec<(&Service, BTreeSet<u16>)> = site
-        .services
-        .values()
+    let node = args.node.as_deref();
+    let services = site.services_held(node).ok_or_else(|| {
+        let name = node.unwrap_or_default();
+        miette!(
+            help = "name a node as under `nodes` of the site file",
+            "the site file has no node `{name}`"
+        )
+    })?;
+    let ports: Vec<(&Service, BTreeSet<u16>)> = services
+        .into_iter()
         .map(|service| {
             (
                 service,
@@ -29,7 +36,7 @@ pub(crate) fn run(args: &RenderNftables, form: Output) -> miette::Result<ExitCod
         .collect();
     if ports.is_empty() {
         output::note(
-            "no service of the site has a backend on this machine: nothing is to be closed",
+            "no service of this process has a backend on its machine: nothing is to be closed",
         );
     }
     let text = rules(&site, &users, &ports);
