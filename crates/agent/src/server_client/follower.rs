@@ -102,7 +102,7 @@ impl Source {
     }
 
     /// Says what became of an update, to a server that wants to know.
-    async fn answer(&self, version: u64, faults: Vec<Fault>) -> Result<(), LinkError> {
+    async fn answer(&mut self, version: u64, faults: Vec<Fault>) -> Result<(), LinkError> {
         match self {
             Self::Stream(updates) => updates.answer(version, faults).await,
             Self::Poll(_) => Ok(()),
@@ -179,7 +179,7 @@ impl Follower {
                 }
                 changed = self.reports.changed() => {
                     changed.map_err(|_| LinkError::Ended)?;
-                    self.answer(&connection).await?;
+                    self.answer(&mut connection).await?;
                 }
                 () = tokio::time::sleep(until_renewal) => {
                     if connection.is_due() && self.renewed(&mut connection).await {
@@ -289,7 +289,7 @@ impl Follower {
         }
     }
 
-    async fn answer(&mut self, connection: &ServerConnection) -> Result<(), LinkError> {
+    async fn answer(&mut self, connection: &mut ServerConnection) -> Result<(), LinkError> {
         let report = self.reports.borrow_and_update().clone();
         let Some(report) = report.filter(|report| report.revision.stream == connection.stream)
         else {

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use renkei_api::{
     node::{AgentPart, Entry, EntryId},
     node_stream::Fault,
@@ -24,12 +25,12 @@ use renkei_api::{
 };
 use renkei_runtime::backoff::jitter;
 use renkei_site::Selector;
-use renkei_spiffe::{Bundle, SpiffeId, TrustDomain};
+use renkei_spiffe::{Bundle, BundleSet, SpiffeId, TrustDomain};
 use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 use tonic::{Code, Response, Status, transport::Channel};
 
-use super::{ANSWER_TIME, LinkError, error::PartError, update::Update};
+use super::{ANSWER_TIME, LinkError, update::Update};
 
 /// How long after one answer the server is asked again: SPIRE's `sync_interval`.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -44,31 +45,79 @@ const LIFETIME: Duration = Duration::from_hours(1);
 
 /// Asks one server, over one connection.
 pub(super) struct Poller {
-    channel: Channel,
-    own: TrustDomain,
+    source: Source,
+    /// The answer that is waited for. It is kept when the wait for it is cancelled: asking for many
+    /// bundles may take longer than one wait.
+    asking: Option<BoxFuture<'static, Result<Answer, LinkError>>>,
     next: Instant,
     version: u64,
+    latest: Option<(AgentPart, BundleSet)>,
+}
+
+/// Whom to ask, and for which trust domain.
+#[derive(Debug, Clone)]
+struct Source {
+    channel: Channel,
+    own: TrustDomain,
+}
+
+/// What the server has answered, as far as it can be used.
+#[derive(Debug)]
+struct Answer {
+    part: AgentPart,
+    bundles: BundleSet,
+    faults: Vec<Fault>,
 }
 
 impl Poller {
     pub(super) fn new(channel: Channel, own: TrustDomain) -> Self {
         Self {
-            channel,
-            own,
+            source: Source { channel, own },
+            asking: None,
             next: Instant::now(),
             version: 0,
+            latest: None,
         }
     }
 
     /// The next answer. May be cancelled.
     pub(super) async fn next(&mut self) -> Result<Update, LinkError> {
         tokio::time::sleep_until(self.next).await;
-        let update = self.ask().await?;
+        let source = &self.source;
+        let asking = self
+            .asking
+            .get_or_insert_with(|| Box::pin(source.clone().ask()));
+        let answer = asking.as_mut().await;
+        self.asking = None;
         self.next = Instant::now() + jitter(INTERVAL);
-        Ok(update)
+        Ok(self.update(answer?))
     }
 
-    async fn ask(&mut self) -> Result<Update, LinkError> {
+    /// The version rises with what is wanted, and not with each answer.
+    fn update(&mut self, answer: Answer) -> Update {
+        let Answer {
+            part,
+            bundles,
+            faults,
+        } = answer;
+        let wanted = (part, bundles);
+        if self.latest.as_ref() != Some(&wanted) {
+            self.version += 1;
+            self.latest = Some(wanted.clone());
+        }
+        let (part, bundles) = wanted;
+        Update {
+            version: self.version,
+            bundles: Ok(bundles),
+            agent: Ok(part),
+            proxy: None,
+            faults,
+        }
+    }
+}
+
+impl Source {
+    async fn ask(self) -> Result<Answer, LinkError> {
         let mut client =
             EntryClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
         let request = GetAuthorizedEntriesRequest { output_mask: None };
@@ -77,39 +126,46 @@ impl Poller {
         let names = federated(&entries);
         let (part, mut faults) = part(&self.own, entries);
         let bundles = self.bundles(names, &mut faults).await?;
-        self.version += 1;
-        Ok(Update {
-            version: self.version,
-            bundles: bundles.into_iter().map(read).collect(),
-            agent: Ok(part),
-            proxy: None,
+        Ok(Answer {
+            part,
+            bundles,
             faults,
         })
     }
 
-    /// The bundle of the own trust domain, and those that entries federate with.
+    /// The bundle of the own trust domain, and those that entries federate with. One that cannot be
+    /// had or used is left out.
     async fn bundles(
         &self,
         names: BTreeSet<String>,
         faults: &mut Vec<Fault>,
-    ) -> Result<Vec<types::Bundle>, LinkError> {
+    ) -> Result<BundleSet, LinkError> {
         let mut client =
             BundleClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let mut bundles = BundleSet::default();
+        let mut note = |name: &str, bundle: Result<Bundle, String>| match bundle {
+            Ok(bundle) => bundles.insert(Arc::new(bundle)),
+            Err(reason) => faults.push(Fault {
+                item: format!("bundle of {}", name.chars().take(255).collect::<String>()),
+                reason,
+            }),
+        };
         let own = GetBundleRequest { output_mask: None };
-        let mut bundles = vec![in_time(client.get_bundle(own)).await??.into_inner()];
-        for trust_domain in names {
+        let answer = in_time(client.get_bundle(own)).await??.into_inner();
+        note(self.own.as_str(), read(self.own.as_str(), answer));
+        for name in names.into_iter().filter(|name| name != self.own.as_str()) {
             let request = GetFederatedBundleRequest {
-                trust_domain: trust_domain.clone(),
+                trust_domain: name.clone(),
                 output_mask: None,
             };
-            match in_time(client.get_federated_bundle(request)).await? {
-                Ok(bundle) => bundles.push(bundle.into_inner()),
-                Err(status) if status.code() == Code::NotFound => faults.push(Fault {
-                    item: trust_domain,
-                    reason: "the server has no bundle of it".to_owned(),
-                }),
+            let bundle = match in_time(client.get_federated_bundle(request)).await? {
+                Ok(bundle) => read(&name, bundle.into_inner()),
+                Err(status) if status.code() == Code::NotFound => {
+                    Err("the server has no bundle of it".to_owned())
+                }
                 Err(status) => return Err(status.into()),
-            }
+            };
+            note(&name, bundle);
         }
         Ok(bundles)
     }
@@ -127,16 +183,22 @@ fn federated(entries: &[types::Entry]) -> BTreeSet<String> {
     names.take(MAX_FEDERATED).cloned().collect()
 }
 
-fn read(bundle: types::Bundle) -> Result<Arc<Bundle>, PartError> {
-    let trust_domain = TrustDomain::parse(&bundle.trust_domain)?;
+/// The bundle that was asked for: an answer of another trust domain would put its CAs in the place
+/// of that one's.
+fn read(asked: &str, bundle: types::Bundle) -> Result<Bundle, String> {
+    let trust_domain = TrustDomain::parse(asked).map_err(|error| error.to_string())?;
+    if TrustDomain::parse(&bundle.trust_domain).as_ref() != Ok(&trust_domain) {
+        let other: String = bundle.trust_domain.chars().take(255).collect();
+        return Err(format!("the server sent the bundle of {other:?} instead"));
+    }
     let authorities = bundle.x509_authorities.into_iter();
-    Ok(Arc::new(Bundle {
+    Ok(Bundle {
         x509_authorities: authorities
             .map(|authority| CertificateDer::from(authority.asn1))
             .collect(),
         sequence: Some(bundle.sequence_number),
         ..Bundle::empty(trust_domain)
-    }))
+    })
 }
 
 /// The entries that this agent can serve, and what is left out.
@@ -262,6 +324,43 @@ mod tests {
         let items: Vec<_> = faults.iter().map(|fault| fault.item.as_str()).collect();
         let left_out = ["pod", "none", "bad/id", "path", "foreign", "nameless"];
         assert_eq!(items, left_out.map(|id| format!("entry {id}")));
+    }
+
+    #[test]
+    fn a_bundle_is_taken_for_the_trust_domain_that_was_asked_for_alone() {
+        let answer = |name: &str| types::Bundle {
+            trust_domain: name.to_owned(),
+            sequence_number: 7,
+            ..types::Bundle::default()
+        };
+        let good = read("osaka.example", answer("osaka.example")).unwrap();
+        assert_eq!(good.sequence, Some(7));
+        for other in ["spire.example", "", "OSAKA EXAMPLE"] {
+            let refused = read("osaka.example", answer(other)).unwrap_err();
+            assert!(refused.contains("instead"), "{refused}");
+        }
+        read("no trust domain", answer("no trust domain")).unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn the_version_rises_with_what_is_wanted() {
+        let channel = tonic::transport::Endpoint::from_static("http://server").connect_lazy();
+        let own = TrustDomain::parse("spire.example").unwrap();
+        let mut poller = Poller::new(channel, own.clone());
+        let mut version = |entries: Vec<types::Entry>| {
+            let (part, faults) = part(&own, entries);
+            let bundles = BundleSet::default();
+            let answer = Answer {
+                part,
+                bundles,
+                faults,
+            };
+            poller.update(answer).version
+        };
+        let one = || vec![entry("a", "/a", &[("unix", "uid:1")])];
+        assert_eq!(version(one()), 1);
+        assert_eq!(version(one()), 1);
+        assert_eq!(version(Vec::new()), 2);
     }
 
     #[test]
