@@ -19,6 +19,7 @@ pub struct AdmittedStream<S, C, P> {
     stream: S,
     caller: Arc<C>,
     closes: Option<Closing>,
+    has_ended: bool,
     _place: P,
 }
 
@@ -29,6 +30,7 @@ impl<S, C, P> AdmittedStream<S, C, P> {
             stream,
             caller,
             closes,
+            has_ended: false,
             _place: place,
         }
     }
@@ -53,6 +55,11 @@ impl<S: AsyncRead + Unpin, C, P: Unpin> AsyncRead for AdmittedStream<S, C, P> {
     ) -> Poll<io::Result<()>> {
         let closes = self.closes.as_mut();
         if closes.is_some_and(|closes| closes.as_mut().poll(cx).is_ready()) {
+            // A future that is done must not be polled again.
+            self.closes = None;
+            self.has_ended = true;
+        }
+        if self.has_ended {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)
@@ -86,5 +93,23 @@ impl<S: AsyncWrite + Unpin, C, P: Unpin> AsyncWrite for AdmittedStream<S, C, P> 
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_that_is_to_end_reads_as_ended_however_often_it_is_read() {
+        let (mut client, server) = duplex(64);
+        client.write_all(b"never read").await.unwrap();
+        let closes: Closing = Box::pin(async {});
+        let mut stream = AdmittedStream::new(server, Arc::new(()), (), Some(closes));
+        for _ in 0..3 {
+            assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+        }
     }
 }
