@@ -6,7 +6,10 @@ use std::path::Path;
 use renkei_runtime::{exposure, files, process::never_matches};
 use renkei_site::{BundleSource, Site};
 
-use crate::{bundle_files, open_ports::open_port};
+use crate::{
+    bundle_files,
+    open_ports::{loopback_port, open_port},
+};
 
 /// One sentence each, about a site file and the folder that holds, or will hold, its state.
 pub(crate) fn of(site: &Site, file: &Path, state: &Path) -> Vec<String> {
@@ -90,24 +93,42 @@ fn unix_sockets(site: &Site) -> Vec<String> {
     faults.collect()
 }
 
-/// Backends that every user of this machine can dial, past the mesh.
-fn open_backends(site: &Site) -> Option<String> {
-    let open: Vec<String> = site
-        .services_held(None)
-        .into_iter()
-        .flatten()
+/// Backends that every user of their machine can dial, past the mesh: one sentence for this machine
+/// and one for that of each node.
+fn open_backends(site: &Site) -> Vec<String> {
+    let nodes = site.nodes.keys().map(|name| Some(name.as_str()));
+    let processes = std::iter::once(None).chain(nodes);
+    processes
+        .filter_map(|node| open_backends_at(site, node))
+        .collect()
+}
+
+fn open_backends_at(site: &Site, node: Option<&str>) -> Option<String> {
+    let services = site.services_held(node)?.into_iter();
+    let open: Vec<String> = services
         .flat_map(|service| {
-            let open = service.backends.iter().filter(|it| open_port(it).is_some());
+            let open = service.backends.iter().filter(|it| match node {
+                None => open_port(it).is_some(),
+                Some(_) => loopback_port(it).is_some(),
+            });
             open.map(|backend| format!("{backend} of {}", service.name))
         })
         .collect();
-    let several = open.len() > 1;
-    (!open.is_empty()).then(|| {
-        format!(
-            "every user of this machine can connect to {} past the mesh: if others use the \
-             machine, close {} with `renkei render nftables`",
-            open.join(", "),
-            if several { "the ports" } else { "the port" }
-        )
-    })
+    let ports = match open.len() {
+        0 => return None,
+        1 => "the port",
+        _ => "the ports",
+    };
+    let (machine, option) = match node {
+        None => ("this machine".to_owned(), String::new()),
+        Some(name) => (
+            format!("the machine of the node {name}"),
+            format!(" --node {name}"),
+        ),
+    };
+    Some(format!(
+        "every user of {machine} can connect to {} past the mesh: if others use the machine, close \
+         {ports} with `renkei render nftables{option}`",
+        open.join(", "),
+    ))
 }

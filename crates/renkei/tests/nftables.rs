@@ -179,8 +179,16 @@ fn the_rules_are_for_the_machine_of_one_process() {
     assert!(!is_done && none.contains("no node `stroe`"), "{none}");
     let checked = run(renkei().arg("check").arg(site.file()));
     let warned = said(&checked);
+    let warned = warned.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (machine, backend) in [
+        ("this machine", "127.0.0.1:18099 of here"),
+        ("the machine of the node store", "127.0.0.1:18097 of there"),
+    ] {
+        let says = format!("every user of {machine} can connect to {backend} past the mesh");
+        assert!(warned.contains(&says), "{warned}");
+    }
     assert!(
-        warned.contains("18099") && !warned.contains("18097 of there"),
+        warned.contains("`renkei render nftables --node store`"),
         "{warned}"
     );
 }

@@ -29,8 +29,9 @@ pub(crate) struct RenderNftables {
     /// state folder, whom `renkei up` runs as.
     #[arg(long, value_name = "USER")]
     pub(crate) user: Vec<String>,
-    /// The node whose machine the rules are for. Default: the machine of `renkei up`.
-    #[arg(long, value_name = "NODE")]
+    /// The node whose machine the rules are for; --user names a user of that machine then. Default:
+    /// the machine of `renkei up`.
+    #[arg(long, value_name = "NODE", requires = "user")]
     pub(crate) node: Option<String>,
 }
 

@@ -9,7 +9,11 @@ use renkei_site::{Service, Site};
 use serde_json::json;
 
 use crate::{
-    arguments::Output, cli::RenderNftables, load::load, open_ports::open_port, output, place,
+    arguments::Output,
+    cli::RenderNftables,
+    load::load,
+    open_ports::{loopback_port, open_port},
+    output, place,
 };
 
 /// Prints rules for `nft -f -`.
@@ -24,14 +28,14 @@ pub(crate) fn run(args: &RenderNftables, form: Output) -> miette::Result<ExitCod
             "the site file has no node `{name}`"
         )
     })?;
+    // The rules of a node may be made on another machine.
+    let port = match node {
+        None => open_port,
+        Some(_) => loopback_port,
+    };
     let ports: Vec<(&Service, BTreeSet<u16>)> = services
         .into_iter()
-        .map(|service| {
-            (
-                service,
-                service.backends.iter().filter_map(open_port).collect(),
-            )
-        })
+        .map(|service| (service, service.backends.iter().filter_map(port).collect()))
         .filter(|(_, ports): &(_, BTreeSet<u16>)| !ports.is_empty())
         .collect();
     if ports.is_empty() {
