@@ -14,11 +14,14 @@ use std::{net::SocketAddr, path::PathBuf, process::Command};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use lab::{
-    SOON, Site, connection::Connection, echo, exchange, exchange_soon, foreign::Foreign, own_uid,
+    SOON, Site,
+    connection::Connection,
+    exchange, exchange_soon,
+    foreign::{Foreign, link_with_edge},
     renkei, run, said,
 };
 use renkei_spiffe::{Bundle, TrustDomain};
-use renkei_testkit::{Child, TestAuthority, free_address, python, wait_for};
+use renkei_testkit::{Child, TestAuthority, python, wait_for};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
@@ -126,20 +129,8 @@ struct Linked {
 fn linked() -> Linked {
     let (mut osaka, mut edge) = (Site::new("osaka"), Site::new("edge"));
     let mut agent = Agent::new(&osaka);
-    let (to_osaka, to_edge, backend, uid) = (free_address(), free_address(), echo(), own_uid());
-    osaka.write(&format!(
-        "{}services:\n  echo: {{backends: [{backend}], allow: [spire.example/collector]}}\n\
-         workloads:\n  caller: {{selectors: [{uid}], uses: {{spire.example/store: {to_edge}}}}}\n",
-        agent.foreign.peers(Some(edge.gateway))
-    ));
-    let text = format!(
-        "site: edge\ntrust_domain: spire.example\ngateway: {{listen: {gateway}}}\n{peers}\
-         services:\n  store: {{backends: [{backend}], allow: [osaka.example/caller]}}\n\
-         workloads:\n  collector: {{selectors: [{uid}], uses: {{osaka.example/echo: {to_osaka}}}}}\n",
-        gateway = edge.gateway,
-        peers = edge.peers(&[&osaka]),
-    );
-    std::fs::write(edge.file(), text).expect("site file");
+    let peers = agent.foreign.peers(Some(edge.gateway));
+    let (to_osaka, to_edge) = link_with_edge(&osaka, &edge, &peers);
     osaka.start();
     agent.start();
     edge.start_with(&["--workload-api", &agent.endpoint()]);

@@ -13,10 +13,10 @@ mod lab;
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use lab::{
-    SOON, Site, connection::Connection, echo, exchange, exchange_soon, own_uid, run, said,
-    spire::Spire,
+    SOON, Site, connection::Connection, exchange, exchange_soon, foreign::link_with_edge, run,
+    said, spire::Spire,
 };
-use renkei_testkit::{free_address, wait_for};
+use renkei_testkit::wait_for;
 use serde_json::Value;
 
 /// The site `edge` of `spire.example`, which lives on SPIRE's identities, linked with Osaka.
@@ -34,22 +34,7 @@ fn linked() -> Linked {
     let (mut osaka, edge) = (Site::new("osaka"), Site::new("edge"));
     let mut spire = Spire::start(&osaka);
     spire.start_agent();
-    let (to_osaka, to_edge, backend, uid) = (free_address(), free_address(), echo(), own_uid());
-    osaka.write(&format!(
-        "peers:\n  spire.example: {{bundle: {bundle}, gateway: {gateway}}}\n\
-         services:\n  echo: {{backends: [{backend}], allow: [spire.example/collector]}}\n\
-         workloads:\n  caller: {{selectors: [{uid}], uses: {{spire.example/store: {to_edge}}}}}\n",
-        bundle = spire.bundle().display(),
-        gateway = edge.gateway,
-    ));
-    let text = format!(
-        "site: edge\ntrust_domain: spire.example\ngateway: {{listen: {gateway}}}\n{peers}\
-         services:\n  store: {{backends: [{backend}], allow: [osaka.example/caller]}}\n\
-         workloads:\n  collector: {{selectors: [{uid}], uses: {{osaka.example/echo: {to_osaka}}}}}\n",
-        gateway = edge.gateway,
-        peers = edge.peers(&[&osaka]),
-    );
-    std::fs::write(edge.file(), text).expect("site file");
+    let (to_osaka, to_edge) = link_with_edge(&osaka, &edge, &spire.peers(&edge));
     osaka.start();
     Linked {
         spire,

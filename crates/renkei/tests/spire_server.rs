@@ -15,8 +15,8 @@ use std::{
     process::Command,
 };
 
-use lab::{SOON, Site, echo, exchange_soon, own_uid, renkei, run, said, spire::Spire};
-use renkei_testkit::{Child, free_address, wait_for};
+use lab::{SOON, Site, exchange_soon, foreign::link_with_edge, renkei, run, said, spire::Spire};
+use renkei_testkit::{Child, wait_for};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -144,22 +144,7 @@ fn a_forced_rotation_at_spire_replaces_all_svids() {
 fn a_proxy_lives_on_a_renkei_agent_of_a_spire_server() {
     let (mut osaka, mut edge) = (Site::new("osaka"), Site::new("edge"));
     let spire = Spire::start(&osaka);
-    let (to_osaka, to_edge, backend, uid) = (free_address(), free_address(), echo(), own_uid());
-    osaka.write(&format!(
-        "peers:\n  spire.example: {{bundle: {bundle}, gateway: {gateway}}}\n\
-         services:\n  echo: {{backends: [{backend}], allow: [spire.example/collector]}}\n\
-         workloads:\n  caller: {{selectors: [{uid}], uses: {{spire.example/store: {to_edge}}}}}\n",
-        bundle = spire.bundle().display(),
-        gateway = edge.gateway,
-    ));
-    let text = format!(
-        "site: edge\ntrust_domain: spire.example\ngateway: {{listen: {gateway}}}\n{peers}\
-         services:\n  store: {{backends: [{backend}], allow: [osaka.example/caller]}}\n\
-         workloads:\n  collector: {{selectors: [{uid}], uses: {{osaka.example/echo: {to_osaka}}}}}\n",
-        gateway = edge.gateway,
-        peers = edge.peers(&[&osaka]),
-    );
-    std::fs::write(edge.file(), text).expect("site file");
+    let (to_osaka, to_edge) = link_with_edge(&osaka, &edge, &spire.peers(&edge));
     osaka.start();
     for name in ["collector", "store"] {
         spire.create(name, 3600);

@@ -1,5 +1,5 @@
-//! A trust domain that Renkei does not run: its certificates lie in PEM files, for programs that
-//! nobody here wrote.
+//! A trust domain that Renkei does not run: its certificates are in PEM files, for programs of
+//! other projects.
 
 use std::{
     fs,
@@ -11,10 +11,10 @@ use std::{
 };
 
 use renkei_spiffe::{Bundle, TrustDomain};
-use renkei_testkit::{Issued, TestAuthority};
+use renkei_testkit::{Issued, TestAuthority, free_address};
 use tempfile::TempDir;
 
-use super::{Site, run, said, serve};
+use super::{Site, echo, own_uid, run, said, serve};
 
 /// A CA with a folder.
 pub(crate) struct Foreign {
@@ -98,6 +98,27 @@ pub(crate) fn callee_of(foreign: &Foreign, backend: SocketAddr) -> Site {
     hokkaido.start();
     hokkaido.wait_linked();
     hokkaido
+}
+
+/// Writes the files of two sites that call each other: `edge` of `spire.example`, whose identities
+/// come from an agent of other software, and Osaka, which knows it by `peers`. Gives the local
+/// addresses at which the edge's `collector` reaches Osaka's `echo`, and Osaka's `caller` the
+/// edge's `store`.
+pub(crate) fn link_with_edge(osaka: &Site, edge: &Site, peers: &str) -> (SocketAddr, SocketAddr) {
+    let (to_osaka, to_edge, backend, uid) = (free_address(), free_address(), echo(), own_uid());
+    osaka.write(&format!(
+        "{peers}services:\n  echo: {{backends: [{backend}], allow: [spire.example/collector]}}\n\
+         workloads:\n  caller: {{selectors: [{uid}], uses: {{spire.example/store: {to_edge}}}}}\n",
+    ));
+    let text = format!(
+        "site: edge\ntrust_domain: spire.example\ngateway: {{listen: {gateway}}}\n{peers}\
+         services:\n  store: {{backends: [{backend}], allow: [osaka.example/caller]}}\n\
+         workloads:\n  collector: {{selectors: [{uid}], uses: {{osaka.example/echo: {to_osaka}}}}}\n",
+        gateway = edge.gateway,
+        peers = edge.peers(&[osaka]),
+    );
+    fs::write(edge.file(), text).expect("site file");
+    (to_osaka, to_edge)
 }
 
 /// A service that sends back one line and closes: for clients without half-close.

@@ -77,6 +77,15 @@ impl Spire {
         self.path("bundle.pem")
     }
 
+    /// The peers of a site that knows `spire.example` by its bundle file, at the gateway of `edge`.
+    pub(crate) fn peers(&self, edge: &Site) -> String {
+        format!(
+            "peers:\n  spire.example: {{bundle: {}, gateway: {}}}\n",
+            self.bundle().display(),
+            edge.gateway
+        )
+    }
+
     /// A token for an agent that joins as `spiffe://spire.example/node`.
     pub(crate) fn token(&self) -> String {
         let token = self.ask_json(&["token", "generate", "-spiffeID", NODE]);
