@@ -215,7 +215,7 @@ async fn a_withdrawn_rule_cuts_the_streams_of_its_caller_only() {
     ping(&mut collector, b"still here").await;
     ping(&mut path.lab.connect().await, b"and new ones").await;
 
-    // The reader's trunk is warm; what it asks for now is refused, and its own side knows why.
+    // The reader's trunk is warm; what it asks for next is refused, and its own side knows why.
     assert_refused(listen).await;
     let what = "its policy does not allow this caller";
     let sentence = eventually("the refusal's reason", || {

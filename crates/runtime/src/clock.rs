@@ -209,7 +209,7 @@ impl Clock {
         );
         registry.register(
             "renkei_clock_doubted",
-            "Whether the system's clock is not followed for now: 1 or 0",
+            "Whether the system's clock is not followed at the moment: 1 or 0",
             self.0.doubted.clone(),
         );
     }

@@ -179,7 +179,7 @@ impl LaneAdvisor {
         LaneAdvice::Keep
     }
 
-    /// Nothing is carried for now. A trial that this cuts short proves nothing: what comes next,
+    /// Nothing is carried now. A trial that this cuts short proves nothing: what comes next,
     /// from its slow start on, would be judged by what was before.
     pub fn pause(&mut self) {
         if matches!(self.state, State::Trial { .. }) {

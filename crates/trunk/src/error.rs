@@ -99,7 +99,7 @@ pub enum OpenError {
     /// One of the ends takes no new streams.
     #[error("the trunk is going away")]
     GoingAway,
-    /// The peer allows no more for now; [`Event::StreamsAvailable`](crate::Event) says when.
+    /// The peer allows no more at the moment; [`Event::StreamsAvailable`](crate::Event) says when.
     #[error("the trunk carries as many streams as the peer allows")]
     StreamLimit,
     /// The target text is too long.

@@ -87,14 +87,7 @@ pub(super) async fn start(
         }
         Parts::Agent => None,
     };
-    let ends = Box::new(renkei_agent::SvidEnds(agent.identities()));
-    let config = shared.metrics.register(|registry| {
-        registry.register_collector(ends);
-        if let Some(proxy) = &proxy {
-            proxy.register(registry);
-        }
-        ConfigMetrics::register(registry)
-    });
+    let config = register(shared, &agent, proxy.as_deref());
     match kind {
         ServerKind::Renkei => follow(&link, proxy.as_ref(), config, shared),
         ServerKind::Spire => await_entries(&link, shared),
@@ -106,6 +99,18 @@ pub(super) async fn start(
         agent,
         proxy,
         readiness: shared.readiness.clone(),
+    })
+}
+
+/// The metrics of the roles.
+fn register(shared: &Shared, agent: &Agent, proxy: Option<&Proxy>) -> ConfigMetrics {
+    let ends = Box::new(renkei_agent::SvidEnds(agent.identities()));
+    shared.metrics.register(|registry| {
+        registry.register_collector(ends);
+        if let Some(proxy) = proxy {
+            proxy.register(registry);
+        }
+        ConfigMetrics::register(registry)
     })
 }
 

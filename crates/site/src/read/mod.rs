@@ -67,11 +67,8 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
     let (offered, running) = (fields.get("services"), fields.get("workloads"));
     let context = Context::read(frame.trust_domain, known, &fields);
     let services = services::read(&mut reader, offered, &context);
-    services::need_gateway(
-        &mut reader,
-        offered,
-        frame.has_gateway || nodes.have_gateway,
-    );
+    let has_gateway = frame.has_gateway || nodes.have_gateway;
+    services::need_gateway(&mut reader, offered, has_gateway);
     nodes::have_routes(&mut reader, &nodes, &services, frame.gateway.as_ref());
     let workloads = workloads::read(&mut reader, running, &context);
     identities::no_two_alike(&mut reader, &services, &workloads);
@@ -105,12 +102,16 @@ fn read_root(root: &Node, mut reader: Reader, name: &str, text: &str) -> Result<
         lifetimes: frame.lifetimes,
         workload_api: frame.workload_api,
         admin: frame.admin,
-        source: SourceMap {
-            name: name.into(),
-            text: text.into(),
-            places: reader.places,
-        },
+        source: source(reader, name, text),
     })
+}
+
+fn source(reader: Reader, name: &str, text: &str) -> SourceMap {
+    SourceMap {
+        name: name.into(),
+        text: text.into(),
+        places: reader.places,
+    }
 }
 
 fn is_mapping(root: &Node) -> Result<(), Wrong> {

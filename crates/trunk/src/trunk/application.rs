@@ -15,7 +15,7 @@ impl Trunk {
     ///
     /// # Errors
     ///
-    /// The trunk takes no stream, for now or for ever.
+    /// The trunk takes no stream, at the moment or for ever.
     pub fn open(&mut self, target: Bytes) -> Result<StreamId, OpenError> {
         if self.closed.is_some() {
             return Err(OpenError::Closed);

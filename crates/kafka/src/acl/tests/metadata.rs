@@ -40,7 +40,7 @@ fn metadata_shows_what_may_be_described_and_creates_what_may_be_created() {
     for version in 4..=9 {
         let key = ApiKey::Metadata;
         let described = |host, topics: &[(&str, i16)]| described(version, host, topics);
-        // Everything: the rest is left out, and nobody is told.
+        // Of all topics those without a right are left out, without an error.
         let ok = described(
             "real",
             &[("secret", 0), ("quakes", 0), ("hidden", 0), ("seen", 0)],
@@ -63,7 +63,7 @@ fn metadata_shows_what_may_be_described_and_creates_what_may_be_created() {
             (&ok, &shown),
             &["describe topic \"secret\""],
         );
-        // None of those asked for; the brokers are told all the same.
+        // None of the topics that were asked for; the answer has the brokers nevertheless.
         let (sent, left) = (
             metadata(Some(&["secret"]), false),
             metadata(Some(&[]), false),

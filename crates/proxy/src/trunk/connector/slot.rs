@@ -40,7 +40,7 @@ pub(super) struct Dialed {
 }
 
 impl Dialed {
-    /// A stream of the trunk. Nothing if the trunk is over, takes no streams for now, or was made
+    /// A stream of the trunk. Nothing if the trunk is over, takes no streams yet, or was made
     /// with certificates that are not valid now.
     pub(super) fn open(&self, target: Bytes) -> Option<Opened> {
         let (driver, credentials) = self.usable()?;

@@ -48,7 +48,7 @@ pub(in crate::trunk) enum Pushed {
 /// Why a push left something to the lane's task.
 #[derive(Debug)]
 pub(in crate::trunk) enum Left {
-    /// TCP takes no more for now.
+    /// The send buffer of TCP is full.
     Blocked,
     /// The turn is over.
     More,
